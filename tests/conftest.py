@@ -1,0 +1,33 @@
+"""Eight virtual CPU devices, right numbers on XLA's CPU backend, and array types checked at run time."""
+
+import os
+
+from segjax import numerics
+
+numerics.set_xla_flags()
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/segjax/test-xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+TYPED = ("models", "losses", "metrics", "augment", "tasks", "step", "structs")
+install_import_hook([f"segjax.{name}" for name in TYPED], "beartype.beartype")
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain's worker options are absl flags
+
+
+@pytest.fixture
+def float64():
+    """Run the test in float64: XLA's plain float32 sums are too coarse for equality."""
+    with jax.enable_x64(True):
+        yield
