@@ -29,15 +29,19 @@ def suggest(name: str, known: list[str]) -> str:
 def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     """Return the class or function that `type_` names inside `segjax.<package>`.
 
-    `unet` is `segjax.models.unet.Model`; `pixel:focal` is `segjax.losses.pixel.focal`; a name with a
-    dot in its module part is a full path outside the package (`experiments.study.losses:boundary`).
+    `unet` is `segjax.models.unet.Model`; `pixel:focal` is `segjax.losses.pixel.focal`; `adamw` of the
+    module `optim` is `segjax.optim.adamw`; a name with a dot before the colon is a full path outside
+    (`experiments.study.losses:boundary`).
 
     Raises:
         ConfigError: No such module or symbol. An import error *inside* a module is not disguised.
     """
     module_name, _, symbol = type_.partition(":")
-    outside = "." in module_name
-    path = module_name if outside else f"segjax.{package}.{module_name}"
+    path, outside = f"segjax.{package}.{module_name}", "." in module_name
+    if outside:
+        path = module_name
+    elif not modules(package):  # a plain module, whose functions are the types
+        path, symbol = f"segjax.{package}", type_
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -50,8 +54,8 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     found = getattr(module, symbol, None) if symbol else None
     if not callable(found) or (not outside and found.__module__ != path):
         raise ConfigError(
-            f"{where}.type={type_!r}: {path} has no {symbol or 'symbol named'!r}."
-            f"{suggest(symbol, symbols(module))} Write it as '<module>:<name>'."
+            f"{where}.type={type_!r}: {path} has no {symbol or 'default symbol'!r}."
+            f"{suggest(symbol, symbols(module))}"
         )
     return found
 
@@ -60,57 +64,57 @@ def build(package: str, section: Mapping[str, Any], *, where: str, **given: Any)
     """Build what `section` describes: a class is constructed, a function is bound to its arguments.
 
     Args:
-        package: The segjax package that `section['type']` is looked up in.
+        package: The segjax package (or module) that `section['type']` is looked up in.
         section: The config section: `type` and the keyword arguments, each used exactly once.
         where: The section's place in the config, for messages (`config.model`).
-        **given: Arguments that the program itself supplies (`num_classes`), not the config. Those that
-            the function does not take are an error in segjax, not in the config.
+        **given: Arguments that the program itself supplies (`num_classes`), not the config.
 
     Raises:
-        ConfigError: Unknown `type`, unknown, missing or doubly given argument.
+        ConfigError: Unknown `type`, unknown or missing argument.
     """
     if not isinstance(section, Mapping) or "type" not in section:
         raise ConfigError(f"{where}: expected a section with a 'type' key, got {section!r}.")
     symbol = resolve(package, section["type"], where=where)
     arguments = {name: value for name, value in section.items() if name != "type"}
-    name = f"{symbol.__module__}.{symbol.__name__}"
-    parameters = configurable(symbol, given)
-    for key in arguments:
-        if key not in parameters:
-            raise ConfigError(
-                f"{where}.{key}: {name} takes no {key!r}.{suggest(key, list(parameters))}"
-            )
-    missing = [key for key, required in parameters.items() if required and key not in arguments]
-    if missing:
-        raise ConfigError(f"{where}: {name} needs {', '.join(missing)}. Add it to the section.")
+    check_arguments(symbol, arguments, given, where=where)
     if inspect.isclass(symbol):
         return symbol(**arguments, **given)
     return functools.partial(symbol, **arguments, **given)
 
 
-def configurable(symbol: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, bool]:
-    """Return the arguments that a config may set, and whether each is required.
+def check_arguments(
+    symbol: Callable[..., Any], arguments: Mapping[str, Any], given: Mapping[str, Any], *, where: str
+) -> None:
+    """Check a section's keys against the signature of what it configures.
 
-    Of a function only the keyword-only ones count: its positional arguments are arrays that come later.
+    Of a function only keyword-only arguments count: its positional ones are arrays that come later.
     `given` ones belong to the program; `parent` and `name` belong to Flax.
+
+    Raises:
+        ConfigError: An argument that `symbol` does not take, or one that it needs and does not get.
     """
     parameters = inspect.signature(symbol).parameters.values()
-    kinds = (
-        (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        if inspect.isclass(symbol)
-        else (inspect.Parameter.KEYWORD_ONLY,)
-    )
-    return {
+    kinds = [inspect.Parameter.KEYWORD_ONLY]
+    if inspect.isclass(symbol):
+        kinds.append(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = {
         p.name: p.default is inspect.Parameter.empty
         for p in parameters
         if p.kind in kinds and p.name not in given and p.name not in ("parent", "name")
     }
+    title = f"{symbol.__module__}.{symbol.__name__}"
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: {title} takes no {key!r}.{suggest(key, list(known))}")
+    missing = [key for key, required in known.items() if required and key not in arguments]
+    if missing:
+        raise ConfigError(f"{where}: {title} needs {', '.join(missing)}. Add it to the section.")
 
 
 def modules(package: str) -> list[str]:
-    """List the module names of `segjax.<package>` without importing them."""
+    """List the module names of the package `segjax.<package>` without importing them."""
     root = importlib.import_module(f"segjax.{package}")
-    return [module.name for module in pkgutil.iter_modules(root.__path__)]
+    return [module.name for module in pkgutil.iter_modules(getattr(root, "__path__", []))]
 
 
 def symbols(module: Any) -> list[str]:

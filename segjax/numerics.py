@@ -14,6 +14,7 @@ import tempfile
 from segjax.errors import UserError
 
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+TOLERANCE = 1e-3
 
 
 def set_xla_flags() -> None:
@@ -26,3 +27,81 @@ def set_xla_flags() -> None:
 def cache_dir() -> pathlib.Path:
     """Return the folder for what segjax remembers between runs (`SEGJAX_CACHE`, `~/.cache/segjax`)."""
     return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
+
+
+def prepare() -> None:
+    """Set JAX up: flags, compilation cache, and the self-check where the CPU computes.
+
+    Raises:
+        UserError: This jaxlib computes gradients wrongly on the CPU.
+    """
+    set_xla_flags()
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    if jax.default_backend() == "cpu":
+        self_check()
+
+
+def self_check() -> None:
+    """Compare compiled gradients with op-by-op evaluation; a pass is remembered per jaxlib and flags.
+
+    Raises:
+        UserError: They differ: this build of XLA computes wrong numbers.
+    """
+    import jaxlib
+
+    subject = f"{jaxlib.__version__} {os.environ.get('XLA_FLAGS', '')}"
+    passed = cache_dir() / f"numerics-{hashlib.sha256(subject.encode()).hexdigest()[:16]}.json"
+    if passed.exists():
+        return
+    errors = gradient_errors()
+    bad = {name: error for name, error in errors.items() if not error < TOLERANCE}
+    if bad:
+        listed = ", ".join(f"{name} is off by {error:.1%}" for name, error in bad.items())
+        raise UserError(
+            f"jaxlib {jaxlib.__version__} computes wrong numbers on this CPU: {listed} (at most "
+            f"{TOLERANCE:.1%} expected) with XLA_FLAGS={os.environ.get('XLA_FLAGS', '')!r}. Remove "
+            f"flags that switch fusions on, keep {FUSION_FLAG}= (empty), or install the jaxlib of "
+            "requirements.txt."
+        )
+    passed.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.NamedTemporaryFile("w", dir=passed.parent, delete=False)
+    with temporary as file:
+        json.dump(errors, file)
+    os.replace(temporary.name, passed)
+
+
+def gradient_errors() -> dict[str, float]:
+    """Return the largest error of compiled gradients, relative to the largest value op by op.
+
+    The cases are those known to have gone wrong: a LayerNorm gradient over many rows and a vmapped
+    matrix-vector product.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def layer_norm(x: jax.Array) -> jax.Array:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+
+    def row_energy(matrix: jax.Array, row: jax.Array) -> jax.Array:
+        return ((matrix @ row) ** 2).sum()
+
+    x, cotangent = (jax.random.normal(jax.random.key(i), (4096, 8)) for i in range(2))
+    rows = jnp.arange(3 * 32769, dtype=jnp.float32).reshape(-1, 3) / 32769
+    cases = {
+        "a LayerNorm gradient": (
+            jax.grad(lambda x, y: (y * layer_norm(x)).sum()),
+            (x, cotangent),
+        ),
+        "a vmapped matrix-vector product": (jax.vmap(row_energy, (None, 0)), (jnp.eye(3), rows)),
+    }
+    errors = {}
+    for name, (function, arguments) in cases.items():
+        with jax.disable_jit():
+            expected = function(*arguments)
+        got = jax.jit(function)(*arguments)
+        errors[name] = float(jnp.abs(got - expected).max() / jnp.abs(expected).max())
+    return errors

@@ -1,0 +1,86 @@
+"""Chain augmentation ops over a batch, each example with a key of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, UInt8
+
+from segjax.errors import ConfigError
+from segjax.structs import Batch, Key
+
+Op: TypeAlias = Callable[
+    [Key, Float[Array, "h w c"], Int32[Array, "h w"]],
+    tuple[Float[Array, "h w c"], Int32[Array, "h w"]],
+]
+Real: TypeAlias = float | int
+Interval: TypeAlias = Sequence[float | int]
+"""`(lo, hi)` with lo <= hi: an argument is drawn from it, uniformly unless the op says otherwise."""
+
+
+def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
+    """Return `augment(key, batch)`, which applies `ops` in order to every example.
+
+    An example's key is `key` folded with its `index`, an op's key that folded with the op's number: what
+    happens to an example depends neither on its row nor on the rest of the batch, nor on how many devices
+    hold it. uint8 images become float32 in [0, 1] first; float images are taken to be there already.
+    """
+
+    def augment_one(
+        key: Key, index: Int32[Array, ""], image: Float[Array, "h w c"], label: Int32[Array, "h w"]
+    ) -> tuple[Float[Array, "h2 w2 c"], Int32[Array, "h2 w2"]]:
+        key = jax.random.fold_in(key, index)
+        for number, op in enumerate(ops):
+            image, label = op(jax.random.fold_in(key, number), image, label)
+        return image, label
+
+    def augment(key: Key, batch: Batch) -> Batch:
+        image = unit_range(batch["image"])
+        image, label = jax.vmap(augment_one, (None, 0, 0, 0))(
+            key, batch["index"], image, batch["label"]
+        )
+        return Batch(image=image, label=label, mask=batch["mask"], index=batch["index"])
+
+    return augment
+
+
+def unit_range(
+    image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+) -> Float[Array, "b h w c"]:
+    """Return uint8 pixels as float32 in [0, 1]; pass float pixels through."""
+    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+
+
+def check_probability(name: str, value: Real) -> None:
+    """Raise ConfigError unless `value` is a probability."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name}={value!r}: expected a probability. Set it between 0 and 1.")
+
+
+def check_at_least(name: str, value: Real, lowest: Real) -> None:
+    """Raise ConfigError unless `value` is a number >= `lowest`."""
+    if not value >= lowest:
+        raise ConfigError(f"{name}={value!r}: expected a number >= {lowest}. Raise it.")
+
+
+def check_interval(
+    name: str, value: Interval, *, lowest: Real, highest: Real = float("inf"), open: bool = False
+) -> None:
+    """Raise ConfigError unless `value` is `(lo, hi)`, lowest <= lo <= hi <= highest (`open`: lowest < lo)."""
+    fits = len(value) == 2 and lowest <= value[0] <= value[1] <= highest
+    if not fits or (open and value[0] == lowest):
+        sign = "<" if open else "<="
+        raise ConfigError(
+            f"{name}={tuple(value)!r}: expected (lo, hi) with {lowest} {sign} lo <= hi <= {highest}. "
+            f"Write one number twice to fix it at that value."
+        )
+
+
+def check_fill(name: str, value: Real | Sequence[Real], channels: int) -> None:
+    """Raise ConfigError unless `value` is one number or one number per channel."""
+    if not isinstance(value, (int, float)) and len(value) != channels:
+        raise ConfigError(
+            f"{name}={tuple(value)!r}: expected one number, or {channels} (the image's channels), got "
+            f"{len(value)}. Give as many as the image has channels."
+        )

@@ -1,0 +1,166 @@
+"""Checkpoints through Orbax: written while training goes on, complete or invisible."""
+
+import errno
+import math
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from segjax.errors import ConfigError, UserError
+from segjax.state import TrainState
+
+
+class Checkpointer:
+    """Save, keep and restore the checkpoints of one workdir.
+
+    Args:
+        workdir: The run's folder; checkpoints go to `<workdir>/checkpoints/<step>/`.
+        keep_last: How many of the newest to keep.
+        keep_best: Name of a logged metric; the checkpoint with the best value is kept as well. Empty:
+            none.
+        mode: 'max' or 'min': which value of `keep_best` is best.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, *, keep_last: int = 2, keep_best: str = "", mode: str = "max"
+    ):
+        if mode not in ("max", "min") or keep_last < 1:
+            raise ConfigError(
+                f"config.checkpoint: mode={mode!r}, keep_last={keep_last}: expected 'max' or 'min' "
+                "and at least 1."
+            )
+        self.path = workdir.absolute() / "checkpoints"
+        self.keep_best = keep_best
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+        if keep_best:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=_value,
+                    reverse=mode == "min",
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=_value if keep_best else None,  # without it Orbax never writes the metric
+            best_mode=mode,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+        )
+        self.manager = ocp.CheckpointManager(self.path, options=options)
+
+    def save(self, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Start writing `state` as checkpoint `step`; training may go on at once.
+
+        Raises:
+            UserError: The disk has no room. What was saved before stays.
+        """
+        value = metrics.get(self.keep_best, math.nan)
+        # Orbax would let a NaN push out the true best.
+        ranked = {"value": float(value)} if math.isfinite(value) else None
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.path).free
+        if free < need:
+            raise self._disk_full(f"{need / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
+        with _Writing(self):
+            self.manager.save(step, args=ocp.args.PyTreeSave(_tree(state)), metrics=ranked)
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """Return checkpoint `step`; `target` holds shapes, dtypes and the placement wanted."""
+        tree = _tree(target)
+        arguments = ocp.checkpoint_utils.construct_restore_args(tree)
+        restored = self.manager.restore(
+            step, args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments)
+        )
+        return TrainState(**restored)
+
+    def restore_variables(self, step: int, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what evaluation needs of checkpoint `step`: the averaged variables if it has them.
+
+        Args:
+            step: The checkpoint.
+            target: `{'params', 'batch_stats'}` as shapes with placement.
+        """
+        saved = self.manager.item_metadata(step)
+        tree = {"ema": dict(target)} if (saved.tree if hasattr(saved, "tree") else saved)["ema"] else dict(target)
+        arguments = ocp.checkpoint_utils.construct_restore_args(tree)
+        restored = self.manager.restore(
+            step,
+            args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments, partial_restore=True),
+        )
+        return restored.get("ema", restored)
+
+    def latest_step(self) -> int | None:
+        """Return the newest complete checkpoint, if any."""
+        return self.manager.latest_step()
+
+    def find(self, which: str) -> int:
+        """Return the step that 'latest', 'best' or a number names.
+
+        Raises:
+            UserError: There is no such checkpoint; the message lists those that exist.
+        """
+        steps = self.manager.all_steps()
+        step = {"latest": self.manager.latest_step(), "best": self.manager.best_step()}.get(which)
+        if step is None and which.isdigit() and int(which) in steps:
+            step = int(which)
+        if step is None:
+            raise UserError(
+                f"--checkpoint={which}: not in {self.path}. It has steps {sorted(steps)}; expected "
+                "'best', 'latest' or one of them. Train first if there are none."
+            )
+        return step
+
+    def wait(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            UserError: The disk ran full meanwhile.
+        """
+        with _Writing(self):
+            self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait and release the manager."""
+        self.wait()
+        self.manager.close()
+
+    def _disk_full(self, detail: str) -> UserError:
+        last = self.manager.latest_step()
+        kept = f"checkpoint {last} is the last good one" if last is not None else "none was saved yet"
+        return UserError(
+            f"disk full while saving to {self.path}: {detail}; {kept}. Free space and run the same "
+            "command again: it continues from there."
+        )
+
+
+class _Writing:
+    """Turn a full disk into one clear line; let every other error pass."""
+
+    def __init__(self, checkpointer: Checkpointer):
+        self.checkpointer = checkpointer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        chain = error
+        while chain is not None:
+            full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full or "No space left on device" in str(chain) or "ENOSPC" in str(chain):
+                raise self.checkpointer._disk_full("no space left on device") from error
+            chain = chain.__cause__ or chain.__context__
+
+
+def _value(metrics: Mapping[str, float]) -> float:
+    return metrics["value"]
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}

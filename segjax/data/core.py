@@ -1,0 +1,213 @@
+"""What every data set looks like to the rest of segjax, and the checks that all of them share."""
+
+import functools
+import os
+import pathlib
+import re
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from segjax.errors import ConfigError, DataError
+from segjax.structs import IGNORE_LABEL, Example
+
+Palette = tuple[tuple[int, int, int], ...]
+CACHE_BYTES = 4 << 30
+
+
+class Source(Protocol):
+    """A split of a data set: random access to examples of any size.
+
+    Picklable (worker processes read it) and safe to index from several threads at once. A file that
+    cannot be used raises `DataError` naming it.
+
+    Attributes:
+        class_names: One name per class, in the order of the label values.
+        palette: One RGB colour per class.
+        channels: Channels of every image.
+    """
+
+    class_names: tuple[str, ...]
+    palette: Palette
+    channels: int
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Example:
+        """Return example `index`, labels as 0..K-1 and 255."""
+        ...
+
+
+class View:
+    """A source made from another one: the same classes, seen differently."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.class_names = source.class_names
+        self.palette = source.palette
+        self.channels = source.channels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class Subset(View):
+    """The examples of `source` that `indices` names, in that order."""
+
+    def __init__(self, source: Source, indices: Sequence[int]):
+        super().__init__(source)
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[self.indices[index]]
+
+
+class Cached(View):
+    """The examples of `source`, kept in memory once read, until `max_bytes` are used.
+
+    Nothing is evicted: under a random order every example is equally likely to be asked for next, so
+    those beyond the limit are simply read each time. A pickled copy starts empty.
+    """
+
+    def __init__(self, source: Source, *, max_bytes: int = CACHE_BYTES):
+        super().__init__(source)
+        self.max_bytes = max_bytes
+        self._examples: dict[int, Example] = {}
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return functools.partial(Cached, max_bytes=self.max_bytes), (self.source,)
+
+    def __getitem__(self, index: int) -> Example:
+        if index in self._examples:
+            return self._examples[index]
+        example = self.source[index]
+        num_bytes = example["image"].nbytes + example["label"].nbytes
+        with self._lock:
+            if self._used + num_bytes <= self.max_bytes and index not in self._examples:
+                example["image"].flags.writeable = False  # everyone gets this same array
+                example["label"].flags.writeable = False
+                self._examples[index] = example
+                self._used += num_bytes
+        return example
+
+
+def voc_palette(num_classes: int) -> Palette:
+    """Return the PASCAL VOC colours: the bits of the class number dealt out to R, G and B."""
+    colours = []
+    for number in range(num_classes):
+        channel = [0, 0, 0]
+        for bit in range(8):
+            for c in range(3):
+                channel[c] |= (number >> (3 * bit + c) & 1) << (7 - bit)
+        colours.append((channel[0], channel[1], channel[2]))
+    return tuple(colours)
+
+
+def check_classes(class_names: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """Return the class names as a tuple.
+
+    Raises:
+        ConfigError: None at all, the same one twice, or more than 255, which uint8 labels cannot hold
+            beside the ignore value.
+    """
+    names = tuple(class_names)
+    if not names:
+        raise ConfigError(f"{where}: no class names. Name at least one class.")
+    if len(names) > IGNORE_LABEL:
+        raise ConfigError(
+            f"{where}: {len(names)} classes, but labels are uint8 and 255 means ignore: "
+            f"at most {IGNORE_LABEL}. Merge classes."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{where}: class names must differ, got {', '.join(twice)} twice.")
+    return names
+
+
+def check_label(
+    label: np.ndarray,
+    *,
+    num_classes: int,
+    ignore: Sequence[int] = (),
+    offset: int = 0,
+    name: str,
+) -> np.ndarray:
+    """Return an integer `label` as uint8 with classes 0..num_classes-1 and 255 = ignore.
+
+    Args:
+        label: Class numbers as the file holds them.
+        num_classes: How many classes there are, at most 255.
+        ignore: The file's own values for unlabelled pixels. 255 is one only if it is listed: a
+            black-and-white mask (0 and 255) must not turn into an empty one.
+        offset: Added to every value that is not ignored (-1 when the classes start at 1).
+        name: The file, for messages.
+
+    Raises:
+        DataError: A value that is neither a class nor ignored.
+    """
+    void = np.zeros(label.shape, bool)
+    for value in ignore:
+        void |= label == value
+    first, last = -offset, num_classes - 1 - offset
+    bad = ((label < first) | (label > last)) & ~void
+    if bad.any():
+        raise DataError(_describe_bad(label[bad], first=first, last=last, ignore=ignore, name=name))
+    shifted = label + offset if offset >= 0 else label - -offset  # uint8 takes no negative number
+    return np.where(void, IGNORE_LABEL, shifted).astype(np.uint8)
+
+
+def _describe_bad(
+    values: np.ndarray, *, first: int, last: int, ignore: Sequence[int], name: str
+) -> str:
+    found = np.unique(values).tolist()
+    shown = ", ".join(map(str, found[:8])) + (", …" if len(found) > 8 else "")
+    void = f" or the ignored {', '.join(map(str, ignore))}" if ignore else ""
+    hint = (
+        "Save a black-and-white mask as 0 and 1; if 255 means unlabelled, set ignore_index=255."
+        if found == [255]
+        else "Mend the mask, or set ignore_index (unlabelled value) or the class names."
+    )
+    return (
+        f"{name}: label value {shown} in {values.size} pixels; "
+        f"expected {first}..{last}{void}. {hint}"
+    )
+
+
+def expand_path(path: str, *, where: str) -> pathlib.Path:
+    """Return `path` with `~` and environment variables replaced.
+
+    Raises:
+        ConfigError: The path is empty.
+        DataError: A variable in it is not set.
+    """
+    if not path:
+        raise ConfigError(f"{where} is empty. Set it to a folder.")
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    unset = re.search(r"\$(\w+|\{\w+\})", expanded)
+    if unset:
+        variable = unset.group(1).strip("{}")
+        raise DataError(
+            f"{where}={path!r}: the environment variable {variable} is not set. "
+            f"Run `export {variable}=<folder>`, or set {where} itself."
+        )
+    return pathlib.Path(expanded)
+
+
+def ignore_values(ignore_index: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the ignored values of a config or `meta.json` as a tuple; -1 (or less) stands for none."""
+    values = [ignore_index] if isinstance(ignore_index, int) else list(ignore_index)
+    return tuple(value for value in values if value >= 0)
+
+
+def some(names: Sequence[str], *, limit: int = 3) -> str:
+    """Return the first few of `names` for a message."""
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

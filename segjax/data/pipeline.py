@@ -1,0 +1,216 @@
+"""From a source to batches: a global order that only the seed and the step decide, read ahead.
+
+Batch `t` is the same global batch for any number of processes, threads or workers: process `p` of `n`
+holds its rows `p*b/n` to `(p+1)*b/n`. To resume at step `t` is to start there; there is no other state.
+"""
+
+import functools
+import os
+import signal
+import threading
+import time
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+
+from segjax.data import core
+from segjax.data import fit as fit_lib
+from segjax.errors import ConfigError, DataError
+from segjax.structs import IGNORE_LABEL, Batch
+
+Batches = grain.DatasetIterator[Batch]
+"""An iterator of batches; `close()` it to stop its threads and workers."""
+PREFETCH = 4
+
+
+def train_batches(
+    source: core.Source,
+    *,
+    batch_size: int,
+    size: tuple[int, int],
+    fit: fit_lib.Fit = "resize",
+    pad_value: float = fit_lib.PAD_VALUE,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    workers: int = 0,
+    prefetch: int = PREFETCH,
+    cache: bool = False,
+) -> Batches:
+    """Return this process's rows of the global batches from `start_step` on, without end.
+
+    Every epoch is a new permutation of the whole split; a batch may straddle two. `index` is the
+    position in that stream, `step * batch_size + row` (modulo 2**31).
+
+    Args:
+        source: The split to read.
+        batch_size: Rows of the global batch, over all processes.
+        size: Height and width of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
+        seed: Decides the order; 0 to 2**32 - 1.
+        start_step: The step whose batch comes first.
+        process_index: Which process this is.
+        process_count: How many there are.
+        threads: Threads that decode, each on a batch of its own; 0: only when asked.
+        workers: Processes that decode, each with its own threads. For hosts where Python itself, not
+            decoding, is the limit: one costs about 250 MB and a second or two to start.
+        prefetch: Batches held ready, per worker.
+        cache: Keep the fitted examples in memory, up to `core.CACHE_BYTES`: height * width *
+            (channels + 1) bytes each. Not with `workers`, each of which would keep its own.
+
+    Raises:
+        ConfigError: Sizes that do not divide, an unknown `fit`, or `cache` with `workers`.
+        DataError: From `next()`, for a file that cannot be used.
+    """
+    rows = _rows_per_process(batch_size, process_index, process_count)
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed}: expected 0 to {2**32 - 1}.")
+    if cache and workers:
+        raise ConfigError(
+            f"cache=True with workers={workers}: every worker would hold its own copy. "
+            "Set workers=0: from a cache, threads are enough."
+        )
+    fitted = fit_lib.Fitted(source, size=size, fit=fit, pad_value=pad_value)
+    load = functools.partial(
+        load_batch, source=core.Cached(fitted) if cache else fitted, size=size, pad_value=pad_value
+    )
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    batches = (
+        order.map_with_index(lambda position, example: (example, position % 2**31))
+        .batch(rows, drop_remainder=True)[
+            start_step * process_count + process_index :: process_count
+        ]
+        .map(load)
+        .to_iter_dataset(_read_options(threads, prefetch))
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # outside absl.app, Grain's worker options have no values
+        options = grain.MultiprocessingOptions(workers, prefetch)
+        batches = batches.mp_prefetch(options, worker_init_fn=_guard_worker)
+    return iter(batches)
+
+
+def eval_batches(
+    source: core.Source,
+    *,
+    batch_size: int,
+    size: tuple[int, int],
+    fit: fit_lib.Fit = "resize",
+    pad_value: float = fit_lib.PAD_VALUE,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    prefetch: int = PREFETCH,
+) -> Batches:
+    """Return this process's rows of every example exactly once, in order.
+
+    Every process yields `num_eval_batches` batches. Rows that fill up the last one have `mask` False,
+    `label` 255, `index` -1 and images of `pad_value`; of the others, `index` is the example's number.
+
+    Raises:
+        ConfigError: Sizes that do not divide, or an unknown `fit`.
+        DataError: From `next()`, for a file that cannot be used.
+    """
+    rows = _rows_per_process(batch_size, process_index, process_count)
+    fitted = fit_lib.Fitted(source, size=size, fit=fit, pad_value=pad_value)
+    load = functools.partial(load_batch, source=fitted, size=size, pad_value=pad_value)
+    num_examples = len(source)
+    num_rows = num_eval_batches(source, batch_size=batch_size) * batch_size
+    batches = (
+        grain.MapDataset.range(num_rows)
+        .map(lambda row: (row, row) if row < num_examples else (-1, -1))
+        .batch(rows)[process_index::process_count]
+        .map(load)
+        .to_iter_dataset(_read_options(threads, prefetch))
+    )
+    return iter(batches)
+
+
+def num_eval_batches(source: core.Source, *, batch_size: int) -> int:
+    """Return how many batches `eval_batches` yields on every process."""
+    return -(-len(source) // batch_size)
+
+
+def batch_shapes(batch_size: int, size: tuple[int, int], channels: int) -> Batch:
+    """Return the shapes and dtypes of a global batch of uint8 images."""
+    rows = (batch_size, *size)
+    return Batch(
+        image=jax.ShapeDtypeStruct((*rows, channels), np.uint8),
+        label=jax.ShapeDtypeStruct(rows, np.int32),
+        mask=jax.ShapeDtypeStruct((batch_size,), np.bool_),
+        index=jax.ShapeDtypeStruct((batch_size,), np.int32),
+    )
+
+
+def load_batch(
+    rows: tuple[np.ndarray, np.ndarray],
+    *,
+    source: core.Source,
+    size: tuple[int, int],
+    pad_value: float,
+) -> Batch:
+    """Read one batch of fitted examples.
+
+    Args:
+        rows: The number of each row's example, -1 for padding rows, which come last; and its `index`.
+        source: Examples of canvas size.
+        size: Height and width of the canvas.
+        pad_value: The image of padding rows.
+
+    Raises:
+        DataError: An example has other channels than the source says.
+    """
+    numbers, index = rows
+    examples = [source[int(number)] for number in numbers if number >= 0]
+    shape = (*size, source.channels)
+    dtype = (examples[0] if examples else source[0])["image"].dtype
+    image = np.empty((len(numbers), *shape), dtype)
+    label = np.empty((len(numbers), *size), np.int32)
+    for row, example in enumerate(examples):
+        if example["image"].shape != shape:
+            raise DataError(
+                f"{example['name']}: the image is {example['image'].shape} (h, w, c); expected {shape}."
+            )
+        image[row], label[row] = example["image"], example["label"]
+    image[len(examples) :], label[len(examples) :] = pad_value, IGNORE_LABEL
+    return Batch(image=image, label=label, mask=numbers >= 0, index=index.astype(np.int32))
+
+
+def _rows_per_process(batch_size: int, process_index: int, process_count: int) -> int:
+    if batch_size < 1 or batch_size % process_count:
+        below = batch_size // process_count * process_count
+        fitting = [str(size) for size in (below, below + process_count) if size > 0]
+        raise ConfigError(
+            f"batch_size={batch_size}: the global batch is split over {process_count} processes. "
+            f"Set it to a multiple, such as {' or '.join(fitting)}."
+        )
+    if not 0 <= process_index < process_count:
+        raise ConfigError(f"process_index={process_index}: expected 0..{process_count - 1}.")
+    return batch_size // process_count
+
+
+def _read_options(threads: int, prefetch: int) -> grain.ReadOptions:
+    return grain.ReadOptions(threads, max(prefetch, threads) if threads else 0)
+
+
+def _guard_worker(worker_index: int, worker_count: int) -> None:
+    """Make a worker leave signals to the main process, and never outlive it.
+
+    Otherwise a SIGTERM to the process group breaks `next()` before a checkpoint is saved, and a SIGKILL
+    of the main process leaves workers and shared memory behind for ever.
+    """
+    del worker_index, worker_count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()

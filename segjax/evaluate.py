@@ -1,0 +1,113 @@
+"""Evaluate: score every split of `config.evals`, write `eval/<name>.json` and its figures."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from segjax import assemble, checkpoint, figures, lookup, progress, schedule, workdir
+from segjax import config as config_lib
+from segjax.errors import ConfigError
+from segjax.state import TrainState
+
+
+def run(path: pathlib.Path, *, which: str = "", overrides: Iterable[str] = ()) -> int:
+    """Evaluate a checkpoint of the run in `path` on all its splits.
+
+    Args:
+        path: The run's folder.
+        which: 'best', 'latest' or a step; empty: best where the run keeps a best, else latest.
+        overrides: Assignments such as `evals.val.batch_size=3`.
+    """
+    config, parts, variables, step = load(path, which=which, overrides=overrides)
+    resolved = config["resolved"]
+    clock = schedule.Clock(*(resolved[name] for name in schedule.Clock._fields))
+    for evaluator in make_evaluators(config, parts, clock):
+        report(evaluator, variables, path, step=step)
+    return 0
+
+
+def load(
+    path: pathlib.Path, *, which: str = "", overrides: Iterable[str] = ()
+) -> tuple[dict[str, Any], assemble.Parts, Any, int]:
+    """Return config, parts, variables and step of a checkpoint; needs nothing but the run's folder.
+
+    Raises:
+        UserError: No run there, no such checkpoint, or an override that does not fit.
+    """
+    config = config_lib.override(workdir.load_config(path), overrides)
+    parts = assemble.make_parts(config, config["resolved"])
+    saving = {k: v for k, v in config["checkpoint"].items() if not k.startswith("save_")}
+    checkpointer = checkpoint.Checkpointer(path, **saving)
+    step = checkpointer.find(which or ("best" if saving["keep_best"] else "latest"))
+    variables = checkpointer.restore_variables(step, parts.variable_shapes())
+    checkpointer.close()
+    return config, parts, variables, step
+
+
+def make_evaluators(
+    config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock
+) -> list[Any]:
+    """Build every evaluator of `config.evals`, its split opened."""
+    evaluators = []
+    for name, section in config["evals"].items():
+        where = f"config.evals.{name}"
+        section = schedule.in_steps(section, ("every",), clock, where)
+        if "split" not in section:
+            raise ConfigError(f"{where}: needs 'split', the split it scores.")
+        source = assemble.make_source(config, section["split"], where=where)
+        evaluators.append(
+            lookup.build("evaluators", section, where=where, name=name, source=source, parts=parts)
+        )
+    return evaluators
+
+
+def run_all(
+    evaluators: list[Any], state: TrainState, path: pathlib.Path, log: Any, *, draw: bool
+) -> dict[str, float]:
+    """Run the evaluators that are due, log their scalars, and return them."""
+    step, scalars = int(state.step), {}
+    for evaluator in evaluators:
+        variables, message = state.variables(), log.message
+        scalars |= report(evaluator, variables, path, step=step, message=message, draw=draw)
+    if scalars:
+        log.writer.write(step, scalars)
+    return scalars
+
+
+def report(
+    evaluator: Any,
+    variables: Any,
+    path: pathlib.Path,
+    *,
+    step: int,
+    message: Callable[[str], None] = print,
+    draw: bool = True,
+) -> dict[str, float]:
+    """Run one evaluator, write its JSON and (with `draw`) its figures, and return its scalars."""
+    name, first = evaluator.name, jax.process_index() == 0
+    with progress.Progress(
+        len(evaluator.source), unit="images", title=name, leave=False, enabled=first
+    ) as bar:
+        done = evaluator.run(variables, step=step, progress=bar)
+    rows = evaluator.examples(variables, done.scores) if draw else []
+    if first:
+        workdir.write_json(path / "eval" / f"{name}.json", done.result)
+        message(
+            f"step {step}  {name}: mIoU {done.result['miou']:.4f}  pixel accuracy "
+            f"{done.result['pixel_accuracy']:.4f}  loss {done.result['loss']:.4f}"
+        )
+        for absent in done.result["absent_classes"]:
+            message(f"{name}: class {absent!r} occurs neither in labels nor in predictions")
+    if first and draw:
+        folder, classes = path / "figures", evaluator.parts.classes
+        figures.class_iou(folder / f"{name}_class_iou.png", done.result)
+        figures.confusion_matrix(folder / f"{name}_confusion_matrix.png", done.result)
+        figures.examples(
+            folder / f"{name}_examples.png",
+            rows,
+            palette=classes["palette"],
+            class_names=classes["class_names"],
+        )
+    return done.scalars

@@ -1,0 +1,154 @@
+"""Optimisers and learning-rate schedules from the `optimizer` section of a config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from segjax import lookup, schedule
+from segjax.errors import ConfigError
+
+
+def make_optimizer(
+    section: Mapping[str, Any], clock: schedule.Clock
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Return the optimiser and its learning-rate schedule (step → rate).
+
+    `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no clipping
+    of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'), and the
+    optimiser's own arguments.
+
+    Raises:
+        ConfigError: Unknown or missing keys, anywhere in the section.
+    """
+    own = dict(section)
+    for key in ("lr", "schedule"):
+        if key not in own:
+            raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
+    shape = schedule.in_steps(own.pop("schedule"), ("warmup", "every"), clock, "config.optimizer.schedule")
+    rate = lookup.build(
+        "optim", shape, where="config.optimizer.schedule", lr=own.pop("lr"), total_steps=clock.total_steps
+    )()
+    clip_norm = own.pop("clip_norm", 0.0)
+    decay = own.pop("decay", "kernels")
+    if decay not in ("kernels", "all"):
+        raise ConfigError(f"config.optimizer.decay={decay!r}: expected 'kernels' or 'all'.")
+    tx = lookup.build("optim", own, where="config.optimizer")(
+        rate, kernels_only if decay == "kernels" else None
+    )
+    return (optax.chain(optax.clip_by_global_norm(clip_norm), tx) if clip_norm else tx), rate
+
+
+def kernels_only(params: Any) -> Any:
+    """Mark the weights that decay: those of two or more axes, so neither biases nor norms."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def sgd(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum and coupled L2 weight decay, as in PyTorch."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.sgd(rate, momentum=momentum, nesterov=nesterov),
+    )
+
+
+def adam(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015) with coupled L2 weight decay, as in PyTorch."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, b1=b1, b2=b2, eps=eps)
+    )
+
+
+def adamw(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    return optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
+
+
+def lamb(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 1e-2,
+) -> optax.GradientTransformation:
+    """LAMB (You et al. 2020): AdamW with a trust ratio a layer, for large batches."""
+    return optax.lamb(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
+
+
+def constant(*, lr: float, total_steps: int, warmup_steps: int = 0) -> optax.Schedule:
+    """Keep the rate at `lr` after a linear warm-up."""
+    return _warm_up(optax.constant_schedule(lr), lr, warmup_steps)
+
+
+def poly(
+    *, lr: float, total_steps: int, warmup_steps: int = 0, power: float = 0.9, end: float = 0.0
+) -> optax.Schedule:
+    """Decay as (1 − t/T)^power, the schedule of DeepLab (Chen et al. 2018)."""
+    steps = max(1, total_steps - warmup_steps)
+    return _warm_up(optax.polynomial_schedule(lr, end, power, steps), lr, warmup_steps)
+
+
+def cosine(
+    *, lr: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
+) -> optax.Schedule:
+    """Decay along half a cosine to `end` (Loshchilov & Hutter 2017)."""
+    steps = max(1, total_steps - warmup_steps)
+    return _warm_up(optax.cosine_decay_schedule(lr, steps, alpha=end / lr), lr, warmup_steps)
+
+
+def one_cycle(
+    *,
+    lr: float,
+    total_steps: int,
+    rise: float = 0.3,
+    start_factor: float = 25.0,
+    end_factor: float = 1e4,
+) -> optax.Schedule:
+    """Rise from `lr / start_factor` over the share `rise` of the run, then fall (Smith & Topin 2018)."""
+    return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
+
+
+def step(
+    *, lr: float, total_steps: int, every_steps: int, factor: float = 0.1, warmup_steps: int = 0
+) -> optax.Schedule:
+    """Multiply the rate by `factor` after every `every_steps` steps."""
+    staircase = optax.exponential_decay(lr, every_steps, factor, staircase=True)
+    return _warm_up(staircase, lr, warmup_steps)
+
+
+def _warm_up(after: optax.Schedule, lr: float, warmup_steps: int) -> optax.Schedule:
+    if not warmup_steps:
+        return after
+    # The first step already moves: rate lr/n at step 0, lr at step n - 1.
+    rise = optax.linear_schedule(lr / warmup_steps, lr, max(1, warmup_steps - 1))
+    return optax.join_schedules([rise, after], [warmup_steps])

@@ -1,0 +1,142 @@
+"""Show how far a loop is: a bar on a terminal, plain lines in a file or a job log."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Self, TextIO
+
+from tqdm import tqdm
+
+SHOWN = ("loss", "miou")
+"""The quantities worth a place on the line, by the last part of their name."""
+RATE = "time/images_per_s"
+
+
+class Progress:
+    """Report the progress of a loop over `total` steps or images.
+
+    Args:
+        total: The count at which the loop ends.
+        start: The count at which this process begins: the restored step.
+        unit: What is counted: `step`, or `images`, whose rate is then measured here.
+        title: Put before the count, such as the split that is evaluated.
+        stream: Where to write; standard error by default.
+        interval: Seconds between plain lines when nothing is logged.
+        leave: Keep the finished bar on the terminal; False for a bar inside another.
+        enabled: False on every process but the first: shows nothing.
+        clock: Seconds from any origin, for tests.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        start: int = 0,
+        unit: str = "step",
+        title: str = "",
+        stream: TextIO | None = None,
+        interval: float = 30.0,
+        leave: bool = True,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total, self._count, self._unit, self._title = total, start, unit, title
+        self._stream = sys.stderr if stream is None else stream
+        self._enabled, self._interval, self._clock = enabled, interval, clock
+        self._begun = self._printed = clock()
+        self._origin: tuple[float, int] | None = None
+        self._scalars: dict[str, float] = {}
+        self._bar = None
+        if enabled and self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                initial=start,
+                desc=self.text(),
+                file=self._stream,
+                bar_format="{percentage:3.0f}% |{bar}| {desc}",
+                dynamic_ncols=True,
+                miniters=1,
+                leave=leave,
+            )
+            self._bar.set_description_str(self.text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, step: int, scalars: Mapping[str, float] | None = None) -> None:
+        """Report that `step` of the total are done, with what was logged there if anything was.
+
+        A terminal is redrawn at most ten times a second. A plain line is printed for each log, at the
+        end, and otherwise once in `interval` seconds.
+        """
+        self._count = step
+        self._scalars.update(scalars or {})
+        now = self._clock()
+        if self._origin is None:
+            self._origin = now, step  # the first step compiled the program: the rate leaves it out
+        if self._bar is not None:
+            self._bar.set_description_str(self.text(), refresh=False)
+            self._bar.update(min(step, self._total) - self._bar.n)
+        elif scalars or step >= self._total or now - self._printed >= self._interval:
+            self._printed = now
+            self._print(self.text())
+
+    def message(self, text: str) -> None:
+        """Print a line of its own, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._print(text)
+
+    def close(self) -> None:
+        """Draw the bar's last state and leave the terminal on a new line."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+    def text(self) -> str:
+        """Return the line without its bar: count, scalars, images/s, time left."""
+        parts = [f"{self._title} {self._unit} {self._count}/{self._total}".lstrip()]
+        for name, value in self._scalars.items():
+            if name.rpartition("/")[2] in SHOWN:
+                parts.append(f"{name.removeprefix('train/').replace('/', ' ')} {number(value)}")
+        rate = self.rate()
+        images_per_s = rate if self._unit == "images" else self._scalars.get(RATE)
+        if images_per_s is not None:
+            parts.append(f"{images_per_s:.1f} images/s")
+        if self._count >= self._total:
+            parts.append(f"done in {duration(self._clock() - self._begun)}")
+        elif rate:
+            parts.append(f"{duration((self._total - self._count) / rate)} left")
+        return "  ".join(parts)
+
+    def rate(self) -> float | None:
+        """Return counts per second since this process's first update, None before the second."""
+        if self._origin is None:
+            return None
+        seconds, done = self._clock() - self._origin[0], self._count - self._origin[1]
+        return done / seconds if done > 0 and seconds > 0 else None
+
+    def _print(self, text: str) -> None:
+        if self._enabled:
+            print(text, file=self._stream, flush=True)
+
+
+def number(value: float) -> str:
+    """Return a value to three decimals, or three digits when that would hide it (0.00123)."""
+    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

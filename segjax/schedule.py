@@ -1,0 +1,66 @@
+"""Durations with their unit: configs speak epochs, examples, percent or steps; the loop only steps.
+
+Never imports jax.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from segjax.errors import ConfigError
+
+UNITS = ("steps", "epochs", "examples", "percent")
+
+
+class Clock(NamedTuple):
+    """What turns a duration into steps.
+
+    Attributes:
+        batch_size: Examples in a global batch.
+        num_examples: Examples in the training split.
+        total_steps: The run's length; 0 while it is not known yet.
+    """
+
+    batch_size: int
+    num_examples: int
+    total_steps: int = 0
+
+
+def in_steps(section: Mapping[str, Any], names: tuple[str, ...], clock: Clock, where: str) -> dict:
+    """Return `section` with each duration of `names` as `<name>_steps`, whatever unit it came in.
+
+    `warmup_epochs=2` becomes `warmup_steps=…`; a positive duration is at least one step. A name that
+    is not there stays away, so that defaults apply.
+
+    Raises:
+        ConfigError: Two units for one name, a negative value, or percent before the total is known.
+    """
+    result = dict(section)
+    for name in names:
+        given = [f"{name}_{unit}" for unit in UNITS if f"{name}_{unit}" in section]
+        if len(given) > 1:
+            raise ConfigError(f"{where}: {' and '.join(given)} say the same thing. Keep one.")
+        if given:
+            value = result.pop(given[0])
+            result[f"{name}_steps"] = _steps(value, given[0], clock, where)
+    return result
+
+
+def _steps(value: float, key: str, clock: Clock, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ConfigError(f"{where}.{key}: got {value!r}, expected a number of at least 0.")
+    unit = key.rsplit("_", 1)[1]
+    if unit == "percent" and not clock.total_steps:
+        raise ConfigError(f"{where}.{key}: a share of the total needs another unit for the total.")
+    per_unit = {
+        "steps": 1.0,
+        "epochs": clock.num_examples / clock.batch_size,
+        "examples": 1 / clock.batch_size,
+        "percent": clock.total_steps / 100,
+    }[unit]
+    return max(1, round(value * per_unit)) if value else 0
+
+
+def itstime(step: int, every_steps: int, total_steps: int) -> bool:
+    """Say whether something done every `every_steps` (0: only at the end) is due after `step` steps."""
+    return step == total_steps or (every_steps > 0 and step % every_steps == 0)

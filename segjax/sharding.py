@@ -1,0 +1,106 @@
+"""Placement: one mesh, one table of rules. Nothing else in segjax names a mesh axis."""
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segjax.errors import ConfigError
+from segjax.structs import Batch
+
+AXES = ("data", "fsdp", "space")
+
+RULES = {
+    "image": P(("data", "fsdp"), "space"),
+    "label": P(("data", "fsdp"), "space"),
+    "mask": P(("data", "fsdp")),
+    "index": P(("data", "fsdp")),
+}
+"""Where each array of a batch lies: examples over data × fsdp, image rows over space."""
+
+
+def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
+    """Return a mesh over all devices; one axis may be -1 and takes what the others leave.
+
+    Raises:
+        ConfigError: The sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices()
+    sizes = [data, fsdp, space]
+    known = int(np.prod([size for size in sizes if size != -1]))
+    if sizes.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        sizes[sizes.index(-1)] = len(devices) // known
+    if min(sizes) < 1 or np.prod(sizes) != len(devices):
+        raise ConfigError(
+            f"config.mesh: data={data} × fsdp={fsdp} × space={space} does not make {len(devices)} "
+            f"devices. Use sizes whose product is {len(devices)}; one of them may be -1."
+        )
+    return Mesh(np.asarray(devices).reshape(sizes), AXES)
+
+
+def batch_sharding(mesh: Mesh) -> dict[str, NamedSharding]:
+    """Return the placement of every array of a batch."""
+    return {name: NamedSharding(mesh, spec) for name, spec in RULES.items()}
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the placement of what every device holds in full."""
+    return NamedSharding(mesh, P())
+
+
+def infer(shapes: Any, mesh: Mesh) -> Any:
+    """Return the placement of a tree of parameters or optimiser state: largest axis over `fsdp`.
+
+    A leaf without an axis that `fsdp` divides is held in full by every device.
+    """
+    size = mesh.shape["fsdp"]
+
+    def place(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        divisible = [axis for axis, n in enumerate(leaf.shape) if n % size == 0 and n >= size]
+        if size == 1 or not divisible:
+            return replicated(mesh)
+        longest = max(divisible, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, P(*[None] * longest, "fsdp"))
+
+    return jax.tree.map(place, shapes)
+
+
+def check_divides(batch_size: int, height: int, mesh: Mesh, *, where: str) -> None:
+    """Refuse a batch or an image that the mesh cannot split evenly, naming sizes that it can.
+
+    Raises:
+        ConfigError: Examples do not divide by data × fsdp, or rows by space.
+    """
+    examples, rows = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["space"]
+    for what, got, parts in (("batch_size", batch_size, examples), ("image height", height, rows)):
+        if got % parts:
+            below, above = got // parts * parts, -(-got // parts) * parts
+            fits = f"{below} or {above}" if below else f"{above}"
+            raise ConfigError(
+                f"{where}: {what} {got} does not divide over {parts} devices. Use {fits}, "
+                "or another config.mesh."
+            )
+
+
+def to_device(batches: Iterator[Batch], mesh: Mesh, *, depth: int = 2) -> Iterator[Batch]:
+    """Yield batches as global arrays, `depth` transfers ahead of their use."""
+    sharding = batch_sharding(mesh)
+    queue: collections.deque = collections.deque()
+    for batch in batches:
+        queue.append(jax.make_array_from_process_local_data(sharding, dict(batch)))
+        if len(queue) > depth:
+            yield queue.popleft()
+    while queue:
+        yield queue.popleft()
+
+
+def fetch(tree: Any) -> Any:
+    """Return a tree of global arrays as NumPy, complete on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

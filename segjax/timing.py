@@ -1,0 +1,93 @@
+"""Where the time goes: step time, waiting for data, images per second, MFU."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "Tesla V100": 125e12,
+    "Tesla T4": 65e12,
+}
+"""Dense bf16 (f16 on V100, T4) FLOP/s of one device, by the vendors' data sheets."""
+
+
+def peak_flops(device: jax.Device) -> float:
+    """Return the device's peak FLOP/s: from the vendor's data sheet, or measured by a matrix product."""
+    for name, flops in PEAK_FLOPS.items():
+        if device.device_kind.startswith(name):
+            return flops
+    n = 1024
+    with jax.default_device(device):
+        x = jnp.ones((n, n))
+        multiply = jax.jit(jnp.matmul)
+        multiply(x, x).block_until_ready()
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            multiply(x, x).block_until_ready()
+            seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds)
+
+
+class Stopwatch:
+    """Measure a window of train steps; time spent evaluating or saving is taken out by `paused`.
+
+    Args:
+        flops: FLOPs of one compiled step over all devices.
+        peak: Peak FLOP/s of all devices together.
+        batch_size: Images in a global batch.
+    """
+
+    def __init__(self, *, flops: float, peak: float, batch_size: int):
+        self.flops, self.peak, self.batch_size = flops, peak, batch_size
+        self._reset()
+
+    def _reset(self) -> None:
+        self.start = time.perf_counter()
+        self.steps = 0
+        self.waited = 0.0
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Count what happens inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave what happens inside out of the window."""
+        start = time.perf_counter()
+        yield
+        self.start += time.perf_counter() - start
+
+    def tick(self) -> None:
+        """Count one finished step."""
+        self.steps += 1
+
+    def scalars(self) -> dict[str, float]:
+        """Return the window's means and begin a new one.
+
+        `time/step_ms` and `time/data_wait_ms` per step, `time/images_per_s`, and `time/mfu`: the step's
+        FLOPs by XLA's count over what the devices could do at their peak.
+        """
+        seconds = max(time.perf_counter() - self.start, 1e-9) / max(self.steps, 1)
+        waited = self.waited / max(self.steps, 1)
+        self._reset()
+        return {
+            "time/step_ms": 1e3 * seconds,
+            "time/data_wait_ms": 1e3 * waited,
+            "time/images_per_s": self.batch_size / seconds,
+            "time/mfu": self.flops / seconds / self.peak,
+        }
