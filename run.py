@@ -15,7 +15,9 @@ from segjax import numerics
 from segjax.errors import ConfigError, UserError
 
 config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:argument].")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: config, log, checkpoints, figures.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run's folder: config, log, checkpoints, figures."
+)
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
 INPUT = flags.DEFINE_string("input", None, "predict: an image, a folder or a glob.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: the folder to write to.")
@@ -58,7 +60,15 @@ def parse(argv: list[str]) -> list[str]:
     """Parse the flags; a wrong one, or a wrong config key, is a UserError."""
     try:
         rest = flags.FLAGS(argv)
-    except (flags.Error, KeyError, AttributeError, IndexError, TypeError, ValueError, OSError) as error:
+    except (
+        flags.Error,
+        KeyError,
+        AttributeError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
         raise ConfigError(str(error.args[0] if error.args else error)) from None
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")

@@ -19,7 +19,8 @@ class Canvas:
 
     Attributes:
         size: Height and width every image is fitted to.
-        fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an error).
+        fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an
+            error).
         pad_value: Grey value of the padding, 0 to 255.
     """
 
@@ -48,9 +49,7 @@ class Parts:
     def variable_shapes(self) -> dict[str, Any]:
         """Return `{'params', 'batch_stats'}` as shapes with their placement."""
         image = jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes["channels"]), "float32")
-        shapes = jax.eval_shape(
-            lambda x: self.model.init(jax.random.key(0), x, train=False), image
-        )
+        shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x, train=False), image)
         shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
         return with_sharding(shapes, sharding.infer(shapes, self.mesh))
 

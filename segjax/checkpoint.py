@@ -21,8 +21,8 @@ class Checkpointer:
     Args:
         workdir: The run's folder; checkpoints go to `<workdir>/checkpoints/<step>/`.
         keep_last: How many of the newest to keep.
-        keep_best: Name of a logged metric; the checkpoint with the best value is kept as well. Empty:
-            none.
+        keep_best: Name of a logged metric; the checkpoint with the best value is kept as well.
+            Empty: none.
         mode: 'max' or 'min': which value of `keep_best` is best.
     """
 
@@ -53,7 +53,9 @@ class Checkpointer:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
         )
-        self.manager = ocp.CheckpointManager(self.path, options=options)
+        self.manager = ocp.CheckpointManager(
+            self.path, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+        )
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Start writing `state` as checkpoint `step`; training may go on at once.
@@ -87,8 +89,8 @@ class Checkpointer:
             step: The checkpoint.
             target: `{'params', 'batch_stats'}` as shapes with placement.
         """
-        saved = self.manager.item_metadata(step)
-        tree = {"ema": dict(target)} if (saved.tree if hasattr(saved, "tree") else saved)["ema"] else dict(target)
+        averaged = self.manager.item_metadata(step).tree["ema"]
+        tree = {"ema": dict(target)} if averaged else dict(target)
         arguments = ocp.checkpoint_utils.construct_restore_args(tree)
         restored = self.manager.restore(
             step,
@@ -133,7 +135,9 @@ class Checkpointer:
 
     def _disk_full(self, detail: str) -> UserError:
         last = self.manager.latest_step()
-        kept = f"checkpoint {last} is the last good one" if last is not None else "none was saved yet"
+        kept = (
+            f"checkpoint {last} is the last good one" if last is not None else "none was saved yet"
+        )
         return UserError(
             f"disk full while saving to {self.path}: {detail}; {kept}. Free space and run the same "
             "command again: it continues from there."

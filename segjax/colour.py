@@ -15,7 +15,8 @@ Colour = tuple[int, int, int]
 VOID_LABEL = 255  # structs.IGNORE_LABEL, which cannot be imported without jax
 BLACK: Colour = (0, 0, 0)
 CORRECT: Colour = (205, 209, 214)
-WRONG: Colour = (214, 39, 40)  # red on grey is told apart with any colour vision; on green it is not
+# Red on grey is told apart with any colour vision; on green it is not.
+WRONG: Colour = (214, 39, 40)
 
 
 def table(palette: Sequence[Colour], *, void: Colour = BLACK) -> UInt8[np.ndarray, "256 3"]:
@@ -40,8 +41,8 @@ def colourise(
     bad = label[((label < 0) | (label >= len(palette))) & (label != VOID_LABEL)]
     if bad.size:
         raise DataError(
-            f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} (void). "
-            "Give the palette one colour per class, or mend the label map."
+            f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} (void)."
+            " Give the palette one colour per class, or mend the label map."
         )
     return colours[label]
 

@@ -1,4 +1,4 @@
-"""Configs as plain data: structure arguments, overrides, fingerprint and text. Never imports jax."""
+"""Configs as plain data: structure arguments, overrides, fingerprint, text. Never imports jax."""
 
 import ast
 import hashlib
@@ -16,8 +16,8 @@ from segjax.errors import ConfigError
 def parse_arg(arg: str, **defaults: Any) -> SimpleNamespace:
     """Parse a config file's structure argument, `configs/x.py:encoder=resnet101,debug`.
 
-    Each value takes the type of its default; a bare name is True. Structure goes here, scalars go by
-    flag (`--config.optimizer.lr=0.01`).
+    Each value takes the type of its default; a bare name is True. Structure goes here, scalars go
+    by flag (`--config.optimizer.lr=0.01`).
 
     Raises:
         ConfigError: Unknown name, a name given twice, or a value of another type.
@@ -66,7 +66,11 @@ def check_top_level(config: Mapping[str, Any]) -> None:
                 f"config.{key}: no such section.{lookup.suggest(key, [*SECTIONS, *durations])}"
             )
     missing = [key for key in SECTIONS if key not in config]
-    missing += [f"{n}_steps" for n in ("total", "log") if not any(k in config for k in durations if k.startswith(n))]
+    missing += [
+        f"{n}_steps"
+        for n in ("total", "log")
+        if not any(k in config for k in durations if k.startswith(n))
+    ]
     if missing:
         raise ConfigError(f"config: needs {', '.join(missing)}. configs/common.py has defaults.")
 
@@ -119,13 +123,13 @@ def to_text(config: Mapping[str, Any]) -> str:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Return twelve hex digits that two configs share exactly when they resolve to the same values."""
+    """Return twelve hex digits that two configs share if and only if their values are equal."""
     canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Return a plain config with `evals.val.batch_size=3`-like assignments applied to existing keys.
+    """Return a plain config after assignments such as `evals.val.batch_size=3` to its keys.
 
     Raises:
         ConfigError: Unknown key, no '=', or a value of another type than the one it replaces.
@@ -135,7 +139,9 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
         path, equals, text = assignment.partition("=")
         known = flatten(config)
         if not equals or path not in known:
-            raise ConfigError(f"--override={assignment}: no such key.{lookup.suggest(path, list(known))}")
+            raise ConfigError(
+                f"--override={assignment}: no such key.{lookup.suggest(path, list(known))}"
+            )
         try:
             value = plain(ast.literal_eval(text))
         except (ValueError, SyntaxError):

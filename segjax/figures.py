@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +27,7 @@ INK, GREY, FAINT = "#22272e", "#6b7480", "#d9dde2"
 BLUE, ORANGE = "#2f6db5", "#e07b00"
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": "#2b8a5a"}
 SPARE_COLOURS = ("#8a4fa3", "#b8433f", "#5a7d1e", "#3aa0a8")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11,
     "text.color": INK,
@@ -56,7 +56,8 @@ STYLE = {
 class Row(TypedDict):
     """One line of `examples`: an image beside its truth and prediction, all of one size."""
 
-    title: str  # "best", "median", "worst", or a file name; may hold line breaks
+    title: str  # "best", "median" or "worst"
+    name: NotRequired[str]  # where the example came from; its end is shown
     image: Num[np.ndarray, "h w c"]
     label: Integer[np.ndarray, "h w"]  # 0..K-1, 255 = void
     pred: Integer[np.ndarray, "h w"]
@@ -96,6 +97,7 @@ def learning_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str,
         for ax in axes:
             ax.set_xlabel("step")
             ax.grid(axis="y")
+            ax.set_xlim(0, 1.03 * max((record["step"] for record in records), default=0) or 1)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
 
@@ -117,7 +119,7 @@ def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
             plot_points(ax, step, loss, shade, split)
     if tops:
         ax.set_ylim(0, max(tops) * 1.1 or 1)
-        ax.legend(loc="upper right")
+        ax.legend(loc="best")
     else:
         note(ax, "no loss logged yet")
 
@@ -136,7 +138,7 @@ def draw_mious(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
         ax.plot(step[best], miou[best], "o", color=shade, markersize=9, clip_on=False)
     if names:
         ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
-        ax.legend(loc="lower right")
+        ax.legend(loc="best")
     else:
         note(ax, "no validation yet")
 
@@ -152,7 +154,9 @@ def draw_rate(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
 
 def plot_points(ax: Axes, step: np.ndarray, value: np.ndarray, shade: str, name: str) -> None:
     """Draw a line, with its points marked while they are few."""
-    ax.plot(step, value, color=shade, label=name, marker="o" if step.size <= 40 else "", markersize=4)
+    ax.plot(
+        step, value, color=shade, label=name, marker="o" if step.size <= 40 else "", markersize=4
+    )
 
 
 def class_iou(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
@@ -162,31 +166,35 @@ def class_iou(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
         path: The PNG to write.
         result: What `eval/<split>.json` holds.
     """
-    absent = set(result["absent_classes"])
-    scores = {name: c["iou"] for name, c in result["per_class"].items() if name not in absent}
-    names = sorted(scores, key=lambda name: -scores[name])
-    hidden = [name for name in result["per_class"] if name in absent]
-    row = min(0.34, 24 / (len(names) + len(hidden)))
-    with drawing(path, 8.0, 1.5 + row * (len(names) + len(hidden))) as figure:
+    scores = {name: c["iou"] for name, c in result["per_class"].items() if is_number(c["iou"])}
+    absent = [name for name in result["per_class"] if name not in scores]
+    names = sorted(scores, key=lambda name: -scores[name]) + absent
+    row = min(0.34, 24 / len(names))
+    size = min(11, row * 32)
+    with drawing(path, 8.0, 1.5 + row * len(names)) as figure:
         ax = figure.subplots()
-        rows = np.arange(len(names) + len(hidden))
-        values = [scores[name] for name in names]
-        ax.barh(rows[: len(names)], values, height=0.7, color=BLUE)
-        size = min(11, row * 32)
-        for y, value in zip(rows, values, strict=False):
-            ax.text(value + 0.01, y, f"{value:.2f}", va="center", fontsize=size)
-        for y in rows[len(names) :]:
-            ax.text(0.01, y, "absent", va="center", color=GREY, style="italic", fontsize=size)
-        ax.set_yticks(rows, [shorten(name) for name in names + hidden], fontsize=size)
-        for tick in ax.get_yticklabels()[len(names) :]:
+        ax.barh(range(len(scores)), sorted(scores.values(), reverse=True), height=0.7, color=BLUE)
+        if is_number(result["miou"]):
+            ax.axvline(result["miou"], color=ORANGE, linewidth=1.5, linestyle=(0, (4, 3)))
+        for y, name in enumerate(names):
+            score = scores.get(name)
+            ax.text(
+                (score or 0) + 0.012,
+                y,
+                "absent" if score is None else f"{score:.2f}",
+                va="center",
+                fontsize=size,
+                color=GREY if score is None else INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            )
+        ax.set_yticks(range(len(names)), [shorten(name) for name in names], fontsize=size)
+        for tick in ax.get_yticklabels()[len(scores) :]:
             tick.set_color(GREY)
-        ax.axvline(result["miou"], color=ORANGE, linewidth=1.5, linestyle=(0, (4, 3)))
-        ax.set(xlim=(0, 1.08), ylim=(len(rows) - 0.4, -0.6), xlabel="intersection over union")
+        ax.set(xlim=(0, 1.08), ylim=(len(names) - 0.4, -0.6), xlabel="intersection over union")
         ax.set_xticks(np.linspace(0, 1, 6))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-        ax.set_title(f"IoU per class    mean {result['miou']:.3f}")
-        ax.set_title(origin(result), loc="right", color=GREY, fontweight="normal", fontsize=10)
+        set_titles(ax, f"IoU per class, mean {three(result['miou'])}", result)
 
 
 def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
@@ -199,14 +207,16 @@ def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) ->
     percent = row_percent(np.asarray(result["confusion_matrix"]))
     k = len(percent)
     names = [shorten(name) for name in result["per_class"]]
-    side = min(max(0.5 * k, 2.8), 12)
+    side = min(max(0.5 * k, 4.6), 12)
+    shown = range(0, k, math.ceil(k / 50))  # names that would not be legible are left out
     with drawing(path, side + 2.8, side + 1.9) as figure:
         ax = figure.subplots()
         ax.set_facecolor(FAINT)
         image = ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-        size = min(11, side / k * 26)
-        ax.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
-        ax.set_yticks(range(k), names, fontsize=size)
+        size = min(11, side / len(shown) * 28)
+        ticks = [names[i] for i in shown]
+        ax.set_xticks(shown, ticks, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        ax.set_yticks(shown, ticks, fontsize=size)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -215,8 +225,7 @@ def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) ->
         bar = figure.colorbar(image, ax=ax, shrink=0.6, aspect=25, pad=0.02)
         bar.outline.set_visible(False)
         bar.set_label("% of the true class")
-        ax.set_title(f"Pixel accuracy {result['pixel_accuracy']:.3f}")
-        ax.set_title(origin(result), loc="right", color=GREY, fontweight="normal", fontsize=10)
+        set_titles(ax, f"Pixel accuracy {three(result['pixel_accuracy'])}", result)
 
 
 def write_cells(ax: Axes, percent: Float[np.ndarray, "k k"]) -> None:
@@ -230,7 +239,9 @@ def write_cells(ax: Axes, percent: Float[np.ndarray, "k k"]) -> None:
 def row_percent(confusion: Num[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
     """Return a confusion matrix as percent of each row; NaN in rows without pixels."""
     total = confusion.sum(axis=1, keepdims=True, dtype=np.float64)
-    return np.divide(100.0 * confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
+    return np.divide(
+        100.0 * confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0
+    )
 
 
 def examples(
@@ -248,8 +259,12 @@ def examples(
         palette: One colour per class.
         class_names: One name per class; the legend holds those that occur in `rows`.
     """
+    if not rows:
+        with drawing(path, 8, 2) as figure:
+            note(figure.subplots(), "no image with a labelled pixel")
+        return
     cell, gap, left, head = 2.5, 0.08, 1.5, 0.38  # inches
-    heights = [cell * min(row["label"].shape[0] / row["label"].shape[1], 1.6) for row in rows]
+    heights = [cell * min(row["label"].shape[0] / row["label"].shape[1], 1.0) for row in rows]
     patches = legend_patches(rows, palette, class_names)
     per_line = 6
     foot = 0.2 + 0.26 * math.ceil(len(patches) / per_line)
@@ -260,9 +275,12 @@ def examples(
         for index, (row, tall) in enumerate(zip(rows, heights, strict=True)):
             for column, (title, picture) in enumerate(panels(row, palette).items()):
                 x = left + column * (cell + gap)
-                box = (x / width, (top - tall) / height, cell / width, tall / height)
-                ax = figure.add_axes(box)
-                ax.imshow(fit(picture, cell, tall, smooth=column == 0), aspect="auto")
+                wide = tall * picture.shape[1] / picture.shape[0]
+                x += (cell - wide) / 2
+                ax = figure.add_axes(
+                    (x / width, (top - tall) / height, wide / width, tall / height)
+                )
+                ax.imshow(fit(picture, wide, tall, smooth=column == 0), aspect="auto")
                 ax.set_axis_off()
                 if index == 0:
                     ax.set_title(title, loc="center", pad=6)
@@ -281,23 +299,18 @@ def examples(
 
 
 def write_title(figure: Figure, row: Row, *, x: float, y: float) -> None:
-    """Write a row's title, the end of its further lines, and its mIoU, right-aligned at x."""
-    first, *rest = row["title"].split("\n")
-    step = 0.21 / figure.get_figheight()
-    y += step * (1 + len(rest)) / 2
-    for index, text in enumerate([first, *rest, f"mIoU {row['miou']:.2f}"]):
-        middle = 0 < index <= len(rest)
-        text = f"…{text[-16:]}" if len(text) > 17 else text
-        figure.text(
-            x,
-            y - index * step,
-            text,
-            ha="right",
-            va="center",
-            color=GREY if middle else INK,
-            fontsize=9 if middle else 11,
-            fontweight="bold" if index == 0 else "normal",
-        )
+    """Write a row's title, the end of its name and its mIoU, right-aligned at x, centred on y."""
+    name = row.get("name", "")
+    lines = [
+        (row["title"], {"fontweight": "bold"}),
+        (f"…{name[-14:]}" if len(name) > 15 else name, {"color": GREY, "fontsize": 9}),
+        (f"mIoU {row['miou']:.2f}", {}),
+    ]
+    if not name:
+        del lines[1]
+    for index, (text, style) in enumerate(lines):
+        height = y + ((len(lines) - 1) / 2 - index) * 0.21 / figure.get_figheight()
+        figure.text(x, height, text, ha="right", va="center", **style)
 
 
 def panels(row: Row, palette: Sequence[colour.Colour]) -> dict[str, np.ndarray]:
@@ -314,14 +327,15 @@ def legend_patches(
     rows: Sequence[Row], palette: Sequence[colour.Colour], class_names: Sequence[str]
 ) -> list[Patch]:
     """Return a patch for each class that occurs in the rows, for void, and for right and wrong."""
-    seen = np.unique(np.concatenate([row[key].ravel() for row in rows for key in ("label", "pred")]))
-    shades = {shorten(class_names[k]): palette[k] for k in seen if k != colour.VOID_LABEL}
+    seen = {int(k) for row in rows for ids in (row["label"], row["pred"]) for k in np.unique(ids)}
+    classes = sorted(seen - {colour.VOID_LABEL})
+    shades = [(shorten(class_names[k]), palette[k]) for k in classes]
     if colour.VOID_LABEL in seen:
-        shades["void"] = colour.BLACK
-    shades |= {"correct": colour.CORRECT, "wrong": colour.WRONG}
+        shades.append(("void", colour.BLACK))
+    shades += [("correct", colour.CORRECT), ("wrong", colour.WRONG)]
     return [
-        Patch(facecolor=[c / 255 for c in shade], edgecolor=GREY, linewidth=0.5, label=name)
-        for name, shade in shades.items()
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*c), edgecolor=GREY, linewidth=0.5, label=name)
+        for name, c in shades
     ]
 
 
@@ -361,13 +375,26 @@ def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def shorten(name: str, *, width: int = 22) -> str:
-    """Return a class name that fits beside a plot."""
-    return name if len(name) <= width else f"{name[: width - 1]}…"
+    """Return a class name that fits beside a plot, by its head and its tail."""
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[: width - 1 - half]}…{name[-half:]}"
 
 
-def origin(result: Mapping[str, Any]) -> str:
-    """Return what a result was measured on, for a corner of the figure."""
-    return f"{result['num_examples']:,} images, step {result['step']:,}"
+def set_titles(ax: Axes, title: str, result: Mapping[str, Any]) -> None:
+    """Write the title on the left and what the result was measured on at the right."""
+    measured = f"{result['num_examples']:,} images, step {result['step']:,}"
+    ax.set_title(title)
+    ax.set_title(measured, loc="right", color=GREY, fontweight="normal", fontsize=10)
+
+
+def is_number(value: float | None) -> bool:
+    """Return False for None and NaN, which stand for a quantity without any pixels."""
+    return value is not None and math.isfinite(value)
+
+
+def three(value: float | None) -> str:
+    """Return a value to three decimals, or n/a."""
+    return f"{value:.3f}" if is_number(value) else "n/a"
 
 
 def note(ax: Axes, text: str) -> None:

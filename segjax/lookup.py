@@ -1,4 +1,4 @@
-"""Turn a config section `dict(type='unet', widths=…)` into the thing it names. Never imports jax."""
+"""Turn a config section `dict(type='unet', …)` into the thing it names. Never imports jax."""
 
 import difflib
 import functools
@@ -29,9 +29,9 @@ def suggest(name: str, known: list[str]) -> str:
 def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     """Return the class or function that `type_` names inside `segjax.<package>`.
 
-    `unet` is `segjax.models.unet.Model`; `pixel:focal` is `segjax.losses.pixel.focal`; `adamw` of the
-    module `optim` is `segjax.optim.adamw`; a name with a dot before the colon is a full path outside
-    (`experiments.study.losses:boundary`).
+    `unet` is `segjax.models.unet.Model`; `pixel:focal` is `segjax.losses.pixel.focal`; `adamw` of
+    the module `optim` is `segjax.optim.adamw`; a name with a dot before the colon is a full path
+    outside (`experiments.study.losses:boundary`).
 
     Raises:
         ConfigError: No such module or symbol. An import error *inside* a module is not disguised.
@@ -83,7 +83,11 @@ def build(package: str, section: Mapping[str, Any], *, where: str, **given: Any)
 
 
 def check_arguments(
-    symbol: Callable[..., Any], arguments: Mapping[str, Any], given: Mapping[str, Any], *, where: str
+    symbol: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    where: str,
 ) -> None:
     """Check a section's keys against the signature of what it configures.
 
@@ -105,7 +109,9 @@ def check_arguments(
     title = f"{symbol.__module__}.{symbol.__name__}"
     for key in arguments:
         if key not in known:
-            raise ConfigError(f"{where}.{key}: {title} takes no {key!r}.{suggest(key, list(known))}")
+            raise ConfigError(
+                f"{where}.{key}: {title} takes no {key!r}.{suggest(key, list(known))}"
+            )
     missing = [key for key, required in known.items() if required and key not in arguments]
     if missing:
         raise ConfigError(f"{where}: {title} needs {', '.join(missing)}. Add it to the section.")

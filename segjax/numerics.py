@@ -1,8 +1,9 @@
 """Right numbers on XLA's CPU backend: switch off its faulty fusions, then check that it worked.
 
 XLA's YNNPACK fusions compile some gradients wrongly and silently (a LayerNorm gradient 50 % off on
-jaxlib 0.11.1 to 0.12.0.1, a vmapped mat-vec on 0.10.2, jax-ml/jax#39103). An empty fusion list avoids
-them. jax is imported late: the flag must stand in the environment before JAX starts its backend.
+jaxlib 0.11.1 to 0.12.0.1, a vmapped mat-vec on 0.10.2, jax-ml/jax#39103). An empty fusion list
+avoids them. jax is imported late: the flag must stand in the environment before JAX starts its
+backend.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ def set_xla_flags() -> None:
 
 
 def cache_dir() -> pathlib.Path:
-    """Return the folder for what segjax remembers between runs (`SEGJAX_CACHE`, `~/.cache/segjax`)."""
+    """Return the folder of what segjax remembers (`SEGJAX_CACHE`, else `~/.cache/segjax`)."""
     return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
 
 
@@ -45,7 +46,7 @@ def prepare() -> None:
 
 
 def self_check() -> None:
-    """Compare compiled gradients with op-by-op evaluation; a pass is remembered per jaxlib and flags.
+    """Compare compiled gradients with op-by-op ones; remember a pass per jaxlib and flags.
 
     Raises:
         UserError: They differ: this build of XLA computes wrong numbers.

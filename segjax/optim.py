@@ -15,9 +15,9 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Return the optimiser and its learning-rate schedule (step → rate).
 
-    `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no clipping
-    of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'), and the
-    optimiser's own arguments.
+    `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no
+    clipping of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'),
+    and the optimiser's own arguments.
 
     Raises:
         ConfigError: Unknown or missing keys, anywhere in the section.
@@ -26,9 +26,15 @@ def make_optimizer(
     for key in ("lr", "schedule"):
         if key not in own:
             raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
-    shape = schedule.in_steps(own.pop("schedule"), ("warmup", "every"), clock, "config.optimizer.schedule")
+    shape = schedule.in_steps(
+        own.pop("schedule"), ("warmup", "every"), clock, "config.optimizer.schedule"
+    )
     rate = lookup.build(
-        "optim", shape, where="config.optimizer.schedule", lr=own.pop("lr"), total_steps=clock.total_steps
+        "optim",
+        shape,
+        where="config.optimizer.schedule",
+        lr=own.pop("lr"),
+        total_steps=clock.total_steps,
     )()
     clip_norm = own.pop("clip_norm", 0.0)
     decay = own.pop("decay", "kernels")
@@ -134,7 +140,7 @@ def one_cycle(
     start_factor: float = 25.0,
     end_factor: float = 1e4,
 ) -> optax.Schedule:
-    """Rise from `lr / start_factor` over the share `rise` of the run, then fall (Smith & Topin 2018)."""
+    """Rise from `lr / start_factor` for the share `rise` of the run, then fall (Smith 2018)."""
     return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
 
 

@@ -19,8 +19,8 @@ Logits = Callable[[list[np.ndarray]], Iterator[np.ndarray]]
 def run(path: pathlib.Path, *, inputs: str, output: pathlib.Path, which: str = "") -> int:
     """Segment every image that `inputs` names with a checkpoint of the run in `path`.
 
-    Writes `<name>_label.png` (palette PNG of class ids at the image's own size), `<name>_overlay.png`
-    and `<name>.json` (pixels and share of each class) into `output`.
+    Writes `<name>_label.png` (palette PNG of class ids at the image's own size),
+    `<name>_overlay.png` and `<name>.json` (pixels and share of each class) into `output`.
 
     Args:
         path: The run's folder; nothing else is needed of the training.
@@ -77,16 +77,18 @@ def list_images(inputs: str) -> list[pathlib.Path]:
 
 
 def output_names(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
-    """Return a name for each file's outputs: its stem, or more of its path where stems are equal."""
+    """Return a name for each file's outputs: its stem, or more where stems are equal."""
     stems = [file.stem for file in files]
     return {
-        file: file.stem if stems.count(file.stem) == 1 else "_".join(file.parts[-2:]).replace(".", "_")
+        file: file.stem
+        if stems.count(file.stem) == 1
+        else "_".join(file.parts[-2:]).replace(".", "_")
         for file in files
     }
 
 
 def make_logits(parts: assemble.Parts, variables: dict) -> Logits:
-    """Return a function from canvases `[h w c]` uint8 to their logits, compiled for one batch size."""
+    """Return a function from uint8 canvases `[h w c]` to their logits, compiled once."""
     batch = parts.mesh.shape["data"] * parts.mesh.shape["fsdp"]
     image = sharding.batch_sharding(parts.mesh)["image"]
 
@@ -139,8 +141,8 @@ def argmax_at_size(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def tiled(image: np.ndarray, logits: Logits, canvas: assemble.Canvas) -> np.ndarray:
     """Segment a large image tile by tile (the overlap-tile strategy of Ronneberger et al. 2015).
 
-    Neighbouring tiles overlap by at least a quarter; each pixel is taken from the tile in whose middle
-    it lies, so that it is seen with context on every side.
+    Neighbouring tiles overlap by at least a quarter; each pixel is taken from the tile in whose
+    middle it lies, so that it is seen with context on every side.
     """
     label = np.full(image.shape[:2], IGNORE_LABEL, np.uint8)
     for top, rows in spans(image.shape[0], canvas.size[0]):

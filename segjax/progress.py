@@ -1,5 +1,6 @@
 """Show how far a loop is: a bar on a terminal, plain lines in a file or a job log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -47,11 +48,10 @@ class Progress:
         self._origin: tuple[float, int] | None = None
         self._scalars: dict[str, float] = {}
         self._bar = None
-        if enabled and self._stream.isatty():
+        if enabled and is_terminal(self._stream):
             self._bar = tqdm(
                 total=total,
                 initial=start,
-                desc=self.text(),
                 file=self._stream,
                 bar_format="{percentage:3.0f}% |{bar}| {desc}",
                 dynamic_ncols=True,
@@ -69,8 +69,8 @@ class Progress:
     def update(self, step: int, scalars: Mapping[str, float] | None = None) -> None:
         """Report that `step` of the total are done, with what was logged there if anything was.
 
-        A terminal is redrawn at most ten times a second. A plain line is printed for each log, at the
-        end, and otherwise once in `interval` seconds.
+        A terminal is redrawn at most ten times a second. A plain line is printed for each log, at
+        the end, and otherwise once in `interval` seconds.
         """
         self._count = step
         self._scalars.update(scalars or {})
@@ -123,6 +123,14 @@ class Progress:
     def _print(self, text: str) -> None:
         if self._enabled:
             print(text, file=self._stream, flush=True)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a bar can be drawn: some terminals of containers say they have no width."""
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:
+        return False
 
 
 def number(value: float) -> str:

@@ -29,8 +29,8 @@ class Clock(NamedTuple):
 def in_steps(section: Mapping[str, Any], names: tuple[str, ...], clock: Clock, where: str) -> dict:
     """Return `section` with each duration of `names` as `<name>_steps`, whatever unit it came in.
 
-    `warmup_epochs=2` becomes `warmup_steps=…`; a positive duration is at least one step. A name that
-    is not there stays away, so that defaults apply.
+    `warmup_epochs=2` becomes `warmup_steps=…`; a positive duration is at least one step. A name
+    that is not there stays away, so that defaults apply.
 
     Raises:
         ConfigError: Two units for one name, a negative value, or percent before the total is known.
@@ -62,5 +62,5 @@ def _steps(value: float, key: str, clock: Clock, where: str) -> int:
 
 
 def itstime(step: int, every_steps: int, total_steps: int) -> bool:
-    """Say whether something done every `every_steps` (0: only at the end) is due after `step` steps."""
+    """Say whether what is done every `every_steps` (0: at the end) is due after `step` steps."""
     return step == total_steps or (every_steps > 0 and step % every_steps == 0)

@@ -42,7 +42,7 @@ def init_state(
     image_shape: tuple[int, int, int],
     ema: bool,
 ) -> TrainState:
-    """Return the state at step 0. `image_shape` is (h, w, c); pure, to be jitted with out_shardings."""
+    """Return the state at step 0, for images (h, w, c); pure, jitted with out_shardings."""
     variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     # A copy: the step donates the state, and no buffer may be donated twice.

@@ -67,7 +67,11 @@ def make_train_step(
             )
         else:
             zeros = jax.tree.map(jnp.zeros_like, state.params)
-            start = (zeros, {name: jnp.zeros_like(w) for name, w in weights.items()}, state.batch_stats)
+            start = (
+                zeros,
+                {name: jnp.zeros_like(w) for name, w in weights.items()},
+                state.batch_stats,
+            )
             items = (split_batch(batch, microbatches), jnp.arange(microbatches))
             (grads, parts, batch_stats), _ = jax.lax.scan(accumulate, start, items)
 

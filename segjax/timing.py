@@ -23,7 +23,7 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device: jax.Device) -> float:
-    """Return the device's peak FLOP/s: from the vendor's data sheet, or measured by a matrix product."""
+    """Return a device's peak FLOP/s: the vendor's figure, or that of a matrix product."""
     for name, flops in PEAK_FLOPS.items():
         if device.device_kind.startswith(name):
             return flops
@@ -79,8 +79,8 @@ class Stopwatch:
     def scalars(self) -> dict[str, float]:
         """Return the window's means and begin a new one.
 
-        `time/step_ms` and `time/data_wait_ms` per step, `time/images_per_s`, and `time/mfu`: the step's
-        FLOPs by XLA's count over what the devices could do at their peak.
+        `time/step_ms` and `time/data_wait_ms` per step, `time/images_per_s`, and `time/mfu`: the
+        step's FLOPs by XLA's count over what the devices could do at their peak.
         """
         seconds = max(time.perf_counter() - self.start, 1e-9) / max(self.steps, 1)
         waited = self.waited / max(self.steps, 1)

@@ -52,7 +52,9 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     evaluators = evaluate.make_evaluators(config, parts, clock)
     saving = schedule.in_steps(config["checkpoint"], ("save",), clock, "config.checkpoint")
     save_steps = saving.pop("save_steps")
-    lookup.check_arguments(checkpoint.Checkpointer, saving, {"workdir": 0}, where="config.checkpoint")
+    lookup.check_arguments(
+        checkpoint.Checkpointer, saving, {"workdir": 0}, where="config.checkpoint"
+    )
     resolved = config | {"resolved": parts.classes | clock._asdict()}
     workdir.check(path, resolved, allow_change=allow_config_change)
 
@@ -72,7 +74,9 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
                 state, scalars = train_step(state, batch, step_key)
                 log.read_previous(number + 1, scalars)  # the device works on this step meanwhile
                 save = itstime(number + 1, save_steps, clock.total_steps) or preempted.is_set()
-                due = [e for e in evaluators if itstime(number + 1, e.every_steps, clock.total_steps)]
+                due = [
+                    e for e in evaluators if itstime(number + 1, e.every_steps, clock.total_steps)
+                ]
                 if due or save:
                     log.read_last()
                     with log.watch.paused():
@@ -128,12 +132,7 @@ def compile_step(
         in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
         out_shardings=(placement, whole),
     )
-    batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, *image_shape), "uint8"),
-        "label": jax.ShapeDtypeStruct((batch_size, *parts.canvas.size), "int32"),
-        "mask": jax.ShapeDtypeStruct((batch_size,), "bool"),
-        "index": jax.ShapeDtypeStruct((batch_size,), "int32"),
-    }
+    batch = pipeline.batch_shapes(batch_size, parts.canvas.size, parts.classes["channels"])
     compiled = train_step.lower(target, batch, step_key).compile()
     return jax.jit(init, out_shardings=placement), compiled, target
 
@@ -198,7 +197,7 @@ def preemption() -> Iterator[threading.Event]:
 
 
 class Log:
-    """Read each step's numbers one step late, average them over the log window, write and show them."""
+    """Read each step's numbers one step late; average, write and show them."""
 
     def __init__(
         self,

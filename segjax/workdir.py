@@ -44,16 +44,14 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
 
 
 def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write `config.json` and `run.json`: fingerprint, revision, packages, command line and `facts`."""
+    """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`."""
     write_json(workdir / "config.json", config_lib.plain(config))
     run = {
         "fingerprint": config_lib.fingerprint(config),
         "git_revision": _git_revision(),
         "command": sys.argv,
         "python": sys.version.split()[0],
-        "packages": {
-            d.metadata["Name"]: d.version for d in importlib.metadata.distributions()
-        },
+        "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
         **facts,
     }
     write_json(workdir / "run.json", run)

@@ -1,9 +1,9 @@
 """Log scalars to `metrics.jsonl` and TensorBoard, stop at the first NaN, lose nothing to a kill.
 
 `metrics.jsonl` is the record: one JSON object a line, in the file before `write` returns. The event
-files hold the same numbers for TensorBoard. They are written in the calling thread:
-tensorboardX.SummaryWriter hands events to a background thread, where a full disk goes unseen until its
-queue fills and the training loop blocks for ever.
+files hold the same numbers for TensorBoard. They are written in the calling thread, because
+tensorboardX.SummaryWriter leaves them to another, where a full disk goes unseen until its queue
+fills and the training loop blocks for ever.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 
 from segjax.errors import ConfigError, DataError, NonFiniteError, UserError
 
@@ -34,8 +34,8 @@ class Writer:
 
     Args:
         workdir: The run's folder, made if it is not there.
-        resume_step: The step that was restored: later lines are dropped, because those steps are about
-            to run again. None when nothing was restored: the log starts empty.
+        resume_step: The step that was restored: later lines are dropped, because those steps are
+            about to run again. None when nothing was restored: the log starts empty.
         enabled: False on every process but the first: checks the values, writes nothing.
 
     Raises:
@@ -79,8 +79,8 @@ class Writer:
         for name in scalars:
             if not NAME.fullmatch(name):
                 raise ConfigError(
-                    f"Metric name {name!r}: expected 'group/name' of letters, digits, '_', '.' and '-', "
-                    "such as 'train/loss'. Rename the split, evaluator or loss term it comes from."
+                    f"Metric name {name!r}: expected 'group/name' of letters, digits, '_', '.' and "
+                    "'-', such as 'train/loss'. Rename the split, evaluator or loss it comes from."
                 )
         values = {name: float(value) for name, value in scalars.items()}
         if self._enabled:
@@ -146,7 +146,9 @@ def drop_lines(path: pathlib.Path, *, from_step: int | None) -> None:
     """Drop a torn last line and all lines at `from_step` or later (all with None), atomically."""
     if not path.exists():
         return
-    kept = [] if from_step is None else [t for t, record in parse(path) if record["step"] < from_step]
+    kept = []
+    if from_step is not None:
+        kept = [line for line, record in parse(path) if record["step"] < from_step]
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in kept)
         file.flush()
@@ -154,7 +156,7 @@ def drop_lines(path: pathlib.Path, *, from_step: int | None) -> None:
 
 
 def open_events(folder: pathlib.Path, *, purge_step: int) -> EventsWriter:
-    """Open a new event file, telling TensorBoard to hide what older files hold from `purge_step` on.
+    """Open a new event file that has TensorBoard hide what older ones hold from `purge_step` on.
 
     TensorBoard takes the first session start of a folder for the run's own and heeds the second, so
     one is written on a fresh start too.
@@ -172,14 +174,16 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
     bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NonFiniteError(
-            f"{', '.join(bad)} at step {step}; expected finite numbers. Lower the learning rate, clip "
-            "the gradients, or check the images and labels; the last good checkpoint stays."
+            f"{', '.join(bad)} at step {step}; expected finite numbers. Lower the learning rate, "
+            "clip the gradients, or check the images and labels; the last good checkpoint stays."
         )
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yield a temporary name beside `path` that takes its place on success and is removed on failure.
+    """Yield a temporary name beside `path` that replaces it on success and is removed on failure.
+
+    The folder is made if it is not there.
 
     Raises:
         UserError: The disk is full or cannot be written.
@@ -188,10 +192,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with explain_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager

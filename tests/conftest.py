@@ -14,7 +14,6 @@ from absl import flags  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/segjax/test-xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -26,8 +25,35 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker options are absl flags
 
 
+STRICT = ("models", "losses", "metrics", "augment")
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Allow no silent dtype promotion in our core; Optax relies on it elsewhere."""
+    core = request.path.parent.name in STRICT
+    with jax.numpy_dtype_promotion("strict" if core else "standard"):
+        yield
+
+
 @pytest.fixture
 def float64():
     """Run the test in float64: XLA's plain float32 sums are too coarse for equality."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def tiny_config():
+    """Return a function that makes a small synthetic run of the config system's own plain data."""
+    from configs import quickstart
+    from segjax import config
+
+    def make(**changes):
+        plain = config.plain(quickstart.get_config("debug"))
+        plain["mesh"]["data"] = -1
+        plain["input"]["batch_size"] = plain["evals"]["val"]["batch_size"] = 8
+        flat = [f"{key.replace('__', '.')}={value!r}" for key, value in changes.items()]
+        return config.override(plain, flat)
+
+    return make

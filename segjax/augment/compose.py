@@ -16,15 +16,17 @@ Op: TypeAlias = Callable[
 ]
 Real: TypeAlias = float | int
 Interval: TypeAlias = Sequence[float | int]
-"""`(lo, hi)` with lo <= hi: an argument is drawn from it, uniformly unless the op says otherwise."""
+"""`(lo, hi)`, lo <= hi: the argument is drawn from it, uniformly unless the op says otherwise."""
+Fill: TypeAlias = Real | Sequence[Real]
+"""An image value in [0, 1]: one, or one per channel."""
 
 
 def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
     """Return `augment(key, batch)`, which applies `ops` in order to every example.
 
-    An example's key is `key` folded with its `index`, an op's key that folded with the op's number: what
-    happens to an example depends neither on its row nor on the rest of the batch, nor on how many devices
-    hold it. uint8 images become float32 in [0, 1] first; float images are taken to be there already.
+    An example's key is `key` folded with its `index`, an op's key is that folded with the op's
+    number: an example's fate depends neither on its row, nor on the rest of the batch, nor on how
+    many devices hold it. uint8 images become float32 in [0, 1]; float images must be there already.
     """
 
     def augment_one(
@@ -32,7 +34,9 @@ def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
     ) -> tuple[Float[Array, "h2 w2 c"], Int32[Array, "h2 w2"]]:
         key = jax.random.fold_in(key, index)
         for number, op in enumerate(ops):
-            image, label = op(jax.random.fold_in(key, number), image, label)
+            image, label = jax.lax.optimization_barrier(
+                op(jax.random.fold_in(key, number), image, label)
+            )
         return image, label
 
     def augment(key: Key, batch: Batch) -> Batch:
@@ -40,7 +44,7 @@ def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
         image, label = jax.vmap(augment_one, (None, 0, 0, 0))(
             key, batch["index"], image, batch["label"]
         )
-        return Batch(image=image, label=label, mask=batch["mask"], index=batch["index"])
+        return {**batch, "image": image, "label": label}
 
     return augment
 
@@ -67,20 +71,20 @@ def check_at_least(name: str, value: Real, lowest: Real) -> None:
 def check_interval(
     name: str, value: Interval, *, lowest: Real, highest: Real = float("inf"), open: bool = False
 ) -> None:
-    """Raise ConfigError unless `value` is `(lo, hi)`, lowest <= lo <= hi <= highest (`open`: lowest < lo)."""
+    """Raise ConfigError unless `value` is `(lo, hi)` within [lowest, highest], or (lowest, highest]."""
     fits = len(value) == 2 and lowest <= value[0] <= value[1] <= highest
     if not fits or (open and value[0] == lowest):
         sign = "<" if open else "<="
         raise ConfigError(
-            f"{name}={tuple(value)!r}: expected (lo, hi) with {lowest} {sign} lo <= hi <= {highest}. "
-            f"Write one number twice to fix it at that value."
+            f"{name}={tuple(value)!r}: expected (lo, hi) with {lowest} {sign} lo <= hi <= {highest}."
+            f" Write a number twice to fix it at that value."
         )
 
 
-def check_fill(name: str, value: Real | Sequence[Real], channels: int) -> None:
+def check_fill(name: str, value: Fill, channels: int) -> None:
     """Raise ConfigError unless `value` is one number or one number per channel."""
     if not isinstance(value, (int, float)) and len(value) != channels:
         raise ConfigError(
-            f"{name}={tuple(value)!r}: expected one number, or {channels} (the image's channels), got "
-            f"{len(value)}. Give as many as the image has channels."
+            f"{name}={tuple(value)!r}: expected one number, or one for each of the image's "
+            f"{channels} channel(s). Write one number to use it for all."
         )

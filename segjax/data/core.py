@@ -72,8 +72,8 @@ class Subset(View):
 class Cached(View):
     """The examples of `source`, kept in memory once read, until `max_bytes` are used.
 
-    Nothing is evicted: under a random order every example is equally likely to be asked for next, so
-    those beyond the limit are simply read each time. A pickled copy starts empty.
+    Nothing is evicted: under a random order every example is equally likely to be asked for next,
+    so those beyond the limit are simply read each time. A pickled copy starts empty.
     """
 
     def __init__(self, source: Source, *, max_bytes: int = CACHE_BYTES):
@@ -116,8 +116,8 @@ def check_classes(class_names: Sequence[str], *, where: str) -> tuple[str, ...]:
     """Return the class names as a tuple.
 
     Raises:
-        ConfigError: None at all, the same one twice, or more than 255, which uint8 labels cannot hold
-            beside the ignore value.
+        ConfigError: None at all, the same one twice, or more than 255, which uint8 labels cannot
+            hold beside the ignore value.
     """
     names = tuple(class_names)
     if not names:
@@ -203,7 +203,7 @@ def expand_path(path: str, *, where: str) -> pathlib.Path:
 
 
 def ignore_values(ignore_index: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the ignored values of a config or `meta.json` as a tuple; -1 (or less) stands for none."""
+    """Return the ignored values of a config or `meta.json` as a tuple; -1 stands for none."""
     values = [ignore_index] if isinstance(ignore_index, int) else list(ignore_index)
     return tuple(value for value in values if value >= 0)
 

@@ -25,8 +25,8 @@ def read_image(file: File, *, name: str, channels: int = 3, exif: bool = True) -
     """Decode an image to uint8 `[h w c]`.
 
     Grey becomes RGB and RGB becomes grey as `channels` asks; an alpha channel is dropped unless
-    `channels` counts it. 16-bit values are scaled to 8 (65535 to 255), never stretched to the image's
-    own range. Any other number of channels must be the file's own.
+    `channels` counts it. 16-bit values are scaled to 8 (65535 to 255), never stretched to the
+    image's own range. Any other number of channels must be the file's own.
 
     Args:
         file: A path or the encoded bytes.
@@ -64,6 +64,32 @@ def read_label(file: File, *, name: str) -> np.ndarray:
         )
     array = np.asarray(image)
     return array.astype(np.uint8) if array.dtype == bool else array
+
+
+def read_pair(
+    image_file: File,
+    label_file: File,
+    *,
+    image_name: str,
+    label_name: str,
+    channels: int,
+    exif: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode an image and its mask; see `read_image` and `read_label`.
+
+    Raises:
+        DataError: They differ in size, or one cannot be used.
+    """
+    image = read_image(image_file, name=image_name, channels=channels, exif=exif)
+    label = read_label(label_file, name=label_name)
+    if label.shape != image.shape[:2]:
+        turned = exif and label.shape == image.shape[1::-1]
+        hint = "If the image has an EXIF orientation, try exif=False. " if turned else ""
+        raise DataError(
+            f"{label_name}: the mask is {label.shape[0]}x{label.shape[1]} (height x width), its "
+            f"image {image.shape[0]}x{image.shape[1]} ({image_name}). {hint}Mend one of them."
+        )
+    return image, label
 
 
 def native_channels(file: File, *, name: str) -> int:

@@ -1,10 +1,11 @@
 """Images and masks in folders: `<root>/<split>/{images,labels}` and `<root>/meta.json`.
 
-`meta.json` holds `class_names`, and if wanted `ignore_index` (one value or a list) and `palette` (a
-colour per class, and one more for void if wanted); other keys are ignored. Folders of another layout
-are named with `images`, `labels` and `split_file`.
+`meta.json` holds `class_names`, and if wanted `ignore_index` (one value or a list) and `palette`
+(a colour per class, and one more for void if wanted); other keys are ignored. Folders of another
+layout are named with `images`, `labels` and `split_file`.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -27,21 +28,22 @@ class Source:
         root: The data set's folder; `~` and `$VARIABLES` are replaced.
         images: Folder of the images, absolute or below `root`; empty: `{split}/images`.
         labels: Folder of the masks; empty: `{split}/labels`.
-        split_file: File with one stem per line (a path below `images` without suffix and ending), which
-            chooses and orders the examples; empty: every image.
+        split_file: File with one stem per line (a path below `images` without suffix and ending),
+            which chooses and orders the examples; empty: every image.
         image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`).
         label_suffix: What follows the stem in the names of masks (`_gtFine_labelTrainIds`).
         class_names: Given, they stand in for `meta.json`, which is then not read.
         ignore_index: Value of unlabelled pixels, or several; -1: what `meta.json` says, or none.
         label_offset: Added to every label value that is not ignored: -1 when classes start at 1.
-        channels: Channels of the images: 3 turns grey ones to RGB, 1 colour ones to grey, others must
-            be in the files (4: an RGBA or 4-band file). 0: 1 or 3, as the first image is.
-        exif: Turn images upright by their EXIF tag, which is how annotation tools show them. False: as
-            stored.
+        channels: Channels of the images: 3 turns grey ones to RGB, 1 colour ones to grey, others
+            must be in the files (4: an RGBA or 4-band file). 0: 1 or 3, as the first image is.
+        exif: Turn images upright by their EXIF tag, which is how annotation tools show them. False:
+            as stored.
 
     Raises:
-        DataError: Missing or empty folder, bad `meta.json`, an image without its mask; while reading:
-            an unreadable file, a mask of another size, a label value out of range.
+        ConfigError: `images` holds every split, and nothing says which are this one's.
+        DataError: Missing or empty folder, bad `meta.json`, an image without its mask; when an
+            example is read: unreadable file, mask of another size, label value out of range.
     """
 
     def __init__(
@@ -71,12 +73,16 @@ class Source:
             meta.get("ignore_index", -1)
         )
         self.label_offset, self.exif = label_offset, exif
-        whole = not split_file and (not labels or "{split}" in labels)
+        if images and not split_file and "{split}" not in images:
+            raise ConfigError(
+                f"images={images!r} holds the images of every split. Write {{split}} in it, or "
+                "name a split_file (with {split} in its name) that lists this split's images."
+            )
         self.files = self._pair(
-            self._list(images, "images", split, suffix=image_suffix, shared=bool(split_file)),
-            self._list(labels, "labels", split, suffix=label_suffix, shared=True),
+            self._list(images, "images", split, suffix=image_suffix),
+            self._list(labels, "labels", split, suffix=label_suffix),
             stems=self._stems(split_file, split) if split_file else None,
-            whole=whole,
+            whole=not split_file and (not labels or "{split}" in labels),
         )
         first = self.files[0][0]
         self._guessed = not channels
@@ -88,17 +94,14 @@ class Source:
     def __getitem__(self, index: int) -> Example:
         image_file, label_file = self.files[index]
         self._check_colour(image_file)
-        image = decode.read_image(
-            image_file, name=str(image_file), channels=self.channels, exif=self.exif
+        image, label = decode.read_pair(
+            image_file,
+            label_file,
+            image_name=str(image_file),
+            label_name=str(label_file),
+            channels=self.channels,
+            exif=self.exif,
         )
-        label = decode.read_label(label_file, name=str(label_file))
-        if label.shape != image.shape[:2]:
-            turned = label.shape == image.shape[1::-1]
-            hint = "If the image has an EXIF orientation, set exif=False. " if turned else ""
-            raise DataError(
-                f"{label_file}: the mask is {label.shape[0]}x{label.shape[1]} (height x width), its "
-                f"image {image.shape[0]}x{image.shape[1]} ({image_file}). {hint}Mend one of them."
-            )
         label = core.check_label(
             label,
             num_classes=len(self.class_names),
@@ -117,17 +120,10 @@ class Source:
                     "Set channels=3 (grey becomes RGB) or channels=1 (colour becomes grey)."
                 )
 
-    def _list(
-        self, folder: str, kind: str, split: str, *, suffix: str, shared: bool
-    ) -> dict[str, pathlib.Path]:
+    def _list(self, folder: str, kind: str, split: str, *, suffix: str) -> dict[str, pathlib.Path]:
         """Map the stems in a folder of images or labels to their files."""
         if not folder:
             self._check_split(split)
-        elif not shared and "{split}" not in folder:
-            raise ConfigError(
-                f"images={folder!r} holds the images of every split. Write {{split}} in it, or list "
-                "this split's images in a split_file (with {split} in its name)."
-            )
         path = self.root / (folder or f"{{split}}/{kind}").replace("{split}", split)
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of {kind}. Create it, or set {kind}.")
@@ -156,11 +152,7 @@ class Source:
         stems = [_without_ending(line, decode.IMAGE_ENDINGS) for line in lines if line]
         if not stems:
             raise DataError(f"{path}: the split file names no example. One stem per line.")
-        twice = (
-            sorted({stem for stem in stems if stems.count(stem) > 1})
-            if (len(set(stems)) < len(stems))
-            else []
-        )
+        twice = [stem for stem, count in collections.Counter(stems).items() if count > 1]
         if twice:
             raise DataError(f"{path}: listed twice: {core.some(twice)}. Each example counts once.")
         return stems
@@ -201,7 +193,7 @@ class Source:
 def list_files(
     folder: pathlib.Path, *, endings: tuple[str, ...], suffix: str = ""
 ) -> dict[str, pathlib.Path]:
-    """Map the path below `folder`, without suffix and ending, to each file there; hidden ones excepted.
+    """Map stems (paths below `folder` without suffix and ending) to files, hidden ones excepted.
 
     Raises:
         DataError: Two files of one stem, such as `a.jpg` and `a.png`.

@@ -1,7 +1,7 @@
 """From a source to batches: a global order that only the seed and the step decide, read ahead.
 
-Batch `t` is the same global batch for any number of processes, threads or workers: process `p` of `n`
-holds its rows `p*b/n` to `(p+1)*b/n`. To resume at step `t` is to start there; there is no other state.
+Batch `t` is the same global batch for any number of processes, threads or workers: process `p` of
+`n` holds its rows `p*b/n` to `(p+1)*b/n`. To resume at step `t` is to start there; no other state.
 """
 
 import functools
@@ -55,8 +55,8 @@ def train_batches(
         process_index: Which process this is.
         process_count: How many there are.
         threads: Threads that decode, each on a batch of its own; 0: only when asked.
-        workers: Processes that decode, each with its own threads. For hosts where Python itself, not
-            decoding, is the limit: one costs about 250 MB and a second or two to start.
+        workers: Processes that decode, each with its own threads, for hosts where Python, not
+            decoding, is the limit. One costs about 250 MB and a second or two to start.
         prefetch: Batches held ready, per worker.
         cache: Keep the fitted examples in memory, up to `core.CACHE_BYTES`: height * width *
             (channels + 1) bytes each. Not with `workers`, each of which would keep its own.
@@ -108,8 +108,9 @@ def eval_batches(
 ) -> Batches:
     """Return this process's rows of every example exactly once, in order.
 
-    Every process yields `num_eval_batches` batches. Rows that fill up the last one have `mask` False,
-    `label` 255, `index` -1 and images of `pad_value`; of the others, `index` is the example's number.
+    Every process yields `num_eval_batches` batches. Rows that fill up the last one have `mask`
+    False, `label` 255, `index` -1 and images of `pad_value`; the others have the example's number
+    as `index`.
 
     Raises:
         ConfigError: Sizes that do not divide, or an unknown `fit`.
@@ -156,7 +157,8 @@ def load_batch(
     """Read one batch of fitted examples.
 
     Args:
-        rows: The number of each row's example, -1 for padding rows, which come last; and its `index`.
+        rows: Of each row, the number of its example (-1 for padding rows, which come last) and its
+            `index`.
         source: Examples of canvas size.
         size: Height and width of the canvas.
         pad_value: The image of padding rows.
@@ -173,7 +175,7 @@ def load_batch(
     for row, example in enumerate(examples):
         if example["image"].shape != shape:
             raise DataError(
-                f"{example['name']}: the image is {example['image'].shape} (h, w, c); expected {shape}."
+                f"{example['name']}: image of shape {example['image'].shape}; expected {shape}."
             )
         image[row], label[row] = example["image"], example["label"]
     image[len(examples) :], label[len(examples) :] = pad_value, IGNORE_LABEL
@@ -200,8 +202,8 @@ def _read_options(threads: int, prefetch: int) -> grain.ReadOptions:
 def _guard_worker(worker_index: int, worker_count: int) -> None:
     """Make a worker leave signals to the main process, and never outlive it.
 
-    Otherwise a SIGTERM to the process group breaks `next()` before a checkpoint is saved, and a SIGKILL
-    of the main process leaves workers and shared memory behind for ever.
+    Otherwise a SIGTERM to the process group breaks `next()` before a checkpoint is saved, and a
+    SIGKILL of the main process leaves workers and shared memory behind for ever.
     """
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)

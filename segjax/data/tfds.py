@@ -3,7 +3,6 @@
 TFDS reads the records and leaves the encoded images to us: its own decoders need TensorFlow.
 """
 
-import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -32,8 +31,8 @@ class Source:
 
     Raises:
         ConfigError: No class names, and no way to know them.
-        DataError: Not prepared, unknown split or feature; while reading: an unreadable image, a label of
-            another size, a label value out of range.
+        DataError: Not prepared, unknown split or feature; when an example is read: unreadable
+            image, label of another size, label value out of range.
     """
 
     def __init__(
@@ -59,9 +58,10 @@ class Source:
         self.palette = core.voc_palette(len(self.class_names))
         self.channels = features[image_key].shape[-1] or 3
         self.ignore, self.label_offset = core.ignore_values(ignore_index), label_offset
-        self.keys = (image_key, label_key)
         self.title = f"{name}/{split}"
-        self.records = _open(builder, split, self.keys, path=path)
+        self.records = _open(builder, split, path=path)
+        self.keys = (image_key, label_key)
+        self.features = tfds.features.FeaturesDict({key: features[key] for key in self.keys})
         if not len(self.records):
             raise DataError(f"{path}: split {split!r} is empty.")
 
@@ -69,18 +69,18 @@ class Source:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        record = self.records[index]
+        encoded = dict.fromkeys(self.keys, tfds.decode.SkipDecoding())
+        record = self.features.deserialize_example_np(self.records[index], decoders=encoded)
         name = f"{self.title}/{index}"
         image_name, label_name = (f"{name} ({key})" for key in self.keys)
-        encoded, encoded_label = (record[key] for key in self.keys)
         # TFDS labels are made for the pixels as stored: no turning by EXIF.
-        image = decode.read_image(encoded, name=image_name, channels=self.channels, exif=False)
-        label = decode.read_label(encoded_label, name=label_name)
-        if label.shape != image.shape[:2]:
-            raise DataError(
-                f"{label_name}: the label is {label.shape[0]}x{label.shape[1]} (height x width), its "
-                f"image {image.shape[0]}x{image.shape[1]}."
-            )
+        image, label = decode.read_pair(
+            *(record[key] for key in self.keys),
+            image_name=image_name,
+            label_name=label_name,
+            channels=self.channels,
+            exif=False,
+        )
         label = core.check_label(
             label,
             num_classes=len(self.class_names),
@@ -134,7 +134,8 @@ def _check_images(features: Any, keys: tuple[str, str], *, path: pathlib.Path) -
     for argument, key in zip(("image_key", "label_key"), keys, strict=True):
         if key not in known:
             raise DataError(
-                f"{argument}={key!r}: {path} has no such image feature. It has: {', '.join(known)}."
+                f"{argument}={key!r}: {path} has no such image feature. "
+                f"It has: {', '.join(sorted(known))}."
             )
 
 
@@ -147,13 +148,11 @@ def _names(feature: Any, num_classes: int, *, name: str) -> list[str]:
     raise ConfigError(f"tfds {name}: the label feature names no classes. Set class_names.")
 
 
-def _open(builder: Any, split: str, keys: tuple[str, str], *, path: pathlib.Path) -> Any:
-    features = functools.reduce(lambda known, key: known | {key: True}, keys, {})
-    decoders = tfds.decode.PartialDecoding(
-        features, decoders=dict.fromkeys(keys, tfds.decode.SkipDecoding())
-    )
+def _open(builder: Any, split: str, *, path: pathlib.Path) -> Any:
+    """Return the serialised records of a split: the features that we do not need stay unread."""
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
-        return builder.as_data_source(split=split, decoders=decoders)
+        return builder.as_data_source(split=split, deserialize_method=raw)
     except NotImplementedError:
         raise DataError(
             f"{path}: prepared as {builder.info.file_format.value}, which has no random access. "

@@ -64,20 +64,26 @@ class Evaluator:
         """Evaluate `variables`, reporting to `progress` after every batch."""
         k = self.parts.task.num_classes
         total, scores, losses, done = np.zeros((k, k), np.int64), [], {}, 0
-        for batch, measured in self._measured(self.source, variables):
+        for _, measured in self._measured(self.source, variables):
             valid = np.asarray(jax.device_get(measured["mask"]))
             counts = np.asarray(measured["counts"], np.int64)
             total += counts.sum(axis=0)
             scores.append(confusion.example_miou(counts)[valid])
-            for name, (factor, value, weight) in jax.device_get(measured["loss"]).items():
-                old = losses.get(name, (factor, 0.0, 0.0))
-                losses[name] = (factor, old[1] + float(value), old[2] + float(weight))
+            for name, term in jax.device_get(measured["loss"]).items():
+                factor, value, weight = map(float, term)
+                _, values, weights = losses.get(name, (factor, 0.0, 0.0))
+                losses[name] = (factor, values + value, weights + weight)
             done += int(valid.sum())
             progress.update(done)
         result = confusion.summarize(total, class_names=self.parts.classes["class_names"])
         terms = {name: value / max(weight, 1e-8) for name, (_, value, weight) in losses.items()}
         loss = sum(losses[name][0] * mean for name, mean in terms.items())
-        result |= {"loss": loss, "num_examples": len(self.source), "split": self.split, "step": step}
+        result |= {
+            "loss": loss,
+            "num_examples": len(self.source),
+            "split": self.split,
+            "step": step,
+        }
         scalars = {"loss": loss} | {name: result[name] for name in HEADLINES}
         prefixed = {f"{self.name}/{name}": float(value) for name, value in scalars.items()}
         return Report(prefixed, result, np.concatenate(scores))

@@ -107,7 +107,8 @@ def mask_void(
     label = label.astype(jnp.int32)
     valid = (label >= 0) & (label < num_classes) & (label != IGNORE_LABEL)
     logits = jnp.where(valid[..., None], logits, 0)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if jnp.finfo(logits.dtype).bits < 32:
+        logits = logits.astype(jnp.float32)
     target = jnp.where(valid, label, -1)[..., None] == jnp.arange(num_classes, dtype=jnp.int32)
     return logits, target, valid
 

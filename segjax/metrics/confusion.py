@@ -45,15 +45,13 @@ def counts_per_example(
     return jax.vmap(count)(pred.astype(jnp.int32), label.astype(jnp.int32))
 
 
-def example_miou(counts: Int32[Array, "b k k"]) -> Float32[Array, " b"]:
+def example_miou(counts: Int[np.ndarray, "b k k"]) -> Float32[np.ndarray, " b"]:
     """Return each example's mean IoU over the classes in prediction or label; NaN if all void."""
-    hit = jnp.diagonal(counts, axis1=1, axis2=2)
-    union = (
-        jnp.sum(counts, axis=1, dtype=jnp.int32) + jnp.sum(counts, axis=2, dtype=jnp.int32) - hit
-    )
-    iou = hit.astype(jnp.float32) / jnp.maximum(union, 1).astype(jnp.float32)
-    present = jnp.sum(union > 0, axis=1, dtype=jnp.int32).astype(jnp.float32)
-    return jnp.sum(iou, axis=1) / present
+    hit, label, pred = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+    union = label + pred - hit
+    present = np.sum(union > 0, axis=1)
+    mean = np.sum(_divide(hit, union), axis=1) / np.maximum(present, 1)
+    return np.where(present > 0, mean, np.nan).astype(np.float32)
 
 
 def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]) -> dict[str, Any]:

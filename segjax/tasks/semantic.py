@@ -29,7 +29,9 @@ class Task:
         self, *, losses: Sequence[Mapping[str, Any]], num_classes: int, aux_weight: float = 0.4
     ):
         if not losses:
-            raise ConfigError("config.task.losses is empty. Add one, e.g. type='pixel:cross_entropy'.")
+            raise ConfigError(
+                "config.task.losses is empty. Add one, e.g. type='pixel:cross_entropy'."
+            )
         self.num_classes = num_classes
         self.aux_weight = aux_weight
         self.losses = {}
@@ -37,7 +39,9 @@ class Task:
             own = dict(section)
             where = f"config.task.losses[{number}]"
             if "weight" not in own:
-                raise ConfigError(f"{where}: needs 'weight', its factor in the sum. Add weight=1.0.")
+                raise ConfigError(
+                    f"{where}: needs 'weight', its factor in the sum. Add weight=1.0."
+                )
             factor = own.pop("weight")
             name = own.get("type", "").rpartition(":")[2]
             if name in self.losses:

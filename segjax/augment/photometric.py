@@ -1,0 +1,223 @@
+"""Ops that change the image's values and leave the label alone (cutout may void it)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt32
+
+from segjax.augment import compose
+from segjax.augment.compose import Fill, Interval, Real
+from segjax.errors import ConfigError
+from segjax.structs import IGNORE_LABEL, Key
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601: the grey of an RGB pixel, and the first row of YIQ."""
+
+I_ROW = np.array([0.595716, -0.274453, -0.321263])
+Q_ROW = np.array([0.211456, -0.522591, 0.311135])
+FROM_YIQ = np.linalg.inv(np.stack([LUMA, I_ROW, Q_ROW]))
+
+
+def color_jitter(
+    key: Key,
+    image: Float[Array, "h w c"],
+    label: Int32[Array, "h w"],
+    *,
+    brightness: Real = 0,
+    contrast: Real = 0,
+    saturation: Real = 0,
+    hue: Real = 0,
+    p: Real = 1,
+) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+    """Change brightness, contrast, saturation and hue, in this order.
+
+    The first three are torchvision's: a factor from [max(0, 1 - v), 1 + v] that blends with black,
+    with the image's mean grey, with the pixel's grey. Hue turns colours about the grey axis of YIQ
+    by at most `hue` (0 to 0.5) of a full turn. All four are linear, so that they are one matrix,
+    and the result is clipped to [0, 1] once, not after each.
+
+    Raises:
+        ConfigError: Saturation or hue on an image that has not 3 channels.
+    """
+    for name, value in (
+        ("brightness", brightness),
+        ("contrast", contrast),
+        ("saturation", saturation),
+    ):
+        compose.check_at_least(f"color_jitter.{name}", value, 0)
+    compose.check_interval("color_jitter.hue", (-hue, hue), lowest=-0.5, highest=0.5)
+    compose.check_probability("color_jitter.p", p)
+    channels = image.shape[-1]
+    if channels != 3 and (saturation or hue):
+        raise ConfigError(
+            f"color_jitter: saturation={saturation}, hue={hue} on images of {channels} channel(s): "
+            f"expected 3 channels (RGB). Leave both out."
+        )
+    draw = jax.random.uniform(key, (5,), image.dtype)
+    applied = draw[4] < p
+    light, spread, colour = (
+        jnp.where(applied, max(0, 1 - v) + draw[i] * (1 + v - max(0, 1 - v)), 1)
+        for i, v in enumerate((brightness, contrast, saturation))
+    )
+    if channels == 3:
+        angle = jnp.where(applied, 2 * math.pi * hue * (2 * draw[3] - 1), 0)
+        # A matrix product: XLA would compute whatever made the image anew for each channel of a sum.
+        image = jnp.dot(image, _color_matrix(colour, angle).T, precision="highest")
+    grey = LUMA if channels == 3 else np.full(channels, 1 / channels)
+    mean = jnp.sum(image.mean((0, 1)) * jnp.asarray(grey, image.dtype))
+    return jnp.clip(light * (spread * image + (1 - spread) * mean), 0, 1), label
+
+
+def gamma(
+    key: Key,
+    image: Float[Array, "h w c"],
+    label: Int32[Array, "h w"],
+    *,
+    exponent: Interval,
+    p: Real = 1,
+) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+    """Raise the image to a power, log-uniform in `exponent`."""
+    compose.check_interval("gamma.exponent", exponent, lowest=0, open=True)
+    compose.check_probability("gamma.p", p)
+    draw = jax.random.uniform(key, (2,), image.dtype)
+    power = exponent[0] * jnp.exp(draw[0] * math.log(exponent[1] / exponent[0]))
+    return jnp.where(draw[1] < p, image**power, image), label
+
+
+def gaussian_blur(
+    key: Key,
+    image: Float[Array, "h w c"],
+    label: Int32[Array, "h w"],
+    *,
+    sigma: Interval,
+    p: Real = 1,
+) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+    """Blur with a Gaussian of standard deviation `sigma` in pixels, cut at 3 times the largest."""
+    compose.check_interval("gaussian_blur.sigma", sigma, lowest=0, open=True)
+    compose.check_probability("gaussian_blur.p", p)
+    draw = jax.random.uniform(key, (2,), image.dtype)
+    width = sigma[0] + draw[0] * (sigma[1] - sigma[0])
+    taps = jnp.arange(math.ceil(3 * sigma[1]) + 1, dtype=image.dtype)
+    weights = jnp.exp(-0.5 * (taps / width) ** 2)
+    weights = weights / (2 * weights.sum() - weights[0])
+    weights = jnp.where(draw[1] < p, weights, (taps == 0).astype(image.dtype))
+    return _blur_along(_blur_along(image, weights, 0), weights, 1), label
+
+
+def gaussian_noise(
+    key: Key,
+    image: Float[Array, "h w c"],
+    label: Int32[Array, "h w"],
+    *,
+    std: Interval,
+    p: Real = 1,
+) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+    """Add white Gaussian noise of standard deviation `std` (image units) and clip to [0, 1]."""
+    compose.check_interval("gaussian_noise.std", std, lowest=0)
+    compose.check_probability("gaussian_noise.p", p)
+    strength, noise = jax.random.split(key)
+    draw = jax.random.uniform(strength, (2,), image.dtype)
+    level = std[0] + draw[0] * (std[1] - std[0])
+    # 24 random bits, centred: strictly inside (-1, 1), so that the inverse stays finite.
+    bits = (_hash_bits(noise, image.shape) >> 8).astype(jnp.int32).astype(image.dtype)
+    normal = math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-23 - 1)
+    return jnp.where(draw[1] < p, jnp.clip(image + level * normal, 0, 1), image), label
+
+
+def cutout(
+    key: Key,
+    image: Float[Array, "h w c"],
+    label: Int32[Array, "h w"],
+    *,
+    size: Interval,
+    count: int = 1,
+    fill: Fill = 0,
+    void: bool = False,
+    p: Real = 1,
+) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+    """Paint rectangles over the image (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
+
+    Args:
+        key: For this example and op.
+        image: In [0, 1].
+        label: Classes, 255 = ignore.
+        size: Each side as a fraction of the image's; centres are uniform, borders may cut them.
+        count: Rectangles per image.
+        fill: Image value inside, one or one per channel.
+        void: Whether the label becomes 255 there; otherwise the classes are to be guessed.
+        p: Probability.
+    """
+    compose.check_interval("cutout.size", size, lowest=0, highest=1)
+    compose.check_at_least("cutout.count", count, 1)
+    compose.check_fill("cutout.fill", fill, image.shape[-1])
+    compose.check_probability("cutout.p", p)
+    chosen, place = jax.random.split(key)
+    draw = jax.random.uniform(place, (4, count, 1), jnp.float32)
+    rows, columns = (
+        jnp.abs(jnp.arange(length, dtype=jnp.float32) + 0.5 - centre * length) < side * length / 2
+        for length, centre, side in zip(
+            label.shape, draw[:2], size[0] + draw[2:] * (size[1] - size[0]), strict=True
+        )
+    )
+    hidden = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
+    hidden = hidden & (jax.random.uniform(chosen, (), jnp.float32) < p)
+    image = jnp.where(hidden[..., None], jnp.asarray(fill, image.dtype), image)
+    return image, jnp.where(hidden, IGNORE_LABEL, label) if void else label
+
+
+def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Float[Array, "3 3"]:
+    """Return the RGB matrix that scales saturation and turns hue, keeping every pixel's luma.
+
+    In YIQ it is diag(1, saturation * rotation(angle)). Written as the identity and what is added to
+    it, so that saturation 1 and angle 0 give exactly the identity.
+    """
+    colourful = np.eye(3) - np.outer(FROM_YIQ[:, 0], LUMA)
+    turned = np.outer(FROM_YIQ[:, 1], Q_ROW) - np.outer(FROM_YIQ[:, 2], I_ROW)
+    same, scale, turn = (
+        jnp.asarray(part, saturation.dtype) for part in (np.eye(3), colourful, turned)
+    )
+    return same + (saturation * jnp.cos(angle) - 1) * scale + saturation * jnp.sin(angle) * turn
+
+
+def _blur_along(
+    image: Float[Array, "h w c"], weights: Float[Array, " n"], axis: int
+) -> Float[Array, "h w c"]:
+    """Filter along `axis` with the symmetric kernel whose one half is `weights`; borders reflect.
+
+    A sum of shifted slices: under vmap a convolution with one kernel per example would become a
+    grouped one, which is slow and all-gathers a sharded batch.
+    """
+    radius = len(weights) - 1
+    padding = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
+    padded = jnp.pad(image, padding, mode="reflect")
+    # Long rows vectorise; the barrier keeps XLA from computing the padding anew for every tap.
+    flat = jax.lax.optimization_barrier(padded.reshape(padded.shape[0], -1))
+    height, width, channels = image.shape
+    unit, size = ((1, height), (channels, width * channels))[axis]
+
+    def shifted(tap: int) -> Float[Array, "h wc"]:
+        return jax.lax.slice_in_dim(
+            flat, (radius + tap) * unit, (radius + tap) * unit + size, axis=axis
+        )
+
+    out = shifted(0) * weights[0]
+    for tap in range(1, radius + 1):
+        out = out + (shifted(-tap) + shifted(tap)) * weights[tap]
+    return out.reshape(image.shape)
+
+
+def _hash_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "h w c"]:
+    """Return random bits by hashing each element's position with 64 bits drawn from `key`.
+
+    Two rounds of Wellons' lowbias32. Threefry bits for 360 x 480 x 3 values cost 11 ms on a CPU,
+    these 0.5 ms, and image noise needs no more.
+    """
+    bits = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    for seed in jax.random.bits(key, (2,), jnp.uint32):
+        bits = bits ^ seed
+        bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+        bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+        bits = bits ^ (bits >> 16)
+    return bits

@@ -1,0 +1,321 @@
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data import fit, folder, pipeline
+from segjax.errors import ConfigError, DataError
+from segjax.structs import Example
+
+SIZE = (32, 48)
+
+
+class Numbered:
+    """Examples whose every pixel is their number; `broken` ones cannot be read."""
+
+    class_names = ("a", "b")
+    palette = ((0, 0, 0), (1, 1, 1))
+    channels = 3
+
+    def __init__(self, length=10, *, broken=(), dtype=np.uint8):
+        self.length, self.broken, self.dtype = length, broken, dtype
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise DataError(f"number {index} is broken")
+        image = np.full((*SIZE, 3), index, self.dtype)
+        return Example(image=image, label=np.full(SIZE, index % 2, np.uint8), name=str(index))
+
+
+def take(count, source, **options):
+    """Return the first batches of training, with `number`: which example each row is."""
+    options = {"batch_size": 4, "size": SIZE, "seed": 1} | options
+    batches = pipeline.train_batches(source, **options)
+    taken = [
+        batch | {"number": batch["image"][:, 0, 0, 0].tolist()}
+        for batch in itertools.islice(batches, count)
+    ]
+    batches.close()
+    return taken
+
+
+def test_batch_contract():
+    batch = take(1, Numbered())[0]
+    shapes = pipeline.batch_shapes(4, SIZE, 3)
+    for name, spec in shapes.items():
+        assert (batch[name].shape, batch[name].dtype) == (spec.shape, spec.dtype), name
+    assert batch["mask"].all()
+    np.testing.assert_array_equal(batch["label"][:, 3, 3], np.array(batch["number"]) % 2)
+
+
+def test_each_epoch_is_another_permutation():
+    rows = np.concatenate([batch["number"] for batch in take(15, Numbered())])  # 6 epochs of 10
+    epochs = rows.reshape(6, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_order_depends_on_the_seed_alone():
+    rows = {
+        (seed, threads): tuple(tuple(batch["number"]) for batch in take(5, Numbered(), **options))
+        for seed in (1, 2)
+        for threads in (0, 1, 3)
+        for options in [{"seed": seed, "threads": threads}]
+    }
+    assert rows[1, 0] == rows[1, 1] == rows[1, 3] != rows[2, 0] == rows[2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_in_order_make_up_the_global_batch(count):
+    whole = take(6, Numbered())
+    parts = [take(6, Numbered(), process_index=p, process_count=count) for p in range(count)]
+    for t, batch in enumerate(whole):
+        for name in ("image", "label", "mask", "index"):
+            rows = np.concatenate([part[t][name] for part in parts])
+            np.testing.assert_array_equal(rows, batch[name])
+
+
+def test_starting_late_is_resuming():
+    whole = take(9, Numbered())
+    for start, (p, count) in ((7, (0, 1)), (4, (1, 2))):
+        resumed = take(2, Numbered(), start_step=start, process_index=p, process_count=count)
+        rows = slice(p * 4 // count, (p + 1) * 4 // count)
+        for t in range(2):
+            assert resumed[t]["number"] == whole[start + t]["number"][rows]
+            np.testing.assert_array_equal(resumed[t]["index"], whole[start + t]["index"][rows])
+
+
+def test_index_is_the_stream_position_and_wraps():
+    assert [batch["index"].tolist() for batch in take(2, Numbered())] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+    ]
+    late = take(2, Numbered(), start_step=2**29 - 1)
+    assert [batch["index"][-1] for batch in late] == [2**31 - 1, 3]
+
+
+def test_one_example_and_batch_of_one():
+    assert [batch["number"] for batch in take(3, Numbered(1), batch_size=1)] == [[0]] * 3
+    assert take(1, Numbered(1), batch_size=3)[0]["number"] == [0, 0, 0]
+
+
+def test_cache_changes_nothing_but_the_reads():
+    class Counting(Numbered):
+        reads = 0
+
+        def __getitem__(self, index):
+            type(self).reads += 1
+            return super().__getitem__(index)
+
+    cached = take(20, Counting(), cache=True, threads=1)
+    assert Counting.reads == 10
+    for batch, plain in zip(cached, take(20, Numbered()), strict=True):
+        np.testing.assert_array_equal(batch["image"], plain["image"])
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_data_errors_reach_the_caller_as_they_are(threads):
+    with pytest.raises(DataError, match="^number 3 is broken"):
+        take(10, Numbered(broken=(3,)), threads=threads)
+    with pytest.raises(DataError, match="^number 3 is broken"):
+        list(pipeline.eval_batches(Numbered(broken=(3,)), batch_size=4, size=SIZE, threads=threads))
+
+
+def test_wrong_channels_are_not_broadcast():
+    source = Numbered()
+    source.channels = 1
+    with pytest.raises(DataError, match="image of shape"):
+        take(1, source)
+
+
+def test_float_images_stay_float():
+    assert take(1, Numbered(dtype=np.float32))[0]["image"].dtype == np.float32
+
+
+@pytest.mark.parametrize("call", [pipeline.train_batches, pipeline.eval_batches])
+def test_batch_size_must_divide(call):
+    seed = {"seed": 0} if call is pipeline.train_batches else {}
+    with pytest.raises(ConfigError, match="batch_size=10: .* 4 processes.* 8 or 12"):
+        call(Numbered(), batch_size=10, size=SIZE, process_count=4, **seed)
+    with pytest.raises(ConfigError, match="such as 4"):
+        call(Numbered(), batch_size=2, size=SIZE, process_count=4, **seed)
+    with pytest.raises(ConfigError, match="fit='stretch'"):
+        call(Numbered(), batch_size=4, size=SIZE, fit="stretch", **seed)
+
+
+def test_cache_is_not_for_workers():
+    with pytest.raises(ConfigError, match="cache=True with workers=2"):
+        take(1, Numbered(), cache=True, workers=2)
+
+
+@pytest.mark.parametrize(("length", "batch_size", "count"), [(10, 4, 2), (9, 8, 4), (8, 4, 1)])
+def test_evaluation_sees_every_example_once(length, batch_size, count):
+    source = Numbered(length)
+    per_process = []
+    for p in range(count):
+        batches = pipeline.eval_batches(
+            source,
+            batch_size=batch_size,
+            size=SIZE,
+            pad_value=7,
+            process_index=p,
+            process_count=count,
+        )
+        per_process.append(list(batches))
+    assert {len(batches) for batches in per_process} == {
+        pipeline.num_eval_batches(source, batch_size=batch_size)
+    }
+    rows = [
+        {name: np.concatenate([batches[t][name] for batches in per_process]) for name in batch}
+        for t, batch in enumerate(per_process[0])
+    ]
+    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    assert joined["index"].tolist() == [*range(length), *[-1] * (len(joined["index"]) - length)]
+    assert joined["mask"].tolist() == (joined["index"] >= 0).tolist()
+    assert joined["image"][:length, 0, 0, 0].tolist() == list(range(length))
+    assert (joined["label"][length:] == 255).all() and (joined["image"][length:] == 7).all()
+    assert joined["label"].dtype == joined["index"].dtype == np.int32
+
+
+def gradient(height, width):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * x / width, 255 * y / height, 0 * x], -1).astype(np.uint8)
+
+
+def test_image_of_canvas_size_is_not_copied():
+    image, label = gradient(*SIZE), np.zeros(SIZE, np.uint8)
+    for how in ("resize", "pad"):
+        canvas, same = fit.fit_to_canvas(image, label, size=SIZE, fit=how)
+        assert canvas is image and same is label
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(64, 64, (32, 32)), (16, 24, (32, 48)), (20, 60, (16, 48)), (500, 2, (32, 1))],
+)
+def test_resize_keeps_the_shape_and_touches_the_canvas(height, width, expected):
+    label = (np.arange(width) * 3 // width).astype(np.uint8)[None].repeat(height, 0)
+    canvas, (h, w) = fit.fit_image(gradient(height, width), size=SIZE, fit="resize", pad_value=9)
+    fitted, labels = fit.fit_to_canvas(gradient(height, width), label, size=SIZE, fit="resize")
+    assert (h, w) == expected and canvas.shape == (*SIZE, 3) and fitted.shape == (*SIZE, 3)
+    assert (canvas[h:] == 9).all() and (canvas[:, w:] == 9).all()
+    assert (labels[h:] == 255).all() and (labels[:, w:] == 255).all()
+    assert set(np.unique(labels[:h, :w])) <= {0, 1, 2}
+    if w > 1:  # the same smooth picture, only larger or smaller
+        assert np.abs(canvas[:h, :w].astype(int) - gradient(h, w)).mean() < 6
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (4, np.uint8), (2, np.float32)])
+def test_resize_treats_channels_alone(channels, dtype):
+    image = np.zeros((64, 96, channels), dtype)
+    image[..., -1] = 200  # an alpha channel would weigh the others
+    image[..., 0] = 100 if channels > 1 else 200
+    canvas, _ = fit.fit_image(image, size=SIZE, fit="resize")
+    assert canvas.dtype == dtype and canvas.shape == (*SIZE, channels)
+    assert (canvas == image[0, 0]).all()
+
+
+def test_pad_never_scales():
+    image = gradient(20, 48)
+    canvas, (h, w) = fit.fit_image(image, size=SIZE, fit="pad")
+    assert (h, w) == (20, 48) and (canvas[20:] == 124).all()
+    np.testing.assert_array_equal(canvas[:20], image)
+    with pytest.raises(DataError, match=r"x\.png: 33x48 .* 32x48.*fit='resize'"):
+        fit.fit_image(gradient(33, 48), size=SIZE, fit="pad", name="x.png")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Return a folder data set of six images, of which number 4 is truncated."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+    for i in range(6):
+        image = Image.fromarray(rng.integers(0, 255, (40, 56, 3), np.uint8))
+        image.save(tmp_path / f"train/images/{i}.jpg")
+        Image.fromarray(np.zeros((40, 56), np.uint8)).save(tmp_path / f"train/labels/{i}.png")
+    broken = tmp_path / "train/images/4.jpg"
+    broken.write_bytes(broken.read_bytes()[:-500])
+    return folder.Source(split="train", root=str(tmp_path), class_names=("a", "b"))
+
+
+def test_truncated_file_in_a_thread(files):
+    with pytest.raises(DataError, match=r"4\.jpg: cannot be read: .*truncated"):
+        take(3, files)
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_batches_and_errors(files):
+    with pytest.raises(DataError, match=r"4\.jpg: cannot be read: .*truncated"):
+        take(3, files, workers=1)
+    files.files[4] = files.files[3]
+    for batch, plain in zip(take(5, files, workers=2), take(5, files), strict=True):
+        for name in ("image", "label", "mask", "index"):
+            np.testing.assert_array_equal(batch[name], plain[name])
+
+
+ORPHAN = """
+import os, sys
+from segjax.data import folder, pipeline
+if __name__ == "__main__":
+    source = folder.Source(split="train", root=sys.argv[1], class_names=("a", "b"))
+    batches = pipeline.train_batches(source, batch_size=2, size=(32, 32), seed=0, workers=1)
+    next(batches)
+    import multiprocessing
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def alive(pid):
+    """Say whether a process runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+def test_workers_die_with_the_main_process_and_leave_signals_to_it(files, tmp_path):
+    files.files[4] = files.files[3]
+    broken = tmp_path / "train/images/4.jpg"
+    broken.write_bytes((tmp_path / "train/images/3.jpg").read_bytes())
+    script = tmp_path / "main.py"
+    script.write_text(ORPHAN)
+    main = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    worker = int(main.stdout.readline())
+    try:
+        os.kill(worker, signal.SIGTERM)
+        time.sleep(0.5)
+        assert alive(worker)
+    finally:
+        main.kill()
+        main.wait()
+    deadline = time.monotonic() + 10
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+@pytest.mark.skipif("SEGJAX_DATA" not in os.environ, reason="SEGJAX_DATA is not set")
+def test_camvid_batches():
+    source = folder.Source(split="val", root="$SEGJAX_DATA/camvid")
+    batches = pipeline.eval_batches(source, batch_size=16, size=(360, 480))
+    index = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
+    assert index.tolist() == list(range(101))

@@ -1,0 +1,130 @@
+"""What every loss promises: void counts nothing, sums are linear, shards stay where they are."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from segjax.losses import pixel, region
+
+LOSSES = {
+    "cross_entropy": pixel.cross_entropy,
+    "weighted_smoothed": functools.partial(
+        pixel.cross_entropy, class_weights=(1.0, 0.5, 2.0), label_smoothing=0.1
+    ),
+    "focal": pixel.focal,
+    "focal_gamma_half": functools.partial(pixel.focal, gamma=0.5, class_weights=(1.0, 0.5, 2.0)),
+    "dice": region.dice,
+    "dice_all_squared": functools.partial(region.dice, classes="all", square=True),
+    "dice_without_smooth": functools.partial(region.dice, smooth=0.0),
+    "jaccard": region.jaccard,
+}
+
+
+@pytest.fixture(params=LOSSES)
+def loss(request):
+    return LOSSES[request.param]
+
+
+def scene(batch=2, height=4, width=6, num_classes=3, seed=0):
+    """Return logits and a label with every class, a void pixel in each row and an odd one out."""
+    random = np.random.default_rng(seed)
+    logits = 2 * random.normal(size=(batch, height, width, num_classes))
+    label = random.integers(0, num_classes, (batch, height, width)).astype(np.int32)
+    label[:, :, 0] = 255
+    label[:, 0, 1], label[:, 0, 2] = num_classes, -1  # out of range: void as well
+    return logits, label
+
+
+def mean_loss(loss):
+    def mean(logits, label):
+        total, weight = loss(logits, label)
+        return total / jnp.maximum(weight, 1e-8)
+
+    return mean
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if "smoothed" not in name])
+def test_perfect_prediction_costs_nothing(name):
+    loss = LOSSES[name]
+    _, label = scene()
+    logits = 100.0 * jax.nn.one_hot(label, 3)
+    value, grad = jax.jit(jax.value_and_grad(mean_loss(loss)))(logits, jnp.asarray(label))
+    assert 0 <= value < 1e-6
+    assert np.abs(grad).max() < 1e-6
+
+
+def test_void_pixels_change_nothing_and_get_no_gradient(loss, float64):
+    logits, label = scene()
+    void = (label < 0) | (label > 2)
+    grad = jax.jit(jax.value_and_grad(mean_loss(loss)))
+    value, slope = grad(jnp.asarray(logits), jnp.asarray(label))
+    for content in (1e30, -np.inf, np.nan):
+        other = np.where(void[..., None] & (np.arange(3) == 1), content, logits)
+        other_value, other_slope = grad(jnp.asarray(other), jnp.asarray(label))
+        assert other_value == value
+        np.testing.assert_array_equal(other_slope, slope)
+    assert np.all(np.asarray(slope)[void] == 0)
+    assert np.all(np.any(np.asarray(slope)[~void] != 0, axis=-1))
+
+
+def test_all_void_gives_zero_and_a_finite_gradient(loss):
+    logits, label = scene()
+    logits, label = jnp.asarray(logits, jnp.float32), jnp.full_like(jnp.asarray(label), 255)
+    result, grad = jax.jit(lambda z, y: (loss(z, y), jax.grad(mean_loss(loss))(z, y)))(
+        logits, label
+    )
+    assert [float(x) for x in result] == [0.0, 0.0]
+    assert np.all(np.asarray(grad) == 0)
+
+
+def test_sum_and_weight_are_linear_over_examples_and_padding_adds_nothing(loss, float64):
+    logits, label = scene(batch=3)
+    logits, label = jnp.asarray(logits), jnp.asarray(label).at[2].set(255)
+    compiled = jax.jit(loss)
+    whole = np.array(compiled(logits, label))
+    parts = np.array([compiled(logits[i : i + 1], label[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(parts.sum(0), whole, rtol=1e-12)
+    assert np.all(parts[2] == 0) and np.all(parts[:2] > 0)
+
+
+def test_weight_never_sees_the_logits(loss):
+    shapes = (
+        jax.ShapeDtypeStruct((2, 4, 6, 3), jnp.float32),
+        jax.ShapeDtypeStruct((2, 4, 6), jnp.int32),
+    )
+    program = jax.jit(lambda logits, label: loss(logits, label)[1]).lower(*shapes).as_text()
+    arguments = program[program.index("@main(") : program.index("->")]
+    assert "2x4x6xi32" in arguments and "2x4x6x3xf32" not in arguments
+
+
+def test_bfloat16_logits_are_computed_in_float32(loss):
+    logits, label = scene()
+    logits, label = jnp.asarray(logits, jnp.bfloat16), jnp.asarray(label)
+    value, weight = jax.jit(loss)(logits, label)
+    exact, _ = jax.jit(loss)(logits.astype(jnp.float32), label)
+    assert value.dtype == weight.dtype == jnp.float32
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+    assert jax.eval_shape(jax.grad(mean_loss(loss)), logits, label).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("spec", [("data",), ("data", "space")], ids=str)
+def test_sharded_batch_gives_the_same_numbers_without_gathering(spec, float64):
+    sizes = (8,) if len(spec) == 1 else (4, 2)
+    mesh = jax.make_mesh(sizes, spec, axis_types=(AxisType.Auto,) * len(spec))
+
+    @jax.jit
+    def grads(logits, label):  # of all losses, in one program: they compile together
+        return {n: jax.value_and_grad(mean_loss(f))(logits, label) for n, f in LOSSES.items()}
+
+    batch = [jnp.asarray(x) for x in scene(batch=8)]
+    expected = grads(*batch)
+    sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(*spec)))
+    program = grads.lower(*sharded).compile()
+    assert "all-reduce" in program.as_text() and "all-gather" not in program.as_text()
+    for name, (value, grad) in program(*sharded).items():
+        np.testing.assert_allclose(value, expected[name][0], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(grad, expected[name][1], rtol=1e-10, atol=1e-14, err_msg=name)

@@ -1,0 +1,48 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from segjax import numerics
+from segjax.errors import UserError
+
+
+def test_the_users_own_flags_stay(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    numerics.set_xla_flags()
+    numerics.set_xla_flags()
+    assert os.environ["XLA_FLAGS"] == f"--xla_dump_to=/nowhere {numerics.FUSION_FLAG}="
+    monkeypatch.setenv("XLA_FLAGS", f"{numerics.FUSION_FLAG}=reduce")
+    numerics.set_xla_flags()
+    assert os.environ["XLA_FLAGS"] == f"{numerics.FUSION_FLAG}=reduce"
+
+
+def test_this_environment_computes_right_and_remembers_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path))
+    numerics.self_check()
+    assert len(list(tmp_path.glob("numerics-*.json"))) == 1
+    monkeypatch.setattr(numerics, "gradient_errors", lambda: {"anything": 1.0})
+    start = time.monotonic()
+    numerics.self_check()  # not asked again
+    assert time.monotonic() - start < 0.1
+
+
+def test_wrong_numbers_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path))
+    for error in (0.5, float("nan")):
+        monkeypatch.setattr(
+            numerics, "gradient_errors", lambda e=error: {"a LayerNorm gradient": e}
+        )
+        with pytest.raises(UserError, match="a LayerNorm gradient is off by"):
+            numerics.self_check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_check_catches_the_faulty_fusions(tmp_path):
+    """With XLA's default fusions, the pinned jaxlibs are wrong: the check must see it."""
+    code = "from segjax import numerics; print(max(numerics.gradient_errors().values()))"
+    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert float(done.stdout) > numerics.TOLERANCE, done.stderr
