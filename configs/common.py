@@ -4,7 +4,7 @@ import ml_collections
 
 
 def base() -> ml_collections.ConfigDict:
-    """Return the sections that rarely differ; model, data, lengths and rates are each file's own."""
+    """Return the sections that rarely differ; model, data and lengths are each file's own."""
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.microbatches = 1

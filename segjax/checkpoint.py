@@ -1,10 +1,11 @@
 """Checkpoints through Orbax: written while training goes on, complete or invisible."""
 
+import contextlib
 import errno
 import math
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -70,7 +71,7 @@ class Checkpointer:
         free = shutil.disk_usage(self.path).free
         if free < need:
             raise self._disk_full(f"{need / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
-        with _Writing(self):
+        with self.explain_full_disk():
             self.manager.save(step, args=ocp.args.PyTreeSave(_tree(state)), metrics=ranked)
 
     def restore(self, step: int, target: TrainState) -> TrainState:
@@ -125,13 +126,27 @@ class Checkpointer:
         Raises:
             UserError: The disk ran full meanwhile.
         """
-        with _Writing(self):
+        with self.explain_full_disk():
             self.manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait and release the manager."""
         self.wait()
         self.manager.close()
+
+    @contextlib.contextmanager
+    def explain_full_disk(self) -> Iterator[None]:
+        """Turn a full disk, however Orbax reports it, into one clear line; let the rest pass."""
+        try:
+            yield
+        except Exception as error:
+            chain: BaseException | None = error
+            while chain is not None:
+                full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+                if full or "No space left on device" in str(chain) or "ENOSPC" in str(chain):
+                    raise self._disk_full("no space left on device") from error
+                chain = chain.__cause__ or chain.__context__
+            raise
 
     def _disk_full(self, detail: str) -> UserError:
         last = self.manager.latest_step()
@@ -142,24 +157,6 @@ class Checkpointer:
             f"disk full while saving to {self.path}: {detail}; {kept}. Free space and run the same "
             "command again: it continues from there."
         )
-
-
-class _Writing:
-    """Turn a full disk into one clear line; let every other error pass."""
-
-    def __init__(self, checkpointer: Checkpointer):
-        self.checkpointer = checkpointer
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        chain = error
-        while chain is not None:
-            full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full or "No space left on device" in str(chain) or "ENOSPC" in str(chain):
-                raise self.checkpointer._disk_full("no space left on device") from error
-            chain = chain.__cause__ or chain.__context__
 
 
 def _value(metrics: Mapping[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, right numbers on XLA's CPU backend, and array types checked at run time."""
+"""Eight virtual CPU devices, right numbers on the CPU backend, array types checked at run time."""
 
 import os
 

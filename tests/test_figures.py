@@ -114,7 +114,9 @@ def test_results_of_any_number_of_classes(tmp_path, draw, num_classes):
     path = tmp_path / "figure.png"
     draw(
         path,
-        result(num_classes, absent=(1,) if num_classes > 2 else (), name="a US$ name {0} " * 9),
+        result(
+            num_classes, absent=(1,) if num_classes > 2 else (), name=r"$\frac$ {0}" + " long" * 9
+        ),
     )
     height, width, _ = read_png(path).shape
     assert 300 <= height <= 2400 and 800 <= width <= 2400

@@ -64,14 +64,14 @@ def test_tensorboard_file_holds_the_same_numbers(tmp_path):
     assert got == {"train/loss": 0.5, "train/lr": 0.125}
 
 
-@pytest.mark.parametrize("torn", ['{"step": 40, "train/lo', "\0\0\0\0", "{}", '{"step"'])
+@pytest.mark.parametrize("torn", [b'{"step": 40, "train/lo', b"\0\0\0", b"{}", b"\xff{", b"["])
 def test_resume_drops_later_steps_and_a_torn_line(tmp_path, torn):
-    log(tmp_path, [10, 20, 30], resume_step=None)
-    with open(tmp_path / "metrics.jsonl", "a") as file:
+    log(tmp_path, [10, 20, 21, 30], resume_step=None)
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(torn)
-    assert steps(tmp_path) == [10, 20, 30]
-    log(tmp_path, [30, 40], resume_step=20)
-    assert steps(tmp_path) == [10, 20, 30, 40]
+    assert steps(tmp_path) == [10, 20, 21, 30]
+    log(tmp_path, [21, 30, 40], resume_step=20)
+    assert steps(tmp_path) == [10, 20, 21, 30, 40]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

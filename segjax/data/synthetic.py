@@ -22,7 +22,7 @@ SMALL, LARGE = (9.0, 14.0), (17.0, 36.0)
 """Outer radii of small and large things, in 128ths of the image's shorter side."""
 
 RIM = (-0.6, 1.0)
-"""Signed distances to an outline, in pixels, between which a pixel is void: its colours are mixed."""
+"""Between these signed distances to an outline, in pixels, a pixel is void: its colour is mixed."""
 
 TAU = 2 * math.pi
 
@@ -34,7 +34,9 @@ Size = tuple[int, int]
 class Scene(Example):
     """An `Example` with its instances."""
 
-    instance: np.ndarray  # uint8 [h w]: 1, 2, … where the label is a thing, 0 on background and void
+    instance: (
+        np.ndarray
+    )  # uint8 [h w]: 1, 2, … where the label is a thing, 0 on background and void
 
 
 class Source:
@@ -43,8 +45,8 @@ class Source:
     Args:
         split: `train`, `val` or `test`: random streams that share no scene.
         num_examples: How many scenes; 0: 4096 for `train`, 256 for `val` and `test`.
-        size: Height and width of every image. Things shrink with the shorter side but their textures
-            do not, so small images are harder.
+        size: Height and width of every image. Things scale with the shorter side but the pixels of
+            their textures and wires do not, so small images are harder.
         seed: Names the family, 0 or more.
 
     Raises:
@@ -112,7 +114,7 @@ def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
-    """Choose kind, centre and radius of each thing, the large ones first (and so below the others)."""
+    """Choose kind, centre and radius of each thing, the large ones first: they lie below."""
     count = rng.integers(4, 8)
     small = rng.random(count) < 0.25
     radii = np.where(small, rng.uniform(*SMALL, count), rng.uniform(*LARGE, count))
@@ -129,16 +131,15 @@ def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
 def _frame(
     rng: Rng, size: Size, centre: np.ndarray, radius: float
 ) -> tuple[tuple[slice, slice], Field, Field]:
-    """Return the box around a thing and its pixels' coordinates along the thing's own turned axes."""
-    reach = radius + 2 + RIM[1]
-    box = tuple(
-        slice(max(0, math.floor(c - reach)), min(n, math.ceil(c + reach) + 1))
-        for c, n in zip(centre.tolist(), size, strict=True)
-    )
-    y = np.arange(box[0].start, box[0].stop, dtype=np.float32)[:, None] - np.float32(centre[0])
-    x = np.arange(box[1].start, box[1].stop, dtype=np.float32) - np.float32(centre[1])
+    """Return the box around a thing and its pixels' coordinates u, v on axes turned at random."""
+    reach = radius + 2 + RIM[1]  # the rim of a sharp corner reaches farther out
+    low = np.maximum(0, np.floor(centre - reach)).astype(int)
+    high = np.minimum(size, np.ceil(centre + reach) + 1).astype(int)
+    y = np.arange(low[0], high[0], dtype=np.float32)[:, None] - np.float32(centre[0])
+    x = np.arange(low[1], high[1], dtype=np.float32) - np.float32(centre[1])
     turn = rng.uniform(0, TAU)
     cos, sin = math.cos(turn), math.sin(turn)
+    box = (slice(low[0], high[0]), slice(low[1], high[1]))
     return box, x * cos + y * sin, y * cos - x * sin
 
 
@@ -171,8 +172,8 @@ def _photograph(rng: Rng, image: np.ndarray) -> np.ndarray:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()
 
 
-# Kinds of things: signed distance to the outline in pixels (negative inside; beyond corners only a
-# bound) and pattern in 0..1, at coordinates u, v from the centre of a thing that reaches `radius` far.
+# Kinds of things: signed distance to the outline in pixels (negative inside, a lower bound beyond
+# corners) and pattern in 0..1, at u, v from the centre of a thing that reaches as far as `radius`.
 
 
 def disc(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
@@ -183,7 +184,7 @@ def disc(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
 
 def square(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a rectangle with a checkerboard."""
-    side = 0.75 * radius
+    side = 0.7 * radius
     distance = np.maximum(np.abs(u) - side, np.abs(v) - side * rng.uniform(0.75, 1))
     turns = TAU / (2 * _pitch(rng, radius))
     return distance, _sharpen(np.sin(u * turns) * np.sin(v * turns), turns)
@@ -223,7 +224,7 @@ def cross(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a cross with dots."""
     half = rng.uniform(0.28, 0.36) * radius
     u, v = np.abs(u), np.abs(v)
-    length = 0.95 * radius
+    length = 0.92 * radius
     distance = np.minimum(np.maximum(u - length, v - half), np.maximum(u - half, v - length))
     turns = TAU / _pitch(rng, radius)
     return distance, _sharpen(np.cos(u * turns) + np.cos(v * turns) - 0.4, turns)
@@ -237,12 +238,12 @@ def wire(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     phase = u * turns + rng.uniform(0, TAU)
     steep = swing * turns * np.cos(phase)
     off = np.abs(v - swing * np.sin(phase)) / np.sqrt(1 + steep * steep)
-    distance = np.maximum(off - half, np.abs(u) - 0.95 * radius)
+    distance = np.maximum(off - half, np.abs(u) - 0.92 * radius)
     return distance, _stripes(rng, u + v, 6.0)
 
 
 def _pitch(rng: Rng, radius: float) -> float:
-    """Draw the period of a pattern in pixels: wider on larger things, but never too fine to be seen."""
+    """Draw a pattern's period in pixels: wider on larger things, never too fine to be seen."""
     return min(max(0.35 * radius, 5.0), 9.0) * rng.uniform(0.85, 1.15)
 
 
@@ -261,12 +262,13 @@ def _sharpen(wave: Field, turns: float) -> Field:
 
 def clouds(rng: Rng, size: Size) -> Field:
     """Fill with soft blobs of several sizes."""
-    return sum(_noise(rng, size, (n, n)) * weight for n, weight in ((4, 0.6), (9, 0.3), (20, 0.1)))
+    coarse, middle, fine = (_noise(rng, size, (knots, knots)) for knots in (4, 9, 20))
+    return 0.6 * coarse + 0.3 * middle + 0.1 * fine
 
 
 def gravel(rng: Rng, size: Size) -> Field:
     """Fill with fine grains."""
-    fine = (size[0] // 2, size[1] // 2)
+    fine = (2 * size[0] // 5, 2 * size[1] // 5)
     return 0.3 * _noise(rng, size, (6, 6)) + 0.7 * _noise(rng, size, fine)
 
 
@@ -299,13 +301,14 @@ def bricks(rng: Rng, size: Size) -> Field:
 
 def pebbles(rng: Rng, size: Size) -> Field:
     """Fill with rounded cells."""
-    half = (size[0] // 2, size[1] // 2)
-    count = max(4, half[0] * half[1] // 100)
-    y, x = rng.random((2, count, 1), np.float32) * np.float32(half).reshape(2, 1, 1)
-    dy = (np.arange(half[0], dtype=np.float32) - y) ** 2
+    half = (size[0] // 2, size[1] // 2)  # a quarter of the distances, enlarged afterwards
+    pitch = np.float32(min(half) / 7)
+    cells = np.indices((int(half[0] / pitch) + 2, int(half[1] / pitch) + 2)).reshape(2, -1, 1, 1)
+    y, x = (cells + rng.uniform(-0.8, 0, cells.shape)).astype(np.float32) * pitch
+    dy = (np.arange(half[0], dtype=np.float32)[:, None] - y) ** 2
     dx = (np.arange(half[1], dtype=np.float32) - x) ** 2
-    nearest = np.min(dy[:, :, None] + dx[:, None, :], axis=0)
-    return _enlarge(np.clip(1.1 - np.sqrt(nearest) / 9, 0, 1), size)
+    nearest = np.min(dy + dx, axis=0)
+    return _enlarge(np.clip(1.1 - 2 * nearest / pitch**2, 0, 1), size)
 
 
 def _noise(rng: Rng, size: Size, grid: Size) -> Field:
@@ -325,15 +328,8 @@ def _weights(length: int, knots: int) -> np.ndarray:
     return (near * near * (3 - 2 * near)).astype(np.float32)
 
 
-KINDS: tuple[Callable[[Rng, Field, Field, float], tuple[Field, Field]], ...] = (
-    disc,
-    square,
-    triangle,
-    star,
-    ring,
-    cross,
-    wire,
-)
+Kind = Callable[[Rng, Field, Field, float], tuple[Field, Field]]
+KINDS: tuple[Kind, ...] = (disc, square, triangle, star, ring, cross, wire)
 GROUNDS: tuple[Callable[[Rng, Size], Field], ...] = (clouds, gravel, wood, bricks, pebbles)
 PALETTE: core.Palette = (
     (38, 40, 51),

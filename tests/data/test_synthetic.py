@@ -14,7 +14,9 @@ from segjax.structs import IGNORE_LABEL
 def read(source, count):
     """Stack images, labels and instances of the first `count` scenes."""
     scenes = [source[i] for i in range(count)]
-    return tuple(np.stack([scene[key] for scene in scenes]) for key in ("image", "label", "instance"))
+    return tuple(
+        np.stack([scene[key] for scene in scenes]) for key in ("image", "label", "instance")
+    )
 
 
 @pytest.fixture(scope="module")

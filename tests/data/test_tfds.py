@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from segjax.data import tfds
+from segjax.data import pipeline, tfds
 from segjax.errors import ConfigError, DataError
 
 NAMES = ("pet", "background", "border")
@@ -82,6 +82,16 @@ def test_reads_images_and_masks(data_dir):
         np.testing.assert_array_equal(example["label"], mask(number) - 1)
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[1]["label"], source[1]["label"])
+
+
+def test_threads_read_the_same_records(data_dir):
+    source = open_pets(data_dir)
+    options = {"batch_size": 4, "size": (64, 64), "fit": "pad", "seed": 0}
+    threaded = pipeline.train_batches(source, threads=4, **options)
+    alone = pipeline.train_batches(source, threads=0, **options)
+    for _ in range(20):
+        np.testing.assert_array_equal(next(threaded)["image"], next(alone)["image"])
+    threaded.close()
 
 
 def test_names_of_the_feature_and_ignored_value(data_dir):

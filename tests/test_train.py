@@ -1,0 +1,185 @@
+"""Runs as wholes: they learn, resume bit for bit, compile once, and fail in one clear line."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from segjax import checkpoint, train, writer
+from segjax.errors import ConfigError, NonFiniteError, UserError
+from tests import program
+
+DEBUG = "--config=configs/quickstart.py:debug"
+
+
+def final_state(workdir, step):
+    """Return every array of checkpoint `step`, as it lies on disk."""
+    with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+        return manager.restore(step, args=ocp.args.PyTreeRestore())
+
+
+def assert_bitwise(one, other):
+    leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
+    assert len(leaves) == len(others) > 10
+    for a, b in zip(leaves, others, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.slow
+def test_kill_9_ten_times_and_nothing_is_different(tmp_path):
+    """Ten SIGKILLs at random moments; the final parameters equal an undisturbed run's, bit for bit."""
+    arguments = [
+        DEBUG, "--config.total_steps=60", "--config.checkpoint.save_percent=5",
+        "--config.evals.val.every_percent=50", "--config.ema_decay=0.9", "--config.log_steps=1",
+    ]  # fmt: skip
+    still, killed = tmp_path / "still", tmp_path / "killed"
+    code, text = program.run(*arguments, f"--workdir={still}")
+    assert code == 0, text
+    moments = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = program.start(*arguments, f"--workdir={killed}")
+        time.sleep(moments.uniform(0.5, 9.0))
+        process.send_signal(signal.SIGKILL)
+        _, text = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), text
+        kills += 1
+    code, text = program.run(*arguments, f"--workdir={killed}")
+    assert code == 0, text
+    assert_bitwise(final_state(still, 60), final_state(killed, 60))
+    logs = [
+        {(r["step"], name): value for r in writer.read(path) for name, value in r.items()
+         if not name.startswith("time/")}
+        for path in (still, killed)
+    ]  # fmt: skip
+    assert logs[0] == logs[1]
+
+
+def test_sigterm_saves_and_leaves_with_75(tmp_path):
+    arguments = [DEBUG, "--config.total_steps=2000", f"--workdir={tmp_path}"]
+    arguments += ["--config.log_steps=1", "--config.evals.val.every_percent=100"]
+    process = program.start(*arguments)
+    while len(writer.read(tmp_path)) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 75, text
+    steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert max(steps) >= writer.read(tmp_path)[-1]["step"]
+
+
+@pytest.mark.slow
+def test_one_compilation_then_none(tmp_path, tiny_config):
+    """After the first train step and the first eval step nothing is compiled any more."""
+    compiled = []
+
+    def listen(name, _, **__):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(name)
+
+    class Stop(Exception):
+        pass
+
+    counts = []
+
+    def counting(self, number, scalars):
+        original(self, number, scalars)
+        counts.append(len(compiled))
+
+    original = train.Log.read_previous
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    train.Log.read_previous = counting
+    try:
+        config = tiny_config(total_steps=8, evals__val__every_percent=25)
+        assert train.run(tmp_path, config) == 0
+    finally:
+        train.Log.read_previous = original
+        jax.monitoring.clear_event_listeners()
+    assert len(counts) == 8 and counts[0] > 0
+    assert counts[2:] == [counts[2]] * 6, counts  # evaluations fall between steps 2, 4, 6, 8
+
+
+@pytest.mark.slow
+def test_it_learns(tmp_path, tiny_config):
+    config = tiny_config(
+        total_steps=150, log_steps=10, input__source__num_examples=8, optimizer__lr=1e-2
+    )
+    assert train.run(tmp_path, config) == 0
+    losses = [r["train/loss"] for r in writer.read(tmp_path) if "train/loss" in r]
+    assert losses[-1] < 0.4 * losses[0], losses
+    result = json.loads((tmp_path / "eval" / "val.json").read_text())
+    assert result["num_examples"] == 8 and result["step"] == 150
+
+
+@pytest.mark.slow
+def test_the_same_run_on_one_device_and_on_eight(tmp_path, tiny_config):
+    """Other sums, same run: to rounding after a few steps of plain SGD."""
+    losses = []
+    for name, mesh in (("eight", dict(data=8, fsdp=1, space=1)), ("mixed", dict(data=2, fsdp=4, space=1))):
+        config = tiny_config(total_steps=4, log_steps=1)
+        config["mesh"] = mesh
+        assert train.run(tmp_path / name, config) == 0
+        losses.append([r["train/loss"] for r in writer.read(tmp_path / name) if "train/loss" in r])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+
+
+def test_another_config_in_the_workdir_is_refused_untouched(tmp_path, tiny_config):
+    assert train.run(tmp_path, tiny_config()) == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.json*") if p.is_file()}
+    with pytest.raises(ConfigError, match="seed: 0 there, 3 now"):
+        train.run(tmp_path, tiny_config(seed=3))
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*.json*") if p.is_file()}
+    assert train.run(tmp_path, tiny_config(total_steps=3), allow_config_change=True) == 0
+    assert (tmp_path / "checkpoints" / "3").exists()
+
+
+def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, tiny_config):
+    config = tiny_config(total_steps=30, optimizer__lr=1e30, optimizer__clip_norm=0.0)
+    config["optimizer"]["schedule"] = dict(type="step", every_steps=100, warmup_steps=0)
+    config["checkpoint"] = dict(save_steps=1, keep_last=2, keep_best="", mode="max")
+    with pytest.raises(NonFiniteError, match=r"train/loss.* at step \d+.*last good checkpoint"):
+        train.run(tmp_path, config)
+    kept = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert kept
+    state = final_state(tmp_path, max(kept))
+    assert state["step"] == max(kept)
+
+
+def test_a_full_disk_is_said_and_the_last_checkpoint_stays(tmp_path):
+    """On a real file system of two megabytes, in its own mount namespace where we may make one."""
+    mount = ["unshare", "-m", "sh", "-c"]
+    probe = f"mount -t tmpfs -o size=1m none {tmp_path}"
+    if subprocess.run([*mount, probe], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs (root, or CI's container)")
+    command = [
+        program.sys.executable, "run.py", DEBUG, f"--workdir={tmp_path}/run",
+        "--config.total_steps=400", "--config.checkpoint.save_percent=1",
+        "--config.checkpoint.keep_last=200", "--config.checkpoint.keep_best=",
+        "--config.evals.val.every_percent=100",
+    ]  # fmt: skip
+    script = f"mount -t tmpfs -o size=2m none {tmp_path} && {' '.join(command)}; code=$?; "
+    script += f"ls {tmp_path}/run/checkpoints; exit $code"
+    env = {**program.os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [*mount, script], cwd=program.ROOT, env=env, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "disk full" in done.stderr and "Free space" in done.stderr
+    assert done.stdout.split(), "the checkpoints saved before are still there"
+
+
+def test_the_disk_running_full_while_orbax_writes_is_the_same_line(tmp_path):
+    keeper = checkpoint.Checkpointer(tmp_path)
+    for error in (OSError(28, "No space left on device"), ValueError("tensorstore: ENOSPC")):
+        with pytest.raises(UserError, match="disk full while saving"), keeper.explain_full_disk():
+            raise error
+    with pytest.raises(KeyError), keeper.explain_full_disk():
+        raise KeyError("anything else passes")
