@@ -15,12 +15,10 @@ from segjax import numerics
 from segjax.errors import ConfigError, UserError
 
 config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:argument].")
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run's folder: config, log, checkpoints, figures."
-)
+WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder: config, log, checkpoints, figures.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
-INPUT = flags.DEFINE_string("input", None, "predict: an image, a folder or a glob.")
-OUTPUT = flags.DEFINE_string("output", None, "predict: the folder to write to.")
+INPUT = flags.DEFINE_string("input", "", "predict: an image, a folder or a glob.")
+OUTPUT = flags.DEFINE_string("output", "", "predict: the folder to write to.")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "", "eval, predict: 'best', 'latest' or a step. Default: best if one is kept."
 )

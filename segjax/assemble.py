@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from segjax import lookup, sharding, state, step
+from segjax.data import fit
 from segjax.errors import ConfigError
 from segjax.structs import Batch
 
@@ -25,7 +26,7 @@ class Canvas:
     """
 
     size: tuple[int, int]
-    fit: str
+    fit: fit.Fit
     pad_value: int
 
 
@@ -87,7 +88,7 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
     model = lookup.build("models", config["model"], where="config.model", num_classes=num_classes)
     task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
     normalize = lookup.build("augment", config["normalize"], where="config.normalize")
-    lookup.check_arguments(sharding.make_mesh, config["mesh"], {}, where="config.mesh")
+    lookup.check_arguments(sharding.make_mesh, config["mesh"], [], where="config.mesh")
     mesh = sharding.make_mesh(**config["mesh"])
     size = config["input"]["size"]
     if len(size) != 2 or min(size) < 32:

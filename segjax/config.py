@@ -103,6 +103,11 @@ def plain(value: Any) -> Any:
     raise ConfigError(f"config value {value!r} is not plain data (number, string, list, section).")
 
 
+def section(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole config, or one section of it, as plain data."""
+    return {str(key): plain(item) for key, item in dict(config).items()}
+
+
 def flatten(config: Mapping[str, Any] | list, prefix: str = "") -> dict[str, Any]:
     """Return `{'optimizer.lr': 0.1, 'augment[0].type': 'geometry:flip', …}` of plain data."""
     items: Iterable = (
@@ -134,7 +139,7 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
     Raises:
         ConfigError: Unknown key, no '=', or a value of another type than the one it replaces.
     """
-    config = plain(config)
+    config = section(config)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         known = flatten(config)
@@ -155,8 +160,8 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
                 f"{type(old).__name__} as in {path}={old!r}."
             )
         *parents, leaf = path.replace("[", ".").replace("]", "").split(".")
-        section: Any = config
+        node: Any = config
         for part in parents:
-            section = section[int(part) if isinstance(section, list) else part]
-        section[int(leaf) if isinstance(section, list) else leaf] = value
+            node = node[int(part) if isinstance(node, list) else part]
+        node[int(leaf) if isinstance(node, list) else leaf] = value
     return config

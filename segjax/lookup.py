@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from segjax.errors import ConfigError
@@ -85,7 +85,7 @@ def build(package: str, section: Mapping[str, Any], *, where: str, **given: Any)
 def check_arguments(
     symbol: Callable[..., Any],
     arguments: Mapping[str, Any],
-    given: Mapping[str, Any],
+    given: Iterable[str],
     *,
     where: str,
 ) -> None:

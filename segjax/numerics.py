@@ -7,6 +7,7 @@ backend.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -39,7 +40,7 @@ def prepare() -> None:
     set_xla_flags()
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.read("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     if jax.default_backend() == "cpu":
         self_check()
@@ -51,9 +52,8 @@ def self_check() -> None:
     Raises:
         UserError: They differ: this build of XLA computes wrong numbers.
     """
-    import jaxlib
-
-    subject = f"{jaxlib.__version__} {os.environ.get('XLA_FLAGS', '')}"
+    version = importlib.metadata.version("jaxlib")
+    subject = f"{version} {os.environ.get('XLA_FLAGS', '')}"
     passed = cache_dir() / f"numerics-{hashlib.sha256(subject.encode()).hexdigest()[:16]}.json"
     if passed.exists():
         return
@@ -62,7 +62,7 @@ def self_check() -> None:
     if bad:
         listed = ", ".join(f"{name} is off by {error:.1%}" for name, error in bad.items())
         raise UserError(
-            f"jaxlib {jaxlib.__version__} computes wrong numbers on this CPU: {listed} (at most "
+            f"jaxlib {version} computes wrong numbers on this CPU: {listed} (at most "
             f"{TOLERANCE:.1%} expected) with XLA_FLAGS={os.environ.get('XLA_FLAGS', '')!r}. Remove "
             f"flags that switch fusions on, keep {FUSION_FLAG}= (empty), or install the jaxlib of "
             "requirements.txt."

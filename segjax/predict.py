@@ -3,6 +3,7 @@
 import glob
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,6 +45,7 @@ def run(path: pathlib.Path, *, inputs: str, output: pathlib.Path, which: str = "
             except DataError as error:
                 skipped += 1
                 bar.message(f"skipped: {error}")
+                bar.update(number)
                 continue
             colour.save_palette_png(output / f"{name}_label.png", label, classes["palette"])
             tinted = colour.overlay(image, label, classes["palette"])
@@ -94,8 +96,8 @@ def make_logits(parts: assemble.Parts, variables: dict) -> Logits:
 
     @jax.jit
     def apply(variables: dict, image: jax.Array) -> jax.Array:
-        logits = parts.model.apply(variables, parts.normalize(image), train=False).logits
-        return logits.astype("float32")
+        outputs: Any = parts.model.apply(variables, parts.normalize(image), train=False)
+        return outputs.logits.astype("float32")
 
     def logits(canvases: list[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(canvases), batch):
@@ -132,7 +134,7 @@ def argmax_at_size(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         plane = logits[..., k]
         if plane.shape != size:
             plane = Image.fromarray(np.ascontiguousarray(plane))
-            plane = np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR))
+            plane = np.asarray(plane.resize((size[1], size[0]), Image.Resampling.BILINEAR))
         better = plane > best
         label[better], best[better] = k, plane[better]
     return label

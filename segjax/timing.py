@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ PEAK_FLOPS = {
 """Dense bf16 (f16 on V100, T4) FLOP/s of one device, by the vendors' data sheets."""
 
 
-def peak_flops(device: jax.Device) -> float:
+def peak_flops(device: Any) -> float:
     """Return a device's peak FLOP/s: the vendor's figure, or that of a matrix product."""
     for name, flops in PEAK_FLOPS.items():
         if device.device_kind.startswith(name):

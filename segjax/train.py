@@ -1,10 +1,12 @@
 """Train: build, shard, restore, loop. The only file that sees everything."""
 
 import contextlib
+import math
+import os
 import pathlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,7 +44,7 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
-    config = config_lib.plain(config)
+    config = config_lib.section(config)
     config_lib.check_top_level(config)
     source = assemble.make_source(config, config["input"]["split"])
     parts = assemble.make_parts(config, assemble.classes_of(source))
@@ -52,9 +54,7 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     evaluators = evaluate.make_evaluators(config, parts, clock)
     saving = schedule.in_steps(config["checkpoint"], ("save",), clock, "config.checkpoint")
     save_steps = saving.pop("save_steps")
-    lookup.check_arguments(
-        checkpoint.Checkpointer, saving, {"workdir": 0}, where="config.checkpoint"
-    )
+    lookup.check_arguments(checkpoint.Checkpointer, saving, ["workdir"], where="config.checkpoint")
     resolved = config | {"resolved": parts.classes | clock._asdict()}
     workdir.check(path, resolved, allow_change=allow_config_change)
 
@@ -65,10 +65,12 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     checkpointer = checkpoint.Checkpointer(path, **saving)
     start = checkpointer.latest_step()
     state = init(init_key) if start is None else checkpointer.restore(start, target)
-    with contextlib.closing(make_batches(config, source, parts, start or 0)) as batches:
-        log = Log(path, clock, durations["log_steps"], start or 0, watch(train_step, parts, clock))
+    begin = start or 0
+    with contextlib.closing(make_batches(config, source, parts, begin)) as batches:
+        log = Log(path, clock, durations["log_steps"], start, watch(train_step, parts, clock))
+        log.message(f"{describe(state, parts, train_step)}; from step {begin}, {path}")
         with log, preemption() as preempted, contextlib.closing(checkpointer):
-            for number in range(start or 0, clock.total_steps):
+            for number in range(begin, clock.total_steps):
                 with log.watch.waiting_for_data():
                     batch = next(batches)
                 state, scalars = train_step(state, batch, step_key)
@@ -82,7 +84,7 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
                     with log.watch.paused():
                         last = number + 1 == clock.total_steps
                         metrics = evaluate.run_all(due, state, path, log, draw=last)
-                        if save or saving.get("keep_best") in metrics:
+                        if save or saving["keep_best"] in metrics:
                             checkpointer.save(number + 1, state, metrics)
                 if preempted.is_set():
                     checkpointer.wait()
@@ -139,7 +141,7 @@ def compile_step(
 
 def make_batches(
     config: Mapping[str, Any], source: Any, parts: assemble.Parts, start_step: int
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yield the training batches from `start_step` on, on the devices."""
     section = {k: v for k, v in config["input"].items() if k not in ("source", "split", "size")}
     lookup.check_arguments(pipeline.train_batches, section, PIPELINE_GIVEN, where="config.input")
@@ -156,7 +158,7 @@ def make_batches(
         yield from sharding.to_device(host, parts.mesh)
 
 
-PIPELINE_GIVEN = dict.fromkeys(("size", "seed", "start_step", "process_index", "process_count"))
+PIPELINE_GIVEN = ("size", "seed", "start_step", "process_index", "process_count")
 
 
 def facts(parts: assemble.Parts, train_step: Any) -> dict[str, Any]:
@@ -164,11 +166,22 @@ def facts(parts: assemble.Parts, train_step: Any) -> dict[str, Any]:
     memory = train_step.memory_analysis()
     return {
         "devices": [device.device_kind for device in jax.devices()],
+        "cores": len(os.sched_getaffinity(0)),
         "processes": jax.process_count(),
         "mesh": dict(parts.mesh.shape),
         "step_flops": flops_of(train_step),
         "step_temporary_bytes": getattr(memory, "temp_size_in_bytes", None),
     }
+
+
+def describe(state: state_lib.TrainState, parts: assemble.Parts, train_step: Any) -> str:
+    """Return one line on what is trained, and where."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    devices = jax.devices()
+    return (
+        f"{count / 1e6:.2f} M parameters, {flops_of(train_step) / 1e9:.1f} GFLOP a step, "
+        f"{len(devices)} × {devices[0].device_kind}, mesh {dict(parts.mesh.shape)}"
+    )
 
 
 def flops_of(compiled: Any) -> float:
@@ -204,12 +217,12 @@ class Log:
         path: pathlib.Path,
         clock: schedule.Clock,
         log_steps: int,
-        start: int,
+        start: int | None,
         stopwatch: timing.Stopwatch,
     ):
         self.writer = writer.Writer(path, resume_step=start, enabled=jax.process_index() == 0)
         self.progress = progress.Progress(
-            clock.total_steps, start=start, enabled=jax.process_index() == 0
+            clock.total_steps, start=start or 0, enabled=jax.process_index() == 0
         )
         self.total_steps, self.log_steps, self.watch = clock.total_steps, log_steps, stopwatch
         self.pending: tuple[int, Any] | None = None
@@ -234,7 +247,8 @@ class Log:
         number, scalars = self.pending
         self.pending = None
         values = {f"train/{name}": float(x) for name, x in jax.device_get(scalars).items()}
-        writer.check_finite(number, values)
+        if not all(map(math.isfinite, values.values())):
+            self.writer.write(number, values)  # writes what is finite, then raises
         self.watch.tick()
         self.window.append(values)
         shown = {}

@@ -16,7 +16,6 @@ from segjax.errors import ConfigError, UserError
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Write JSON so that a reader sees either the old file or the whole new one."""
     with writer.replacing(path) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 

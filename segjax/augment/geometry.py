@@ -53,10 +53,10 @@ def affine(
 ) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
     """Scale, crop or pad to `size`, rotate and mirror, in one resampling.
 
-    A window of `size` is laid on the scaled image, uniformly over all places where it fits or, along
-    a side where the image is the shorter, where the image fits into it; then it is turned about its
-    centre. Without rotation a shrunken image is filtered (triangle, as PIL's bilinear); with
-    `rotate` the interpolation is plain bilinear, for all angles.
+    A window of `size` is laid on the scaled image, uniformly over all places where it fits (along a
+    side where the image is the shorter: where the image fits into it), then turned about its centre.
+    Without `rotate` a shrunken image is filtered (triangle, as PIL's bilinear); with it the
+    interpolation is plain bilinear, whatever the angle.
 
     Args:
         key: For this example and op.

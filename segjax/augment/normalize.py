@@ -16,7 +16,7 @@ def fixed(
     mean: Sequence[Real],
     std: Sequence[Real],
 ) -> Float[Array, "b h w c"]:
-    """Subtract `mean` and divide by `std`, one number per channel or one for all, in units of [0, 1].
+    """Subtract `mean` and divide by `std`: one number per channel or one for all, for [0, 1].
 
     uint8 images are brought to [0, 1] first.
 

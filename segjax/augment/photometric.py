@@ -61,12 +61,12 @@ def color_jitter(
         jnp.where(applied, max(0, 1 - v) + draw[i] * (1 + v - max(0, 1 - v)), 1)
         for i, v in enumerate((brightness, contrast, saturation))
     )
-    if channels == 3:
-        angle = jnp.where(applied, 2 * math.pi * hue * (2 * draw[3] - 1), 0)
-        # A matrix product: XLA would compute whatever made the image anew for each channel of a sum.
-        image = jnp.dot(image, _color_matrix(colour, angle).T, precision="highest")
     grey = LUMA if channels == 3 else np.full(channels, 1 / channels)
     mean = jnp.sum(image.mean((0, 1)) * jnp.asarray(grey, image.dtype))
+    if channels == 3:
+        angle = jnp.where(applied, 2 * math.pi * hue * (2 * draw[3] - 1), 0)
+        red, green, blue = _color_matrix(colour, angle).T
+        image = image[..., :1] * red + image[..., 1:2] * green + image[..., 2:] * blue
     return jnp.clip(light * (spread * image + (1 - spread) * mean), 0, 1), label
 
 
@@ -103,7 +103,7 @@ def gaussian_blur(
     weights = jnp.exp(-0.5 * (taps / width) ** 2)
     weights = weights / (2 * weights.sum() - weights[0])
     weights = jnp.where(draw[1] < p, weights, (taps == 0).astype(image.dtype))
-    return _blur_along(_blur_along(image, weights, 0), weights, 1), label
+    return _blur_along(_blur_along(image, weights, 1), weights, 0), label
 
 
 def gaussian_noise(

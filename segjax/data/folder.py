@@ -65,7 +65,9 @@ class Source:
         self.root = core.expand_path(root, where="root")
         if not self.root.is_dir():
             raise DataError(f"root={str(self.root)!r}: no such folder. Set root to the data set.")
-        meta = {"class_names": class_names} if class_names else _read_meta(self.root / "meta.json")
+        meta: dict[str, Any] = (
+            {"class_names": class_names} if class_names else _read_meta(self.root / "meta.json")
+        )
         where = "class_names" if class_names else str(self.root / "meta.json")
         self.class_names = core.check_classes(meta["class_names"], where=where)
         self.palette = _palette(meta, len(self.class_names), where=where)

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import grain
 import jax
@@ -139,12 +140,13 @@ def num_eval_batches(source: core.Source, *, batch_size: int) -> int:
 def batch_shapes(batch_size: int, size: tuple[int, int], channels: int) -> Batch:
     """Return the shapes and dtypes of a global batch of uint8 images."""
     rows = (batch_size, *size)
-    return Batch(
+    shapes: Any = dict(
         image=jax.ShapeDtypeStruct((*rows, channels), np.uint8),
         label=jax.ShapeDtypeStruct(rows, np.int32),
         mask=jax.ShapeDtypeStruct((batch_size,), np.bool_),
         index=jax.ShapeDtypeStruct((batch_size,), np.int32),
     )
+    return shapes
 
 
 def load_batch(
@@ -179,7 +181,8 @@ def load_batch(
             )
         image[row], label[row] = example["image"], example["label"]
     image[len(examples) :], label[len(examples) :] = pad_value, IGNORE_LABEL
-    return Batch(image=image, label=label, mask=numbers >= 0, index=index.astype(np.int32))
+    arrays: Any = dict(image=image, label=label, mask=numbers >= 0, index=index.astype(np.int32))
+    return arrays  # NumPy here, jax.Array once on the devices
 
 
 def _rows_per_process(batch_size: int, process_index: int, process_count: int) -> int:

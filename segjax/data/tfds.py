@@ -50,7 +50,7 @@ class Source:
     ):
         path = find_prepared(name, data_dir=data_dir)
         builder = tfds.builder_from_directory(str(path))
-        features = builder.info.features
+        features: Any = builder.info.features
         _check_images(features, (image_key, label_key), path=path)
         self.class_names = core.check_classes(
             class_names or _names(features[label_key], num_classes, name=name), where=f"tfds {name}"
@@ -70,7 +70,7 @@ class Source:
 
     def __getitem__(self, index: int) -> Example:
         encoded = dict.fromkeys(self.keys, tfds.decode.SkipDecoding())
-        record = self.features.deserialize_example_np(self.records[index], decoders=encoded)
+        record: Any = self.features.deserialize_example_np(self.records[index], decoders=encoded)
         name = f"{self.title}/{index}"
         image_name, label_name = (f"{name} ({key})" for key in self.keys)
         # TFDS labels are made for the pixels as stored: no turning by EXIF.

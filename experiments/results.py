@@ -1,0 +1,90 @@
+"""Record finished runs in results.jsonl and redraw the README's table from it.
+
+python -m experiments.results runs/quickstart runs/unet_camvid_cpu
+"""
+
+import json
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+RECORDS = HERE / "results.jsonl"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results: written by experiments/results.py -->", "<!-- end of results -->"
+
+
+def record(workdir: pathlib.Path) -> list[dict]:
+    """Return one record for each evaluated split of a finished run, from its files alone."""
+    run = json.loads((workdir / "run.json").read_text())
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+    steps = [line for line in lines if "time/step_ms" in line]
+    seconds, last = 0.0, 0
+    for line in steps:
+        seconds += (line["step"] - last) * line["time/step_ms"] / 1e3
+        last = line["step"]
+    median = sorted(steps, key=lambda line: line["time/step_ms"])[len(steps) // 2]
+    packages = {name: run["packages"][name] for name in ("jax", "jaxlib", "flax")}
+    return [
+        {
+            "run": workdir.name,
+            "split": result["split"],
+            "miou": result["miou"],
+            "pixel_accuracy": result["pixel_accuracy"],
+            "num_examples": result["num_examples"],
+            "step": result["step"],
+            "train_minutes": seconds / 60,
+            "step_ms": median["time/step_ms"],
+            "images_per_s": median["time/images_per_s"],
+            "data_wait_percent": 100 * median["time/data_wait_ms"] / median["time/step_ms"],
+            "devices": f"{len(run['devices'])} × {run['devices'][0]}",
+            "cores": run["cores"],
+            "python": run["python"],
+            "packages": packages,
+            "git_revision": run["git_revision"],
+            "fingerprint": run["fingerprint"],
+            "command": " ".join(["python", *run["command"]]),
+        }
+        for result in (json.loads(p.read_text()) for p in sorted((workdir / "eval").glob("*.json")))
+    ]
+
+
+def table(records: list[dict]) -> str:
+    """Return the README's table."""
+    rows = [
+        "| run | split | mIoU | pixel accuracy | training | hardware | command |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in records:
+        command = r["command"].partition(" --workdir")[0]
+        rows.append(
+            f"| {r['run']} | {r['split']} ({r['num_examples']}) | {r['miou']:.3f} "
+            f"| {r['pixel_accuracy']:.3f} | {r['train_minutes']:.1f} min, {r['step']} steps "
+            f"| {r['devices']}, {r['cores']} cores | `{command}` |"
+        )
+    return "\n".join(rows)
+
+
+def redraw(readme: str, records: list[dict]) -> str:
+    """Return the README with its table drawn anew."""
+    head, _, rest = readme.partition(BEGIN)
+    tail = rest.partition(END)[2]
+    return f"{head}{BEGIN}\n{table(records)}\n{END}{tail}"
+
+
+def load() -> list[dict]:
+    """Return all records."""
+    return [json.loads(line) for line in RECORDS.open()] if RECORDS.exists() else []
+
+
+def main(workdirs: list[str]) -> None:
+    """Replace the records of the runs named, then redraw."""
+    new = [row for workdir in workdirs for row in record(pathlib.Path(workdir))]
+    names = {row["run"] for row in new}
+    records = [row for row in load() if row["run"] not in names] + new
+    records.sort(key=lambda row: (row["run"], row["split"]))
+    RECORDS.write_text("".join(json.dumps(row) + "\n" for row in records))
+    README.write_text(redraw(README.read_text(), records))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
