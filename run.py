@@ -70,7 +70,7 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(str(error.args[0] if error.args else error)) from None
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant here
     return rest
 
 

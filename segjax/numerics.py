@@ -40,7 +40,7 @@ def prepare() -> None:
     set_xla_flags()
     import jax
 
-    if not jax.config.read("jax_compilation_cache_dir"):
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     if jax.default_backend() == "cpu":
         self_check()

@@ -43,9 +43,9 @@ def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
 def _apart(fn: Callable[..., Any], key: Key, *arguments: Array) -> Any:
     """Call `fn` so that XLA does not fuse it with what comes before or after.
 
-    XLA's CPU backend fuses gathers into each use of their result and computes them anew there, which
-    makes an affine and a flip cost 60 ms per 360 x 480 image instead of 3; it ignores optimisation
-    barriers. Behind a condition that it cannot know always to hold, an op stays one piece.
+    XLA's CPU backend fuses gathers into every use of their result and computes them anew there (an
+    affine and a flip take 60 ms per 360 x 480 image instead of 3), and it drops optimisation
+    barriers before. Behind a condition that it cannot know always to hold, an op stays one piece.
     """
     if jax.default_backend() != "cpu":
         return fn(*arguments)

@@ -53,8 +53,8 @@ def affine(
 ) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
     """Scale, crop or pad to `size`, rotate and mirror, in one resampling.
 
-    A window of `size` is laid on the scaled image, uniformly over all places where it fits (along a
-    side where the image is the shorter: where the image fits into it), then turned about its centre.
+    A window of `size` is laid on the scaled image, uniformly over the places where it fits (along a
+    side where the image is shorter: where the image fits into it), then turned about its centre.
     Without `rotate` a shrunken image is filtered (triangle, as PIL's bilinear); with it the
     interpolation is plain bilinear, whatever the angle.
 

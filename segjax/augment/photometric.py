@@ -98,12 +98,15 @@ def gaussian_blur(
     compose.check_interval("gaussian_blur.sigma", sigma, lowest=0, open=True)
     compose.check_probability("gaussian_blur.p", p)
     draw = jax.random.uniform(key, (2,), image.dtype)
-    width = sigma[0] + draw[0] * (sigma[1] - sigma[0])
+    deviation = sigma[0] + draw[0] * (sigma[1] - sigma[0])
     taps = jnp.arange(math.ceil(3 * sigma[1]) + 1, dtype=image.dtype)
-    weights = jnp.exp(-0.5 * (taps / width) ** 2)
-    weights = weights / (2 * weights.sum() - weights[0])
-    weights = jnp.where(draw[1] < p, weights, (taps == 0).astype(image.dtype))
-    return _blur_along(_blur_along(image, weights, 1), weights, 0), label
+    weights = jnp.exp(-0.5 * (taps / deviation) ** 2)
+    weights = jnp.where(
+        draw[1] < p, weights / (2 * weights.sum() - 1), jnp.where(taps == 0, 1.0, 0.0)
+    )
+    height, width, channels = image.shape
+    rows = _blur_along(image.reshape(height, width * channels), weights, axis=1, step=channels)
+    return _blur_along(rows, weights, axis=0, step=1).reshape(image.shape), label
 
 
 def gaussian_noise(
@@ -182,30 +185,29 @@ def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Floa
 
 
 def _blur_along(
-    image: Float[Array, "h w c"], weights: Float[Array, " n"], axis: int
-) -> Float[Array, "h w c"]:
-    """Filter along `axis` with the symmetric kernel whose one half is `weights`; borders reflect.
+    image: Float[Array, "n m"], weights: Float[Array, " taps"], *, axis: int, step: int
+) -> Float[Array, "n m"]:
+    """Filter along `axis`, pixels `step` apart, with the symmetric kernel whose half is `weights`.
 
-    A sum of shifted slices: under vmap a convolution with one kernel per example would become a
-    grouped one, which is slow and all-gathers a sharded batch.
+    Beyond the border its pixels repeat. A sum of shifted slices: under vmap a convolution with one
+    kernel per example would become a grouped one, which is slow and all-gathers a sharded batch.
     """
     radius = len(weights) - 1
-    padding = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
-    padded = jnp.pad(image, padding, mode="reflect")
-    # Long rows vectorise; the barrier keeps XLA from computing the padding anew for every tap.
-    flat = jax.lax.optimization_barrier(padded.reshape(padded.shape[0], -1))
-    height, width, channels = image.shape
-    unit, size = ((1, height), (channels, width * channels))[axis]
+    size = image.shape[axis]
+    reps = (radius, 1) if axis == 0 else (1, radius)
+    first = jnp.tile(jax.lax.slice_in_dim(image, 0, step, axis=axis), reps)
+    last = jnp.tile(jax.lax.slice_in_dim(image, size - step, size, axis=axis), reps)
+    # The barrier: XLA would split the padded image into one piece per slice and compute each.
+    padded = jax.lax.optimization_barrier(jnp.concatenate([first, image, last], axis))
 
-    def shifted(tap: int) -> Float[Array, "h wc"]:
-        return jax.lax.slice_in_dim(
-            flat, (radius + tap) * unit, (radius + tap) * unit + size, axis=axis
-        )
+    def shifted(tap: int) -> Float[Array, "n m"]:
+        start = (radius + tap) * step
+        return jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
 
     out = shifted(0) * weights[0]
     for tap in range(1, radius + 1):
         out = out + (shifted(-tap) + shifted(tap)) * weights[tap]
-    return out.reshape(image.shape)
+    return out
 
 
 def _hash_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "h w c"]:

@@ -59,8 +59,8 @@ class ConvNormAct(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Features, *, train: bool) -> Features:
-        """Return [b h/stride w/stride features] in `compute_dtype`."""
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b y x {self.features}"]:
+        """Return the features in `compute_dtype`."""
         both_sides = [(self.dilation * (k - 1) // 2,) * 2 for k in self.kernel]
         x = nn.Conv(
             self.features,
@@ -77,6 +77,18 @@ class ConvNormAct(nn.Module):
         )(x)
         x = make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(x)
         return ACTIVATIONS[choose(self.activation, list(ACTIVATIONS), what="activation")](x)
+
+
+def pointwise(features: int, *, compute_dtype: str, param_dtype: str, name: str) -> nn.Conv:
+    """Return a 1x1 convolution with bias, as heads and projections use."""
+    return nn.Conv(
+        features,
+        (1, 1),
+        kernel_init=nn.initializers.he_normal(),
+        dtype=compute_dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )
 
 
 def make_norm(
@@ -210,29 +222,27 @@ class GroupNorm(nn.Module):
 
 
 def affine(x: Features, slope: Channels, offset: Channels) -> Features:
-    """Return `x * slope + offset` per channel, computed in the dtype of `slope`, in that of `x`."""
-    wide = jnp.promote_types(x.dtype, slope.dtype)
+    """Return `x * slope + offset` per channel, in the dtype of `x`."""
+    wide = widen(x.dtype)
     return (x.astype(wide) * slope.astype(wide) + offset.astype(wide)).astype(x.dtype)
 
 
-def widen(dtype: jax.typing.DTypeLike) -> jnp.dtype:
-    """Return float32, or float64 for float64: the dtype that statistics are computed in."""
-    return jnp.promote_types(dtype, jnp.float32)
+def widen(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:
+    """Return the dtype to compute statistics in: float64 for float64, float32 for all others."""
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
-def max_pool_2x2(x: Features) -> Features:
+def max_pool_2x2(x: Features) -> Float[Array, "b (h+1)//2 (w+1)//2 c"]:
     """Take the maximum of each 2x2 window, stride 2; an odd last row or column counts alone.
 
     Two element-wise maxima: the gradient is a handful of selects (ties share it equally), where that
     of `nn.max_pool` is a select-and-scatter, ten times slower on a CPU and hard to partition.
     """
     for axis in (1, 2):
-        odd = x.shape[axis] % 2
-        if odd:
-            widths = [(0, odd if a == axis else 0) for a in range(x.ndim)]
-            x = jnp.pad(x, widths, constant_values=-jnp.inf)
-        pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
-        first, second = jnp.moveaxis(pairs, axis + 1, 0)
+        if x.shape[axis] % 2:
+            x = jnp.pad(x, [(0, int(a == axis)) for a in range(x.ndim)], constant_values=-jnp.inf)
+        pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        first, second = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
         x = jnp.maximum(first, second)
     return x
 
@@ -250,8 +260,8 @@ class UpConv(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Features) -> Features:
-        """Return [b 2h 2w features] in `compute_dtype`."""
+    def __call__(self, x: Features) -> Float[Array, "b 2*h 2*w {self.features}"]:
+        """Return the enlarged features in `compute_dtype`."""
         # Each output pixel sees one input pixel, so the window does not count as fan-in.
         init = nn.initializers.he_normal(batch_axis=(0, 1))
         shape = (2, 2, x.shape[-1], self.features)
@@ -261,13 +271,13 @@ class UpConv(nn.Module):
         return depth_to_space(x) + bias.astype(self.compute_dtype)
 
 
-def depth_to_space(x: Float[Array, "b h w i j c"]) -> Features:
+def depth_to_space(x: Float[Array, "b h w i j c"]) -> Float[Array, "b h*i w*j c"]:
     """Lay the [i j] block of each position out in space: [b h*i w*j c]."""
     b, h, w, i, j, c = x.shape
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * i, w * j, c)
 
 
-def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Features:
+def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Float[Array, "b h*{factor} w*{factor} c"]:
     """Enlarge by a whole factor with half-pixel centres: 'bilinear' or 'nearest'.
 
     Equal to `resize` and to `jax.image.resize`, but made of shifted copies: rows may be sharded.
@@ -281,7 +291,7 @@ def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Features:
     return x
 
 
-def _stretch(x: Features, *, axis: int, factor: int) -> Features:
+def _stretch(x: Array, *, axis: int, factor: int) -> Array:
     """Interpolate linearly along `axis`, `factor` samples for one, edges repeated."""
     size = x.shape[axis]
     cut = functools.partial(lax.slice_in_dim, x, axis=axis)
@@ -295,7 +305,7 @@ def _stretch(x: Features, *, axis: int, factor: int) -> Features:
 
 def resize(
     x: Features, size: Sequence[int], *, method: str = "bilinear", align_corners: bool = False
-) -> Features:
+) -> Float[Array, "b y x c"]:
     """Resize to `size` (height, width) as PyTorch's `F.interpolate` without antialiasing.
 
     Two products with interpolation matrices: exact, deterministic in its gradient (a gather's is a

@@ -1,6 +1,8 @@
 """U-Net (Ronneberger, Fischer and Brox 2015, arXiv:1505.04597, figure 1)."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,24 +16,24 @@ MIN_SIZE = 32
 
 
 class Model(nn.Module):
-    """Contract, expand, and hand each resolution's features across.
+    """Contract, expand, and hand the features of each resolution across.
 
-    Differs from the figure where practice has: convolutions pad, so the output has the input's size,
-    and normalise. Pooling keeps an odd last row or column and the way up crops it again, so any size
-    from 32 works and no invented pixel enters a statistic.
+    Differs from the figure where practice does: convolutions pad, so that the output has the input's
+    size, and normalise. Pooling lets an odd last row or column stand for itself and the way up crops
+    its copy again, so every size from 32 up works and no statistic sees an invented pixel.
 
     Attributes:
         num_classes: Channels of the logits.
-        widths: Channels at each resolution, the last of them at the bottom.
+        widths: Channels at each resolution, from the input's to the bottom's.
         convs_per_level: Convolutions at each resolution, on the way down and on the way up.
-        norm: 'batch', 'group', 'layer' or 'none'.
+        norm: A name in `layers.NORMS`.
         activation: A name in `layers.ACTIVATIONS`.
-        up: 'transpose' (the paper's 2x2 up-convolution), or a 1x1 convolution and 'bilinear' or
-            'nearest' up-sampling.
+        up: 'transpose' (the figure's 2x2 up-convolution), or 'bilinear' or 'nearest' up-sampling of
+            a 1x1 convolution.
         dropout: Rate at the end of the contracting path.
-        stem_stride: 1, 2 or 4: the first convolution's stride; logits are up-sampled bilinearly. A
-            quarter or sixteenth of the time, for large photographs.
-        remat: Recompute each resolution's features in the backward pass instead of keeping them.
+        stem_stride: 1, 2 or 4: work at a half or a quarter of the input's resolution and up-sample
+            the logits bilinearly. For large photographs and small machines.
+        remat: Keep each resolution's input only and compute its features again for the gradient.
         compute_dtype: Of features and logits.
         param_dtype: Of parameters.
     """
@@ -56,22 +58,103 @@ class Model(nn.Module):
             ConfigError: An image side below 32 pixels.
         """
         height, width = image.shape[1:3]
-        check_size(height, width)
-        x = image.astype(self.compute_dtype)
-        skips = []
-        for level, features in enumerate(self.widths[:-1]):
-            x = self.level(features, f"down{level}", stride=1 if level else self.stem_stride)(
-                x, train
-            )
+        check(self.widths, self.stem_stride, height, width)
+        dtypes = {"compute_dtype": self.compute_dtype, "param_dtype": self.param_dtype}
+        # The third argument, `train`, is static: it stands behind the module itself and x.
+        level = functools.partial(
+            nn.remat(Level, static_argnums=(2,)) if self.remat else Level,
+            convs=self.convs_per_level,
+            norm=self.norm,
+            activation=self.activation,
+            **dtypes,
+        )
+        *widths, bottom = self.widths
+        x, skips = image.astype(self.compute_dtype), []
+        for i, features in enumerate(widths):
+            stride = self.stem_stride if i == 0 else 1
+            x = level(features, stride=stride, name=f"down{i}")(x, train)
             skips.append(x)
             x = layers.max_pool_2x2(x)
-        x = self.level(self.widths[-1], "bottom")(x, train)
+        x = level(bottom, name="bottom")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        for level in reversed(range(len(skips))):
-            skip = skips[level]
-            x = self.enlarge(x, features=skip.shape[-1], name=f"enlarge{level}")
-            x = jnp.concatenate([skip, x[:, : skip.shape[1], : skip.shape[2]]], axis=-1)
-            x = self.level(skip.shape[-1], f"up{level}")(x, train)
-        x = layers.pointwise(self.num_classes, ...)(x)
-        x = layers.upsample(x, factor=self.stem_stride)
-        return Outputs(logits=x[:, :height, :width])
+        for i, features in reversed(list(enumerate(widths))):
+            x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
+            h, w = skips[i].shape[1:3]
+            x = jnp.concatenate([skips[i], x[:, :h, :w]], axis=-1)
+            x = level(features, name=f"up{i}")(x, train)
+        logits = layers.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = layers.upsample(logits, factor=self.stem_stride)
+        return Outputs(logits=logits[:, :height, :width])
+
+
+class Level(nn.Module):
+    """Convolve 3x3 a few times at one resolution, the first time with `stride`.
+
+    A strided convolution reads windows of 2 * stride around each block of stride x stride pixels. The
+    last block of an odd size sees the same zeros behind the edge as any padded convolution, so there
+    is nothing to pad beforehand: no pixel is made up, and rows shard as for any other convolution.
+    """
+
+    features: int
+    convs: int
+    norm: str
+    activation: str
+    compute_dtype: str
+    param_dtype: str
+    stride: int = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], train: bool
+    ) -> Float[Array, "b y x {self.features}"]:
+        """Return the features at the resolution divided by `stride`, rounded up."""
+        for i in range(self.convs):
+            window = strided(x.shape[1:3], self.stride) if i == 0 and self.stride > 1 else {}
+            x = layers.ConvNormAct(
+                self.features,
+                norm=self.norm,
+                activation=self.activation,
+                compute_dtype=self.compute_dtype,
+                param_dtype=self.param_dtype,
+                name=f"conv{i}",
+                **window,
+            )(x, train=train)
+        return x
+
+
+def strided(size: Sequence[int], stride: int) -> dict[str, Any]:
+    """Return kernel, stride and padding of windows centred on blocks that cover `size`."""
+    padding = [(stride // 2, stride // 2 + -length % stride) for length in size]
+    return {"kernel": (2 * stride, 2 * stride), "stride": stride, "padding": padding}
+
+
+class Enlarge(nn.Module):
+    """Double the resolution and change the number of channels to `features`."""
+
+    features: int
+    up: str
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w {self.features}"]:
+        """Return the features at twice the resolution."""
+        dtypes = {"compute_dtype": self.compute_dtype, "param_dtype": self.param_dtype}
+        if self.up == "transpose":
+            return layers.UpConv(self.features, **dtypes, name="conv")(x)
+        # Averaging commutes with a 1x1 convolution, which is cheaper before there are more pixels.
+        project = layers.pointwise(self.features, **dtypes, name="conv")
+        return layers.upsample(project(x), factor=2, method=self.up)
+
+
+def check(widths: Sequence[int], stem_stride: int, height: int, width: int) -> None:
+    """Raise `ConfigError` for a shape that no U-Net has, or an image too small for the contract."""
+    if len(widths) < 2:
+        raise ConfigError(f"model.widths={widths}: expected at least two, one per resolution.")
+    if stem_stride not in (1, 2, 4):
+        raise ConfigError(f"model.stem_stride={stem_stride}: expected 1, 2 or 4.")
+    if min(height, width) < MIN_SIZE:
+        raise ConfigError(
+            f"unet: the image is {height} x {width} pixels, expected at least {MIN_SIZE} on both "
+            "sides. Pad or enlarge it."
+        )

@@ -1,0 +1,181 @@
+"""The chain: keyed per example, the same on any device count, and p = 0 changes nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from segjax import lookup
+from segjax.augment import compose, geometry, photometric
+from segjax.errors import ConfigError
+
+SIZE = (20, 28)
+OPS = {
+    "flip": functools.partial(geometry.flip, horizontal=0.5, vertical=0.5),
+    "affine": functools.partial(
+        geometry.affine,
+        size=SIZE,
+        scale=(0.5, 2.0),
+        aspect=(0.8, 1.25),
+        shift=0.1,
+        horizontal=0.5,
+        vertical=0.5,
+    ),
+    "rotate": functools.partial(geometry.affine, size=SIZE, scale=(0.5, 2.0), rotate=30),
+    "elastic": functools.partial(geometry.elastic, std=2.0),
+    "color_jitter": functools.partial(
+        photometric.color_jitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1
+    ),
+    "gamma": functools.partial(photometric.gamma, exponent=(0.7, 1.4)),
+    "blur": functools.partial(photometric.gaussian_blur, sigma=(0.3, 1.0)),
+    "noise": functools.partial(photometric.gaussian_noise, std=(0.01, 0.05)),
+    "cutout": functools.partial(photometric.cutout, size=(0.2, 0.4), count=2, void=True),
+}
+CHAIN = [OPS[name] for name in ("affine", "elastic", "color_jitter", "blur", "noise", "cutout")]
+
+
+def make_batch(rows=8, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 5, (rows, *SIZE)).astype(np.int32)
+    label[:, :3] = 255
+    mask = np.arange(rows) < max(rows - 1, 1)
+    label[~mask] = 255
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, (rows, *SIZE, 3)).astype(np.uint8)),
+        "label": jnp.asarray(label),
+        "mask": jnp.asarray(mask),
+        "index": jnp.arange(100, 100 + rows, dtype=jnp.int32),
+    }
+
+
+def test_without_ops_it_only_converts():
+    batch = make_batch()
+    out = compose.make_augment([])(jax.random.key(0), batch)
+    np.testing.assert_array_equal(out["image"], np.asarray(batch["image"]) / np.float32(255))
+    assert out["image"].dtype == jnp.float32
+    for name in ("label", "mask", "index"):
+        np.testing.assert_array_equal(out[name], batch[name])
+    assert compose.make_augment([])(jax.random.key(0), out)["image"] is out["image"]
+
+
+def test_an_example_is_keyed_by_its_index_alone():
+    batch, augment = make_batch(), jax.jit(compose.make_augment(CHAIN))
+    key = jax.random.key(1)
+    order = np.array([5, 2, 7, 0, 6, 1, 3, 4])
+    there = augment(key, batch)
+    moved = augment(key, {name: value[order] for name, value in batch.items()})
+    others = augment(key, {name: value.at[1:].set(value[:7]) for name, value in batch.items()})
+    for name in ("image", "label"):
+        np.testing.assert_array_equal(np.asarray(there[name])[order], moved[name])
+        np.testing.assert_array_equal(there[name][0], others[name][0])
+
+
+def test_index_key_and_op_number_each_change_the_result():
+    one = {name: value[:1] for name, value in make_batch().items()}
+    noise = OPS["noise"]
+    augment = compose.make_augment([noise])
+    start = np.asarray(augment(jax.random.key(0), one)["image"])
+    other_index = augment(jax.random.key(0), one | {"index": one["index"] + 1})["image"]
+    other_key = augment(jax.random.key(1), one)["image"]
+    twice = compose.make_augment([noise, noise])(jax.random.key(0), one)["image"]
+    image = np.asarray(one["image"]) / np.float32(255)
+    inner = (image > 0.3) & (image < 0.7)
+    assert np.abs(start - np.asarray(other_index)).max() > 0.01
+    assert np.abs(start - np.asarray(other_key)).max() > 0.01
+    first, second = (start - image)[inner], (np.asarray(twice) - start)[inner]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_probability_zero_is_the_identity(name):
+    off = {"horizontal": 0, "vertical": 0} if name == "flip" else {"p": 0}
+    batch = make_batch()
+    out = jax.jit(compose.make_augment([functools.partial(OPS[name], **off)]))(
+        jax.random.key(3), batch
+    )
+    image = np.asarray(batch["image"]).astype(np.float32) / np.float32(255)
+    plain = jax.jit(compose.make_augment([]))(jax.random.key(3), batch)["image"]
+    np.testing.assert_array_equal(out["image"], plain)
+    np.testing.assert_allclose(out["image"], image, rtol=1e-6)
+    np.testing.assert_array_equal(out["label"], batch["label"])
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_probability_one_changes_something(name):
+    batch = make_batch()
+    out = jax.jit(compose.make_augment([OPS[name]]))(jax.random.key(3), batch)
+    plain = np.asarray(batch["image"]) / np.float32(255)
+    changed = np.abs(np.asarray(out["image"]) - plain).max((1, 2, 3)) > 1e-3
+    assert changed.sum() >= 4
+    assert out["label"].dtype == jnp.int32
+    assert (np.asarray(out["image"]) >= 0).all() and (np.asarray(out["image"]) <= 1).all()
+
+
+def test_jit_equals_eager():
+    batch = {name: value[:2] for name, value in make_batch().items()}
+    augment = compose.make_augment(CHAIN)
+    eager, jitted = augment(jax.random.key(5), batch), jax.jit(augment)(jax.random.key(5), batch)
+    np.testing.assert_allclose(eager["image"], jitted["image"], atol=2e-5)
+    np.testing.assert_array_equal(eager["label"], jitted["label"])
+
+
+def test_labels_are_never_invented_and_padding_rows_stay_void():
+    batch = make_batch()
+    augment = jax.jit(compose.make_augment(CHAIN))
+    for seed in range(4):
+        label = np.asarray(augment(jax.random.key(seed), batch)["label"])
+        assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 255}
+        assert (label[~np.asarray(batch["mask"])] == 255).all()
+
+
+def test_eight_devices_need_no_all_gather_and_agree_with_one():
+    augment, batch, key = (
+        compose.make_augment(list(OPS.values())),
+        make_batch(16),
+        jax.random.key(0),
+    )
+    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
+    rows, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    sharded = jax.jit(augment, in_shardings=(whole, rows), out_shardings=rows)
+    compiled = sharded.lower(key, batch).compile()
+    for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
+        assert collective not in compiled.as_text()
+    out, alone = sharded(key, batch), jax.jit(augment)(key, batch)
+    np.testing.assert_array_equal(out["label"], alone["label"])
+    np.testing.assert_allclose(out["image"], alone["image"], atol=2e-5)
+
+
+WRONG = [
+    ("geometry:flip", {"horizontal": 1.5}, "flip.horizontal=1.5"),
+    ("geometry:affine", {"size": (8,)}, "affine.size"),
+    ("geometry:affine", {"size": (8, 0)}, "affine.size"),
+    ("geometry:affine", {"size": SIZE, "scale": (2, 0.5)}, "affine.scale"),
+    ("geometry:affine", {"size": SIZE, "scale": (0, 1)}, "affine.scale"),
+    ("geometry:affine", {"size": SIZE, "aspect": (1,)}, "affine.aspect"),
+    ("geometry:affine", {"size": SIZE, "rotate": -5}, "affine.rotate"),
+    ("geometry:affine", {"size": SIZE, "shift": -1}, "affine.shift"),
+    ("geometry:affine", {"size": SIZE, "vertical": -0.1}, "affine.vertical"),
+    ("geometry:affine", {"size": SIZE, "fill": (0, 0)}, "fill"),
+    ("geometry:affine", {"size": SIZE, "p": 2}, "affine.p"),
+    ("geometry:elastic", {"std": -1}, "elastic.std"),
+    ("geometry:elastic", {"std": 1, "grid": 1}, "elastic.grid"),
+    ("photometric:color_jitter", {"contrast": -1}, "color_jitter.contrast"),
+    ("photometric:color_jitter", {"hue": 0.6}, "color_jitter.hue"),
+    ("photometric:gamma", {"exponent": (0, 1)}, "gamma.exponent"),
+    ("photometric:gaussian_blur", {"sigma": (0, 2)}, "gaussian_blur.sigma"),
+    ("photometric:gaussian_noise", {"std": (0.2, 0.1)}, "gaussian_noise.std"),
+    ("photometric:cutout", {"size": (0.5, 1.5)}, "cutout.size"),
+    ("photometric:cutout", {"size": (0.5, 0.5), "count": 0}, "cutout.count"),
+    ("photometric:cutout", {"size": (0.5, 0.5), "fill": (1, 2)}, "cutout.fill"),
+]
+
+
+@pytest.mark.parametrize("type_, arguments, named", WRONG)
+def test_wrong_arguments_are_named(type_, arguments, named):
+    op = lookup.build("augment", {"type": type_, **arguments}, where="config.augment[0]")
+    with pytest.raises(ConfigError, match="expected") as error:
+        jax.eval_shape(compose.make_augment([op]), jax.random.key(0), make_batch())
+    assert named in str(error.value)

@@ -1,0 +1,204 @@
+"""Image and label move together, as PIL would move them, and nothing is invented outside."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from segjax.augment import geometry
+
+SIZE = (30, 44)
+MOVES = {
+    "flip": functools.partial(geometry.flip, horizontal=0.5, vertical=0.5),
+    "affine": functools.partial(
+        geometry.affine,
+        size=(24, 40),
+        scale=(0.5, 2),
+        aspect=(0.7, 1.4),
+        horizontal=0.5,
+        vertical=0.5,
+        shift=0.2,
+    ),
+    "rotate": functools.partial(
+        geometry.affine,
+        size=(24, 40),
+        scale=(0.7, 2),
+        rotate=180,
+        horizontal=0.5,
+        vertical=0.5,
+    ),
+    "elastic": functools.partial(geometry.elastic, std=4.0),
+}
+
+
+def run(op, image, label, keys=32):
+    """Apply `op` to one example with many keys."""
+    keys = jax.random.split(jax.random.key(7), keys)
+    image, label = jax.jit(jax.vmap(op, (0, None, None)))(
+        keys, jnp.asarray(image, jnp.float32), jnp.asarray(label, jnp.int32)
+    )
+    return np.asarray(image), np.asarray(label)
+
+
+def blocks(height=SIZE[0], width=SIZE[1], side=8):
+    """Return a label of square blocks whose classes differ from all their neighbours'."""
+    rows, columns = np.arange(height)[:, None] // side, np.arange(width) // side
+    return (3 * rows + 2 * columns) % 7 + 1
+
+
+def coordinates(height, width):
+    """Return an image that holds each pixel's own (y, x): bilinear interpolation reproduces it."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    return np.stack([y, x], -1)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_image_and_label_move_together(name):
+    label = blocks()
+    out, moved = run(MOVES[name], label[..., None] / 8, label)
+    # Inside a block both show the same class; where the image is a blend, an edge must be near.
+    same = np.abs(out[..., 0] * 8 - np.where(moved == 255, 0, moved)) < 1e-3
+    pure = np.ones_like(same)
+    for shift in [(dy, dx) for dy in (-2, -1, 0, 1, 2) for dx in (-2, -1, 0, 1, 2)]:
+        pure &= np.roll(moved, shift, (1, 2)) == moved
+    pure[:, [0, 1, -2, -1]] = pure[:, :, [0, 1, -2, -1]] = False
+    assert pure.mean() > 0.1
+    assert same[pure].all()
+    assert set(np.unique(moved)) <= set(np.unique(label)) | {255}
+    assert moved.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", ["affine", "rotate", "elastic"])
+def test_void_is_exactly_what_comes_from_outside(name):
+    op = functools.partial(MOVES[name], fill=(0.25, 0.5))
+    ones = np.ones((*SIZE, 2))
+    out, label = run(op, ones, np.zeros(SIZE))
+    assert set(np.unique(label)) == {0, 255}
+    void = label == 255
+    np.testing.assert_allclose(out[~void], 1, atol=1e-6)
+    np.testing.assert_array_equal(out[void], np.broadcast_to([0.25, 0.5], out[void].shape))
+
+
+def test_void_in_stays_void():
+    _, label = run(MOVES["rotate"], np.zeros((*SIZE, 1)), np.full(SIZE, 255))
+    assert (label == 255).all()
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.6, 2])
+def test_scaling_equals_pil(factor):
+    rng = np.random.default_rng(0)
+    image, label = rng.random(SIZE, np.float32), rng.integers(0, 255, SIZE)
+    size = tuple(round(side * factor) for side in SIZE)
+    op = functools.partial(geometry.affine, size=size, scale=(factor, factor))
+    out, moved = run(op, image[..., None], label, keys=1)
+    resized = PIL.Image.fromarray(image).resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+    nearest = PIL.Image.fromarray(label.astype(np.uint8)).resize(
+        size[::-1], PIL.Image.Resampling.NEAREST
+    )
+    np.testing.assert_allclose(out[0, ..., 0], resized, atol=1e-5)
+    np.testing.assert_array_equal(moved[0], nearest)
+
+
+def test_the_matrix_form_computes_what_the_taps_compute(monkeypatch):
+    rng = np.random.default_rng(0)
+    image, label = rng.random((*SIZE, 3)), rng.integers(0, 9, SIZE)
+    taps = run(MOVES["affine"], image, label)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    matrix = run(MOVES["affine"], image, label)
+    np.testing.assert_allclose(taps[0], matrix[0], atol=1e-5)
+    np.testing.assert_array_equal(taps[1], matrix[1])
+
+
+@pytest.mark.parametrize("rotate", [0, 1e-30])
+def test_a_crop_at_scale_one_copies_pixels(rotate):
+    # 8 of 9 rows and 8 of 10 columns: six windows fit, and all are used.
+    image = np.random.default_rng(0).random((9, 10, 1), np.float32)
+    label = np.arange(90).reshape(9, 10)
+    op = functools.partial(geometry.affine, size=(8, 8), rotate=rotate)
+    out, moved = run(op, image, label, keys=64)
+    corners = set()
+    for one, classes in zip(out, moved, strict=True):
+        y, x = divmod(int(classes[0, 0]), 10)
+        corners.add((y, x))
+        np.testing.assert_array_equal(one, image[y : y + 8, x : x + 8])
+        np.testing.assert_array_equal(classes, label[y : y + 8, x : x + 8])
+    assert corners == {(y, x) for y in range(2) for x in range(3)}
+
+
+def test_a_smaller_image_lies_anywhere_in_the_window():
+    op = functools.partial(geometry.affine, size=(6, 9))
+    _, label = run(op, np.zeros((4, 8, 1)), np.zeros((4, 8)), keys=64)
+    assert ((label == 0).sum((1, 2)) == 32).all()
+    corners = {tuple(np.argwhere(one == 0)[0]) for one in label}
+    assert corners == {(y, x) for y in range(3) for x in range(2)}
+
+
+def test_without_the_draw_an_image_is_still_cropped_to_size():
+    op = functools.partial(MOVES["rotate"], size=(8, 8), p=0)
+    out, _ = run(op, coordinates(9, 10) / 10, np.zeros((9, 10)))
+    np.testing.assert_allclose(np.diff(out[..., 0], axis=1), 0.1, atol=1e-6)
+    np.testing.assert_allclose(np.diff(out[..., 1], axis=2), 0.1, atol=1e-6)
+
+
+def test_flip_mirrors_each_axis_with_its_probability():
+    image, label = coordinates(6, 8), np.arange(48).reshape(6, 8)
+    out, moved = run(functools.partial(geometry.flip, horizontal=1.0), image, label, keys=4)
+    np.testing.assert_array_equal(out[0], np.flip(image, 1))
+    np.testing.assert_array_equal(moved[0], np.flip(label, 1))
+    for op in (geometry.flip, functools.partial(geometry.affine, size=(6, 8))):
+        op = functools.partial(op, horizontal=0.25, vertical=0.75)
+        out, moved = run(op, image, label, keys=512)
+        across, down = out[:, 0, 0, 1] > 4, out[:, 0, 0, 0] > 3
+        assert 0.19 < across.mean() < 0.31
+        assert 0.69 < down.mean() < 0.81
+        assert abs(np.corrcoef(across, down)[0, 1]) < 0.15
+        np.testing.assert_array_equal(moved[:, 0, 0], np.where(across, 7, 0) + 40 * down)
+
+
+def test_the_map_is_a_similarity_with_the_scale_and_angle_asked_for():
+    op = functools.partial(geometry.affine, size=(9, 9), scale=(1.5, 2.5), rotate=30)
+    image = coordinates(64, 64)
+    out, _ = run(op, image, np.zeros((64, 64)), keys=128)
+    down, across = out[:, 6, 4] - out[:, 2, 4], out[:, 4, 6] - out[:, 4, 2]
+    np.testing.assert_allclose(np.sum(down * across, 1), 0, atol=2e-3)
+    scale = 4 / np.linalg.norm(across, axis=1)
+    np.testing.assert_allclose(scale, 4 / np.linalg.norm(down, axis=1), rtol=1e-4)
+    angle = np.degrees(np.arctan2(across[:, 0], across[:, 1]))
+    assert 1.49 < scale.min() < 1.6 and 2.4 < scale.max() < 2.51
+    assert -30 <= angle.min() < -25 and 25 < angle.max() <= 30
+    assert abs(np.corrcoef(scale, angle)[0, 1]) < 0.3
+
+
+def test_aspect_keeps_the_area():
+    op = functools.partial(geometry.affine, size=(8, 8), aspect=(0.5, 2))
+    out, _ = run(op, coordinates(200, 200), np.zeros((200, 200)), keys=128)
+    # Away from where the filter of a shrunken side could touch the border, steps are exact.
+    height = 1 / (out[:, 4, 4, 0] - out[:, 3, 4, 0])
+    width = 1 / (out[:, 4, 4, 1] - out[:, 4, 3, 1])
+    ratio = width / height
+    np.testing.assert_allclose(width * height, 1, atol=0.02)
+    assert 0.49 < ratio.min() < 0.6 and 1.7 < ratio.max() < 2.02
+    assert abs(np.log(ratio).mean()) < 0.15
+
+
+def test_shift_moves_the_window_beyond_the_crop():
+    _, label = run(
+        functools.partial(geometry.affine, size=(20, 20), shift=0.25),
+        np.zeros((20, 20, 1)),
+        np.zeros((20, 20)),
+        keys=64,
+    )
+    rows = (label == 0).any(2).sum(1)
+    assert rows.min() == 15 and rows.max() == 20
+
+
+def test_elastic_displaces_smoothly_by_pixels_of_the_asked_deviation():
+    image = coordinates(96, 96)
+    out, label = run(functools.partial(geometry.elastic, std=3.0), image, np.zeros((96, 96)))
+    moved = (out - image)[:, 20:76, 20:76]
+    assert (label[:, 20:76, 20:76] == 0).mean() > 0.99
+    assert 1.5 < moved.std() < 4
+    assert np.abs(np.diff(moved, axis=1)).max() < 0.6
