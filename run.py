@@ -58,16 +58,11 @@ def parse(argv: list[str]) -> list[str]:
     """Parse the flags; a wrong one, or a wrong config key, is a UserError."""
     try:
         rest = flags.FLAGS(argv)
-    except (
-        flags.Error,
-        KeyError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        raise ConfigError(str(error.args[0] if error.args else error)) from None
+        if flags.FLAGS.config is not None:
+            flags.FLAGS.config.keys()  # a file that could not be loaded complains only when used
+    except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        raise ConfigError(text) from None
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
     logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant here

@@ -18,7 +18,14 @@ jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/segj
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
-TYPED = ("models", "losses", "metrics", "augment", "tasks", "step")  # structs ride in pytrees of other leaves
+TYPED = (
+    "models",
+    "losses",
+    "metrics",
+    "augment",
+    "tasks",
+    "step",
+)  # structs ride in pytrees of other leaves
 install_import_hook([f"segjax.{name}" for name in TYPED], "beartype.beartype")
 
 if not flags.FLAGS.is_parsed():

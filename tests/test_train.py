@@ -122,7 +122,10 @@ def test_it_learns(tmp_path, tiny_config):
 def test_the_same_run_on_one_device_and_on_eight(tmp_path, tiny_config):
     """Other sums, same run: to rounding after a few steps of plain SGD."""
     losses = []
-    for name, mesh in (("eight", dict(data=8, fsdp=1, space=1)), ("mixed", dict(data=2, fsdp=4, space=1))):
+    for name, mesh in (
+        ("eight", dict(data=8, fsdp=1, space=1)),
+        ("mixed", dict(data=2, fsdp=4, space=1)),
+    ):
         config = tiny_config(total_steps=4, log_steps=1)
         config["mesh"] = mesh
         assert train.run(tmp_path / name, config) == 0

@@ -87,7 +87,7 @@ def affine(
     columns = _place(image.shape[1], size[1], width, draw[8], move[1], mirror[1])
     if rotate == 0:
         smallest = scale[0] / math.sqrt(max(aspect[1], 1 / aspect[0], 1))
-        return _resample(image, label, rows, columns, min(smallest, 1), fill)
+        return _resample(image, label, rows, columns, min(smallest, 1.0), fill)
     angle = jnp.where(applied, math.radians(rotate) * (2 * draw[9] - 1), 0)
     y, x = (axis.centres() - axis.size / 2 for axis in (rows, columns))
     cos, sin = jnp.cos(angle), jnp.sin(angle)

@@ -18,7 +18,7 @@ from segjax.structs import IGNORE_LABEL, Example
 NUM_EXAMPLES = {"train": 4096, "val": 256, "test": 256}
 """The splits, in the order that numbers their random streams, and their default sizes."""
 
-SMALL, LARGE = (9.0, 14.0), (17.0, 36.0)
+SMALL, LARGE = (10.0, 15.0), (18.0, 36.0)
 """Outer radii of small and large things, in 128ths of the image's shorter side."""
 
 RIM = (-0.6, 1.0)
@@ -115,13 +115,13 @@ def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
     """Choose kind, centre and radius of each thing, the large ones first: they lie below."""
-    count = rng.integers(4, 8)
+    count = rng.integers(4, 7)
     small = rng.random(count) < 0.25
     radii = np.where(small, rng.uniform(*SMALL, count), rng.uniform(*LARGE, count))
     radii = np.sort(radii)[::-1] * (min(size) / 128)
     centres = np.empty((count, 2))
     for i, radius in enumerate(radii):
-        tries = rng.uniform(0.08, 0.92, (6, 2)) * size  # of six places the least crowded
+        tries = rng.uniform(0.1, 0.9, (8, 2)) * size  # of eight places the least crowded
         apart = np.hypot(*(tries[:, None] - centres[:i]).transpose(2, 0, 1)) - radius - radii[:i]
         centres[i] = tries[np.argmax(apart.min(axis=1, initial=np.inf))]
     kinds = rng.integers(len(KINDS), size=count)
@@ -144,8 +144,8 @@ def _frame(
 
 
 def _colours(rng: Rng, ground: np.ndarray) -> np.ndarray:
-    """Draw two colours that differ from each other and from the ground's: the best pair of six."""
-    pairs = rng.random((6, 2, 3), np.float32)
+    """Draw two colours that differ from each other and the ground's: the best of twelve pairs."""
+    pairs = rng.random((12, 2, 3), np.float32)
     within = np.abs(pairs[:, 0] - pairs[:, 1]).max(axis=-1)
     from_ground = np.abs(pairs[:, :, None] - ground).max(axis=-1).min(axis=(1, 2))
     return pairs[np.argmax(np.minimum(within, from_ground))]
@@ -167,7 +167,7 @@ def _photograph(rng: Rng, image: np.ndarray) -> np.ndarray:
         inner = np.moveaxis(image, axis, 0)
         around = 0.5 * (inner[:-2] + inner[2:]) - inner[1:-1]
         inner[1:-1] += blur * around
-    grain = rng.uniform(0.01, 0.05)
+    grain = rng.uniform(0.01, 0.045)
     image += rng.standard_normal(image.shape, np.float32) * np.float32(grain)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()
 
@@ -222,17 +222,17 @@ def ring(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
 
 def cross(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a cross with dots."""
-    half = rng.uniform(0.28, 0.36) * radius
+    half = rng.uniform(0.3, 0.36) * radius
     u, v = np.abs(u), np.abs(v)
     length = 0.92 * radius
     distance = np.minimum(np.maximum(u - length, v - half), np.maximum(u - half, v - length))
     turns = TAU / _pitch(rng, radius)
-    return distance, _sharpen(np.cos(u * turns) + np.cos(v * turns) - 0.4, turns)
+    return distance, _sharpen(np.cos(u * turns) + np.cos(v * turns) - 0.7, turns)
 
 
 def wire(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a thin wavy wire, banded like a rope."""
-    half = rng.uniform(1.8, 2.6)
+    half = rng.uniform(2.0, 2.7)
     swing = rng.uniform(0.15, 0.3) * radius
     turns = rng.uniform(0.8, 1.6) * TAU / (2 * radius)
     phase = u * turns + rng.uniform(0, TAU)
