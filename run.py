@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(text) from None
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant here
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs also reaches us as an exception
     return rest
 
 

@@ -81,7 +81,7 @@ def make_train_step(
         if ema:
             new = {"params": params, "batch_stats": batch_stats}
             ema = state_lib.update_ema(ema, new, decay=ema_decay, step=state.step)
-        scalars = {"loss": sum(parts.values()), "grad_norm": optax.global_norm(grads)}
+        scalars = {"loss": sum(parts.values()), "grad_norm": optax.tree.norm(grads)}
         if len(parts) > 1:
             scalars |= {f"loss_{name}": value for name, value in parts.items()}
         scalars["lr"] = jnp.asarray(rate(state.step))

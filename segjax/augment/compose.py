@@ -1,5 +1,6 @@
 """Chain augmentation ops over a batch, each example with a key of its own."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ Op: TypeAlias = Callable[
     [Key, Float[Array, "h w c"], Int32[Array, "h w"]],
     tuple[Float[Array, "h w c"], Int32[Array, "h w"]],
 ]
+Number = (int, float)
 Real: TypeAlias = float | int
 Interval: TypeAlias = Sequence[float | int]
 """`(lo, hi)`, lo <= hi: the argument is drawn from it, uniformly unless the op says otherwise."""
@@ -68,33 +70,41 @@ def unit_range(
 
 def check_probability(name: str, value: Real) -> None:
     """Raise ConfigError unless `value` is a probability."""
-    if not 0 <= value <= 1:
+    if not (isinstance(value, Number) and 0 <= value <= 1):
         raise ConfigError(f"{name}={value!r}: expected a probability. Set it between 0 and 1.")
 
 
-def check_at_least(name: str, value: Real, lowest: Real) -> None:
-    """Raise ConfigError unless `value` is a number >= `lowest`."""
-    if not value >= lowest:
-        raise ConfigError(f"{name}={value!r}: expected a number >= {lowest}. Raise it.")
+def check_number(name: str, value: Real, *, lowest: Real = 0, highest: Real = math.inf) -> None:
+    """Raise ConfigError unless `value` is a number in [lowest, highest]."""
+    if not (isinstance(value, Number) and lowest <= value <= highest):
+        raise ConfigError(
+            f"{name}={value!r}: expected a number between {lowest:g} and {highest:g}. Change it."
+        )
 
 
 def check_interval(
-    name: str, value: Interval, *, lowest: Real, highest: Real = float("inf"), open: bool = False
+    name: str, value: Interval, *, positive: bool = False, highest: Real = math.inf
 ) -> None:
-    """Raise ConfigError unless `value` is `(lo, hi)` in [lowest, highest], `open` at `lowest`."""
-    fits = len(value) == 2 and lowest <= value[0] <= value[1] <= highest
-    if not fits or (open and value[0] == lowest):
-        sign = "<" if open else "<="
+    """Raise ConfigError unless `value` is `(lo, hi)` within [0, highest], `positive`: without 0."""
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (1, 0)
+    if not 0 <= pair[0] <= pair[1] <= highest or (positive and pair[0] == 0):
         raise ConfigError(
-            f"{name}={tuple(value)!r}: expected (lo, hi), {lowest} {sign} lo <= hi <= {highest}. "
-            f"Write a number twice to fix it at that value."
+            f"{name}={value!r}: expected (lo, hi), 0 {'<' if positive else '<='} lo <= hi <= "
+            f"{highest:g}. Write a number twice to fix it at that value."
+        )
+
+
+def check_channels(name: str, value: Fill, channels: int) -> None:
+    """Raise ConfigError unless `value` is one number, or one for each channel."""
+    if not isinstance(value, Number) and len(value) not in (1, channels):
+        raise ConfigError(
+            f"{name}={value!r}: expected one number, or one for each of the image's {channels} "
+            f"channel(s), got {len(value)}. Write one number to use it for all."
         )
 
 
 def check_fill(name: str, value: Fill, channels: int) -> None:
-    """Raise ConfigError unless `value` is one number or one number per channel."""
-    if not isinstance(value, (int, float)) and len(value) != channels:
-        raise ConfigError(
-            f"{name}={tuple(value)!r}: expected one number, or one for each of the image's "
-            f"{channels} channel(s). Write one number to use it for all."
-        )
+    """Raise ConfigError unless `value` can be a pixel of an image in [0, 1]."""
+    check_channels(name, value, channels)
+    if not all(0 <= x <= 1 for x in ((value,) if isinstance(value, Number) else value)):
+        raise ConfigError(f"{name}={value!r}: expected values in [0, 1]. Divide bytes by 255.")

@@ -75,6 +75,7 @@ def affine(
     _check_affine(size, scale, aspect, rotate, shift)
     for name, value in (("horizontal", horizontal), ("vertical", vertical), ("p", p)):
         compose.check_probability(f"affine.{name}", value)
+    compose.check_fill("affine.fill", fill, image.shape[-1])
     draw = jax.random.uniform(key, (10,), jnp.float32)
     applied = draw[0] < p
     factor = scale[0] + draw[1] * (scale[1] - scale[0])
@@ -119,8 +120,9 @@ def elastic(
         fill: Image value outside; the label there is 255.
         p: Probability.
     """
-    compose.check_at_least("elastic.std", std, 0)
-    compose.check_at_least("elastic.grid", grid, 2)
+    compose.check_number("elastic.std", std)
+    compose.check_number("elastic.grid", grid, lowest=2)
+    compose.check_fill("elastic.fill", fill, image.shape[-1])
     compose.check_probability("elastic.p", p)
     chosen, noise = jax.random.split(key)
     height, width, _ = image.shape
@@ -148,6 +150,7 @@ class Axis(NamedTuple):
 
     def source(self, at: Float32[Array, "..."]) -> Float32[Array, "..."]:
         """Return the source coordinates of places in the window."""
+        # The quotient first: at scale 1 it is exactly 1, however XLA rewrites the division.
         return (at + self.start) * (self.length / self.scaled)
 
     def reach(self) -> Float32[Array, ""]:
@@ -276,7 +279,6 @@ def _fill_outside(
     fill: Fill,
 ) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
     """Put `fill` into the image and void into the label where the source has no pixel."""
-    compose.check_fill("fill", fill, image.shape[-1])
     image = jnp.where(inside[..., None], image, jnp.asarray(fill, image.dtype))
     return image, jnp.where(inside, label, IGNORE_LABEL)
 
@@ -298,11 +300,12 @@ def _check_affine(
     size: Sequence[int], scale: Interval, aspect: Interval, rotate: Real, shift: Real
 ) -> None:
     """Raise ConfigError for arguments of `affine` that make no sense."""
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    whole = isinstance(size, (tuple, list)) and all(isinstance(side, int) for side in size)
+    if not whole or len(size) != 2 or min(size) < 1:
         raise ConfigError(
             f"affine.size={size!r}: expected (height, width) in whole pixels, as (360, 480)."
         )
-    compose.check_interval("affine.scale", scale, lowest=0, open=True)
-    compose.check_interval("affine.aspect", aspect, lowest=0, open=True)
-    compose.check_interval("affine.rotate", (-rotate, rotate), lowest=-180, highest=180)
-    compose.check_at_least("affine.shift", shift, 0)
+    compose.check_interval("affine.scale", scale, positive=True)
+    compose.check_interval("affine.aspect", aspect, positive=True)
+    compose.check_number("affine.rotate", rotate, highest=180)
+    compose.check_number("affine.shift", shift)

@@ -46,8 +46,8 @@ def color_jitter(
         ("contrast", contrast),
         ("saturation", saturation),
     ):
-        compose.check_at_least(f"color_jitter.{name}", value, 0)
-    compose.check_interval("color_jitter.hue", (-hue, hue), lowest=-0.5, highest=0.5)
+        compose.check_number(f"color_jitter.{name}", value)
+    compose.check_number("color_jitter.hue", hue, highest=0.5)
     compose.check_probability("color_jitter.p", p)
     channels = image.shape[-1]
     if channels != 3 and (saturation or hue):
@@ -79,7 +79,7 @@ def gamma(
     p: Real = 1,
 ) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
     """Raise the image to a power, log-uniform in `exponent`."""
-    compose.check_interval("gamma.exponent", exponent, lowest=0, open=True)
+    compose.check_interval("gamma.exponent", exponent, positive=True)
     compose.check_probability("gamma.p", p)
     draw = jax.random.uniform(key, (2,), image.dtype)
     power = exponent[0] * jnp.exp(draw[0] * math.log(exponent[1] / exponent[0]))
@@ -95,7 +95,7 @@ def gaussian_blur(
     p: Real = 1,
 ) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
     """Blur with a Gaussian of standard deviation `sigma` in pixels, cut at 3 times the largest."""
-    compose.check_interval("gaussian_blur.sigma", sigma, lowest=0, open=True)
+    compose.check_interval("gaussian_blur.sigma", sigma, positive=True)
     compose.check_probability("gaussian_blur.p", p)
     draw = jax.random.uniform(key, (2,), image.dtype)
     deviation = sigma[0] + draw[0] * (sigma[1] - sigma[0])
@@ -118,14 +118,14 @@ def gaussian_noise(
     p: Real = 1,
 ) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
     """Add white Gaussian noise of standard deviation `std` (image units) and clip to [0, 1]."""
-    compose.check_interval("gaussian_noise.std", std, lowest=0)
+    compose.check_interval("gaussian_noise.std", std)
     compose.check_probability("gaussian_noise.p", p)
     strength, noise = jax.random.split(key)
     draw = jax.random.uniform(strength, (2,), image.dtype)
     level = std[0] + draw[0] * (std[1] - std[0])
-    # 24 random bits, centred: strictly inside (-1, 1), so that the inverse stays finite.
-    bits = (_hash_bits(noise, image.shape) >> 8).astype(jnp.int32).astype(image.dtype)
-    normal = math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-23 - 1)
+    # 23 bits and a half are exact in float32 and end inside (-1, 1): the inverse stays finite.
+    bits = (_hash_bits(noise, image.shape) >> 9).astype(jnp.int32).astype(image.dtype)
+    normal = math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-22 - 1)
     return jnp.where(draw[1] < p, jnp.clip(image + level * normal, 0, 1), image), label
 
 
@@ -152,8 +152,8 @@ def cutout(
         void: Whether the label becomes 255 there; otherwise the classes are to be guessed.
         p: Probability.
     """
-    compose.check_interval("cutout.size", size, lowest=0, highest=1)
-    compose.check_at_least("cutout.count", count, 1)
+    compose.check_interval("cutout.size", size, highest=1)
+    compose.check_number("cutout.count", count, lowest=1)
     compose.check_fill("cutout.fill", fill, image.shape[-1])
     compose.check_probability("cutout.p", p)
     chosen, place = jax.random.split(key)

@@ -32,11 +32,9 @@ Size = tuple[int, int]
 
 
 class Scene(Example):
-    """An `Example` with its instances."""
+    """An `Example` with its instances: 1, 2, … where the label is a thing, 0 on the rest."""
 
-    instance: (
-        np.ndarray
-    )  # uint8 [h w]: 1, 2, … where the label is a thing, 0 on background and void
+    instance: np.ndarray  # uint8 [h w]
 
 
 class Source:
@@ -67,7 +65,9 @@ class Source:
             known = ", ".join(NUM_EXAMPLES)
             raise ConfigError(f"split={split!r}: synthetic has no such split. Known: {known}.")
         if num_examples < 0:
-            raise ConfigError(f"num_examples={num_examples}: expected 1 or more, or 0 for all.")
+            raise ConfigError(
+                f"num_examples={num_examples}: expected 1 or more, or 0 for {NUM_EXAMPLES[split]}."
+            )
         if seed < 0:
             raise ConfigError(f"seed={seed}: expected 0 or more.")
         if len(size) != 2 or min(size) < 32:
@@ -115,7 +115,7 @@ def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
     """Choose kind, centre and radius of each thing, the large ones first: they lie below."""
-    count = rng.integers(4, 7)
+    count = rng.integers(4, 8)
     small = rng.random(count) < 0.25
     radii = np.where(small, rng.uniform(*SMALL, count), rng.uniform(*LARGE, count))
     radii = np.sort(radii)[::-1] * (min(size) / 128)
@@ -125,6 +125,7 @@ def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
         apart = np.hypot(*(tries[:, None] - centres[:i]).transpose(2, 0, 1)) - radius - radii[:i]
         centres[i] = tries[np.argmax(apart.min(axis=1, initial=np.inf))]
     kinds = rng.integers(len(KINDS), size=count)
+    radii = np.where(kinds == KINDS.index(wire), 1.5 * radii, radii)  # long, because thin
     return list(zip(kinds.tolist(), centres, radii.tolist(), strict=True))
 
 
@@ -179,14 +180,14 @@ def _photograph(rng: Rng, image: np.ndarray) -> np.ndarray:
 def disc(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a disc with concentric rings."""
     rho = np.sqrt(u * u + v * v)
-    return rho - radius, _stripes(rng, rho, _pitch(rng, radius))
+    return rho - radius, _stripes(rng, rho, rng.uniform(7, 9))
 
 
 def square(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     """Draw a rectangle with a checkerboard."""
     side = 0.7 * radius
     distance = np.maximum(np.abs(u) - side, np.abs(v) - side * rng.uniform(0.75, 1))
-    turns = TAU / (2 * _pitch(rng, radius))
+    turns = TAU / rng.uniform(10, 13)
     return distance, _sharpen(np.sin(u * turns) * np.sin(v * turns), turns)
 
 
@@ -194,7 +195,7 @@ def triangle(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]
     """Draw a triangle with stripes along its base."""
     slope = math.sqrt(3) / 2
     distance = np.maximum(slope * np.abs(u) + 0.5 * v, -v) - 0.5 * radius
-    return distance, _stripes(rng, v, _pitch(rng, radius))
+    return distance, _stripes(rng, v, rng.uniform(4.5, 5.5))
 
 
 def star(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
@@ -215,7 +216,7 @@ def ring(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     half = rng.uniform(0.18, 0.24) * radius
     middle = radius - half
     rho = np.sqrt(u * u + v * v)
-    segments = max(6, round(TAU * middle / (1.5 * _pitch(rng, radius))))
+    segments = max(4, round(TAU * middle / rng.uniform(13, 17)))
     wave = np.sin(segments * np.arctan2(v, u))
     return np.abs(rho - middle) - half, _sharpen(wave, segments / middle)
 
@@ -226,7 +227,7 @@ def cross(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     u, v = np.abs(u), np.abs(v)
     length = 0.92 * radius
     distance = np.minimum(np.maximum(u - length, v - half), np.maximum(u - half, v - length))
-    turns = TAU / _pitch(rng, radius)
+    turns = TAU / rng.uniform(6.5, 8)
     return distance, _sharpen(np.cos(u * turns) + np.cos(v * turns) - 0.7, turns)
 
 
@@ -240,11 +241,6 @@ def wire(rng: Rng, u: Field, v: Field, radius: float) -> tuple[Field, Field]:
     off = np.abs(v - swing * np.sin(phase)) / np.sqrt(1 + steep * steep)
     distance = np.maximum(off - half, np.abs(u) - 0.92 * radius)
     return distance, _stripes(rng, u + v, 6.0)
-
-
-def _pitch(rng: Rng, radius: float) -> float:
-    """Draw a pattern's period in pixels: wider on larger things, never too fine to be seen."""
-    return min(max(0.35 * radius, 5.0), 9.0) * rng.uniform(0.85, 1.15)
 
 
 def _stripes(rng: Rng, x: Field, period: float) -> Field:
@@ -302,7 +298,7 @@ def bricks(rng: Rng, size: Size) -> Field:
 def pebbles(rng: Rng, size: Size) -> Field:
     """Fill with rounded cells."""
     half = (size[0] // 2, size[1] // 2)  # a quarter of the distances, enlarged afterwards
-    pitch = np.float32(min(half) / 7)
+    pitch = np.float32(math.sqrt(half[0] * half[1]) / 7)
     cells = np.indices((int(half[0] / pitch) + 2, int(half[1] / pitch) + 2)).reshape(2, -1, 1, 1)
     y, x = (cells + rng.uniform(-0.8, 0, cells.shape)).astype(np.float32) * pitch
     dy = (np.arange(half[0], dtype=np.float32)[:, None] - y) ** 2

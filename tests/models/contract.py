@@ -1,0 +1,176 @@
+"""What every semantic model keeps, whatever its architecture: subclass `ModelContract`."""
+
+import functools
+import re
+from typing import Any
+
+import flax.linen as nn
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+SIZES = ((32, 32), (33, 47), (64, 41), (97, 64))
+ODD = (33, 47)
+DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
+COLLECTIVE = re.compile(
+    r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+
+
+class ModelContract:
+    """Tests for a subclass to inherit; it says how to build the model, small enough to compile."""
+
+    channels = 3
+    num_classes = 5
+
+    def model(self, **overrides: Any) -> nn.Module:
+        """Return the model under test, with `overrides` of its fields."""
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_logits_have_the_size_of_the_image(self, size):
+        image = jax.ShapeDtypeStruct((2, *size, self.channels), jnp.float32)
+        for train in (True, False):
+            logits, aux, _ = shapes(self.model(), image, train=train)
+            assert logits.shape == (2, *size, self.num_classes)
+            assert all(a.shape == logits.shape for a in aux)
+
+    @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("param_dtype", ["float32", "bfloat16"])
+    def test_dtypes_are_those_of_the_config(self, compute_dtype, param_dtype):
+        model = self.model(compute_dtype=compute_dtype, param_dtype=param_dtype)
+        image = jax.ShapeDtypeStruct((2, *ODD, self.channels), jnp.float32)
+        logits, _, variables = shapes(model, image, train=True)
+        assert logits.dtype == compute_dtype
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(variables["params"])} == {param_dtype}
+        stats = jax.tree.leaves(variables.get("batch_stats", {}))
+        assert all(leaf.dtype == jnp.float32 for leaf in stats)
+
+    def test_gradient_reaches_every_parameter(self, float64):
+        gradient, _ = train_gradient(self.model(**DOUBLE), self.channels)
+        for path, leaf in jax.tree.leaves_with_path(gradient):
+            assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+            assert np.mean(leaf != 0) > 0.5, jax.tree_util.keystr(path)
+
+    def test_remat_changes_no_gradient(self, float64):
+        plain, _ = train_gradient(self.model(**DOUBLE), self.channels)
+        remat, _ = train_gradient(self.model(**DOUBLE, remat=True), self.channels)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), plain, remat
+        )
+
+    def test_only_training_moves_the_running_statistics(self, float64):
+        model = self.model(**DOUBLE)
+        variables = fill(model, self.channels)
+        if "batch_stats" not in variables:
+            pytest.skip("the model has no running statistics")
+        _, trained = train_gradient(model, self.channels)
+        _, evaluated = evaluate(model)(variables, images(3, self.channels))
+        before = variables["batch_stats"]
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), before, evaluated)
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).all(), before, trained)))
+
+    def test_logits_do_not_depend_on_the_rest_of_the_batch(self, float64):
+        model = self.model(**DOUBLE)
+        variables, image = fill(model, self.channels), images(3, self.channels)
+        together, _ = evaluate(model)(variables, image)
+        alone, _ = evaluate(model)(variables, image[1:2])
+        assert together.shape == (3, *ODD, self.num_classes)
+        np.testing.assert_allclose(alone[0], together[1], rtol=1e-9, atol=1e-12)
+
+    def test_saved_and_loaded_variables_give_the_same_logits(self, float64):
+        model = self.model(**DOUBLE)
+        variables, image = fill(model, self.channels), images(3, self.channels)
+        saved = flax.serialization.to_bytes(variables)
+        loaded = flax.serialization.from_bytes(jax.tree.map(np.zeros_like, variables), saved)
+        before, _ = evaluate(model)(variables, image)
+        after, _ = evaluate(model)(loaded, image)
+        np.testing.assert_array_equal(before, after)
+
+    def test_a_batch_on_eight_devices_needs_no_gathering(self):
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        split = NamedSharding(mesh, PartitionSpec("data"))
+        model = self.model()
+        image = jax.ShapeDtypeStruct((8, 32, 32, self.channels), jnp.float32)
+        _, _, variables = shapes(model, image, train=True)
+        step = jax.jit(
+            functools.partial(gradient_of, model),
+            in_shardings=(everywhere, split),
+            out_shardings=everywhere,
+        )
+        found = COLLECTIVE.findall(step.lower(variables, image).compile().as_text())
+        assert set(found) == {"all-reduce"}
+
+
+def images(count: int, channels: int) -> jax.Array:
+    """Return normal noise of an odd size, in float64."""
+    return jnp.asarray(np.random.default_rng(0).normal(size=(count, *ODD, channels)))
+
+
+def shapes(model: nn.Module, image: Any, *, train: bool) -> tuple[Any, Any, Any]:
+    """Return the shapes of logits, auxiliary logits and initial variables; computes nothing."""
+
+    def init(key, image):
+        outputs, variables = model.init_with_output(
+            {"params": key, "dropout": key}, image, train=train
+        )
+        return outputs.logits, outputs.aux, variables
+
+    return jax.eval_shape(init, jax.random.key(0), image)
+
+
+@functools.cache
+def fill(model: nn.Module, channels: int) -> Any:
+    """Return made-up variables, every one of them different from its initial value."""
+    rng = np.random.default_rng(1)
+
+    def value(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
+        spread = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.1
+        return (spread * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    image = jax.ShapeDtypeStruct((1, *ODD, channels), jnp.float32)
+    return jax.tree.map_with_path(value, shapes(model, image, train=True)[2])
+
+
+def gradient_of(model: nn.Module, variables: Any, image: jax.Array) -> tuple[Any, Any]:
+    """Return the parameters' gradient of a made-up loss in train mode, and the new statistics."""
+
+    def loss(params):
+        outputs, updates = model.apply(
+            {**variables, "params": params},
+            image,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        heads = (outputs.logits, *outputs.aux)
+        slope = jnp.sin(jnp.arange(outputs.logits.size, dtype=image.dtype))
+        total = sum(jnp.vdot(slope, head.astype(image.dtype).ravel()) for head in heads)
+        return total / outputs.logits.size, updates.get("batch_stats", {})
+
+    return jax.grad(loss, has_aux=True)(variables["params"])
+
+
+@functools.cache
+def train_gradient(model: nn.Module, channels: int) -> tuple[Any, Any]:
+    """Return `gradient_of` on two noise images in float64."""
+    step = jax.jit(functools.partial(gradient_of, model))
+    return jax.device_get(step(fill(model, channels), images(2, channels)))
+
+
+@functools.cache
+def evaluate(model: nn.Module) -> Any:
+    """Return the compiled forward pass in eval mode: logits and `batch_stats`."""
+
+    @jax.jit
+    def forward(variables, image):
+        outputs, updates = model.apply(variables, image, train=False, mutable=["batch_stats"])
+        return outputs.logits, updates.get("batch_stats", variables.get("batch_stats", {}))
+
+    return forward

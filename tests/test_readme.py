@@ -1,0 +1,82 @@
+"""The front door: every command runs, every link resolves, every number comes from a file."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import results
+from tests import program
+
+README = (program.ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def test_links_and_pictures_resolve():
+    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (program.ROOT / link).exists(), link
+
+
+def test_the_results_table_is_drawn_from_the_records():
+    records = results.load()
+    assert records, "experiments/results.jsonl is empty"
+    assert results.redraw(README, records) == README
+    for number in re.findall(r"\d+\.\d{3}", README):
+        assert any(f"{r['miou']:.3f}" == number or f"{r['pixel_accuracy']:.3f}" == number
+                   for r in records), number  # fmt: skip
+
+
+def test_ci_runs_the_readmes_commands():
+    """What the other test cannot run inside itself: the install and the test command."""
+    ci = (program.ROOT / ".ci" / "run").read_text()
+    venv, tests = "python3 -m venv .venv", ".venv/bin/python -m pytest -n 2"
+    assert sum(venv in line for line in COMMANDS) == 2 and venv in ci
+    assert tests in COMMANDS and tests in ci
+    assert ".venv/bin/pip install -q -r requirements.txt" in ci
+
+
+@pytest.mark.slow
+def test_every_run_py_command_runs(tmp_path):
+    """In order, in its short form: `:debug` configs, a folder of this test's own, made-up photos."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photos" / "a.jpg")
+    fake_camvid(tmp_path / "camvid")
+    lines = [shlex.split(line) for line in COMMANDS if "run.py" in line]
+    assert len(lines) >= 5
+    for words in lines:
+        arguments = words[words.index("run.py") + 1 :]
+        for place in ("runs/", "photos/", "out"):
+            arguments = [re.sub(rf"=(?={place})", f"={tmp_path}/", a) for a in arguments]
+        arguments = [re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", a) for a in arguments]
+        code, text = program.run(*arguments, SEGJAX_DATA=str(tmp_path))
+        assert code == 0, (arguments, text)
+    assert (tmp_path / "out" / "a_label.png").exists()
+    record = results.record(tmp_path / "runs" / "quickstart")[0]
+    assert record["split"] == "val" and 0 <= record["miou"] <= 1
+    assert os.path.basename(record["command"].split()[1]) == "run.py"
+
+
+def fake_camvid(root: pathlib.Path) -> None:
+    """Write four noise images for each of CamVid's splits, with its classes."""
+    names = "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist"
+    root.mkdir()
+    (root / "meta.json").write_text(json.dumps({"class_names": names.split(), "ignore_index": 11}))
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for part, shape, high in (("images", (360, 480, 3), 256), ("labels", (360, 480), 12)):
+            (root / split / part).mkdir(parents=True)
+            for i in range(4):
+                array = random.integers(0, high, shape, np.uint8)
+                Image.fromarray(array).save(root / split / part / f"{i}.png")
