@@ -49,10 +49,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 def for_two_cores(config: ml_collections.ConfigDict) -> None:
     """Work at a quarter of the resolution, on crops: the most different pixels per FLOP."""
-    config.total_steps = 2000
+    config.total_steps = 2800
     config.augment = [
         dict(type="geometry:affine", size=(240, 320), scale=(0.6, 1.3), horizontal=0.5, fill=0.45),
-        dict(type="photometric:color_jitter", brightness=0.3, contrast=0.3, saturation=0.3),
+        dict(
+            type="photometric:color_jitter", brightness=0.5, contrast=0.5, saturation=0.5, hue=0.05
+        ),
     ]
     config.model = dict(type="unet", widths=(32, 64, 128, 256), stem_stride=4)
 

@@ -21,14 +21,21 @@ class Checkpointer:
 
     Args:
         workdir: The run's folder; checkpoints go to `<workdir>/checkpoints/<step>/`.
-        keep_last: How many of the newest to keep.
         keep_best: Name of a logged metric; the checkpoint with the best value is kept as well.
             Empty: none.
+        keep_last: How many of the newest to keep.
         mode: 'max' or 'min': which value of `keep_best` is best.
+        read_only: Write and clean up nothing: the run may be training meanwhile.
     """
 
     def __init__(
-        self, workdir: pathlib.Path, *, keep_last: int = 2, keep_best: str = "", mode: str = "max"
+        self,
+        workdir: pathlib.Path,
+        *,
+        keep_best: str,
+        keep_last: int = 2,
+        mode: str = "max",
+        read_only: bool = False,
     ):
         if mode not in ("max", "min") or keep_last < 1:
             raise ConfigError(
@@ -51,7 +58,8 @@ class Checkpointer:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=_value if keep_best else None,  # without it Orbax never writes the metric
             best_mode=mode,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
             enable_async_checkpointing=True,
         )
         self.manager = ocp.CheckpointManager(

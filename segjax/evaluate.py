@@ -39,7 +39,7 @@ def load(
     config = config_lib.override(workdir.load_config(path), overrides)
     parts = assemble.make_parts(config, config["resolved"])
     saving = {k: v for k, v in config["checkpoint"].items() if not k.startswith("save_")}
-    checkpointer = checkpoint.Checkpointer(path, **saving)
+    checkpointer = checkpoint.Checkpointer(path, **saving, read_only=True)
     step = checkpointer.find(which or ("best" if saving["keep_best"] else "latest"))
     variables = checkpointer.restore_variables(step, parts.variable_shapes())
     checkpointer.close()

@@ -30,6 +30,7 @@ from segjax import config as config_lib
 from segjax import state as state_lib
 from segjax.augment import compose
 from segjax.data import pipeline
+from segjax.errors import ConfigError
 from segjax.schedule import itstime
 
 DONE, PREEMPTED = 0, 75
@@ -54,7 +55,15 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     evaluators = evaluate.make_evaluators(config, parts, clock)
     saving = schedule.in_steps(config["checkpoint"], ("save",), clock, "config.checkpoint")
     save_steps = saving.pop("save_steps")
-    lookup.check_arguments(checkpoint.Checkpointer, saving, ["workdir"], where="config.checkpoint")
+    lookup.check_arguments(
+        checkpoint.Checkpointer, saving, ["workdir", "read_only"], where="config.checkpoint"
+    )
+    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
+    if saving["keep_best"] not in ("", *logged):
+        raise ConfigError(
+            f"config.checkpoint.keep_best={saving['keep_best']!r}: nothing in config.evals logs it."
+            f"{lookup.suggest(saving['keep_best'], logged)} Empty keeps none."
+        )
     resolved = config | {"resolved": parts.classes | clock._asdict()}
     workdir.check(path, resolved, allow_change=allow_config_change)
 

@@ -48,15 +48,25 @@ def test_restores_bit_for_bit_onto_another_mesh(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_reading_leaves_a_checkpoint_being_written_alone(tmp_path):
+    save(tmp_path, {1: 0.5}).close()
+    unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    reader = checkpoint.Checkpointer(tmp_path, keep_best="val/miou", read_only=True)
+    assert (reader.find("best"), reader.find("latest")) == (1, 1) and unfinished.exists()
+    reader.close()
+    assert save(tmp_path, {}).latest_step() == 1 and not unfinished.exists()
+
+
 @pytest.mark.parametrize("ema", [False, True])
 def test_evaluation_gets_the_average_where_there_is_one(tmp_path, ema):
-    keeper = checkpoint.Checkpointer(tmp_path)
+    keeper = checkpoint.Checkpointer(tmp_path, keep_best="")
     keeper.save(3, state(3, ema=ema), {})
     keeper.close()
     mesh = sharding.make_mesh()
     shapes = jax.eval_shape(lambda: {"params": state(0).params, "batch_stats": {}})
     shapes = assemble.with_sharding(shapes, sharding.infer(shapes, mesh))
-    variables = checkpoint.Checkpointer(tmp_path).restore_variables(3, shapes)
+    variables = checkpoint.Checkpointer(tmp_path, keep_best="").restore_variables(3, shapes)
     sign = -1 if ema else 1
     np.testing.assert_array_equal(variables["params"]["kernel"], sign * state(3).params["kernel"])
 
@@ -71,4 +81,4 @@ def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
 
 def test_wrong_options_are_errors(tmp_path):
     with pytest.raises(ConfigError, match="'max' or 'min'"):
-        checkpoint.Checkpointer(tmp_path, mode="biggest")
+        checkpoint.Checkpointer(tmp_path, keep_best="", mode="biggest")

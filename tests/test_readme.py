@@ -49,7 +49,7 @@ def test_ci_runs_the_readmes_commands():
 
 @pytest.mark.slow
 def test_every_run_py_command_runs(tmp_path):
-    """In order, in its short form: `:debug` configs, a folder of this test's own, made-up photos."""
+    """In order, in short form: `:debug` configs, a folder of this test's own, made-up photos."""
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photos" / "a.jpg")
     fake_camvid(tmp_path / "camvid")

@@ -100,6 +100,7 @@ def test_bad_data_is_one_line_and_code_2(tmp_path, damage, said):
         ([DEBUG, "--config.model.type=unett"], "Did you mean 'unet'"),
         ([DEBUG, "--config.input.size=(16,16)"], "at least 32"),
         ([DEBUG, "--config.total_steps=-1"], "total_steps"),
+        ([DEBUG, "--config.checkpoint.keep_best=val/moiu"], "Did you mean 'val/miou'"),
         ([DEBUG, "--config.mesh.data=3"], "does not make 1 devices"),
         (["--config=configs/quickstart.py:debgu"], "debgu"),
         (["--config=configs/no_such_file.py"], "no_such_file"),

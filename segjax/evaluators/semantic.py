@@ -1,5 +1,6 @@
 """Score a semantic model over a whole split: integers until the last division."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -60,6 +61,10 @@ class Evaluator:
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.parts = threads, name, source, parts
 
+    def metrics(self) -> list[str]:
+        """Return the names of what it logs."""
+        return [f"{self.name}/{name}" for name in ("loss", *HEADLINES)]
+
     def run(self, variables: Any, *, step: int, progress: Any) -> Report:
         """Evaluate `variables`, reporting to `progress` after every batch."""
         k = self.parts.task.num_classes
@@ -110,6 +115,7 @@ class Evaluator:
         return rows
 
     def _measured(self, source: Any, variables: Any) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
+        """Yield each batch with its measures, one late: the device works on the next meanwhile."""
         canvas = self.parts.canvas
         batches = pipeline.eval_batches(
             source,
@@ -121,5 +127,12 @@ class Evaluator:
             process_count=jax.process_count(),
             threads=self.threads,
         )
-        for batch in sharding.to_device(batches, self.parts.mesh):
-            yield batch, self.parts.eval_step(variables, batch)
+        previous = None
+        with contextlib.closing(batches):
+            for batch in sharding.to_device(batches, self.parts.mesh):
+                measured = self.parts.eval_step(variables, batch)
+                if previous is not None:
+                    yield previous
+                previous = batch, measured
+        if previous is not None:
+            yield previous

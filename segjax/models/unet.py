@@ -58,8 +58,11 @@ class Model(nn.Module):
             ConfigError: An image side below 32 pixels.
         """
         height, width = image.shape[1:3]
-        check(self.widths, self.stem_stride, height, width)
-        dtypes = {"compute_dtype": self.compute_dtype, "param_dtype": self.param_dtype}
+        self.check(height, width)
+        dtypes: dict[str, Any] = {
+            "compute_dtype": self.compute_dtype,
+            "param_dtype": self.param_dtype,
+        }
         # The third argument, `train`, is static: it stands behind the module itself and x.
         level = functools.partial(
             nn.remat(Level, static_argnums=(2,)) if self.remat else Level,
@@ -86,13 +89,29 @@ class Model(nn.Module):
         logits = layers.upsample(logits, factor=self.stem_stride)
         return Outputs(logits=logits[:, :height, :width])
 
+    def check(self, height: int, width: int) -> None:
+        """Raise `ConfigError` for fields that make no U-Net or an image below the smallest size."""
+        layers.choose(self.up, ("transpose", "bilinear", "nearest"), what="up")
+        if len(self.widths) < 2 or self.convs_per_level < 1:
+            raise ConfigError(
+                f"model.widths={self.widths}, model.convs_per_level={self.convs_per_level}: "
+                "expected at least two widths, one for each resolution, and one convolution."
+            )
+        if self.stem_stride not in (1, 2, 4):
+            raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
+        if min(height, width) < MIN_SIZE:
+            raise ConfigError(
+                f"unet: the image is {height} x {width} pixels, expected at least {MIN_SIZE} on "
+                "both sides. Pad or enlarge it."
+            )
+
 
 class Level(nn.Module):
     """Convolve 3x3 a few times at one resolution, the first time with `stride`.
 
-    With a stride the windows are 2 * stride wide, centred on blocks of stride x stride pixels. Where
-    the last block is cut off it sees the zeros that any padded convolution sees behind the edge:
-    nothing is made up that would count in a statistic, and sharded rows stay where they are.
+    With a stride the windows are 2 * stride wide and centred on blocks of stride x stride pixels.
+    Where the last block is cut off it sees the zeros that any padded convolution sees behind the
+    edge: nothing is made up that would count in a statistic, and sharded rows stay where they are.
     """
 
     features: int
@@ -139,22 +158,12 @@ class Enlarge(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w {self.features}"]:
         """Return the features at twice the resolution."""
-        dtypes = {"compute_dtype": self.compute_dtype, "param_dtype": self.param_dtype}
+        dtypes: dict[str, Any] = {
+            "compute_dtype": self.compute_dtype,
+            "param_dtype": self.param_dtype,
+        }
         if self.up == "transpose":
             return layers.UpConv(self.features, **dtypes, name="conv")(x)
         # Averaging commutes with a 1x1 convolution, which is cheaper before there are more pixels.
         project = layers.pointwise(self.features, **dtypes, name="conv")
         return layers.upsample(project(x), factor=2, method=self.up)
-
-
-def check(widths: Sequence[int], stem_stride: int, height: int, width: int) -> None:
-    """Raise `ConfigError` for a shape that no U-Net has, or an image too small for the contract."""
-    if len(widths) < 2:
-        raise ConfigError(f"model.widths={widths}: expected at least two, one per resolution.")
-    if stem_stride not in (1, 2, 4):
-        raise ConfigError(f"model.stem_stride={stem_stride}: expected 1, 2 or 4.")
-    if min(height, width) < MIN_SIZE:
-        raise ConfigError(
-            f"unet: the image is {height} x {width} pixels, expected at least {MIN_SIZE} on both "
-            "sides. Pad or enlarge it."
-        )

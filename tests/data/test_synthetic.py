@@ -101,7 +101,7 @@ def test_small_and_thin_things_are_there_but_do_not_dominate(scenes):
     for shift in (-2, -1, 1, 2):
         shrunk &= np.roll(wire, shift, axis=1)[:, 2:-2, 2:-2]
         shrunk &= np.roll(wire, shift, axis=2)[:, 2:-2, 2:-2]
-    assert shrunk.mean() < 0.05 * wire.mean()  # hardly a pixel has two of wire on all four sides
+    assert shrunk.mean() < 0.1 * wire.mean()  # few pixels have two of wire on all four sides
     areas = np.concatenate([np.bincount(ids.ravel())[1:] for ids in instance])
     areas = areas[areas > 0]
     assert 0.05 < (areas < 250).mean() < 0.5
