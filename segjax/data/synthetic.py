@@ -115,7 +115,7 @@ def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
     """Choose kind, centre and radius of each thing, the large ones first: they lie below."""
-    count = rng.integers(4, 7)
+    count = rng.integers(4, 8)
     small = rng.random(count) < 0.25
     radii = np.where(small, rng.uniform(*SMALL, count), rng.uniform(*LARGE, count))
     radii = np.sort(radii)[::-1] * (min(size) / 128)
