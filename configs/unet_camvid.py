@@ -8,11 +8,11 @@ python run.py --config=configs/unet_camvid.py:cpu --workdir=runs/unet_camvid_cpu
 Without: one accelerator of 80 GB, bfloat16; written from the literature, not run yet. Target: test
 mIoU 0.66 from scratch; 0.70 is the goal.
 
-Published on this test split from scratch, void ignored (Jégou et al. 2017, table 3): a plain
-up-sampling network 0.552, FC-DenseNet56 0.589, FC-DenseNet67 0.658, FC-DenseNet103 0.669. The recipe
-starts from theirs (crops, mirroring, weight decay, dropout, long training) and adds what later work
-found to matter on few images: scales 0.5 to 2 (PSPNet, DeepLab); colour jitter, because the test
-clips differ in daylight from the others; 600 epochs of one-cycle AdamW and an averaged
+Published on this test split from scratch, void ignored (Jégou et al. 2017, table 3): a plain up-
+sampling network 0.552, FC-DenseNet56 0.589, FC-DenseNet67 0.658, FC-DenseNet103 0.669. The recipe
+starts from theirs (crops, mirroring, weight decay, dropout, long training) and adds what later
+work found to matter on few images: scales 0.5 to 2 (PSPNet, DeepLab); colour jitter, because the
+test clips differ in daylight from the others; 600 epochs of one-cycle AdamW and an averaged
 model, so that a long run does not over-fit late; a Dice term, which weighs rare classes as mIoU
 does. Val is one clip of frames between training frames: it flatters, so compare on test.
 """
