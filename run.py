@@ -23,7 +23,7 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "", "eval, predict: 'best', 'latest' or a step. Default: best if one is kept."
 )
 OVERRIDE = flags.DEFINE_multi_string(
-    "override", [], "eval: change a value of the run's config, e.g. evals.val.batch_size=3."
+    "override", [], "eval, predict: change the run's config, e.g. evals.val.batch_size=3."
 )
 ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "train: go on in a workdir that another config made."
@@ -44,14 +44,15 @@ def main(_) -> int:
 
         config = flags.FLAGS.config
         return train.run(workdir, config, allow_config_change=ALLOW_CONFIG_CHANGE.value)
+    chosen = {"which": CHECKPOINT.value, "overrides": OVERRIDE.value}
     if MODE.value == "eval":
         from segjax import evaluate
 
-        return evaluate.run(workdir, which=CHECKPOINT.value, overrides=OVERRIDE.value)
+        return evaluate.run(workdir, **chosen)
     from segjax import predict
 
     output = pathlib.Path(OUTPUT.value).expanduser()
-    return predict.run(workdir, inputs=INPUT.value, output=output, which=CHECKPOINT.value)
+    return predict.run(workdir, inputs=INPUT.value, output=output, **chosen)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import glob
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,14 @@ from segjax.structs import IGNORE_LABEL
 Logits = Callable[[list[np.ndarray]], Iterator[np.ndarray]]
 
 
-def run(path: pathlib.Path, *, inputs: str, output: pathlib.Path, which: str = "") -> int:
+def run(
+    path: pathlib.Path,
+    *,
+    inputs: str,
+    output: pathlib.Path,
+    which: str = "",
+    overrides: Iterable[str] = (),
+) -> int:
     """Segment every image that `inputs` names with a checkpoint of the run in `path`.
 
     Writes `<name>_label.png` (palette PNG of class ids at the image's own size),
@@ -28,12 +35,13 @@ def run(path: pathlib.Path, *, inputs: str, output: pathlib.Path, which: str = "
         inputs: A file, a folder (searched recursively) or a glob.
         output: The folder to write to, made if it is not there.
         which: 'best', 'latest' or a step; empty as in evaluation.
+        overrides: Assignments such as `mesh.data=1`.
 
     Returns:
         0, or 2 when a file could not be read: it is reported and skipped.
     """
     files = list_images(inputs)
-    _, parts, variables, step = evaluate.load(path, which=which)
+    _, parts, variables, step = evaluate.load(path, which=which, overrides=overrides)
     logits = make_logits(parts, variables)
     output.mkdir(parents=True, exist_ok=True)
     classes, skipped = parts.classes, 0
