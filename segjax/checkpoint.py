@@ -112,13 +112,14 @@ class Checkpointer:
         return self.manager.latest_step()
 
     def find(self, which: str) -> int:
-        """Return the step that 'latest', 'best' or a number names.
+        """Return the step that 'latest', 'best' or a number names; empty: best if any, else latest.
 
         Raises:
             UserError: There is no such checkpoint; the message lists those that exist.
         """
         steps = self.manager.all_steps()
-        step = {"latest": self.manager.latest_step(), "best": self.manager.best_step()}.get(which)
+        latest, best = self.manager.latest_step(), self.manager.best_step()
+        step = {"latest": latest, "best": best, "": latest if best is None else best}.get(which)
         if step is None and which.isdigit() and int(which) in steps:
             step = int(which)
         if step is None:

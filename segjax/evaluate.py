@@ -17,7 +17,7 @@ def run(path: pathlib.Path, *, which: str = "", overrides: Iterable[str] = ()) -
 
     Args:
         path: The run's folder.
-        which: 'best', 'latest' or a step; empty: best where the run keeps a best, else latest.
+        which: 'best', 'latest' or a step; empty: best where the run keeps one, else latest.
         overrides: Assignments such as `evals.val.batch_size=3`.
     """
     config, parts, variables, step = load(path, which=which, overrides=overrides)
@@ -40,7 +40,7 @@ def load(
     parts = assemble.make_parts(config, config["resolved"])
     saving = {k: v for k, v in config["checkpoint"].items() if not k.startswith("save_")}
     checkpointer = checkpoint.Checkpointer(path, **saving, read_only=True)
-    step = checkpointer.find(which or ("best" if saving["keep_best"] else "latest"))
+    step = checkpointer.find(which)
     variables = checkpointer.restore_variables(step, parts.variable_shapes())
     checkpointer.close()
     return config, parts, variables, step

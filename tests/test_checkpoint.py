@@ -30,8 +30,13 @@ def test_keeps_the_newest_and_the_best_whatever_comes_later(tmp_path):
     keeper = save(tmp_path, values, keep_last=2)
     assert sorted(keeper.manager.all_steps()) == [2, 5, 6]
     assert (keeper.find("best"), keeper.find("latest"), keeper.find("5")) == (2, 6, 5)
+    assert keeper.find("") == 2
     with pytest.raises(UserError, match=r"\[2, 5, 6\]"):
         keeper.find("4")
+
+
+def test_without_a_best_the_latest_is_meant(tmp_path):
+    assert save(tmp_path, {1: None, 2: None}).find("") == 2
 
 
 def test_the_smallest_can_be_the_best(tmp_path):
