@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `debug` shrinks it to two steps."""
     arg = parse_arg(arg, debug=False)
     config = common.base()
-    config.total_steps = 2 if arg.debug else 600
+    config.total_steps = 2 if arg.debug else 500
     config.task.losses = [
         dict(type="pixel:cross_entropy", weight=1.0),
         dict(type="region:dice", weight=0.5),
