@@ -33,7 +33,8 @@ def test_the_results_table_is_drawn_from_the_records():
     records = results.load()
     assert records, "experiments/results.jsonl is empty"
     assert results.redraw(README, records) == README
-    for number in re.findall(r"\d+\.\d{3}", README):
+    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+    for number in re.findall(r"\d+\.\d{3}", prose):
         assert any(f"{r['miou']:.3f}" == number or f"{r['pixel_accuracy']:.3f}" == number
                    for r in records), number  # fmt: skip
 

@@ -2,12 +2,13 @@
 
 import types
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import assemble, sharding
+from segjax import assemble, sharding, step
 from segjax.evaluators import semantic
 from segjax.structs import Outputs
 from segjax.tasks import semantic as task_lib
@@ -31,10 +32,10 @@ class Scenes:
         return {"image": np.stack([seen] * 3, -1), "label": label, "name": str(index)}
 
 
-class Network:
+class Network(nn.Module):
     """Logits that say the class in the first channel."""
 
-    def apply(self, variables, image, *, train):
+    def __call__(self, image, *, train):
         return Outputs(5.0 * jax.nn.one_hot(image[..., 0].astype(jnp.int32), K))
 
 
@@ -43,8 +44,6 @@ def evaluator(batch_size, data=1):
     task = task_lib.Task(losses=losses, num_classes=K)
     mesh = sharding.make_mesh(data=data, space=8 // data)
     whole, batch = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    from segjax import step
-
     parts = types.SimpleNamespace(
         task=task,
         mesh=mesh,
