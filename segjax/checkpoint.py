@@ -5,6 +5,7 @@ import errno
 import math
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from orbax.checkpoint import checkpoint_managers
 
 from segjax.errors import ConfigError, UserError
 from segjax.state import TrainState
+
+SLACK = 1 << 20
+"""Bytes that must stay free beside a checkpoint's arrays: for metadata and the next log lines."""
 
 
 class Checkpointer:
@@ -42,6 +46,8 @@ class Checkpointer:
                 f"config.checkpoint: mode={mode!r}, keep_last={keep_last}: expected 'max' or 'min' "
                 "and at least 1."
             )
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _but_abandoned_writes
         self.path = workdir.absolute() / "checkpoints"
         self.keep_best = keep_best
         policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
@@ -75,7 +81,7 @@ class Checkpointer:
         value = metrics.get(self.keep_best, math.nan)
         # Orbax would let a NaN push out the true best.
         ranked = {"value": float(value)} if math.isfinite(value) else None
-        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        need = SLACK + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self.path).free
         if free < need:
             raise self._disk_full(f"{need / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
@@ -166,6 +172,15 @@ class Checkpointer:
             f"disk full while saving to {self.path}: {detail}; {kept}. Free space and run the same "
             "command again: it continues from there."
         )
+
+
+def _but_abandoned_writes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Report an uncaught exception, but not those of TensorStore's threads after a failed write.
+
+    The failure itself reaches `save` or `wait`; each write given up with it would print its own.
+    """
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _value(metrics: Mapping[str, float]) -> float:
