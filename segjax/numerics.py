@@ -81,7 +81,6 @@ def gradient_errors() -> dict[str, float]:
     matrix-vector product.
     """
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     def layer_norm(x: jax.Array) -> jax.Array:
