@@ -1,7 +1,6 @@
 """Checkpoints through Orbax: written while training goes on, complete or invisible."""
 
 import contextlib
-import errno
 import math
 import pathlib
 import shutil
@@ -13,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from segjax import writer
 from segjax.errors import ConfigError, UserError
 from segjax.state import TrainState
 
@@ -157,7 +157,7 @@ class Checkpointer:
         except Exception as error:
             chain: BaseException | None = error
             while chain is not None:
-                full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+                full = isinstance(chain, OSError) and writer.is_full(chain)
                 if full or "No space left on device" in str(chain) or "ENOSPC" in str(chain):
                     raise self._disk_full("no space left on device") from error
                 chain = chain.__cause__ or chain.__context__

@@ -200,13 +200,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             temporary.unlink()
 
 
+def is_full(error: OSError) -> bool:
+    """Say whether a write failed for want of room: on the disk, or in the user's share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextlib.contextmanager
 def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a failure to write `path` into one clear line (UserError)."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = is_full(error)
         advice = (
             "Free some space, then run the same command again."
             if full
