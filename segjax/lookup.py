@@ -12,6 +12,7 @@ from segjax.errors import ConfigError
 
 SYMBOLS = {
     "models": "Model",
+    "encoders": "Encoder",
     "data": "Source",
     "tasks": "Task",
     "evaluators": "Evaluator",
@@ -24,6 +25,13 @@ def suggest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{hint} Known: {', '.join(sorted(known))}."
+
+
+def choose(name: str, known: list[str] | tuple[str, ...], *, what: str) -> str:
+    """Return `name` if it is one of `known`; else raise `ConfigError`, calling it `what`."""
+    if name not in known:
+        raise ConfigError(f"{what}={name!r} is none of {', '.join(known)}.")
+    return name
 
 
 def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:

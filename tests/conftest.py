@@ -19,6 +19,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 TYPED = (
+    "layers",
+    "encoders",
     "models",
     "losses",
     "metrics",
@@ -32,7 +34,7 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker options are absl flags
 
 
-STRICT = ("models", "losses", "metrics", "augment")
+STRICT = ("layers", "encoders", "models", "losses", "metrics", "augment")
 
 
 @pytest.fixture(autouse=True)

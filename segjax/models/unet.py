@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger, Fischer and Brox 2015, arXiv:1505.04597, figure 1)."""
+"""U-Net (Ronneberger, Fischer and Brox 2015, arXiv:1505.04597, figure 1), in any dimension."""
 
 import functools
 from collections.abc import Sequence
@@ -8,11 +8,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax import lookup
 from segjax.errors import ConfigError
-from segjax.models import layers
+from segjax.layers import conv, remat, resample
 from segjax.structs import Outputs
-
-MIN_SIZE = 32
 
 
 class Model(nn.Module):
@@ -22,18 +21,21 @@ class Model(nn.Module):
     has the input's size. Pooling lets an odd last row or column stand for itself and the way up
     crops its copy again: every size from 32 up works, and no statistic sees an invented pixel.
 
+    The input says how many spatial dimensions there are: signals [b l c], images [b h w c] and
+    volumes [b d h w c] (3D U-Net, Çiçek et al. 2016) go through the same code.
+
     Attributes:
         num_classes: Channels of the logits.
         widths: Channels at each resolution, from the input's to the bottom's.
         convs_per_level: Convolutions at each resolution, on the way down and on the way up.
-        norm: A name in `layers.NORMS`.
-        activation: A name in `layers.ACTIVATIONS`.
+        norm: A name in `norm.NORMS`.
+        activation: A name in `conv.ACTIVATIONS`.
         up: 'transpose' (the figure's 2x2 up-convolution), or 'bilinear' or 'nearest' up-sampling of
             a 1x1 convolution.
         dropout: Rate at the end of the contracting path.
         stem_stride: 1, 2 or 4: work at a half or a quarter of the input's resolution and up-sample
             the logits bilinearly. For large photographs and small machines.
-        remat: Keep each resolution's input only and compute its features again for the gradient.
+        remat: A name in `remat.POLICIES`; the blocks are the resolutions.
         compute_dtype: Of features and logits.
         param_dtype: Of parameters.
     """
@@ -46,26 +48,22 @@ class Model(nn.Module):
     up: str = "transpose"
     dropout: float = 0.0
     stem_stride: int = 1
-    remat: bool = False
+    remat: str = "none"
     compute_dtype: str = "float32"
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Outputs:
-        """Return logits [b h w num_classes] in `compute_dtype`.
+    def __call__(self, image: conv.Features, *, train: bool) -> Outputs:
+        """Return logits [b *space num_classes] in `compute_dtype`.
 
         Raises:
-            ConfigError: An image side below 32 pixels.
+            ConfigError: A side below 32 pixels.
         """
-        height, width = image.shape[1:3]
-        self.check(height, width)
-        dtypes: dict[str, Any] = {
-            "compute_dtype": self.compute_dtype,
-            "param_dtype": self.param_dtype,
-        }
-        # The third argument, `train`, is static: it stands behind the module itself and x.
+        size = image.shape[1:-1]
+        self.check(size)
+        dtypes = conv.dtypes_of(self)
         level = functools.partial(
-            nn.remat(Level, static_argnums=(2,)) if self.remat else Level,
+            remat.remat(Level, self.remat),
             convs=self.convs_per_level,
             norm=self.norm,
             activation=self.activation,
@@ -77,21 +75,20 @@ class Model(nn.Module):
             stride = self.stem_stride if i == 0 else 1
             x = level(features, stride=stride, name=f"down{i}")(x, train)
             skips.append(x)
-            x = layers.max_pool_2x2(x)
+            x = resample.max_pool(x)
         x = level(bottom, name="bottom")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for i, features in reversed(list(enumerate(widths))):
             x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
-            h, w = skips[i].shape[1:3]
-            x = jnp.concatenate([skips[i], x[:, :h, :w]], axis=-1)
+            x = jnp.concatenate([skips[i], crop(x, skips[i].shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train)
-        logits = layers.pointwise(self.num_classes, **dtypes, name="head")(x)
-        logits = layers.upsample(logits, factor=self.stem_stride)
-        return Outputs(logits=logits[:, :height, :width])
+        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = resample.upsample(logits, factor=self.stem_stride)
+        return Outputs(logits=crop(logits, size))
 
-    def check(self, height: int, width: int) -> None:
+    def check(self, size: Sequence[int]) -> None:
         """Raise `ConfigError` for fields that make no U-Net or an image below the smallest size."""
-        layers.choose(self.up, ("transpose", "bilinear", "nearest"), what="up")
+        lookup.choose(self.up, ("transpose", "bilinear", "nearest"), what="up")
         if len(self.widths) < 2 or self.convs_per_level < 1:
             raise ConfigError(
                 f"model.widths={self.widths}, model.convs_per_level={self.convs_per_level}: "
@@ -99,11 +96,12 @@ class Model(nn.Module):
             )
         if self.stem_stride not in (1, 2, 4):
             raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
-        if min(height, width) < MIN_SIZE:
-            raise ConfigError(
-                f"unet: the image is {height} x {width} pixels, expected at least {MIN_SIZE} on "
-                "both sides. Pad or enlarge it."
-            )
+        conv.check_size(size, model="unet")
+
+
+def crop(x: conv.Features, size: Sequence[int]) -> conv.Features:
+    """Return `x` without the rows and columns that `size` leaves no room for."""
+    return x[(slice(None), *map(slice, size))]
 
 
 class Level(nn.Module):
@@ -123,19 +121,16 @@ class Level(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], train: bool
-    ) -> Float[Array, "b y x {self.features}"]:
+    def __call__(self, x: conv.Features, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features at the resolution divided by `stride`, rounded up."""
         for i in range(self.convs):
-            window = strided(x.shape[1:3], self.stride) if i == 0 and self.stride > 1 else {}
-            x = layers.ConvNormAct(
+            window = strided(x.shape[1:-1], self.stride) if i == 0 and self.stride > 1 else {}
+            x = conv.ConvNormAct(
                 self.features,
                 norm=self.norm,
                 activation=self.activation,
-                compute_dtype=self.compute_dtype,
-                param_dtype=self.param_dtype,
                 name=f"conv{i}",
+                **conv.dtypes_of(self),
                 **window,
             )(x, train=train)
         return x
@@ -144,7 +139,7 @@ class Level(nn.Module):
 def strided(size: Sequence[int], stride: int) -> dict[str, Any]:
     """Return kernel, stride and padding of windows centred on blocks that cover `size`."""
     padding = [(stride // 2, stride // 2 + -length % stride) for length in size]
-    return {"kernel": (2 * stride, 2 * stride), "stride": stride, "padding": padding}
+    return {"kernel": 2 * stride, "stride": stride, "padding": padding}
 
 
 class Enlarge(nn.Module):
@@ -156,14 +151,11 @@ class Enlarge(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w {self.features}"]:
+    def __call__(self, x: conv.Features) -> Float[Array, "b ... {self.features}"]:
         """Return the features at twice the resolution."""
-        dtypes: dict[str, Any] = {
-            "compute_dtype": self.compute_dtype,
-            "param_dtype": self.param_dtype,
-        }
+        dtypes = conv.dtypes_of(self)
         if self.up == "transpose":
-            return layers.UpConv(self.features, **dtypes, name="conv")(x)
+            return resample.UpConv(self.features, **dtypes, name="conv")(x)
         # Averaging commutes with a 1x1 convolution, which is cheaper before there are more pixels.
-        project = layers.pointwise(self.features, **dtypes, name="conv")
-        return layers.upsample(project(x), factor=2, method=self.up)
+        project = conv.pointwise(self.features, **dtypes, name="conv")
+        return resample.upsample(project(x), factor=2, method=self.up)

@@ -25,6 +25,8 @@ class ModelContract:
 
     channels = 3
     num_classes = 5
+    row_collectives: frozenset[str] = frozenset()
+    """What sharded rows may need beside halos and sums; say why (attention sees every row)."""
 
     def model(self, **overrides: Any) -> nn.Module:
         """Return the model under test, with `overrides` of its fields."""
@@ -57,7 +59,7 @@ class ModelContract:
 
     def test_remat_changes_no_gradient(self, float64):
         plain, _ = train_gradient(self.model(**DOUBLE), self.channels)
-        remat, _ = train_gradient(self.model(**DOUBLE, remat=True), self.channels)
+        remat, _ = train_gradient(self.model(**DOUBLE, remat="full"), self.channels)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), plain, remat
         )
@@ -90,20 +92,37 @@ class ModelContract:
         after, _ = evaluate(model)(loaded, image)
         np.testing.assert_array_equal(before, after)
 
+    def test_what_pads_a_batch_never_changes_a_valid_logit(self, float64):
+        model = self.model(**DOUBLE)
+        variables, image = fill(model, self.channels), images(3, self.channels)
+        clean, _ = evaluate(model)(variables, image)
+        for content in (1e6, np.nan):
+            padded, _ = evaluate(model)(variables, image.at[2].set(content))
+            np.testing.assert_array_equal(padded[:2], clean[:2])
+
     def test_a_batch_on_eight_devices_needs_no_gathering(self):
-        mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        split = NamedSharding(mesh, PartitionSpec("data"))
-        model = self.model()
-        image = jax.ShapeDtypeStruct((8, 32, 32, self.channels), jnp.float32)
-        _, _, variables = shapes(model, image, train=True)
-        step = jax.jit(
-            functools.partial(gradient_of, model),
-            in_shardings=(everywhere, split),
-            out_shardings=everywhere,
-        )
-        found = COLLECTIVE.findall(step.lower(variables, image).compile().as_text())
+        mesh = jax.make_mesh((8, 1), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+        found = collectives(self.model(), mesh, (8, 32, 32, self.channels))
         assert set(found) == {"all-reduce"}
+
+    def test_rows_on_two_devices_exchange_their_halos_only(self):
+        mesh = jax.make_mesh((4, 2), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+        found = collectives(self.model(), mesh, (4, 64, 32, self.channels))
+        assert set(found) <= {"all-reduce", "collective-permute"} | self.row_collectives
+
+
+def collectives(model: nn.Module, mesh: jax.sharding.Mesh, shape: tuple[int, ...]) -> list[str]:
+    """Return the names of all collectives in a training step's gradient on `mesh`."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("data", "space"))
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    _, _, variables = shapes(model, image, train=True)
+    step = jax.jit(
+        functools.partial(gradient_of, model),
+        in_shardings=(everywhere, split),
+        out_shardings=everywhere,
+    )
+    return COLLECTIVE.findall(step.lower(variables, image).compile().as_text())
 
 
 def images(count: int, channels: int) -> jax.Array:

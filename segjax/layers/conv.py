@@ -1,0 +1,132 @@
+"""Convolve, normalise, activate: what nearly every network here is made of."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from segjax import lookup
+from segjax.errors import ConfigError
+from segjax.layers import norm as norm_lib
+
+Features = Float[Array, "b ... c"]
+Padding = Sequence[tuple[int, int]]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "silu": nn.silu,
+    "hard_swish": nn.hard_swish,
+    "hard_sigmoid": nn.hard_sigmoid,
+    "none": lambda x: x,
+}
+MIN_SIZE = 32
+"""The smallest height and width of an image, in pixels."""
+
+
+class ConvNormAct(nn.Module):
+    """Convolve, normalise, activate, in as many dimensions as the input has.
+
+    Padding is symmetric and explicit, `dilation * (kernel - 1) // 2` on both sides as in PyTorch
+    ('SAME' would pad a strided convolution unevenly), so stride `s` gives `ceil(size / s)` for odd
+    kernels. A bias only without normalisation, which would subtract it again.
+
+    Attributes:
+        features: Channels to return.
+        kernel: Window, one length for all axes or one for each.
+        groups: Groups of channels; -1: each channel by itself (depthwise).
+        padding: Low and high padding of each axis, where not the one above.
+        epsilon: Added to the variance by `norm`.
+    """
+
+    features: int
+    kernel: int | Sequence[int] = 3
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    padding: Padding | None = None
+    norm: str = "batch"
+    activation: str = "relu"
+    epsilon: float = 1e-5
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
+        """Return the features in `compute_dtype`."""
+        spatial = x.ndim - 2
+        kernel = (self.kernel,) * spatial if isinstance(self.kernel, int) else self.kernel
+        sides = [self.dilation * (k - 1) // 2 for k in kernel]
+        x = nn.Conv(
+            self.features,
+            kernel,
+            strides=(self.stride,) * spatial,
+            padding=[(side, side) for side in sides] if self.padding is None else self.padding,
+            kernel_dilation=(self.dilation,) * spatial,
+            feature_group_count=x.shape[-1] if self.groups == -1 else self.groups,
+            use_bias=self.norm == "none",
+            kernel_init=nn.initializers.he_normal(),
+            dtype=self.compute_dtype,
+            param_dtype=self.param_dtype,
+            name="conv",
+        )(x)
+        x = norm_lib.make_norm(
+            self.norm, train=train, epsilon=self.epsilon, param_dtype=self.param_dtype, name="norm"
+        )(x)
+        return activation(self.activation)(x)
+
+
+def activation(name: str) -> Callable[[Array], Array]:
+    """Return the activation `name`, a key of `ACTIVATIONS`."""
+    return ACTIVATIONS[lookup.choose(name, list(ACTIVATIONS), what="activation")]
+
+
+def pointwise(
+    features: int, *, compute_dtype: str, param_dtype: str, name: str, bias: bool = True
+) -> nn.Dense:
+    """Return a 1x1 convolution as the matrix product it is, as heads and projections use."""
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        kernel_init=nn.initializers.he_normal(),
+        dtype=compute_dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )
+
+
+def dtypes_of(module: Any) -> dict[str, Any]:
+    """Return the dtype fields of `module` as keyword arguments for what it is made of."""
+    return {"compute_dtype": module.compute_dtype, "param_dtype": module.param_dtype}
+
+
+def check_size(size: Sequence[int], *, model: str) -> None:
+    """Raise `ConfigError` for an image with a side below `MIN_SIZE`."""
+    if min(size) < MIN_SIZE:
+        raise ConfigError(
+            f"{model}: the image is {' x '.join(map(str, size))} pixels, expected at least "
+            f"{MIN_SIZE} on every side. Pad or enlarge it."
+        )
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch of whole examples in training (stochastic depth, Huang et al. 2016).
+
+    What is kept is divided by the share kept, so the expectation stays. Draws from the 'dropout'
+    key.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Features, *, train: bool) -> Features:
+        """Return `x`, zero in a share `rate` of its examples while training."""
+        if not train or self.rate == 0:
+            return x
+        shape = (x.shape[0], *[1] * (x.ndim - 1))
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
+        return x * (keep.astype(x.dtype) / (1 - self.rate))

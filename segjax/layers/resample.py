@@ -1,0 +1,185 @@
+"""Pooling and resizing that shard over rows and have cheap gradients. Arrays are [b *space c]."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from segjax import lookup
+
+Features = Float[Array, "b ... c"]
+
+REACH = 2
+"""Samples on either side that a bicubic kernel sees."""
+
+
+def max_pool(x: Features, *, window: int = 2) -> Features:
+    """Take the maximum of each window of 2 (or 3, centred on even positions), stride 2.
+
+    Sizes are halved and rounded up: an odd last row or column counts alone, no invented pixel is
+    ever the maximum (PyTorch's `ceil_mode=True`, or `padding=1` for a window of 3).
+
+    Two or three element-wise maxima an axis, so the gradient is as many selects (ties share it
+    equally). That of `nn.max_pool` is a select-and-scatter: ten times slower on a CPU and hard to
+    partition.
+    """
+    for axis in range(1, x.ndim - 1):
+        if x.shape[axis] % 2:
+            x = jnp.pad(x, [(0, int(a == axis)) for a in range(x.ndim)], constant_values=-jnp.inf)
+        pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+        x = jnp.maximum(even, odd)
+        if window == 3:
+            x = jnp.maximum(x, shift(odd, 1, axis=axis, fill=-jnp.inf))
+    return x
+
+
+def shift(x: Array, by: int, *, axis: int, fill: float = 0.0) -> Array:
+    """Return `x` moved by `by` places along `axis`, `fill` where nothing comes from."""
+    if by == 0:
+        return x
+    widths = [(0, 0, 0)] * x.ndim
+    widths[axis] = (by, -by, 0)
+    return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
+
+
+class UpConv(nn.Module):
+    """Double every spatial axis by a transposed convolution with windows of 2 and stride 2.
+
+    Windows do not overlap: one matrix product to 4x the channels and a rearrangement do it, faster
+    than `nn.ConvTranspose` and without its all-gather. `kernel[i, j]` makes the pixels at offset
+    (i, j), as in PyTorch; `nn.ConvTranspose` keeps the same kernel flipped.
+    """
+
+    features: int
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
+        """Return the enlarged features in `compute_dtype`."""
+        window = (2,) * (x.ndim - 2)
+        # Each output pixel sees one input pixel, so the window does not count as fan-in.
+        init = nn.initializers.he_normal(batch_axis=tuple(range(len(window))))
+        shape = (*window, x.shape[-1], self.features)
+        kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.compute_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        flat = kernel.reshape(-1, *shape[-2:])
+        x = jnp.einsum("b...c,pck->b...pk", x.astype(self.compute_dtype), flat)
+        x = depth_to_space(x.reshape(*x.shape[:-2], *window, self.features))
+        return x + bias.astype(self.compute_dtype)
+
+
+def depth_to_space(x: Features) -> Features:
+    """Lay the block of each position out in space: [b h w i j c] becomes [b h*i w*j c]."""
+    spatial = (x.ndim - 2) // 2
+    axes = range(1, 1 + spatial)
+    order = [0, *(a for axis in axes for a in (axis, axis + spatial)), x.ndim - 1]
+    size = [x.shape[axis] * x.shape[axis + spatial] for axis in axes]
+    return x.transpose(order).reshape(x.shape[0], *size, x.shape[-1])
+
+
+def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Features:
+    """Enlarge every spatial axis by a whole factor: 'bilinear' (half-pixel centres) or 'nearest'.
+
+    Bilinear is linear along each axis, in one, two or three dimensions.
+    """
+    return resize(x, [factor * n for n in x.shape[1:-1]], method=method)
+
+
+def resize(
+    x: Features, size: Sequence[int], *, method: str = "bilinear", align_corners: bool = False
+) -> Features:
+    """Resize to `size` (one length an axis) as PyTorch's `F.interpolate` without antialiasing.
+
+    Whole factors are sums of shifted copies: rows may be sharded, and only a halo is exchanged.
+    Other sizes are products with interpolation matrices: exact, deterministic in the gradient (a
+    gather's is a scatter), fast on matrix units; a sharded axis is gathered.
+
+    Args:
+        x: The features or logits.
+        size: The spatial size to return.
+        method: 'nearest' (floor, as PyTorch's), 'bilinear' or 'bicubic' (a = -0.75).
+        align_corners: Map corner pixel centres onto each other; otherwise half-pixel centres.
+    """
+    for axis, length in zip(range(1, x.ndim - 1), size, strict=True):
+        if x.shape[axis] == length:
+            continue
+        if method == "nearest" and length % x.shape[axis] == 0:
+            x = jnp.repeat(x, length // x.shape[axis], axis=axis)
+            continue
+        weights = interpolation(x.shape[axis], length, method=method, align_corners=align_corners)
+        enlarge = _stretch if length % x.shape[axis] == 0 else matrix
+        x = enlarge(x, weights, axis=axis)
+    return x
+
+
+def matrix(x: Features, weights: np.ndarray, *, axis: int) -> Features:
+    """Multiply `axis` by `weights` [to from]."""
+    axes = "bhwdc"[: x.ndim - 1] + "c"
+    old, new = axes[axis], axes.replace(axes[axis], "y")
+    weights = jnp.asarray(weights, x.dtype)
+    return jnp.einsum(f"{axes},y{old}->{new}", x, weights, precision="highest")
+
+
+def _stretch(x: Features, weights: np.ndarray, *, axis: int) -> Features:
+    """Do the same where rows i * factor to (i + 1) * factor - 1 of `weights` see samples near i."""
+    size = x.shape[axis]
+    factor, own = len(weights) // size, np.arange(size)
+    band = np.pad(weights, ((0, 0), (REACH, REACH)))
+    samples = []
+    for phase in range(factor):
+        terms = []
+        for tap in range(-REACH, REACH + 1):
+            factors = band[own * factor + phase, own + REACH + tap]
+            if factors.any():
+                along = factors.reshape(-1, *[1] * (x.ndim - 1 - axis))
+                terms.append(shift(x, -tap, axis=axis) * jnp.asarray(along, x.dtype))
+        samples.append(sum(terms))
+    shape = (*x.shape[:axis], len(weights), *x.shape[axis + 1 :])
+    return jnp.stack(samples, axis + 1).reshape(shape)
+
+
+def adaptive_avg_pool(x: Features, size: Sequence[int]) -> Features:
+    """Average into `size` bins an axis, which may overlap, as `nn.AdaptiveAvgPool2d`."""
+    for axis, bins in zip(range(1, x.ndim - 1), size, strict=True):
+        n = x.shape[axis]
+        weights = np.zeros((bins, n))
+        for i in range(bins):
+            first, last = i * n // bins, -(-(i + 1) * n // bins)
+            weights[i, first:last] = 1 / (last - first)
+        x = matrix(x, weights, axis=axis)
+    return x
+
+
+def interpolation(size: int, to: int, *, method: str, align_corners: bool) -> np.ndarray:
+    """Return the float64 matrix [to size] that interpolates `size` samples at `to` places."""
+    lookup.choose(method, ("nearest", "bilinear", "bicubic"), what="resize method")
+    place = np.arange(to)
+    if method == "nearest":
+        source = np.floor(place * size / to)
+    elif align_corners:
+        source = place * (size - 1) / max(to - 1, 1)
+    else:
+        source = (place + 0.5) * size / to - 0.5
+    weights = np.zeros((to, size))
+    for tap in range(-1, 3):
+        index = np.floor(source) + tap
+        near = _weight(np.abs(source - index), method)
+        np.add.at(weights, (place, np.clip(index, 0, size - 1).astype(int)), near)
+    return weights
+
+
+def _weight(d: np.ndarray, method: str) -> np.ndarray:
+    """Return the interpolation kernel at distance `d`: box, triangle or Keys' cubic."""
+    if method == "nearest":
+        return (d == 0).astype(float)
+    if method == "bilinear":
+        return np.maximum(1 - d, 0)
+    a = -0.75
+    inner = ((a + 2) * d - (a + 3)) * d**2 + 1
+    outer = ((d - 5) * d + 8) * d * a - 4 * a
+    return np.where(d <= 1, inner, np.where(d < 2, outer, 0))
