@@ -5,10 +5,12 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from segjax.errors import ConfigError
+
+T = TypeVar("T")
 
 SYMBOLS = {
     "models": "Model",
@@ -27,10 +29,10 @@ def suggest(name: str, known: list[str]) -> str:
     return f"{hint} Known: {', '.join(sorted(known))}."
 
 
-def choose(name: str, known: list[str] | tuple[str, ...], *, what: str) -> str:
+def choose(name: T, known: Sequence[T], *, what: str) -> T:
     """Return `name` if it is one of `known`; else raise `ConfigError`, calling it `what`."""
     if name not in known:
-        raise ConfigError(f"{what}={name!r} is none of {', '.join(known)}.")
+        raise ConfigError(f"{what}={name!r} is none of {', '.join(map(str, known))}.")
     return name
 
 

@@ -11,6 +11,8 @@ IGNORE_LABEL = 255
 
 Key = Array
 """A typed JAX PRNG key (`jax.random.key`)."""
+Features = Float[Array, "b ... _"]
+"""Channels last; as many spatial axes as the data has."""
 Label = Int[Array, "b h w"]
 Logits = Float[Array, "b h w k"]
 Confusion = Int32[Array, "k k"]

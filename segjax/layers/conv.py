@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from segjax import lookup
 from segjax.errors import ConfigError
 from segjax.layers import norm as norm_lib
+from segjax.structs import Features
 
-Features = Float[Array, "b ... c"]
 Padding = Sequence[tuple[int, int]]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax import lookup
+from segjax.structs import Features
 
-Features = Float[Array, "b ... c"]
 Channels = Float[Array, " c"]
 
 NORMS = ("batch", "group", "layer", "none")

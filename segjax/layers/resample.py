@@ -9,8 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax import lookup
-
-Features = Float[Array, "b ... c"]
+from segjax.structs import Features
 
 REACH = 2
 """Samples on either side that a bicubic kernel sees."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from segjax import lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv, remat, resample
-from segjax.structs import Outputs
+from segjax.structs import Features, Outputs
 
 
 class Model(nn.Module):
@@ -53,7 +53,7 @@ class Model(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, image: conv.Features, *, train: bool) -> Outputs:
+    def __call__(self, image: Features, *, train: bool) -> Outputs:
         """Return logits [b *space num_classes] in `compute_dtype`.
 
         Raises:
@@ -99,7 +99,7 @@ class Model(nn.Module):
         conv.check_size(size, model="unet")
 
 
-def crop(x: conv.Features, size: Sequence[int]) -> conv.Features:
+def crop(x: Features, size: Sequence[int]) -> Features:
     """Return `x` without the rows and columns that `size` leaves no room for."""
     return x[(slice(None), *map(slice, size))]
 
@@ -121,7 +121,7 @@ class Level(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: conv.Features, train: bool) -> Float[Array, "b ... {self.features}"]:
+    def __call__(self, x: Features, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features at the resolution divided by `stride`, rounded up."""
         for i in range(self.convs):
             window = strided(x.shape[1:-1], self.stride) if i == 0 and self.stride > 1 else {}
@@ -151,7 +151,7 @@ class Enlarge(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: conv.Features) -> Float[Array, "b ... {self.features}"]:
+    def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
         """Return the features at twice the resolution."""
         dtypes = conv.dtypes_of(self)
         if self.up == "transpose":

@@ -143,7 +143,7 @@ def test_resize_against_torch_itself(method, align_corners, float64):
     x = noise(2, 5, 7, 3)
     corners = {} if method == "nearest" else {"align_corners": align_corners}
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(np.asarray(x)).permute(0, 3, 1, 2), (8, 3), mode=method, **corners
+        torch.from_numpy(np.array(x)).permute(0, 3, 1, 2), (8, 3), mode=method, **corners
     )
     result = resample.resize(x, (8, 3), method=method, align_corners=align_corners)
     close(result, expected.permute(0, 2, 3, 1))

@@ -1,0 +1,175 @@
+"""PyTorch's state dicts to our variables and back, by rules that name each of our modules there.
+
+Every publisher's file (`torchvision.py`, `timm.py`, …) is a table of rules; layouts are settled
+here. The same rules serve both directions, and a leaf that no rule names is an error.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from segjax.errors import DataError
+
+State = dict[str, np.ndarray]
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+class Rule(NamedTuple):
+    """One line of a publisher's table.
+
+    Attributes:
+        ours: Regular expression for a whole module path of ours (`layer1_0/conv1/conv`),
+            or for a leaf's path where the leaf's name is not in `LEAVES`.
+        theirs: Their module's name, with the groups of `ours` filled in (`layer1.0.conv1`).
+        layout: How a kernel lies there: '' as its rank says ([O I *window] or [O I]), 'pointwise'
+            [O I 1 1] for a matrix of ours, 'transposed' [I O *window] as transposed convolutions,
+            'stem' as '' for a first convolution, which may take another number of channels,
+            'raw' as it is, or 'i/n': part i of n along their first axis (queries, keys, values).
+    """
+
+    ours: str
+    theirs: str
+    layout: str = ""
+
+
+def nested(rules: Iterable[Rule], ours: str, theirs: str) -> list[Rule]:
+    """Return `rules` for a module that lies deeper: at `ours` here and `theirs` there."""
+    return [
+        rule._replace(ours=f"{ours}/{rule.ours}", theirs=f"{theirs}.{rule.theirs}")
+        for rule in rules
+    ]
+
+
+class Place(NamedTuple):
+    """Where one of our leaves lies in a state dict."""
+
+    name: str
+    layout: str
+
+
+def places(variables: Any, rules: Sequence[Rule]) -> dict[str, Place]:
+    """Return the place of every leaf of `variables` that a rule names, by our path.
+
+    Args:
+        variables: `{'params', 'batch_stats'}`, arrays or shapes.
+        rules: The first that matches counts.
+    """
+    compiled = [(re.compile(rule.ours), rule) for rule in rules]
+    found = {}
+    for path, _ in leaves(variables):
+        module, _, leaf = path.rpartition("/")
+        for pattern, rule in compiled:
+            match = pattern.fullmatch(path)
+            if match:
+                found[path] = Place(match.expand(rule.theirs), rule.layout)
+                break
+            match = pattern.fullmatch(module) if leaf in LEAVES else None
+            if match:
+                found[path] = Place(f"{match.expand(rule.theirs)}.{LEAVES[leaf]}", rule.layout)
+                break
+    return found
+
+
+def leaves(variables: Any) -> list[tuple[str, Any]]:
+    """Return `(path, leaf)` pairs; the path leaves out 'params' and 'batch_stats'."""
+    flat = jax.tree.leaves_with_path(dict(variables))
+    return [("/".join(str(key.key) for key in path[1:]), leaf) for path, leaf in flat]
+
+
+def from_torch(state: Mapping[str, np.ndarray], target: Any, rules: Sequence[Rule]) -> dict:
+    """Return the leaves of `target` that `rules` name, by path, taken from `state`.
+
+    Args:
+        state: Their names to arrays.
+        target: Our `{'params', 'batch_stats'}` as shapes; its dtypes are kept.
+        rules: The publisher's table for this network.
+
+    Raises:
+        DataError: An array is missing or has another shape; the message names both.
+    """
+    shapes, result = dict(leaves(target)), {}
+    for path, place in places(target, rules).items():
+        if place.name not in state:
+            raise DataError(
+                f"{path}: expected {place.name!r} in the weights, which have {len(state)} arrays "
+                f"such as {', '.join(list(state)[:3])}. Is this file of another network?"
+            )
+        wanted = shapes[path]
+        value = ours(np.asarray(state[place.name]), place.layout, wanted.ndim)
+        if place.layout == "stem" and value.shape != wanted.shape:
+            value = adapt_stem(value, wanted.shape[-2])
+        if value.shape != wanted.shape:
+            raise DataError(
+                f"{path}: expected shape {wanted.shape}, got {value.shape} from {place.name!r}. "
+                "Is this file of another network, or for another number of classes?"
+            )
+        result[path] = value.astype(wanted.dtype)
+    return result
+
+
+def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
+    """Return a state dict with every leaf of `variables`, as the publisher's model names them.
+
+    Raises:
+        DataError: A leaf that no rule names.
+    """
+    where, parts, state = places(variables, rules), {}, {}
+    for path, leaf in leaves(variables):
+        if path not in where:
+            raise DataError(f"{path}: the table has no name for it there. Add a rule.")
+        name, layout = where[path]
+        value = theirs(np.asarray(leaf), layout)
+        if "/" in layout:
+            parts.setdefault(name, {})[int(layout.split("/")[0])] = value
+        else:
+            state[name] = value
+        if name.endswith(".running_var"):
+            state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    joined = {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+    return state | joined
+
+
+def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
+    """Turn an array of theirs into our layout; `rank` is that of our leaf."""
+    if layout == "raw" or value.ndim < 2:
+        part = layout.partition("/")
+        return np.split(value, int(part[2]))[int(part[0])] if part[1] else value
+    if "/" in layout:
+        number, _, count = layout.partition("/")
+        return ours(np.split(value, int(count))[int(number)], "", rank)
+    if layout == "pointwise":
+        value = value.reshape(value.shape[:2])
+    first, second = value.shape[:2] if layout == "transposed" else value.shape[1::-1]
+    swapped = value if layout == "transposed" else value.swapaxes(0, 1)
+    return np.moveaxis(swapped, (0, 1), (-2, -1)).reshape(*value.shape[2:], first, second)
+
+
+def theirs(value: np.ndarray, layout: str) -> np.ndarray:
+    """Turn an array of ours into their layout."""
+    if layout == "raw" or value.ndim < 2:
+        return value
+    order = (-2, -1) if layout == "transposed" else (-1, -2)
+    value = np.moveaxis(value, order, (0, 1))
+    return value[..., None, None] if layout == "pointwise" else value
+
+
+def adapt_stem(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Fit a first convolution [*window 3 k] to another number of input channels.
+
+    One channel gets the sum (a grey image, repeated); more get the kernel's in turn, scaled so that
+    the response to a constant image stays.
+    """
+    have = kernel.shape[-2]
+    if channels == 1:
+        return kernel.sum(-2, keepdims=True)
+    turns = np.take(kernel, np.arange(channels) % have, axis=-2)
+    return turns * (have / channels)
