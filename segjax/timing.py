@@ -3,31 +3,48 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12,
-    "Tesla V100": 125e12,
-    "Tesla T4": 65e12,
+
+class Spec(NamedTuple):
+    """What a vendor's data sheet says of one device.
+
+    Attributes:
+        flops: Dense bf16 FLOP/s (f16 on V100 and T4).
+        memory: Bytes of device memory.
+        bandwidth: Bytes a second from and to that memory.
+        link: Bytes a second over its links to other devices, all of them, both ways.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    link: float
+
+
+SPECS = {
+    "TPU v4": Spec(275e12, 32e9, 1228e9, 300e9),
+    "TPU v5 lite": Spec(197e12, 16e9, 819e9, 200e9),
+    "TPU v5p": Spec(459e12, 95e9, 2765e9, 600e9),
+    "TPU v6 lite": Spec(918e12, 32e9, 1640e9, 448e9),
+    "NVIDIA A100": Spec(312e12, 80e9, 2039e9, 600e9),
+    "NVIDIA H100": Spec(989e12, 80e9, 3350e9, 900e9),
+    "NVIDIA H200": Spec(989e12, 141e9, 4800e9, 900e9),
+    "NVIDIA L4": Spec(121e12, 24e9, 300e9, 64e9),
+    "Tesla V100": Spec(125e12, 32e9, 900e9, 300e9),
+    "Tesla T4": Spec(65e12, 16e9, 320e9, 32e9),
 }
-"""Dense bf16 (f16 on V100, T4) FLOP/s of one device, by the vendors' data sheets."""
+"""By the beginning of `device_kind`; A100, H100 and H200 in their SXM forms."""
 
 
 def peak_flops(device: Any) -> float:
     """Return a device's peak FLOP/s: the vendor's figure, or that of a matrix product."""
-    for name, flops in PEAK_FLOPS.items():
+    for name, spec in SPECS.items():
         if device.device_kind.startswith(name):
-            return flops
+            return spec.flops
     n = 1024
     with jax.default_device(device):
         x = jnp.ones((n, n))

@@ -112,8 +112,17 @@ def compile_step(
     step_key: jax.Array,
 ) -> tuple[Any, Any, Any]:
     """Return jitted `init(key)`, the compiled train step, and the state's shapes with placement."""
-    batch_size = clock.batch_size
-    sharding.check_divides(batch_size, parts.canvas.size[0], parts.mesh, where="config.input")
+    init, train_step, target = make_step(config, parts, clock, init_key)
+    size, channels = parts.canvas.size, parts.classes["channels"]
+    batch = pipeline.batch_shapes(clock.batch_size, size, channels)
+    return init, train_step.lower(target, batch, step_key).compile(), target
+
+
+def make_step(
+    config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock, init_key: jax.Array
+) -> tuple[Any, Any, Any]:
+    """Return jitted `init(key)` and train step, and the state's shapes with placement."""
+    sharding.check_divides(clock.batch_size, parts.canvas.size[0], parts.mesh, where="config.input")
     tx, rate = optim.make_optimizer(config["optimizer"], clock)
     ops = [
         lookup.build("augment", section, where=f"config.augment[{i}]")
@@ -143,9 +152,7 @@ def compile_step(
         in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
         out_shardings=(placement, whole),
     )
-    batch = pipeline.batch_shapes(batch_size, parts.canvas.size, parts.classes["channels"])
-    compiled = train_step.lower(target, batch, step_key).compile()
-    return jax.jit(init, out_shardings=placement), compiled, target
+    return jax.jit(init, out_shardings=placement), train_step, target
 
 
 def make_batches(

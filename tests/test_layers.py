@@ -8,25 +8,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "segjax").rglob("*.py"))
 LAYERS = [
-    {"errors", "structs", "lookup", "schedule", "config", "numerics"},
+    {"errors", "structs", "lookup", "schedule", "config", "numerics", "flops", "hlo"},
+    {"progress", "writer", "distributed"},
     {"layers"},
     {"encoders", "losses", "metrics", "augment", "data"},
     {"models", "pretrained"},
-    {
-        "state",
-        "optim",
-        "sharding",
-        "checkpoint",
-        "writer",
-        "timing",
-        "workdir",
-        "colour",
-        "progress",
-    },
+    {"state", "optim", "sharding", "checkpoint", "timing", "workdir", "watchdog", "colour"},
     {"figures"},
     {"tasks", "step", "evaluators"},
     {"assemble"},
     {"evaluate", "predict", "train", "export"},
+    {"summary", "plan"},
+    {"modes"},
 ]
 NETWORKS = ("layers", "encoders", "models")
 STRANGERS = {

@@ -1,0 +1,75 @@
+"""FLOPs are those of the definition, counted by hand."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from segjax import flops
+from segjax.layers import norm
+from segjax.models import unet
+
+
+def convolve(x, kernel, **options):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, padding="SAME", dimension_numbers=numbers, **{"window_strides": (1, 1)} | options
+    )
+
+
+def test_a_convolution_and_its_gradients_cost_the_same_each():
+    x, kernel = jnp.ones((2, 8, 6, 3)), jnp.ones((3, 3, 3, 5))
+    once = 2 * (2 * 8 * 6 * 5) * (3 * 3 * 3)
+    assert flops.total(convolve, x, kernel) == once
+    both = jax.grad(lambda x, k: jnp.sin(convolve(x, k)).sum(), argnums=(0, 1))
+    assert flops.total(both, x, kernel) == 3 * once
+
+
+def test_strides_groups_and_dilation():
+    x = jnp.ones((1, 8, 8, 4))
+    strided = flops.total(
+        lambda x, k: convolve(x, k, window_strides=(2, 2)), x, jnp.ones((3, 3, 4, 5))
+    )
+    assert strided == 2 * (4 * 4 * 5) * (9 * 4)
+    depthwise = jnp.ones((3, 3, 1, 4))
+    call = lambda x, k: convolve(x, k, feature_group_count=4, rhs_dilation=(2, 2))  # noqa: E731
+    assert flops.total(call, x, depthwise) == 2 * (8 * 8 * 4) * 9
+    both = jax.grad(lambda x, k: jnp.sin(call(x, k)).sum(), argnums=(0, 1))
+    assert flops.total(both, x, depthwise) == 3 * 2 * (8 * 8 * 4) * 9
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    x, w = jnp.ones((4, 8)), jnp.ones((8, 8))
+    looped = flops.total(lambda x: lax.scan(lambda x, _: (x @ w, None), x, None, length=5)[0], x)
+    assert looped == 5 * 2 * 4 * 8 * 8
+
+
+def test_only_one_platform_s_form_counts():
+    x = jnp.ones((1, 4, 4, 2))
+    assert flops.total(norm.channel_sum, x) == 2 * 4 * 4 * 2  # the CPU's products with ones
+
+
+def test_modules_have_their_own():
+    model = unet.Model(num_classes=2, widths=(4, 8), convs_per_level=1)
+    image = jnp.ones((1, 32, 32, 3))
+    variables = model.init(jax.random.key(0), image, train=False)
+    counts = flops.count(lambda v, x: model.apply(v, x, train=False), variables, image)
+    assert counts["Model/down0/conv0/conv"] == 2 * 32 * 32 * 4 * 9 * 3
+    assert counts["Model/head"] == 2 * 32 * 32 * 2 * 4
+    assert len(counts) == 5
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_remat_costs_a_second_forward_pass(remat):
+    model = unet.Model(num_classes=2, widths=(4, 8), convs_per_level=1, norm="none", remat=remat)
+    image = jnp.ones((1, 32, 32, 3))
+    variables = model.init(jax.random.key(0), image, train=False)
+
+    def loss(variables):
+        return jnp.sin(model.apply(variables, image, train=True).logits).sum()
+
+    forward, backward = flops.total(loss, variables), flops.total(jax.grad(loss), variables)
+    stem = 2 * 32 * 32 * 4 * 9 * 3  # the image needs no gradient
+    expected = 3 * forward - stem
+    assert (backward == expected) == (remat == "none")
+    assert backward <= expected + forward
