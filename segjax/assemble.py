@@ -47,9 +47,13 @@ class Parts:
     classes: dict[str, Any]
     eval_step: Callable[[Any, Batch], dict]
 
+    def image_shape(self) -> jax.ShapeDtypeStruct:
+        """Return one image [1 h w c] as a shape."""
+        return jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes["channels"]), "float32")
+
     def variable_shapes(self) -> dict[str, Any]:
         """Return `{'params', 'batch_stats'}` as shapes with their placement."""
-        image = jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes["channels"]), "float32")
+        image = self.image_shape()
         shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x, train=False), image)
         shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
         return with_sharding(shapes, sharding.infer(shapes, self.mesh))
@@ -85,7 +89,8 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
         ConfigError: Any section that cannot be built.
     """
     num_classes = len(classes["class_names"])
-    model = lookup.build("models", config["model"], where="config.model", num_classes=num_classes)
+    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
+    model = lookup.build("models", section, where="config.model", num_classes=num_classes)
     task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
     normalize = lookup.build("augment", config["normalize"], where="config.normalize")
     lookup.check_arguments(sharding.make_mesh, config["mesh"], [], where="config.mesh")

@@ -2,17 +2,19 @@
 
 import contextlib
 import math
+import os
 import pathlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from segjax import writer
+from segjax import damage, digest, distributed, writer
 from segjax.errors import ConfigError, UserError
 from segjax.state import TrainState
 
@@ -29,6 +31,8 @@ class Checkpointer:
             Empty: none.
         keep_last: How many of the newest to keep.
         mode: 'max' or 'min': which value of `keep_best` is best.
+        root: Where the checkpoints go instead: a folder of this run's own, also gs:// or s3://
+            (with gcsfs or s3fs installed). Empty: the workdir.
         read_only: Write and clean up nothing: the run may be training meanwhile.
     """
 
@@ -39,6 +43,7 @@ class Checkpointer:
         keep_best: str,
         keep_last: int = 2,
         mode: str = "max",
+        root: str = "",
         read_only: bool = False,
     ):
         if mode not in ("max", "min") or keep_last < 1:
@@ -48,8 +53,12 @@ class Checkpointer:
             )
         if sys.excepthook is sys.__excepthook__:
             sys.excepthook = _but_abandoned_writes
-        self.path = workdir.absolute() / "checkpoints"
-        self.keep_best = keep_best
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = _but_abandoned_reads
+        self.path = locate(workdir, root)
+        self.keep_best, self.read_only = keep_best, read_only
+        if jax.process_index() == 0:
+            self._set_unranked_aside()
         policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             policies.append(
@@ -82,11 +91,19 @@ class Checkpointer:
         # Orbax would let a NaN push out the true best.
         ranked = {"value": float(value)} if math.isfinite(value) else None
         need = SLACK + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self.path).free
+        free = math.inf if "://" in str(self.path) else shutil.disk_usage(self.path).free
         if free < need:
             raise self._disk_full(f"{need / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free")
+        tree = _tree(state)
+        if step in self.manager.all_steps():
+            self.manager.delete(step)  # saved before it was evaluated; the one before is there
         with self.explain_full_disk():
-            self.manager.save(step, args=ocp.args.PyTreeSave(_tree(state)), metrics=ranked)
+            self.manager.save(
+                step,
+                args=ocp.args.PyTreeSave(tree),
+                metrics=ranked,
+                custom_metadata={"digest": digest.of_arrays(tree)},
+            )
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """Return checkpoint `step`; `target` holds shapes, dtypes and the placement wanted."""
@@ -113,17 +130,27 @@ class Checkpointer:
         )
         return restored.get("ema", restored)
 
-    def latest_step(self) -> int | None:
-        """Return the newest complete checkpoint, if any."""
-        return self.manager.latest_step()
+    def newest_good(self) -> int | None:
+        """Return the newest checkpoint that is as it was saved, None if there is none at all.
+
+        Damaged ones that are newer are named and moved aside, to `<step>.damaged`. All processes
+        must call it, and get the same answer.
+
+        Raises:
+            UserError: There are checkpoints, and all are damaged.
+        """
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        return self._first_good(steps) if steps else None
 
     def find(self, which: str) -> int:
         """Return the step that 'latest', 'best' or a number names; empty: best if any, else latest.
 
+        Instead of one that is damaged, the newest good one, unless a number was asked for.
+
         Raises:
             UserError: There is no such checkpoint; the message lists those that exist.
         """
-        steps = self.manager.all_steps()
+        steps = sorted(self.manager.all_steps(), reverse=True)
         latest, best = self.manager.latest_step(), self.manager.best_step()
         step = {"latest": latest, "best": best, "": latest if best is None else best}.get(which)
         if step is None and which.isdigit() and int(which) in steps:
@@ -133,7 +160,8 @@ class Checkpointer:
                 f"--checkpoint={which}: not in {self.path}. It has steps {sorted(steps)}; expected "
                 "'best', 'latest' or one of them. Train first if there are none."
             )
-        return step
+        others = [] if which.isdigit() else [other for other in steps if other != step]
+        return self._first_good([step, *others])
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -149,6 +177,14 @@ class Checkpointer:
         self.wait()
         self.manager.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After a lost process the others can finish nothing together: do not wait for it.
+        if kind is None or issubclass(kind, UserError) or jax.process_count() == 1:
+            self.close()
+
     @contextlib.contextmanager
     def explain_full_disk(self) -> Iterator[None]:
         """Turn a full disk, however Orbax reports it, into one clear line; let the rest pass."""
@@ -163,6 +199,42 @@ class Checkpointer:
                 chain = chain.__cause__ or chain.__context__
             raise
 
+    def _first_good(self, steps: list[int]) -> int:
+        """Return the first of `steps` that process 0 finds undamaged, having named those before."""
+        good, damaged = -1, []
+        for step in steps if jax.process_index() == 0 else ():
+            reason = damage.find(self.path / str(step))
+            if reason is None:
+                good = step
+                break
+            damaged.append(step)
+            distributed.say(f"damaged checkpoint {self.path / str(step)}: {reason}")
+        good = distributed.from_first(good)
+        if good < 0:
+            raise UserError(
+                f"{self.path}: damaged: {', '.join(map(str, steps))}, and there is no other "
+                "checkpoint to use instead. Restore one from a copy, or start anew in another "
+                "--workdir."
+            )
+        if damaged:
+            distributed.say(f"checkpoint {good} is used instead")
+        if good != steps[0] and not self.read_only:
+            for step in damaged:
+                damage.move_aside(self.path / str(step))
+            distributed.from_first(0)  # not before they are moved
+            self.manager.reload()
+        return good
+
+    def _set_unranked_aside(self) -> None:
+        """Move checkpoints aside whose metric cannot be read: Orbax would not even start."""
+        for file in self.path.glob("*/metrics/metrics") if self.path.exists() else ():
+            folder, reason = file.parent.parent, damage.unreadable_json(file)
+            if folder.name.isdigit() and reason:
+                text = f"damaged checkpoint {folder}: {reason}"
+                if self.read_only:
+                    raise UserError(f"{text}. Move it away; training does so by itself.")
+                distributed.say(f"{text}; moved to {damage.move_aside(folder).name}")
+
     def _disk_full(self, detail: str) -> UserError:
         last = self.manager.latest_step()
         kept = (
@@ -174,6 +246,27 @@ class Checkpointer:
         )
 
 
+def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
+    """Return the folder of the checkpoints: `root` if given, else in the workdir.
+
+    Raises:
+        ConfigError: `root` is of a kind that this installation cannot reach.
+    """
+    if not root:
+        return workdir.absolute() / "checkpoints"
+    if "://" not in root:
+        return pathlib.Path(os.path.abspath(os.path.expanduser(root)))
+    try:
+        path = epath.Path(root)
+        path.exists()
+    except (ImportError, KeyError) as error:
+        raise ConfigError(
+            f"config.checkpoint.root={root!r}: {error}. Expected a local folder, gs://bucket/run "
+            "(pip install gcsfs) or s3://bucket/run (pip install s3fs)."
+        ) from error
+    return path
+
+
 def _but_abandoned_writes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Report an uncaught exception, but not those of TensorStore's threads after a failed write.
 
@@ -181,6 +274,12 @@ def _but_abandoned_writes(kind: type[BaseException], error: BaseException, trace
     """
     if not (kind is RuntimeError and str(error) == "Event loop is closed"):
         sys.__excepthook__(kind, error, trace)
+
+
+def _but_abandoned_reads(unraisable: Any) -> None:
+    """Report an exception that nobody can catch, but not those of reads given up with another."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _value(metrics: Mapping[str, float]) -> float:

@@ -41,6 +41,8 @@ SECTIONS = (
     "seed",
     "microbatches",
     "ema_decay",
+    "log_batch_hashes",
+    "deterministic_reduction",
     "task",
     "model",
     "input",

@@ -64,13 +64,22 @@ def make_evaluators(
 
 
 def run_all(
-    evaluators: list[Any], state: TrainState, path: pathlib.Path, log: Any, *, draw: bool
+    evaluators: list[Any],
+    state: TrainState,
+    path: pathlib.Path,
+    log: Any,
+    *,
+    draw: bool,
+    beat: Callable[[], None],
 ) -> dict[str, float]:
-    """Run the evaluators that are due, log their scalars, and return them."""
+    """Run the evaluators that are due, log their scalars, and return them.
+
+    `beat` is called after every batch; what it raises ends the evaluation.
+    """
     step, scalars = int(state.step), {}
     for evaluator in evaluators:
-        variables, message = state.variables(), log.message
-        scalars |= report(evaluator, variables, path, step=step, message=message, draw=draw)
+        shown: Any = dict(message=log.message, draw=draw, beat=beat)
+        scalars |= report(evaluator, state.variables(), path, step=step, **shown)
     if scalars:
         log.writer.write(step, scalars)
     return scalars
@@ -84,11 +93,12 @@ def report(
     step: int,
     message: Callable[[str], None] = print,
     draw: bool = True,
+    beat: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Run one evaluator, write its JSON and (with `draw`) its figures, and return its scalars."""
     name, first = evaluator.name, jax.process_index() == 0
     with progress.Progress(
-        len(evaluator.source), unit="images", title=name, leave=False, enabled=first
+        len(evaluator.source), unit="images", title=name, leave=False, enabled=first, beat=beat
     ) as bar:
         done = evaluator.run(variables, step=step, progress=bar)
     rows = evaluator.examples(variables, done.scores) if draw else []

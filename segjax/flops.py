@@ -1,6 +1,7 @@
-"""Count the FLOPs of convolutions and matrix products in a program, by the module they stand in."""
+"""Count FLOPs and bytes of a program's convolutions and matrix products, by their module."""
 
 import collections
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,8 +22,8 @@ def count(function: Callable[..., Any], *arguments: Any) -> dict[str, int]:
         *arguments: Its arguments, arrays or shapes.
     """
     totals: dict[str, int] = collections.Counter()
-    for scope, flops in _walk(jax.make_jaxpr(function)(*arguments).jaxpr, "", 1):
-        totals[scope] += flops
+    for scope, times, equation in _products(jax.make_jaxpr(function)(*arguments).jaxpr):
+        totals[scope] += times * PRODUCTS[equation.primitive.name](equation)
     return dict(totals)
 
 
@@ -31,17 +32,30 @@ def total(function: Callable[..., Any], *arguments: Any) -> int:
     return sum(count(function, *arguments).values())
 
 
-def _walk(jaxpr: Any, scope: str, times: int) -> Iterator[tuple[str, int]]:
+def traffic(function: Callable[..., Any], *arguments: Any) -> int:
+    """Return the bytes of what all convolutions and matrix products read and write."""
+    return sum(
+        times * sum(v.aval.size * v.aval.dtype.itemsize for v in (*eqn.invars, *eqn.outvars))
+        for _, times, eqn in _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+    )
+
+
+def _products(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tuple[str, int, Any]]:
+    """Yield `(scope, times, equation)` of every product in a program."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         here = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
         if name in PRODUCTS:
-            yield here, times * PRODUCTS[name](equation)
-        found = [list(_walk(inner, here, times)) for inner in _inner(equation)]
+            yield here, times, equation
+        runs = times * equation.params["length"] if name == "scan" else times
+        found = [list(_products(inner, here, runs)) for inner in _inner(equation)]
         if name == "cond":  # an operation's forms on several platforms, one of which runs
-            found = [max(found, key=lambda counts: sum(n for _, n in counts))]
-        length = equation.params["length"] if name == "scan" else 1
-        yield from ((place, length * n) for counts in found for place, n in counts)
+            found = [max(found, key=_flops)]
+        yield from itertools.chain(*found)
+
+
+def _flops(products: list[tuple[str, int, Any]]) -> int:
+    return sum(times * PRODUCTS[eqn.primitive.name](eqn) for _, times, eqn in products)
 
 
 def _inner(equation: Any) -> Iterator[Any]:

@@ -13,6 +13,7 @@ EXAMPLES = {
     "input": "--input='photos/*.jpg'",
     "output": "--output=out",
     "devices": "--devices=8",
+    "publisher": "--publisher=segjax",
 }
 
 
@@ -30,7 +31,7 @@ def run(mode: str, flags: Any) -> int:
     for flag in needs:
         if not getattr(flags, flag):
             raise ConfigError(f"--mode={mode} needs --{flag}, e.g. {EXAMPLES[flag]}.")
-    numerics.prepare()
+    numerics.prepare(virtual_devices=flags.devices if mode == "plan" else 0)
     return call(flags)
 
 
@@ -62,11 +63,31 @@ def predict(flags: Any) -> int:
     )
 
 
+def export(flags: Any) -> int:
+    """Write a checkpoint of the run in `--workdir` to the file `--output`, for `--publisher`."""
+    from segjax import export
+
+    return export.run(
+        _path(flags.workdir),
+        output=_path(flags.output),
+        publisher=flags.publisher,
+        which=flags.checkpoint,
+        overrides=flags.override,
+    )
+
+
 def summary(flags: Any) -> int:
     """Print the model of `--config`: modules, parameters, FLOPs, memory."""
     from segjax import summary
 
     return summary.run(flags.config)
+
+
+def plan(flags: Any) -> int:
+    """Compile `--config` for `--devices` devices; print memory, collectives, predicted times."""
+    from segjax import plan
+
+    return plan.run(flags.config)
 
 
 def _path(text: str) -> pathlib.Path:
@@ -77,5 +98,7 @@ MODES: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
     "train": (train, ("config", "workdir")),
     "eval": (evaluate, ("workdir",)),
     "predict": (predict, ("workdir", "input", "output")),
+    "export": (export, ("workdir", "output", "publisher")),
     "summary": (summary, ("config",)),
+    "plan": (plan, ("config", "devices")),
 }

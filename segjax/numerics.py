@@ -31,8 +31,11 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
 
 
-def prepare() -> None:
+def prepare(*, virtual_devices: int = 0) -> None:
     """Set JAX up: flags, compilation cache, and the self-check where the CPU computes.
+
+    Args:
+        virtual_devices: If not 0, use so many CPU devices, which stand in for real ones.
 
     Raises:
         UserError: This jaxlib computes gradients wrongly on the CPU.
@@ -40,6 +43,9 @@ def prepare() -> None:
     set_xla_flags()
     import jax
 
+    if virtual_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", virtual_devices)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     if jax.default_backend() == "cpu":

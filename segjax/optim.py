@@ -1,12 +1,13 @@
 """Optimisers and learning-rate schedules from the `optimizer` section of a config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
-from segjax import lookup, schedule
+from segjax import freeze, lookup, schedule
+from segjax import state as state_lib
 from segjax.errors import ConfigError
 
 
@@ -17,10 +18,17 @@ def make_optimizer(
 
     `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no
     clipping of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'),
-    and the optimiser's own arguments.
+    `freeze`, `lr_factors`, and the optimiser's own arguments.
+
+    `freeze=("encoder/.*",)` holds the parameters whose whole path one of the patterns matches:
+    neither update nor decay nor optimiser state, and `freeze.py` for what the step leaves out.
+    `lr_factors=(("encoder/.*", 0.1),)` multiplies the rate where a pattern matches; the first that
+    does counts, all else has 1. Layer-wise decay is a list of them:
+    `[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`.
 
     Raises:
-        ConfigError: Unknown or missing keys, anywhere in the section.
+        ConfigError: Unknown or missing keys, anywhere in the section. A pattern that matches no
+            parameter is found by the optimiser's `init`.
     """
     own = dict(section)
     for key in ("lr", "schedule"):
@@ -40,10 +48,50 @@ def make_optimizer(
     decay = own.pop("decay", "kernels")
     if decay not in ("kernels", "all"):
         raise ConfigError(f"config.optimizer.decay={decay!r}: expected 'kernels' or 'all'.")
+    frozen = freeze.Patterns(own.pop("freeze", ()), where=freeze.WHERE)
+    factors = pairs(own.pop("lr_factors", ()))
     tx = lookup.build("optim", own, where="config.optimizer")(
         rate, kernels_only if decay == "kernels" else None
     )
-    return (optax.chain(optax.clip_by_global_norm(clip_norm), tx) if clip_norm else tx), rate
+    if clip_norm:
+        tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+    if frozen:
+        tx = optax.partition({"held": optax.set_to_zero(), "trained": tx}, frozen.labels)
+    return (optax.chain(tx, scale_by_path(factors)) if factors else tx), rate
+
+
+def pairs(factors: Sequence[Any]) -> list[tuple[str, float]]:
+    """Return `lr_factors`, checked: pairs of a pattern and a factor of at least 0."""
+    try:
+        checked = [(str(pattern), float(factor)) for pattern, factor in factors]
+        if min((factor for _, factor in checked), default=0.0) >= 0:
+            return checked
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(
+        f"config.optimizer.lr_factors={factors!r}: expected pairs of a pattern and a factor of at "
+        "least 0, such as (('encoder/.*', 0.1),)."
+    )
+
+
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first pattern that matches their path."""
+    patterns = freeze.Patterns(
+        [pattern for pattern, _ in factors], where="config.optimizer.lr_factors"
+    )
+
+    def scale(path: Any, update: jax.Array) -> jax.Array:
+        index = patterns.index(state_lib.path_of(path))
+        return update if index is None else update * factors[index][1]
+
+    def init(params: Any) -> optax.EmptyState:
+        patterns.check(params)
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def kernels_only(params: Any) -> Any:

@@ -30,7 +30,8 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
     Raises:
         ConfigError: The sizes do not multiply to the number of devices.
     """
-    devices = jax.devices()
+    # Each process's devices side by side: it then holds a run of the batch's rows, as it read them.
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
     sizes = [data, fsdp, space]
     known = int(np.prod([size for size in sizes if size != -1]))
     if sizes.count(-1) == 1 and known > 0 and len(devices) % known == 0:
@@ -87,12 +88,53 @@ def check_divides(batch_size: int, height: int, mesh: Mesh, *, where: str) -> No
             )
 
 
+def check_logical_shards(shards: int, batch_size: int, microbatches: int, mesh: Mesh) -> None:
+    """Refuse `config.deterministic_reduction` that does not fit; 0, off, always does.
+
+    Raises:
+        ConfigError: It does not fit the devices, the batch or the microbatches.
+    """
+    name = f"config.deterministic_reduction={shards}"
+    if shards and (shards % mesh.size or batch_size % shards):
+        raise ConfigError(
+            f"{name}: expected a multiple of the {mesh.size} devices that divides input.batch_size "
+            f"({batch_size})."
+        )
+    if shards and (mesh.shape["data"] != mesh.size or microbatches != 1):
+        raise ConfigError(
+            f"{name}: expected all {mesh.size} devices on config.mesh.data, and microbatches=1 (a "
+            "device takes its shards one after the other already)."
+        )
+
+
+def row_block(mesh: Mesh) -> tuple[int, int]:
+    """Return which block of a batch's rows this process reads, and how many blocks there are.
+
+    Processes that hold parts of the same images (`space` over more devices than one process has)
+    read the same rows.
+
+    Raises:
+        ConfigError: The rows do not fall to the processes in whole blocks.
+    """
+    columns = mesh.devices.reshape(-1, mesh.shape["space"])
+    me = jax.process_index()
+    mine = [i for i, row in enumerate(columns) if any(d.process_index == me for d in row)]
+    size = len(mine)
+    if mine != list(range(mine[0], mine[0] + size)) or len(columns) % size or mine[0] % size:
+        raise ConfigError(
+            f"config.mesh: space={mesh.shape['space']} does not fit processes of "
+            f"{jax.local_device_count()} devices: use a divisor or a multiple of that."
+        )
+    return mine[0] // size, len(columns) // size
+
+
 def to_device(batches: Iterator[Batch], mesh: Mesh, *, depth: int = 2) -> Iterator[Batch]:
     """Yield batches as global arrays, `depth` transfers ahead of their use."""
-    sharding = batch_sharding(mesh)
+    sharding, (_, blocks) = batch_sharding(mesh), row_block(mesh)
     queue: collections.deque = collections.deque()
     for batch in batches:
-        queue.append(jax.make_array_from_process_local_data(sharding, dict(batch)))
+        shapes = {name: (len(rows) * blocks, *rows.shape[1:]) for name, rows in batch.items()}
+        queue.append(jax.make_array_from_process_local_data(sharding, dict(batch), shapes))
         if len(queue) > depth:
             yield queue.popleft()
     while queue:

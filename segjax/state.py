@@ -1,11 +1,13 @@
 """The training state: arrays only, no functions in it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from segjax.structs import Key
@@ -48,6 +50,39 @@ def init_state(
     # A copy: the step donates the state, and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else {}
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params), average)
+
+
+def replace_variables(state: TrainState, leaves: Mapping[str, np.ndarray]) -> TrainState:
+    """Return `state` with other parameters and statistics, where they lie; their average as well.
+
+    Args:
+        state: At step 0.
+        leaves: Values by path without 'params' or 'batch_stats' (`encoder/stem/conv/kernel`),
+            whole on every process.
+    """
+
+    def replace(tree: Any, above: int) -> Any:
+        def put(path: Any, leaf: jax.Array) -> jax.Array:
+            value = leaves.get(path_of(path[above:]))
+            if value is None:
+                return leaf
+            # A copy each: the step donates what it is given.
+            return jax.make_array_from_callback(
+                leaf.shape, leaf.sharding, lambda index: np.array(value[index], leaf.dtype)
+            )
+
+        return jax.tree.map_with_path(put, tree)
+
+    return state.replace(  # pyright: ignore
+        params=replace(state.params, 0),
+        batch_stats=replace(state.batch_stats, 0),
+        ema=replace(state.ema, 1),
+    )
+
+
+def path_of(keys: Sequence[Any]) -> str:
+    """Return a leaf's path in words, `encoder/stem/conv/kernel`."""
+    return "/".join(str(key.key) for key in keys)
 
 
 def update_ema(ema: Any, new: Any, *, decay: float, step: jax.Array) -> Any:

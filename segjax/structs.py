@@ -41,9 +41,10 @@ class Outputs:
     """What every semantic model returns.
 
     Attributes:
-        logits: At exactly the input's height and width, in the model's compute dtype.
-        aux: Logits of auxiliary heads, each at the input's height and width; empty without heads.
+        logits: [b *space k] at exactly the input's height and width (a signal's length, a volume's
+            depth), in the model's compute dtype.
+        aux: Logits of auxiliary heads, each of the same size; empty without heads.
     """
 
-    logits: Float[Array, "b h w k"]
-    aux: tuple[Float[Array, "b h w k"], ...] = ()
+    logits: Features
+    aux: tuple[Features, ...] = ()

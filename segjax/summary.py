@@ -1,7 +1,7 @@
 """Summary: a model's modules, parameters, FLOPs and memory, before anything is trained."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -161,22 +161,27 @@ def on_device(tree: Any) -> int:
 def kept(parts: assemble.Parts, state: Any, batch: Any) -> int:
     """Return the bytes of all activations that the gradient of a step on `batch` needs."""
 
-    def backward(params: Any, batch_stats: Any, batch: Any) -> Any:
-        def loss(params: Any) -> jax.Array:
-            outputs, _ = parts.model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                parts.normalize(batch["image"].astype(jnp.float32) / 255),
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": jax.random.key(0)},
-            )
-            return sum(
-                factor * total for factor, total, _ in parts.task.loss(outputs, batch).values()
-            )
+    def loss(params: Any, batch_stats: Any, batch: Any) -> jax.Array:
+        outputs, _ = parts.model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            parts.normalize(batch["image"].astype(jnp.float32) / 255),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        terms = parts.task.loss(outputs, batch)
+        return sum(factor * total for factor, total, _ in terms.values())
 
-        return jax.tree.leaves(jax.vjp(loss, params)[1])
+    return residual_bytes(loss, state.params, state.batch_stats, dict(batch))
 
-    jaxpr = jax.make_jaxpr(backward)(state.params, state.batch_stats, dict(batch)).jaxpr
+
+def residual_bytes(function: Callable[..., Any], params: Any, *arguments: Any) -> int:
+    """Return the bytes that the gradient of `function` by `params` needs, `params` left out."""
+
+    def backward(params: Any, *arguments: Any) -> Any:
+        return jax.tree.leaves(jax.vjp(lambda params: function(params, *arguments), params)[1])
+
+    jaxpr = jax.make_jaxpr(backward)(params, *arguments).jaxpr
     given = set(jaxpr.invars)
     made = {v for v in jaxpr.outvars if isinstance(v, core.Var) and v not in given}
     return sum(v.aval.size * v.aval.dtype.itemsize for v in made)

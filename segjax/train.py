@@ -4,18 +4,19 @@ import contextlib
 import math
 import os
 import pathlib
-import signal
-import threading
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
 from segjax import (
     assemble,
     checkpoint,
+    digest,
+    distributed,
     evaluate,
     figures,
+    freeze,
     lookup,
     optim,
     progress,
@@ -23,6 +24,7 @@ from segjax import (
     sharding,
     step,
     timing,
+    watchdog,
     workdir,
     writer,
 )
@@ -31,6 +33,7 @@ from segjax import state as state_lib
 from segjax.augment import compose
 from segjax.data import pipeline
 from segjax.errors import ConfigError
+from segjax.pretrained import transfer
 from segjax.schedule import itstime
 
 DONE, PREEMPTED = 0, 75
@@ -46,6 +49,87 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
     config = config_lib.section(config)
+    setup = prepare(config)
+    parts, clock, evaluators, saving = setup.parts, setup.clock, setup.evaluators, setup.saving
+    resolved = config | {"resolved": parts.classes | clock._asdict()}
+    workdir.check(path, resolved, allow_change=allow_config_change)
+    weights = transfer.Weights(config["model"], parts.model, parts.image_shape())
+    if not transfer.resumes(path, saving):
+        weights.read()  # what is wrong with them is said before anything is compiled or written
+
+    init_key, step_key = jax.random.split(jax.random.key(config["seed"]))
+    init, train_step, target = compile_step(config, parts, clock, init_key, step_key)
+    first = jax.process_index() == 0
+    if first:
+        workdir.record(path, resolved, facts(parts, train_step))
+    with (
+        watchdog.Watchdog() as dog,
+        distributed.preemption() as preempted,
+        checkpoint.Checkpointer(path, **saving) as checkpointer,
+    ):
+        dog.now("restore", 0)
+        start = checkpointer.newest_good()
+        if start is None:
+            state = weights.put(init(init_key))
+        else:
+            state = checkpointer.restore(start, target)
+        begin = start or 0
+        log = Log(path, clock, setup.log_steps, start, watch(train_step, clock))
+        score = Scoring(evaluators, path, log, clock, dog, preempted)
+        with log, contextlib.closing(make_batches(config, setup.source, parts, begin)) as batches:
+            log.message(f"{describe(state, parts, train_step)}; from step {begin}, {path}")
+            for line in weights.said:
+                log.message(line)
+            if start is not None and score.missed(start):
+                metrics, stop = score(start, state)
+                if saving["keep_best"] in metrics:
+                    checkpointer.save(start, state, metrics)  # again, now with its rank
+                if stop:
+                    return preempted_at(start, log)
+            for number in range(begin + 1, clock.total_steps + 1):
+                dog.now("data wait", number)
+                with log.watch.waiting_for_data():
+                    batch = next(batches)
+                if config["log_batch_hashes"]:
+                    log.writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
+                dog.now("step", number)
+                state, scalars = train_step(state, batch, step_key)
+                log.read_previous(number, scalars)  # the device works on this step meanwhile
+                save, stop = itstime(number, setup.save_steps, clock.total_steps), preempted()
+                if save or stop or score.due(number):
+                    log.read_last()
+                    with log.watch.paused():
+                        metrics, stop = ({}, True) if stop else score(number, state)
+                        if save or stop or saving["keep_best"] in metrics:
+                            dog.now("checkpoint save", number)
+                            checkpointer.save(number, state, metrics)
+                if stop:
+                    checkpointer.wait()
+                    return preempted_at(number, log)
+        dog.now("checkpoint save", clock.total_steps)
+    if first:
+        figures.learning_curves(path / "figures" / "learning_curves.png", writer.read(path))
+    return DONE
+
+
+class Setup(NamedTuple):
+    """What a config and its data say of a run, before anything is compiled or written."""
+
+    source: Any
+    parts: assemble.Parts
+    clock: schedule.Clock
+    evaluators: list[Any]
+    log_steps: int
+    save_steps: int
+    saving: dict[str, Any]
+
+
+def prepare(config: Mapping[str, Any]) -> Setup:
+    """Open the data and build every part of the config; nothing is computed or written.
+
+    Raises:
+        UserError: Bad config or data.
+    """
     config_lib.check_top_level(config)
     source = assemble.make_source(config, config["input"]["split"])
     parts = assemble.make_parts(config, assemble.classes_of(source))
@@ -64,44 +148,13 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
             f"config.checkpoint.keep_best={saving['keep_best']!r}: nothing in config.evals logs it."
             f"{lookup.suggest(saving['keep_best'], logged)} Empty keeps none."
         )
-    resolved = config | {"resolved": parts.classes | clock._asdict()}
-    workdir.check(path, resolved, allow_change=allow_config_change)
+    return Setup(source, parts, clock, evaluators, durations["log_steps"], save_steps, saving)
 
-    init_key, step_key = jax.random.split(jax.random.key(config["seed"]))
-    init, train_step, target = compile_step(config, parts, clock, init_key, step_key)
-    if jax.process_index() == 0:
-        workdir.record(path, resolved, facts(parts, train_step))
-    checkpointer = checkpoint.Checkpointer(path, **saving)
-    start = checkpointer.latest_step()
-    state = init(init_key) if start is None else checkpointer.restore(start, target)
-    begin = start or 0
-    with contextlib.closing(make_batches(config, source, parts, begin)) as batches:
-        log = Log(path, clock, durations["log_steps"], start, watch(train_step, parts, clock))
-        log.message(f"{describe(state, parts, train_step)}; from step {begin}, {path}")
-        with log, preemption() as preempted, contextlib.closing(checkpointer):
-            for number in range(begin, clock.total_steps):
-                with log.watch.waiting_for_data():
-                    batch = next(batches)
-                state, scalars = train_step(state, batch, step_key)
-                log.read_previous(number + 1, scalars)  # the device works on this step meanwhile
-                save = itstime(number + 1, save_steps, clock.total_steps) or preempted.is_set()
-                due = [
-                    e for e in evaluators if itstime(number + 1, e.every_steps, clock.total_steps)
-                ]
-                if due or save:
-                    log.read_last()
-                    with log.watch.paused():
-                        last = number + 1 == clock.total_steps
-                        metrics = evaluate.run_all(due, state, path, log, draw=last)
-                        if save or saving["keep_best"] in metrics:
-                            checkpointer.save(number + 1, state, metrics)
-                if preempted.is_set():
-                    checkpointer.wait()
-                    log.message(f"preempted: checkpoint {number + 1} is saved, run again to go on")
-                    return PREEMPTED
-    if jax.process_index() == 0:
-        figures.learning_curves(path / "figures" / "learning_curves.png", writer.read(path))
-    return DONE
+
+def preempted_at(number: int, log: "Log") -> int:
+    """Say that the run stops here, and return the exit code that asks for another start."""
+    log.message(f"preempted: checkpoint {number} is saved, run again to go on")
+    return PREEMPTED
 
 
 def compile_step(
@@ -123,6 +176,9 @@ def make_step(
 ) -> tuple[Any, Any, Any]:
     """Return jitted `init(key)` and train step, and the state's shapes with placement."""
     sharding.check_divides(clock.batch_size, parts.canvas.size[0], parts.mesh, where="config.input")
+    sharding.check_logical_shards(
+        config["deterministic_reduction"], clock.batch_size, config["microbatches"], parts.mesh
+    )
     tx, rate = optim.make_optimizer(config["optimizer"], clock)
     ops = [
         lookup.build("augment", section, where=f"config.augment[{i}]")
@@ -139,7 +195,7 @@ def make_step(
     whole = sharding.replicated(parts.mesh)
     train_step = jax.jit(
         step.make_train_step(
-            parts.model,
+            freeze.hold(parts.model, config["optimizer"]),
             parts.task,
             tx,
             rate,
@@ -147,6 +203,8 @@ def make_step(
             normalize=parts.normalize,
             microbatches=config["microbatches"],
             ema_decay=config["ema_decay"],
+            logical_shards=config["deterministic_reduction"],
+            mesh=parts.mesh,
         ),
         donate_argnums=0,
         in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
@@ -161,13 +219,14 @@ def make_batches(
     """Yield the training batches from `start_step` on, on the devices."""
     section = {k: v for k, v in config["input"].items() if k not in ("source", "split", "size")}
     lookup.check_arguments(pipeline.train_batches, section, PIPELINE_GIVEN, where="config.input")
+    block, blocks = sharding.row_block(parts.mesh)
     host = pipeline.train_batches(
         source,
         size=parts.canvas.size,
         seed=config["seed"],
         start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=block,
+        process_count=blocks,
         **section,
     )
     with contextlib.closing(host):
@@ -205,24 +264,62 @@ def flops_of(compiled: Any) -> float:
     return float((compiled.cost_analysis() or {}).get("flops", 0.0))
 
 
-def watch(train_step: Any, parts: assemble.Parts, clock: schedule.Clock) -> timing.Stopwatch:
+def watch(train_step: Any, clock: schedule.Clock) -> timing.Stopwatch:
     """Return the stopwatch of the loop."""
-    peak = timing.peak_flops(parts.mesh.devices.flat[0])
+    peak = timing.peak_flops(jax.local_devices()[0])
     return timing.Stopwatch(flops=flops_of(train_step), peak=peak, batch_size=clock.batch_size)
 
 
-@contextlib.contextmanager
-def preemption() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM sets, so that the loop can save and leave with code 75."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
+class Scoring:
+    """Run the evaluators when they are due; preemption need not wait for their end."""
+
+    def __init__(
+        self,
+        evaluators: list[Any],
+        path: pathlib.Path,
+        log: "Log",
+        clock: schedule.Clock,
+        dog: watchdog.Watchdog,
+        preempted: Callable[[], bool],
+    ):
+        self.evaluators, self.path, self.log, self.dog = evaluators, path, log, dog
+        self.total_steps, self.preempted = clock.total_steps, preempted
+
+    def due(self, number: int) -> list[Any]:
+        """Return the evaluators that are to run after step `number`."""
+        return [e for e in self.evaluators if itstime(number, e.every_steps, self.total_steps)]
+
+    def missed(self, number: int) -> bool:
+        """Return whether evaluation was due at `number` and is not in the log: it was cut short."""
+        name = next((name for e in self.due(number) for name in e.metrics()), None)
+        if name is None:
+            return False
+        # Only process 0 is sure to see the log.
+        records = writer.read(self.path) if jax.process_index() == 0 else []
+        done = any(record["step"] == number and name in record for record in records)
+        return not distributed.from_first(done)
+
+    def __call__(self, number: int, state: state_lib.TrainState) -> tuple[dict[str, float], bool]:
+        """Return the scalars of the evaluators that are due, and whether SIGTERM cut them short."""
+        self.dog.now("evaluation", number)
+        last = number == self.total_steps
+        try:
+            due = self.due(number)
+            return evaluate.run_all(
+                due, state, self.path, self.log, draw=last, beat=self.beat
+            ), False
+        except Preempted:
+            return {}, True
+
+    def beat(self) -> None:
+        """Say that the evaluation goes on; called after each of its batches."""
+        self.dog.now("evaluation", self.dog.step)
+        if self.preempted():
+            raise Preempted
+
+
+class Preempted(Exception):
+    """SIGTERM came during an evaluation."""
 
 
 class Log:

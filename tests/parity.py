@@ -87,6 +87,76 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 1e-4) -> None:
     assert difference <= tolerance, difference
 
 
+def one_block_each(reference: Any, monkeypatch: Any) -> Any:
+    """Leave one block a stage in the ResNet-18 of a segmentation model, and in ours."""
+    from segjax.encoders import resnet
+
+    monkeypatch.setitem(resnet.BLOCKS, 18, (1, 1, 1, 1))
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        setattr(reference.encoder, name, getattr(reference.encoder, name)[:1])
+    return reference
+
+
+def assert_logits_close(
+    module: Any, reference: Any, rules: Any, *, size: tuple[int, int], head: Any = lambda y: y
+) -> None:
+    """Compare the logits of our network in eval mode with theirs in float64.
+
+    Ours in float32 will do where sums are short; XLA convolves float64 40 times as slowly on a CPU.
+
+    Args:
+        module: Our network.
+        reference: Theirs, after `randomize`.
+        rules: The publisher's table.
+        size: Of the images.
+        head: From the reference's outputs to its logits.
+    """
+    variables, x = variables_from(module, reference, rules), image(size)
+    outputs = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, x)
+    assert_close(outputs.logits, head(reference(to_torch(x))))
+
+
+def assert_gradients_close(
+    module: Any, reference: Any, rules: Any, heads: Any, *, size: tuple[int, int] = (64, 96)
+) -> None:
+    """Compare gradients of a scalar in train mode, parameter by parameter, to 1e-3 of the largest.
+
+    Args:
+        module: Our network in float64, its dropout 0.
+        reference: Theirs, after `randomize`; its dropout is set to 0.
+        rules: The publisher's table.
+        heads: From the reference's outputs to its logits, as many as ours: main, then auxiliary.
+        size: Of the images.
+    """
+    import torch
+
+    for part in reference.modules():
+        if isinstance(part, torch.nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+    variables, x = variables_from(module, reference, rules), jnp.asarray(image(size))
+    rng = np.random.default_rng(1)
+    logits = heads(reference.train()(to_torch(image(size))))
+    slopes = [rng.normal(size=(2, *size, each.shape[1])) for each in logits]
+    sum((a * to_torch(b)).sum() for a, b in zip(logits, slopes, strict=True)).backward()
+    state = {name: value.grad.numpy() for name, value in reference.named_parameters()}
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        held = {**variables, "params": params}
+        outputs, _ = module.apply(held, x, train=True, mutable=["batch_stats"])
+        ours = (outputs.logits, *outputs.aux)
+        return sum(jnp.vdot(a, b) for a, b in zip(ours, slopes, strict=True))
+
+    ours = jax.device_get(gradient(variables["params"]))
+    theirs = convert.from_torch(state, {"params": ours}, rules)
+    # What normalisation cancels is zero but for rounding: no tensor is measured by less than this.
+    floor = 1e-6 * max(np.abs(value).max() for value in theirs.values())
+    for path, value in convert.leaves({"params": ours}):
+        scale = max(np.abs(theirs[path]).max(), floor)
+        assert np.abs(value - theirs[path]).max() <= 1e-3 * scale, path
+
+
 def record_names(reference: Any, name: str) -> None:
     """Hold the golden table of a reference's parameter names and shapes, or write it anew.
 

@@ -116,15 +116,15 @@ class Evaluator:
 
     def _measured(self, source: Any, variables: Any) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
         """Yield each batch with its measures, one late: the device works on the next meanwhile."""
-        canvas = self.parts.canvas
+        canvas, (block, blocks) = self.parts.canvas, sharding.row_block(self.parts.mesh)
         batches = pipeline.eval_batches(
             source,
             batch_size=self.batch_size,
             size=canvas.size,
             fit=canvas.fit,
             pad_value=canvas.pad_value,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=block,
+            process_count=blocks,
             threads=self.threads,
         )
         previous = None

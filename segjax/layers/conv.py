@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax import lookup
 from segjax.errors import ConfigError
+from segjax.layers import depthwise
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky_relu": nn.leaky_relu,
     "gelu": functools.partial(nn.gelu, approximate=False),
     "silu": nn.silu,
+    "sigmoid": nn.sigmoid,
     "hard_swish": nn.hard_swish,
     "hard_sigmoid": nn.hard_sigmoid,
     "none": lambda x: x,
@@ -33,14 +35,17 @@ class ConvNormAct(nn.Module):
 
     Padding is symmetric and explicit, `dilation * (kernel - 1) // 2` on both sides as in PyTorch
     ('SAME' would pad a strided convolution unevenly), so stride `s` gives `ceil(size / s)` for odd
-    kernels. A bias only without normalisation, which would subtract it again.
+    kernels.
 
     Attributes:
         features: Channels to return.
         kernel: Window, one length for all axes or one for each.
         groups: Groups of channels; -1: each channel by itself (depthwise).
         padding: Low and high padding of each axis, where not the one above.
+        bias: Add a bias before a normalisation too, which subtracts it again; without `norm` there
+            always is one.
         epsilon: Added to the variance by `norm`.
+        momentum: Share of its running statistics that batch norm keeps.
     """
 
     features: int
@@ -49,9 +54,11 @@ class ConvNormAct(nn.Module):
     dilation: int = 1
     groups: int = 1
     padding: Padding | None = None
+    bias: bool = False
     norm: str = "batch"
     activation: str = "relu"
     epsilon: float = 1e-5
+    momentum: float = 0.9
     compute_dtype: str = "float32"
     param_dtype: str = "float32"
 
@@ -68,16 +75,57 @@ class ConvNormAct(nn.Module):
             padding=[(side, side) for side in sides] if self.padding is None else self.padding,
             kernel_dilation=(self.dilation,) * spatial,
             feature_group_count=x.shape[-1] if self.groups == -1 else self.groups,
-            use_bias=self.norm == "none",
+            use_bias=self.bias or self.norm == "none",
             kernel_init=nn.initializers.he_normal(),
             dtype=self.compute_dtype,
             param_dtype=self.param_dtype,
+            conv_general_dilated=depthwise.convolve if self.groups == -1 else None,
             name="conv",
         )(x)
         x = norm_lib.make_norm(
-            self.norm, train=train, epsilon=self.epsilon, param_dtype=self.param_dtype, name="norm"
-        )(x)
+            self.norm, train=train, epsilon=self.epsilon, momentum=self.momentum,
+            param_dtype=self.param_dtype, name="norm",
+        )(x)  # fmt: skip
         return activation(self.activation)(x)
+
+
+class SeparableConv(nn.Module):
+    """Convolve each channel by itself, mix channels by a 1x1 convolution, normalise, activate.
+
+    Nothing stands between the two convolutions, not even a bias (Chollet 2016, arXiv:1610.02357;
+    DeepLabv3+'s decoder). Networks that normalise there too take two `ConvNormAct`.
+    """
+
+    features: int
+    kernel: int = 3
+    dilation: int = 1
+    norm: str = "batch"
+    activation: str = "relu"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
+        """Return the features in `compute_dtype`."""
+        spatial, side = x.ndim - 2, self.dilation * (self.kernel - 1) // 2
+        x = nn.Conv(
+            x.shape[-1],
+            (self.kernel,) * spatial,
+            padding=[(side, side)] * spatial,
+            kernel_dilation=(self.dilation,) * spatial,
+            feature_group_count=x.shape[-1],
+            use_bias=False,
+            kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=depthwise.convolve,
+            dtype=self.compute_dtype,
+            param_dtype=self.param_dtype,
+            name="depthwise",
+        )(x)
+        mix = ConvNormAct(
+            self.features, kernel=1, norm=self.norm, activation=self.activation,
+            **dtypes_of(self), name="pointwise",
+        )  # fmt: skip
+        return mix(x, train=train)
 
 
 def activation(name: str) -> Callable[[Array], Array]:

@@ -23,6 +23,7 @@ def make_norm(
     *,
     train: bool,
     epsilon: float = 1e-5,
+    momentum: float = 0.9,
     param_dtype: str = "float32",
     name: str | None = None,
 ) -> Callable[[Features], Features]:
@@ -32,7 +33,9 @@ def make_norm(
     """
     lookup.choose(kind, NORMS, what="norm")
     if kind == "batch":
-        return BatchNorm(train=train, epsilon=epsilon, param_dtype=param_dtype, name=name)
+        return BatchNorm(
+            train=train, momentum=momentum, epsilon=epsilon, param_dtype=param_dtype, name=name
+        )
     if kind == "none":
         return lambda x: x
     return GroupNorm(per_pixel=kind == "layer", epsilon=epsilon, param_dtype=param_dtype, name=name)

@@ -22,7 +22,7 @@ class Model(nn.Module):
     crops its copy again: every size from 32 up works, and no statistic sees an invented pixel.
 
     The input says how many spatial dimensions there are: signals [b l c], images [b h w c] and
-    volumes [b d h w c] (3D U-Net, Çiçek et al. 2016) go through the same code.
+    volumes [b d h w c] (3D U-Net, Çiçek et al. 2016), of any depth, go through the same code.
 
     Attributes:
         num_classes: Channels of the logits.
@@ -57,7 +57,7 @@ class Model(nn.Module):
         """Return logits [b *space num_classes] in `compute_dtype`.
 
         Raises:
-            ConfigError: A side below 32 pixels.
+            ConfigError: A side below 32 pixels; a volume may have fewer slices.
         """
         size = image.shape[1:-1]
         self.check(size)
@@ -79,12 +79,17 @@ class Model(nn.Module):
         x = level(bottom, name="bottom")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for i, features in reversed(list(enumerate(widths))):
+            skip = self.hand_across(skips[i], x, level=i)
             x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
-            x = jnp.concatenate([skips[i], crop(x, skips[i].shape[1:-1])], axis=-1)
+            x = jnp.concatenate([skip, crop(x, skip.shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train)
         logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
         logits = resample.upsample(logits, factor=self.stem_stride)
         return Outputs(logits=crop(logits, size))
+
+    def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
+        """Return what the way up sees of `skip`: here all; `attention_unet` asks `coarse` first."""
+        return skip
 
     def check(self, size: Sequence[int]) -> None:
         """Raise `ConfigError` for fields that make no U-Net or an image below the smallest size."""
@@ -96,7 +101,7 @@ class Model(nn.Module):
             )
         if self.stem_stride not in (1, 2, 4):
             raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
-        conv.check_size(size, model="unet")
+        conv.check_size(size[-2:], model="unet")
 
 
 def crop(x: Features, size: Sequence[int]) -> Features:

@@ -4,6 +4,7 @@ Every publisher's file (`torchvision.py`, `timm.py`, …) is a table of rules; l
 here. The same rules serve both directions, and a leaf that no rule names is an error.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,9 +32,10 @@ class Rule(NamedTuple):
             or for a leaf's path where the leaf's name is not in `LEAVES`.
         theirs: Their module's name, with the groups of `ours` filled in (`layer1.0.conv1`).
         layout: How a kernel lies there: '' as its rank says ([O I *window] or [O I]), 'pointwise'
-            [O I 1 1] for a matrix of ours, 'transposed' [I O *window] as transposed convolutions,
-            'stem' as '' for a first convolution, which may take another number of channels,
-            'raw' as it is, or 'i/n': part i of n along their first axis (queries, keys, values).
+            [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'transposed'
+            [I O *window] as transposed convolutions, 'stem' as '' for a first convolution, which
+            may take another number of channels, 'raw' as it is, 'raw stem' likewise for a first
+            convolution, or 'i/n': part i of n along their first axis (queries, keys, values).
     """
 
     ours: str
@@ -42,10 +44,13 @@ class Rule(NamedTuple):
 
 
 def nested(rules: Iterable[Rule], ours: str, theirs: str) -> list[Rule]:
-    """Return `rules` for a module that lies deeper: at `ours` here and `theirs` there."""
+    """Return `rules` for a module that lies deeper: at `ours` here and `theirs` there.
+
+    Where `theirs` is empty their module is the whole network.
+    """
+    prefix = f"{theirs}." if theirs else ""
     return [
-        rule._replace(ours=f"{ours}/{rule.ours}", theirs=f"{theirs}.{rule.theirs}")
-        for rule in rules
+        rule._replace(ours=f"{ours}/{rule.ours}", theirs=f"{prefix}{rule.theirs}") for rule in rules
     ]
 
 
@@ -85,13 +90,21 @@ def leaves(variables: Any) -> list[tuple[str, Any]]:
     return [("/".join(str(key.key) for key in path[1:]), leaf) for path, leaf in flat]
 
 
-def from_torch(state: Mapping[str, np.ndarray], target: Any, rules: Sequence[Rule]) -> dict:
+def from_torch(
+    state: Mapping[str, np.ndarray],
+    target: Any,
+    rules: Sequence[Rule],
+    *,
+    class_axes: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, np.ndarray]:
     """Return the leaves of `target` that `rules` name, by path, taken from `state`.
 
     Args:
         state: Their names to arrays.
         target: Our `{'params', 'batch_stats'}` as shapes; its dtypes are kept.
         rules: The publisher's table for this network.
+        class_axes: The axes of our leaves that count classes, by path. Leaves whose shape differs
+            in nothing else are left out.
 
     Raises:
         DataError: An array is missing or has another shape; the message names both.
@@ -104,16 +117,56 @@ def from_torch(state: Mapping[str, np.ndarray], target: Any, rules: Sequence[Rul
                 f"such as {', '.join(list(state)[:3])}. Is this file of another network?"
             )
         wanted = shapes[path]
-        value = ours(np.asarray(state[place.name]), place.layout, wanted.ndim)
-        if place.layout == "stem" and value.shape != wanted.shape:
+        value = np.asarray(state[place.name])
+        with contextlib.suppress(ValueError):  # of another shape altogether, which is said below
+            value = ours(value, place.layout, wanted.ndim)
+        if "stem" in place.layout and value.shape != wanted.shape:
             value = adapt_stem(value, wanted.shape[-2])
         if value.shape != wanted.shape:
+            axes = (class_axes or {}).get(path, ())
+            if axes and without(value.shape, axes) == without(wanted.shape, axes):
+                continue
             raise DataError(
                 f"{path}: expected shape {wanted.shape}, got {value.shape} from {place.name!r}. "
                 "Is this file of another network, or for another number of classes?"
             )
         result[path] = value.astype(wanted.dtype)
     return result
+
+
+def without(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
+    """Return the lengths of all but `axes`."""
+    return [length for axis, length in enumerate(shape) if axis not in axes]
+
+
+def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "") -> State:
+    """Return the arrays below one prefix, its part of their names removed.
+
+    Checkpoints nest networks (`state_dict.`, `module.`, `backbone.`). The prefix is the one below
+    which every one of `names` is found; where there is none, the one with most of them.
+
+    Args:
+        state: All arrays of a file.
+        names: The names that a table expects.
+        prefix: The prefix, where it is known.
+
+    Raises:
+        DataError: There are several such, as where a file also holds averaged weights.
+    """
+    wanted = set(names)
+    if wanted and not prefix:
+        probe = max(wanted, key=len)
+        found = [key for key in state if key == probe or key.endswith(f".{probe}")]
+        prefixes = [key.removesuffix(probe) for key in found]
+        counts = {p: sum(f"{p}{name}" in state for name in wanted) for p in prefixes}
+        whole = [p for p, count in counts.items() if count == len(wanted)]
+        if len(whole) > 1:
+            raise DataError(
+                f"the weights hold this network {len(whole)} times, below "
+                f"{', '.join(map(repr, whole))}. Set config.model.pretrained.prefix to one of them."
+            )
+        prefix = max(counts, key=lambda p: counts[p], default="")
+    return {key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)}
 
 
 def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
@@ -140,7 +193,9 @@ def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
 
 def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
     """Turn an array of theirs into our layout; `rank` is that of our leaf."""
-    if layout == "raw" or value.ndim < 2:
+    if layout == "vector":
+        return value.reshape(-1)
+    if layout in ("raw", "raw stem") or value.ndim < 2:
         part = layout.partition("/")
         return np.split(value, int(part[2]))[int(part[0])] if part[1] else value
     if "/" in layout:
@@ -155,7 +210,9 @@ def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
 
 def theirs(value: np.ndarray, layout: str) -> np.ndarray:
     """Turn an array of ours into their layout."""
-    if layout == "raw" or value.ndim < 2:
+    if layout == "vector":
+        return value[:, None, None]
+    if layout in ("raw", "raw stem") or value.ndim < 2:
         return value
     order = (-2, -1) if layout == "transposed" else (-1, -2)
     value = np.moveaxis(value, order, (0, 1))
@@ -165,8 +222,8 @@ def theirs(value: np.ndarray, layout: str) -> np.ndarray:
 def adapt_stem(kernel: np.ndarray, channels: int) -> np.ndarray:
     """Fit a first convolution [*window 3 k] to another number of input channels.
 
-    One channel gets the sum (a grey image, repeated); more get the kernel's in turn, scaled so that
-    the response to a constant image stays.
+    One channel gets the sum (a grey image, repeated); others get the kernel's in turn, scaled by
+    `have / channels` so that responses keep their size.
     """
     have = kernel.shape[-2]
     if channels == 1:

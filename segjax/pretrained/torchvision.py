@@ -3,6 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from segjax import lookup
+from segjax.encoders import efficientnet as efficientnet_lib
+from segjax.encoders import mobilenetv3 as mobilenetv3_lib
+from segjax.encoders import vgg as vgg_lib
+from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 
 
@@ -18,5 +23,144 @@ def resnet(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
-ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {"resnet": resnet}
-MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {}
+def convnext(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/convnext.py`."""
+    rules = [Rule("patches0/conv", "features.0.0", "stem"), Rule("norm0", "features.0.1")]
+    for stage in range(4):
+        block, theirs = rf"stage{stage}_(\d+)", rf"features.{2 * stage + 1}.\1"
+        rules += [
+            Rule(f"norm{stage}", f"features.{2 * stage}.0"),
+            Rule(f"patches{stage}/conv", f"features.{2 * stage}.1"),
+            Rule(f"{block}/depthwise/conv", f"{theirs}.block.0"),
+            Rule(f"{block}/norm", f"{theirs}.block.2"),
+            Rule(f"{block}/expand", f"{theirs}.block.3"),
+            Rule(f"{block}/contract", f"{theirs}.block.5"),
+            Rule(f"{block}/gamma", f"{theirs}.layer_scale", "vector"),
+        ]
+    return rules
+
+
+def unit(ours: str, theirs: str, first: int = 0) -> list[Rule]:
+    """Name a `ConvNormAct` that is two of a sequence's modules there, the `first` and the next."""
+    return [
+        Rule(f"{ours}/conv", f"{theirs}.{first}"),
+        Rule(f"{ours}/norm", f"{theirs}.{first + 1}"),
+    ]
+
+
+def vgg(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/vgg.py`; activations and poolings have numbers there too."""
+    plain = section.get("norm", vgg_lib.Encoder.norm) == "none"
+    rules, number = [], 0
+    for stage, convs in enumerate(vgg_lib.CONVS[section.get("depth", vgg_lib.Encoder.depth)]):
+        for i in range(convs):
+            rules += unit(f"stage{stage}/conv{i}", "features", first=number)
+            number += 2 if plain else 3
+        number += 1
+    return [rules[0]._replace(layout="stem"), *rules[1:]]
+
+
+def inverted_residual(ours: str, theirs: str, *, expands: bool, squeezes: bool) -> list[Rule]:
+    """Name the modules of an `InvertedResidual`, which are a sequence without gaps there."""
+    present = {"expand": expands, "depthwise": True, "se": squeezes, "project": True}
+    rules = []
+    for number, part in enumerate(part for part, there in present.items() if there):
+        if part == "se":
+            rules += [
+                Rule(f"{ours}/se/reduce", f"{theirs}.{number}.fc1", "pointwise"),
+                Rule(f"{ours}/se/expand", f"{theirs}.{number}.fc2", "pointwise"),
+            ]
+        else:
+            rules += unit(f"{ours}/{part}", f"{theirs}.{number}")
+    return rules
+
+
+def mobilenetv3(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/mobilenetv3.py`."""
+    stem, *rules = unit("stem", "features.0")
+    number = 1
+    for i, stage in enumerate(mobilenetv3_lib.STAGES):
+        for j in range(len(stage.expanded)):
+            rules += inverted_residual(
+                f"stage{i}_{j}", f"features.{number}.block", expands=i > 0, squeezes=stage.squeezes
+            )
+            number += 1
+    return [stem._replace(layout="stem"), *rules, *unit("last", f"features.{number}")]
+
+
+def efficientnet(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/efficientnet.py`."""
+    stem, *rules = unit("stem", "features.0")
+    for i in range(len(efficientnet_lib.STAGES)):
+        rules += inverted_residual(
+            rf"stage{i}_(\d+)", rf"features.{i + 1}.\1.block", expands=i > 0, squeezes=True
+        )
+    return [stem._replace(layout="stem"), *rules]
+
+
+def backbone(section: Mapping[str, Any]) -> list[Rule]:
+    """Name a segmentation model's encoder: the classifier's names without its `features`."""
+    type_ = lookup.choose(section["type"], list(ENCODERS), what="config.model.encoder.type")
+    rules = [
+        rule._replace(theirs=rule.theirs.removeprefix("features."))
+        for rule in ENCODERS[type_](section)
+    ]
+    return convert.nested(rules, "encoder", "backbone")
+
+
+def fcn_head(ours: str, theirs: str) -> list[Rule]:
+    """Name the modules of `models/fcn_dilated.py`'s head."""
+    return [*unit(f"{ours}/conv", theirs), Rule(f"{ours}/head", f"{theirs}.4", "pointwise")]
+
+
+def fcn(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/fcn_dilated.py`."""
+    return [
+        *backbone(section["encoder"]),
+        *fcn_head("classifier", "classifier"),
+        *fcn_head("aux0", "aux_classifier"),
+    ]
+
+
+def aspp(theirs: str) -> list[Rule]:
+    """Name the modules of `models/deeplabv3.py`'s pyramid with three rates."""
+    return [
+        *unit(r"aspp/branch(\d)", rf"{theirs}.convs.\1"),
+        *unit("aspp/pool", f"{theirs}.convs.4", first=1),
+        *unit("aspp/project", f"{theirs}.project"),
+    ]
+
+
+def deeplabv3(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/deeplabv3.py` with one convolution behind the pyramid."""
+    return [
+        *backbone(section["encoder"]),
+        *aspp("classifier.0"),
+        *unit("conv0", "classifier", first=1),
+        Rule("head", "classifier.4", "pointwise"),
+        *fcn_head("aux0", "aux_classifier"),
+    ]
+
+
+def lraspp(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/lraspp.py`."""
+    return [
+        *backbone(section["encoder"]),
+        *unit("reduce", "classifier.cbr"),
+        Rule("weigh", "classifier.scale.1", "pointwise"),
+        Rule("(low|high)", r"classifier.\1_classifier", "pointwise"),
+    ]
+
+
+ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "resnet": resnet,
+    "vgg": vgg,
+    "mobilenetv3": mobilenetv3,
+    "efficientnet": efficientnet,
+    "convnext": convnext,
+}
+MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "fcn_dilated": fcn,
+    "deeplabv3": deeplabv3,
+    "lraspp": lraspp,
+}

@@ -7,6 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from segjax import hlo
+from segjax.layers import conv
 
 
 class EncoderContract:
@@ -32,6 +36,63 @@ class EncoderContract:
         features, variables = shapes(self.encoder(**fields), (2, 32, 32, 3))
         assert {leaf.dtype.name for leaf in features} == {"bfloat16"}
         assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+
+
+class ShardingContract:
+    """Tests for a subclass to inherit: convolutions see their neighbours, no more."""
+
+    rows = 64
+
+    def encoder(self, **overrides: Any) -> Any:
+        """Return the encoder under test, small."""
+        raise NotImplementedError
+
+    def test_a_split_batch_needs_sums_only(self):
+        assert collectives(self.encoder(), (8, 1), (8, 32, 32, 3)) == {"all-reduce"}
+
+    def test_split_rows_exchange_their_halos_only(self):
+        found = collectives(self.encoder(), (4, 2), (4, self.rows, 32, 3))
+        assert found == {"all-reduce", "collective-permute"}
+
+
+def collectives(encoder: nn.Module, devices: tuple[int, int], shape: tuple[int, ...]) -> set[str]:
+    """Return the kinds of collectives in a gradient on a mesh of (data, space) devices."""
+    mesh = jax.make_mesh(devices, ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("data", "space"))
+
+    def loss(params, rest, image):
+        features, _ = encoder.apply(
+            {**rest, "params": params},
+            image,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return sum(jnp.sin(feature).mean() for feature in features)
+
+    _, variables = shapes(encoder, shape)
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    step = jax.jit(
+        jax.grad(loss), in_shardings=(everywhere, everywhere, split), out_shardings=everywhere
+    )
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    text = step.lower(variables["params"], rest, image).compile().as_text()
+    return {collective.kind for collective in hlo.collectives_of(text)}
+
+
+def drop_rates(encoder: nn.Module) -> list[float]:
+    """Return the rates of stochastic depth in order."""
+    rates = []
+
+    def note(call, arguments, options, context):
+        if isinstance(context.module, conv.DropPath):
+            rates.append(context.module.rate)
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(note):
+        shapes(encoder, (1, 64, 64, 3))
+    return rates
 
 
 def shapes(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[Any, Any]:

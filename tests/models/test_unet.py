@@ -1,5 +1,8 @@
 """U-Net keeps the contract, has the paper's parameters, and refuses what it cannot do."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from segjax import lookup
 from segjax.errors import ConfigError
+from segjax.layers import norm, resample
 from segjax.models import unet
 from tests.models import contract
 
@@ -113,3 +117,89 @@ def test_strided_stem_keeps_the_image_in_place(stem_stride, float64):
     straight, _ = contract.evaluate(model)(variables, image)
     turned, _ = contract.evaluate(model)(variables, image[:, ::-1, ::-1])
     np.testing.assert_allclose(turned[:, ::-1, ::-1], straight, rtol=1e-9, atol=1e-9)
+
+
+def parts(shape):
+    """Return what the network is made of, each with a direct computation in NumPy or Flax."""
+    x, spatial = np.random.default_rng(0).normal(size=shape), len(shape) - 2
+    boxes = [2 * (n // 2) for n in shape[1:-1]]
+    even = x[(slice(None), *map(slice, boxes))]
+    windows = even.reshape(shape[0], *(k for n in boxes for k in (n // 2, 2)), shape[-1])
+    pooled = windows.max(tuple(range(2, 2 * spatial + 1, 2)))
+    yield resample.max_pool(jnp.asarray(even)), pooled
+    yield norm.channel_sum(jnp.asarray(x)), x.sum(tuple(range(spatial + 1)))
+    kernel = np.random.default_rng(1).normal(size=(*[2] * spatial, shape[-1], 5))
+    layer = resample.UpConv(5, **contract.DOUBLE)
+    bias = np.arange(5.0)
+    reference = nn.ConvTranspose(5, (2,) * spatial, (2,) * spatial, param_dtype="float64")
+    params = {"kernel": np.flip(kernel, range(spatial)), "bias": bias}
+    yield (
+        layer.apply({"params": {"kernel": kernel, "bias": bias}}, jnp.asarray(x)),
+        reference.apply({"params": params}, x),
+    )
+
+
+@pytest.mark.parametrize("size", [(9,), (5, 6), (4, 7, 6)])
+def test_parts_in_any_dimension(size, float64):
+    for ours, direct in parts((2, *size, 3)):
+        np.testing.assert_allclose(ours, direct, rtol=1e-9, atol=1e-12)
+
+
+VOLUMES = [(47,), (33, 47), (9, 33, 34)]
+
+
+@pytest.mark.parametrize("size", VOLUMES)
+def test_parameters_in_any_dimension(size):
+    model = build(widths=(4, 6), norm="none")
+    image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    logits, _, variables = contract.shapes(model, image, train=True)
+    assert logits.shape == (2, *size, 5)
+    window, block = 3 ** len(size), 2 ** len(size)
+    convolutions = window * (3 * 4 + 4 * 6 + 8 * 4) + 4 + 6 + 4
+    expected = convolutions + block * 6 * 4 + 4 + 4 * 5 + 5
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+@pytest.mark.parametrize(("up", "stem_stride"), [("transpose", 1), ("bilinear", 2)])
+@pytest.mark.parametrize("size", [(33,), (5, 32, 33)])
+def test_gradient_reaches_every_parameter_in_any_dimension(size, up, stem_stride, float64):
+    model = build(up=up, stem_stride=stem_stride, widths=(2, 3), **contract.DOUBLE)
+    image = np.random.default_rng(0).normal(size=(2, *size, 1))
+    _, _, shapes = contract.shapes(
+        model, jax.ShapeDtypeStruct(image.shape, image.dtype), train=True
+    )
+    rng = np.random.default_rng(1)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape), shapes)
+    gradient, _ = jax.jit(functools.partial(contract.gradient_of, model))(variables, image)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.mean(leaf != 0) > 0.5, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize(("size", "depth"), [((33,), 32), ((33, 34), 5)])
+def test_equal_slices_through_kernels_that_see_one(size, depth, float64):
+    # A 3x3x3 kernel that is zero but for its central slice, and pooling and up-convolving equal
+    # slices, do nothing in depth: every slice has the logits of the network of one dimension less,
+    # in training too.
+    model = build(**contract.DOUBLE)
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(2, *size, 2))
+    flat = jax.ShapeDtypeStruct(image.shape, image.dtype)
+    shapes = contract.shapes(model, flat, train=True)[2]
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
+
+    def deepen(path, leaf):
+        taps = leaf.shape[0] if leaf.ndim > 2 else 0
+        if taps == 3:
+            return np.stack([0 * leaf, leaf, 0 * leaf])
+        return np.stack([leaf, leaf]) if taps == 2 else leaf
+
+    def logits(variables, image):
+        outputs, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        return outputs.logits
+
+    expected = jax.jit(logits)(variables, image)
+    deep = jax.jit(logits)(
+        jax.tree.map_with_path(deepen, variables), np.stack([image] * depth, axis=1)
+    )
+    for i in range(depth):
+        np.testing.assert_allclose(deep[:, i], expected, rtol=1e-7, atol=1e-9)

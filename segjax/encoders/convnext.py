@@ -1,0 +1,142 @@
+"""ConvNeXt (Liu et al. 2022, arXiv:2201.03545, figure 4 and section 2), version 1."""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from segjax import lookup
+from segjax.errors import ConfigError
+from segjax.layers import conv, norm, remat
+from segjax.structs import Features
+
+WIDTHS = {
+    "tiny": (96, 192, 384, 768),
+    "small": (96, 192, 384, 768),
+    "base": (128, 256, 512, 1024),
+}
+DEPTHS = {"tiny": (3, 3, 9, 3), "small": (3, 3, 27, 3), "base": (3, 3, 27, 3)}
+EPSILON = 1e-6
+
+
+class Encoder(nn.Module):
+    """Return features at strides 4, 8, 16 and 32, or held at `output_stride` by dilation.
+
+    They are the residual stream's: who wants them normalised does it (UPerNet).
+
+    Attributes:
+        variant: 'tiny', 'small' or 'base'.
+        widths: Channels of the four stages, where not the variant's.
+        depths: Blocks of the four stages, where not the variant's.
+        output_stride: 32, 16 or 8: later stages dilate instead of striding, as in timm.
+        edge: What becomes of rows and columns that fill no whole patch. 'pad' completes the patch
+            with zeros, so sizes are rounded up as in other encoders; 'drop' leaves them out and
+            rounds down, as published: the same features at sizes that 32 does not divide.
+        drop_path: Rate of stochastic depth in the last block; it rises linearly from the first's 0.
+        layer_scale: Initial factor of each channel of a residual branch.
+        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
+    """
+
+    variant: str = "tiny"
+    widths: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    output_stride: int = 32
+    edge: str = "pad"
+    drop_path: float = 0.1
+    layer_scale: float = 1e-6
+    remat: str = "none"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are returned, finest first."""
+        return tuple(min(4 * 2**stage, self.output_stride) for stage in range(4))
+
+    @nn.compact
+    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+        """Return one feature map a stage, finest first."""
+        self.check()
+        widths = self.widths or WIDTHS[self.variant]
+        depths = self.depths or DEPTHS[self.variant]
+        dtypes = conv.dtypes_of(self)
+        block = functools.partial(
+            remat.remat(Block, self.remat), layer_scale=self.layer_scale, **dtypes
+        )
+        x, features, dilation, blocks = image.astype(self.compute_dtype), [], 1, 0
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            stride, before = 2 if stage else 4, dilation
+            if 4 * 2**stage > self.output_stride:
+                stride, dilation = 1, 2 * dilation
+            # The stem normalises its patches, later stages what they are cut from.
+            layer_norm = norm.make_norm(
+                "layer", train=train, epsilon=EPSILON, param_dtype=self.param_dtype,
+                name=f"norm{stage}",
+            )  # fmt: skip
+            x = layer_norm(x) if stage else x
+            x = self.patches(width, stride, before, x.shape, stage)(x, train=train)
+            x = x if stage else layer_norm(x)
+            for i in range(depth):
+                rate = self.drop_path * blocks / max(sum(depths) - 1, 1)
+                x = block(dilation=dilation, drop_path=rate, name=f"stage{stage}_{i}")(x, train)
+                blocks += 1
+            features.append(x)
+        return tuple(features)
+
+    def patches(
+        self, width: int, stride: int, dilation: int, shape: Sequence[int], stage: int
+    ) -> conv.ConvNormAct:
+        """Return the convolution of windows of 4 or 2 that do not overlap, dilated if it must."""
+        padding = [(0, 0 if self.edge == "drop" else -n % stride) for n in shape[1:-1]]
+        if stride == 1:
+            padding = [(dilation // 2, dilation - dilation // 2)] * len(padding)
+        return conv.ConvNormAct(
+            width,
+            kernel=max(stride, 2),
+            stride=stride,
+            dilation=dilation if stride == 1 else 1,
+            padding=padding,
+            norm="none",
+            activation="none",
+            **conv.dtypes_of(self),
+            name=f"patches{stage}",
+        )
+
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no ConvNeXt."""
+        lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
+        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        lookup.choose(self.edge, ("pad", "drop"), what="encoder.edge")
+        for field in ("widths", "depths"):
+            if len(getattr(self, field)) not in (0, 4):
+                raise ConfigError(
+                    f"encoder.{field}={getattr(self, field)}: expected four, one for each stage."
+                )
+
+
+class Block(nn.Module):
+    """Add a depthwise 7x7 convolution, normalised, and two 1x1 ones (the paper's figure 4)."""
+
+    dilation: int
+    drop_path: float
+    layer_scale: float
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Features, train: bool) -> Features:
+        """Return the block's features."""
+        dtypes, width = conv.dtypes_of(self), x.shape[-1]
+        spread = conv.ConvNormAct(
+            width, kernel=7, dilation=self.dilation, groups=-1, norm="none", activation="none",
+            **dtypes, name="depthwise",
+        )  # fmt: skip
+        y = norm.make_norm(
+            "layer", train=train, epsilon=EPSILON, param_dtype=self.param_dtype, name="norm"
+        )(spread(x, train=train))
+        y = conv.pointwise(4 * width, **dtypes, name="expand")(y)
+        y = conv.pointwise(width, **dtypes, name="contract")(nn.gelu(y, approximate=False))
+        init = nn.initializers.constant(self.layer_scale)
+        gamma = self.param("gamma", init, (width,), self.param_dtype)
+        y = y * gamma.astype(y.dtype)
+        return x + conv.DropPath(self.drop_path)(y, train=train)

@@ -1,0 +1,160 @@
+"""Mix Transformer (Xie et al. 2021, arXiv:2105.15203, section 3.1 and table 6)."""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from segjax import lookup
+from segjax.errors import ConfigError
+from segjax.layers import attention, conv, remat
+from segjax.structs import Features
+
+SMALL, LARGE = (32, 64, 160, 256), (64, 128, 320, 512)
+VARIANTS = {
+    "b0": (SMALL, (2, 2, 2, 2)),
+    "b1": (LARGE, (2, 2, 2, 2)),
+    "b2": (LARGE, (3, 4, 6, 3)),
+    "b3": (LARGE, (3, 4, 18, 3)),
+    "b4": (LARGE, (3, 8, 27, 3)),
+    "b5": (LARGE, (3, 6, 40, 3)),
+}
+"""Channels and blocks of each stage."""
+HEADS, EXPANSION = (1, 2, 5, 8), 4
+
+
+class Encoder(nn.Module):
+    """Return features at strides 4, 8, 16 and 32.
+
+    No position is encoded but by the zeros around convolutions, so any image size will do.
+
+    Attributes:
+        variant: 'b0' to 'b5'. All expand channels 4 times in the feed-forward part, as published
+            weights do; the paper's table has 8 in the first two stages.
+        widths: Channels of each stage, divisible by 1, 2, 5 and 8, where not the variant's.
+        depths: Blocks of each stage, where not the variant's.
+        reduction: Of the features that keys and values come from, along each axis, by stage.
+        drop_path: Rate of dropping the last block's branches; it rises linearly from 0.
+        epsilon: Added to the variance by the layer norms of blocks and stages: 1e-5 in Hugging
+            Face's code, 1e-6 in the authors' and in segmentation_models.pytorch.
+        remat: A name in `remat.POLICIES`.
+    """
+
+    variant: str = "b0"
+    widths: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    reduction: Sequence[int] = (8, 4, 2, 1)
+    drop_path: float = 0.1
+    epsilon: float = 1e-5
+    remat: str = "none"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    strides = (4, 8, 16, 32)
+    """Strides of the features that are returned, finest first."""
+
+    @nn.compact
+    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+        """Return one feature map a stage, finest first."""
+        widths, depths = self.stages()
+        block = functools.partial(
+            remat.remat(Block, self.remat), epsilon=self.epsilon, **conv.dtypes_of(self)
+        )
+        x, features, blocks = image.astype(self.compute_dtype), [], 0
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            x = PatchEmbedding(
+                width, stride=2 if stage else 4, **conv.dtypes_of(self), name=f"embed{stage}"
+            )(x, train=train)
+            for i in range(depth):
+                x = block(
+                    HEADS[stage],
+                    reduction=self.reduction[stage],
+                    drop_path=self.drop_path * blocks / max(sum(depths) - 1, 1),
+                    name=f"block{stage}_{i}",
+                )(x, train)
+                blocks += 1
+            x = attention.layer_norm(self, f"norm{stage}", epsilon=self.epsilon)(x)
+            features.append(x)
+        return tuple(features)
+
+    def stages(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return channels and blocks of the stages; raise `ConfigError` where they make no MiT."""
+        lookup.choose(self.variant, tuple(VARIANTS), what="encoder.variant")
+        widths, depths = VARIANTS[self.variant]
+        widths, depths = self.widths or widths, self.depths or depths
+        if {len(widths), len(depths), len(self.reduction)} != {4}:
+            raise ConfigError(
+                f"encoder.widths={tuple(widths)}, encoder.depths={tuple(depths)}, encoder.reduction"
+                f"={tuple(self.reduction)}: expected four of each, one for each stage."
+            )
+        return widths, depths
+
+
+class PatchEmbedding(nn.Module):
+    """Convolve with windows that overlap: 7 wide at stride 4, 3 wide at stride 2."""
+
+    features: int
+    stride: int
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Features, *, train: bool) -> Features:
+        """Return the features at the resolution divided by `stride`, rounded up."""
+        project = conv.ConvNormAct(
+            self.features, kernel=2 * self.stride - 1, stride=self.stride, norm="none",
+            activation="none", **conv.dtypes_of(self), name="project",
+        )  # fmt: skip
+        return attention.layer_norm(self, "norm", epsilon=1e-5)(project(x, train=train))
+
+
+class Block(nn.Module):
+    """Add efficient self-attention (equation 2) and Mix-FFN (equation 3), each normalised before.
+
+    Attributes:
+        heads: Of the attention.
+        reduction: Keys and values come from features this much smaller an axis.
+    """
+
+    heads: int
+    reduction: int
+    drop_path: float
+    epsilon: float
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Features, train: bool) -> Features:
+        """Return the block's features."""
+        drop = functools.partial(conv.DropPath(self.drop_path), train=train)
+        y = attention.layer_norm(self, "norm1", epsilon=self.epsilon)(x)
+        memory = self.reduce(y, train=train) if self.reduction > 1 else y
+        attend = attention.Attention(self.heads, **conv.dtypes_of(self), name="attention")
+        x = x + drop(attend(tokens(y), tokens(memory)).reshape(x.shape))
+        y = attention.layer_norm(self, "norm2", epsilon=self.epsilon)(x)
+        return x + drop(self.mix(y, train=train))
+
+    def reduce(self, x: Features, *, train: bool) -> Features:
+        """Return one place for each whole window of `reduction` x `reduction`."""
+        reduce = conv.ConvNormAct(
+            x.shape[-1], kernel=self.reduction, stride=self.reduction, padding=((0, 0), (0, 0)),
+            norm="none", activation="none", **conv.dtypes_of(self), name="reduce",
+        )  # fmt: skip
+        return attention.layer_norm(self, "reduce_norm", epsilon=1e-5)(reduce(x, train=train))
+
+    def mix(self, x: Features, *, train: bool) -> Features:
+        """Return the feed-forward part, which looks at 3x3 places and so knows where it is."""
+        channels, wide = x.shape[-1], EXPANSION * x.shape[-1]
+        x = attention.dense(wide, **conv.dtypes_of(self), name="expand")(x)
+        spread = conv.ConvNormAct(
+            wide, groups=-1, norm="none", activation="gelu", **conv.dtypes_of(self),
+            name="depthwise",
+        )  # fmt: skip
+        x = spread(x, train=train)
+        return attention.dense(channels, **conv.dtypes_of(self), name="contract")(x)
+
+
+def tokens(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
+    """Return the places of a feature map in a row."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])

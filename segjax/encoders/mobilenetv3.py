@@ -1,0 +1,116 @@
+"""MobileNetV3-Large (Howard et al. 2019, arXiv:1905.02244, table 1), dilatable."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from segjax import lookup
+from segjax.errors import ConfigError
+from segjax.layers import conv, mbconv, remat
+from segjax.structs import Features
+
+MOMENTUM = 0.99
+
+
+class Stage(NamedTuple):
+    """Blocks of one width (table 1: #out, exp size, k, SE, NL, s of the first block)."""
+
+    channels: int
+    expanded: tuple[int, ...]
+    kernel: int
+    squeezes: bool
+    activation: str
+    stride: int
+
+
+STAGES = (
+    Stage(16, (16,), 3, False, "relu", 1),
+    Stage(24, (64, 72), 3, False, "relu", 2),
+    Stage(40, (72, 120, 120), 5, True, "relu", 2),
+    Stage(80, (240, 200, 184, 184), 3, False, "hard_swish", 2),
+    Stage(112, (480, 672), 3, True, "hard_swish", 1),
+    Stage(160, (672, 960, 960), 5, True, "hard_swish", 2),
+)
+
+
+class Encoder(nn.Module):
+    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+
+    The last are those of the 1x1 convolution to six times the channels (960), behind which the
+    classifier would pool.
+
+    Attributes:
+        width: Factor of all channels, which stay multiples of 8.
+        depths: Blocks of each of the six widths, where fewer than the paper's.
+        output_stride: 32, 16 or 8: later stages dilate instead of striding.
+        first_blocks: Return the features of the first block at each stride, and of the stem, as
+            torchvision's LRASPP and DeepLab take them; otherwise of the last block, as timm.
+        norm: A name in `norm.NORMS`.
+        epsilon: Added to the variance by `norm`: the paper's and torchvision's; timm's is 1e-5.
+        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
+    """
+
+    width: float = 1.0
+    depths: Sequence[int] = ()
+    output_stride: int = 32
+    first_blocks: bool = False
+    norm: str = "batch"
+    epsilon: float = 1e-3
+    remat: str = "none"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are returned, finest first."""
+        return tuple(min(2**i, self.output_stride) for i in range(1, 6))
+
+    @nn.compact
+    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+        """Return one feature map a stride, finest first."""
+        self.check()
+        common = {
+            "norm": self.norm, "epsilon": self.epsilon, "momentum": MOMENTUM,
+            **conv.dtypes_of(self),
+        }  # fmt: skip
+        unit = functools.partial(conv.ConvNormAct, activation="hard_swish", **common)
+        block = functools.partial(
+            remat.remat(mbconv.InvertedResidual, self.remat), gate="hard_sigmoid", **common
+        )
+        stem = unit(mbconv.divisible(16 * self.width), stride=2, name="stem")
+        x = stem(image.astype(self.compute_dtype), train=train)
+        first, last, reached, dilation = [x], [], 2, 1
+        for i, stage in enumerate(STAGES):
+            stride = stage.stride
+            if stride == 2:
+                last.append(x)
+                reached *= 2
+            if reached > self.output_stride and stride == 2:
+                stride, dilation = 1, 2 * dilation
+            count = self.depths[i] if self.depths else len(stage.expanded)
+            for j, expanded in enumerate(stage.expanded[:count]):
+                wide = mbconv.divisible(expanded * self.width)
+                x = block(
+                    mbconv.divisible(stage.channels * self.width),
+                    expanded=wide,
+                    kernel=stage.kernel,
+                    stride=stride if j == 0 else 1,
+                    dilation=dilation,
+                    squeeze=mbconv.divisible(wide // 4) if stage.squeezes else 0,
+                    activation=stage.activation,
+                    name=f"stage{i}_{j}",
+                )(x, train)
+                if j == 0 and stage.stride == 2:
+                    first.append(x)
+        x = unit(6 * x.shape[-1], kernel=1, name="last")(x, train=train)
+        return (*(first[:4] if self.first_blocks else last), x)
+
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no MobileNetV3."""
+        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        if self.depths and (len(self.depths) != len(STAGES) or min(self.depths) < 1):
+            raise ConfigError(
+                f"encoder.depths={tuple(self.depths)}: expected {len(STAGES)} numbers from 1 on."
+            )

@@ -1,0 +1,73 @@
+"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556, table 1) without its fully connected layers."""
+
+import functools
+
+import flax.linen as nn
+
+from segjax import lookup
+from segjax.layers import conv, remat, resample
+from segjax.structs import Features
+
+CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+
+
+class Encoder(nn.Module):
+    """Return the features before each pooling, strides 1 to 16, and the last pooled ones, 32.
+
+    `resample.max_pool` of one is what the next stage starts from: pool3 of FCN is that of the
+    third. Pooling keeps an odd last row or column, which the published networks drop. No dilation:
+    it would need pooling to go.
+
+    Attributes:
+        depth: 11, 13, 16 or 19 layers, three of which are the ones left out.
+        width: Channels of the first stage; each later one has twice as many, 8 * `width` at most.
+        norm: A name in `norm.NORMS`; the paper's network has 'none'.
+        remat: A name in `remat.POLICIES`; the blocks are the stages.
+    """
+
+    depth: int = 16
+    width: int = 64
+    norm: str = "batch"
+    remat: str = "none"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are returned, finest first."""
+        return (1, 2, 4, 8, 16, 32)
+
+    @nn.compact
+    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+        """Return six feature maps, finest first."""
+        lookup.choose(self.depth, tuple(CONVS), what="encoder.depth")
+        stage = functools.partial(
+            remat.remat(Stage, self.remat), norm=self.norm, **conv.dtypes_of(self)
+        )
+        x, features = image.astype(self.compute_dtype), []
+        for i, convs in enumerate(CONVS[self.depth]):
+            x = stage(self.width * min(2**i, 8), convs=convs, name=f"stage{i}")(x, train)
+            features.append(x)
+            x = resample.max_pool(x)
+        return (*features, x)
+
+
+class Stage(nn.Module):
+    """Convolve 3x3 a few times at one resolution."""
+
+    features: int
+    convs: int
+    norm: str
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Features, train: bool) -> Features:
+        """Return the features of the last convolution."""
+        # The published networks kept their biases when they were normalised.
+        unit = functools.partial(
+            conv.ConvNormAct, bias=True, norm=self.norm, **conv.dtypes_of(self)
+        )
+        for i in range(self.convs):
+            x = unit(self.features, name=f"conv{i}")(x, train=train)
+        return x

@@ -1,0 +1,126 @@
+"""SegNet (Badrinarayanan, Kendall and Cipolla 2015, arXiv:1511.00561, figure 2)."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from segjax import lookup
+from segjax.encoders import vgg
+from segjax.errors import ConfigError
+from segjax.layers import conv, remat, resample
+from segjax.models import unet
+from segjax.structs import Features, Outputs
+
+Places = Int[Array, "b h w c"]
+
+
+class Model(nn.Module):
+    """Encode with VGG, remember where each maximum was, put features back there on the way up.
+
+    The decoder mirrors the encoder, convolution by convolution; the last one makes the logits.
+    Pooling rounds sizes up, as the authors', and unpooling cuts them off again.
+
+    Attributes:
+        num_classes: Channels of the logits.
+        encoder: Section of a VGG; the paper's is `dict(type="vgg", depth=16)`.
+        norm: A name in `norm.NORMS`, for the decoder; the encoder has its own.
+        remat: A name in `remat.POLICIES`; the blocks are the resolutions.
+        compute_dtype: Of features and logits.
+        param_dtype: Of parameters.
+    """
+
+    num_classes: int
+    encoder: Mapping[str, Any]
+    norm: str = "batch"
+    remat: str = "none"
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w _"], *, train: bool) -> Outputs:
+        """Return logits [b h w num_classes] in `compute_dtype`.
+
+        Raises:
+            ConfigError: A side below 32 pixels, or an encoder that is no VGG.
+        """
+        dtypes = conv.dtypes_of(self)
+        conv.check_size(image.shape[1:-1], model="segnet")
+        encoder = lookup.build(
+            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
+            **dtypes, name="encoder",
+        )  # fmt: skip
+        if not isinstance(encoder, vgg.Encoder):
+            raise ConfigError(
+                f"config.model.encoder.type={self.encoder['type']!r}: SegNet needs the maxima of "
+                "every pooling, which only 'vgg' has."
+            )
+        *features, x = encoder(image, train=train)
+        stage = functools.partial(remat.remat(Stage, self.remat), norm=self.norm, **dtypes)
+        for i in reversed(range(len(features))):
+            pooled = features[i]
+            x = unpool(x, argmax_pool(pooled), pooled.shape[1:-1])
+            finer = features[max(i - 1, 0)].shape[-1]
+            convs = vgg.CONVS[encoder.depth][i] - (i == 0)
+            x = stage(pooled.shape[-1], finer, convs=convs, name=f"up{i}")(x, train)
+        head = conv.ConvNormAct(
+            self.num_classes, norm="none", activation="none", **dtypes, name="head"
+        )
+        return Outputs(head(x, train=train))
+
+
+class Stage(nn.Module):
+    """Convolve 3x3 a few times at one resolution, at the end to the next finer one's channels."""
+
+    features: int
+    finer: int
+    convs: int
+    norm: str
+    compute_dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Features, train: bool) -> Features:
+        """Return the features of the last convolution."""
+        for i in reversed(range(self.convs)):
+            x = conv.ConvNormAct(
+                self.features if i else self.finer,
+                norm=self.norm,
+                **conv.dtypes_of(self),
+                name=f"conv{i}",
+            )(x, train=train)
+        return x
+
+
+def argmax_pool(x: Float[Array, "b h w c"]) -> Int[Array, "b _ _ c"]:
+    """Return which pixel of each 2x2 window `resample.max_pool` takes: 0 to 3, row by row.
+
+    The first of equal ones and the first NaN, as in PyTorch. Windows that reach over the edge have
+    their maximum inside. One byte a window is all that the way up has to keep.
+    """
+    x = jnp.pad(
+        x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), constant_values=-jnp.inf
+    )
+    windows = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, x.shape[3])
+    best, place = windows[:, :, 0, :, 0], jnp.zeros((), jnp.int8)
+    for number, (i, j) in enumerate(((0, 1), (1, 0), (1, 1)), 1):
+        other = windows[:, :, i, :, j]
+        better = (other > best) | (jnp.isnan(other) & ~jnp.isnan(best))
+        best = jnp.where(better, other, best)
+        place = jnp.where(better, jnp.int8(number), place)
+    return place
+
+
+def unpool(x: Float[Array, "b h w c"], place: Places, size: tuple[int, ...]) -> Features:
+    """Put each feature at its place in a 2x2 window of zeros; leave out what is beyond `size`.
+
+    Its gradient is four selects; nothing is scattered, and sharded rows stay where they are.
+    """
+    pixels = jnp.arange(4, dtype=place.dtype)
+    zero = jnp.zeros((), x.dtype)
+    windows = jnp.where(place[..., None, :] == pixels[:, None], x[..., None, :], zero)
+    windows = windows.reshape(*x.shape[:-1], 2, 2, x.shape[-1])
+    return unet.crop(resample.depth_to_space(windows), size)

@@ -1,0 +1,114 @@
+"""The names in weights on the Hugging Face Hub, in the form its files have (not its classes)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from segjax import lookup
+from segjax.pretrained import convert
+from segjax.pretrained.convert import Rule
+
+
+def mit(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/mit.py` (`nvidia/mit-b0`)."""
+    patches, ours, block = r"encoder.patch_embeddings", r"block(\d)_(\d+)", r"encoder.block.\1.\2"
+    return [
+        Rule("embed0/project/conv", f"{patches}.0.proj", "stem"),
+        Rule(r"embed(\d)/project/conv", rf"{patches}.\1.proj"),
+        Rule(r"embed(\d)/norm", rf"{patches}.\1.layer_norm"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.layer_norm_\3"),
+        Rule(f"{ours}/reduce/conv", f"{block}.attention.self.sr"),
+        Rule(f"{ours}/reduce_norm", f"{block}.attention.self.layer_norm"),
+        Rule(f"{ours}/attention/out", f"{block}.attention.output.dense"),
+        Rule(rf"{ours}/attention/(\w+)", rf"{block}.attention.self.\3"),
+        Rule(f"{ours}/expand", f"{block}.mlp.dense1"),
+        Rule(f"{ours}/depthwise/conv", f"{block}.mlp.dwconv.dwconv"),
+        Rule(f"{ours}/contract", f"{block}.mlp.dense2"),
+        Rule(r"norm(\d)", r"encoder.layer_norm.\1"),
+    ]
+
+
+def vit(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/vit.py` (`facebook/dinov2-small`)."""
+    ours, block = r"block(\d+)", r"encoder.layer.\1"
+    return [
+        Rule("token", "embeddings.cls_token", "raw"),
+        Rule("positions", "embeddings.position_embeddings", "raw"),
+        Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
+        Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
+        Rule(f"{ours}/attention/out", f"{block}.attention.output.dense"),
+        Rule(rf"{ours}/attention/(\w+)", rf"{block}.attention.attention.\2"),
+        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
+        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
+        Rule("norm", "layernorm"),
+    ]
+
+
+def convnext(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/convnext.py` (`facebook/convnext-tiny-224`)."""
+    ours, block = r"stage(\d)_(\d+)", r"encoder.stages.\1.layers.\2"
+    return [
+        Rule("patches0/conv", "embeddings.patch_embeddings", "stem"),
+        Rule("norm0", "embeddings.layernorm"),
+        Rule(r"norm(\d)", r"encoder.stages.\1.downsampling_layer.0"),
+        Rule(r"patches(\d)/conv", r"encoder.stages.\1.downsampling_layer.1"),
+        Rule(f"{ours}/depthwise/conv", f"{block}.dwconv"),
+        Rule(f"{ours}/norm", f"{block}.layernorm"),
+        Rule(f"{ours}/expand", f"{block}.pwconv1"),
+        Rule(f"{ours}/contract", f"{block}.pwconv2"),
+        Rule(f"{ours}/gamma", f"{block}.layer_scale_parameter"),
+    ]
+
+
+def segformer(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/segformer.py` (`nvidia/segformer-b0-finetuned-ade-512-512`)."""
+    head = "decode_head"
+    return [
+        *backbone(section, "segformer", ("mit",)),
+        Rule(r"decoder/linear(\d)", rf"{head}.linear_c.\1.proj"),
+        Rule("decoder/fuse", f"{head}.linear_fuse.weight", "pointwise"),
+        Rule("norm", f"{head}.batch_norm"),
+        Rule("head", f"{head}.classifier", "pointwise"),
+    ]
+
+
+def upernet(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/upernet.py` (`openmmlab/upernet-convnext-tiny`)."""
+    head = "decode_head"
+    norms = [
+        Rule(f"feature_norm{i}", f"backbone.hidden_states_norms.stage{i + 1}") for i in range(4)
+    ]
+    return [
+        *backbone(section, "backbone", ("convnext",)),
+        *norms,
+        *unit(r"lateral(\d)", rf"{head}.lateral_convs.\1"),
+        *unit(r"level(\d)", rf"{head}.psp_modules.\1.1"),
+        *unit("bottleneck", f"{head}.bottleneck"),
+        *unit(r"smooth(\d)", rf"{head}.fpn_convs.\1"),
+        *unit("fuse", f"{head}.fpn_bottleneck"),
+        Rule("head", f"{head}.classifier", "pointwise"),
+        *unit("aux_conv", "auxiliary_head.convs.0"),
+        Rule("aux_head", "auxiliary_head.classifier", "pointwise"),
+    ]
+
+
+def backbone(section: Mapping[str, Any], theirs: str, types: tuple[str, ...]) -> list[Rule]:
+    """Name a model's encoder, one of `types`."""
+    type_ = lookup.choose(section["encoder"]["type"], types, what="config.model.encoder.type")
+    return convert.nested(ENCODERS[type_](section["encoder"]), "encoder", theirs)
+
+
+def unit(ours: str, theirs: str) -> list[Rule]:
+    """Name a `ConvNormAct`."""
+    return [Rule(f"{ours}/conv", f"{theirs}.conv"), Rule(f"{ours}/norm", f"{theirs}.batch_norm")]
+
+
+ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "convnext": convnext,
+    "mit": mit,
+    "vit": vit,
+}
+MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "segformer": segformer,
+    "upernet": upernet,
+}

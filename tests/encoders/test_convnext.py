@@ -1,0 +1,117 @@
+"""ConvNeXt is the published one: shapes, parameter counts, torchvision's and timm's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.encoders import convnext
+from segjax.errors import ConfigError
+from segjax.pretrained import timm as timm_names
+from segjax.pretrained import torchvision as torchvision_names
+from tests import parity
+from tests.encoders import contract
+from tests.pretrained import names as published
+
+DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
+TINY = {"widths": (8, 12, 16, 20), "depths": (1, 1, 2, 1)}
+
+
+class TestConvNeXt(contract.EncoderContract):
+    def encoder(self, **overrides):
+        return convnext.Encoder(**TINY, **overrides)
+
+
+class TestSharding(contract.ShardingContract):
+    rows = 128  # windows of 7 reach three rows of stride 32, XLA no further than the next device
+
+    def encoder(self, **overrides):
+        return convnext.Encoder(widths=(8, 12, 16, 20), depths=(1, 1, 1, 1), **overrides)
+
+
+class TestDilated(contract.EncoderContract):
+    def encoder(self, **overrides):
+        return convnext.Encoder(output_stride=8, **TINY, **overrides)
+
+
+# torchvision's documented counts less the classifier and the layer norm before it.
+COUNTS = {
+    "tiny": 28_589_128 - 769_000 - 2 * 768,
+    "small": 50_223_688 - 769_000 - 2 * 768,
+    "base": 88_591_464 - 1_025_000 - 2 * 1024,
+}
+
+
+@pytest.mark.parametrize(("variant", "expected"), COUNTS.items())
+def test_parameters_are_those_published(variant, expected):
+    assert contract.count(convnext.Encoder(variant=variant)) == expected
+
+
+def test_every_published_name_is_used():
+    encoder = convnext.Encoder()
+    rules = torchvision_names.convnext({})
+    published.check("torchvision-convnext_tiny", encoder, rules, unused=r"classifier\..*")
+    published.check("timm-convnext_tiny", encoder, timm_names.convnext({}), unused=r"head\..*")
+
+
+def apply(encoder, variables, x):
+    return jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
+
+
+@pytest.mark.parametrize("size", parity.SIZES)
+def test_features_are_torchvisions(size, float64):
+    # The reference drops what fills no whole patch: at 65 x 97 its features are smaller than ours.
+    reference = parity.randomize(parity.torchvision().models.convnext_tiny())
+    parity.record_names(reference, "torchvision-convnext_tiny")
+    encoder = convnext.Encoder(edge="drop", **DOUBLE)
+    rules = torchvision_names.convnext({})
+    variables = parity.variables_from(encoder, reference, rules)
+    x = parity.image(size)
+    y, expected = parity.to_torch(x), []
+    for i, layer in enumerate(reference.features):
+        y = layer(y)
+        expected += [y] if i % 2 else []
+    for ours, theirs in zip(apply(encoder, variables, x), expected, strict=True):
+        parity.assert_close(ours, theirs)
+    rates = [m.p for m in reference.modules() if type(m).__name__ == "StochasticDepth"]
+    np.testing.assert_allclose(contract.drop_rates(encoder), rates)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "size"), [(32, (65, 97)), (16, (64, 96)), (8, (65, 97))]
+)
+def test_features_are_timms(output_stride, size, float64):
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    parity.record_names(timm.create_model("convnext_tiny"), "timm-convnext_tiny")
+    reference = timm.create_model(
+        "convnext_tiny",
+        depths=TINY["depths"],
+        dims=TINY["widths"],
+        output_stride=output_stride,
+    )
+    parity.randomize(reference)
+    encoder = convnext.Encoder(edge="drop", output_stride=output_stride, **TINY, **DOUBLE)
+    variables = parity.variables_from(encoder, reference, timm_names.convnext({}))
+    x = parity.image(size)
+    expected = reference.forward_intermediates(parity.to_torch(x), intermediates_only=True)
+    for ours, theirs in zip(apply(encoder, variables, x), expected, strict=True):
+        parity.assert_close(ours, theirs)
+
+
+def test_cut_off_patches_are_completed_by_zeros(float64):
+    encoder = convnext.Encoder(**TINY, **DOUBLE)
+    x = jnp.asarray(parity.image((30, 33)))
+    variables = encoder.init(jax.random.key(0), x, train=False)
+    padded = jnp.pad(x, [(0, 0), (0, 2), (0, 3), (0, 0)])
+    ours, expected = (apply(encoder, variables, image)[0] for image in (x, padded))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"variant": "huge"}, {"output_stride": 4}, {"edge": "keep"}, {"depths": (1, 2)}],
+)
+def test_what_cannot_be_built_says_why(fields):
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        contract.count(convnext.Encoder(**fields))

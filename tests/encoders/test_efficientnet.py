@@ -1,0 +1,99 @@
+"""EfficientNet is the published one: shapes, parameter counts, torchvision's and timm's numbers."""
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.encoders import efficientnet
+from segjax.errors import ConfigError
+from segjax.pretrained import timm as timm_names
+from segjax.pretrained import torchvision as torchvision_names
+from tests import parity
+from tests.encoders import contract
+from tests.pretrained import names as published
+
+DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
+SMALL = {"width": 0.1, "depth": 0.1}
+
+
+class TestEfficientNet(contract.EncoderContract, contract.ShardingContract):
+    def encoder(self, **overrides):
+        return efficientnet.Encoder(**SMALL, **overrides)
+
+
+class TestDilated(contract.EncoderContract):
+    def encoder(self, **overrides):
+        return efficientnet.Encoder(output_stride=8, norm="group", **SMALL, **overrides)
+
+
+# torchvision's documented counts less the last convolution with its norm, and the classifier.
+COUNTS = {"b0": (5_288_548, 320), "b1": (7_794_184, 320)}
+COUNTS |= {"b2": (9_109_994, 352), "b3": (12_233_232, 384)}
+
+
+@pytest.mark.parametrize(("variant", "expected"), COUNTS.items())
+def test_parameters_are_those_published(variant, expected):
+    total, last = expected
+    head = last * 4 * last + 2 * 4 * last + (4 * last + 1) * 1000
+    assert contract.count(efficientnet.Encoder(variant=variant)) == total - head
+
+
+def test_every_published_name_is_used():
+    encoder, rules = efficientnet.Encoder(), torchvision_names.efficientnet({})
+    unused = r"(features\.8|classifier)\..*"
+    published.check("torchvision-efficientnet_b0", encoder, rules, unused=unused)
+    rules, unused = timm_names.ENCODERS["efficientnet"]({}), r"(conv_head|bn2|classifier)\..*"
+    published.check("timm-efficientnet_b0", encoder, rules, unused=unused)
+
+
+def apply(encoder, variables, x):
+    return jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
+
+
+@pytest.mark.parametrize(
+    ("variant", "output_stride", "size"),
+    [("b0", 32, (64, 96)), ("b0", 16, (65, 97)), ("b2", 32, (65, 97))],
+)
+def test_features_are_torchvisions(variant, output_stride, size, float64):
+    models = parity.torchvision().models
+    reference = parity.randomize(getattr(models, f"efficientnet_{variant}")())
+    if variant == "b0":
+        parity.record_names(reference, "torchvision-efficientnet_b0")
+    if output_stride == 16:  # torchvision has no dilated form of it
+        reason = "segmentation_models_pytorch dilates the reference"
+        smp = pytest.importorskip("segmentation_models_pytorch.encoders._utils", reason=reason)
+        for layer in reference.features[6:8]:
+            smp.replace_strides_with_dilation(layer, 2)
+    encoder = efficientnet.Encoder(variant=variant, output_stride=output_stride, **DOUBLE)
+    variables = parity.variables_from(encoder, reference, torchvision_names.efficientnet({}))
+    x = parity.image(size)
+    y, expected = parity.to_torch(x), []
+    for layer in reference.features:
+        y = layer(y)
+        expected.append(y)
+    features = apply(encoder, variables, x)
+    for ours, i in zip(features, (1, 2, 3, 5, 7), strict=True):
+        parity.assert_close(ours, expected[i])
+    rates = [m.p for m in reference.modules() if type(m).__name__ == "StochasticDepth"]
+    used = contract.drop_rates(encoder)
+    assert used and set(np.round(used, 9)) <= set(np.round(rates, 9))
+
+
+@pytest.mark.parametrize("size", parity.SIZES)
+def test_features_are_timms(size, float64):
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    reference = parity.randomize(timm.create_model("efficientnet_b0"))
+    parity.record_names(reference, "timm-efficientnet_b0")
+    encoder = efficientnet.Encoder(**DOUBLE)
+    variables = parity.variables_from(encoder, reference, timm_names.ENCODERS["efficientnet"]({}))
+    x = parity.image(size)
+    expected = reference.forward_intermediates(parity.to_torch(x), intermediates_only=True)
+    for ours, theirs in zip(apply(encoder, variables, x), expected, strict=True):
+        parity.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("fields", [{"variant": "b9"}, {"output_stride": 4}])
+def test_what_cannot_be_built_says_why(fields):
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        contract.count(efficientnet.Encoder(**fields))

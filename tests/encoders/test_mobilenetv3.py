@@ -1,0 +1,108 @@
+"""MobileNetV3 is the published one: shapes, parameter counts, torchvision's and timm's numbers."""
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.encoders import mobilenetv3
+from segjax.errors import ConfigError
+from segjax.pretrained import timm as timm_names
+from segjax.pretrained import torchvision as torchvision_names
+from tests import parity
+from tests.encoders import contract
+from tests.pretrained import names as published
+
+DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
+SMALL = {"width": 0.1, "depths": (1, 1, 1, 1, 1, 1)}
+
+
+class TestLarge(contract.EncoderContract, contract.ShardingContract):
+    def encoder(self, **overrides):
+        return mobilenetv3.Encoder(**SMALL, **overrides)
+
+
+class TestDilated(contract.EncoderContract):
+    def encoder(self, **overrides):
+        fields = {"output_stride": 8, "first_blocks": True, "norm": "group"}
+        return mobilenetv3.Encoder(width=0.1, **fields, **overrides)
+
+
+def test_parameters_are_those_published():
+    # torchvision's documented count less the classifier.
+    expected = 5_483_032 - 961 * 1280 - 1281 * 1000
+    assert contract.count(mobilenetv3.Encoder()) == expected
+
+
+def test_every_published_name_is_used():
+    encoder, rules = mobilenetv3.Encoder(), torchvision_names.mobilenetv3({})
+    published.check("torchvision-mobilenet_v3_large", encoder, rules, unused=r"classifier\..*")
+    rules = timm_names.ENCODERS["mobilenetv3"]({})
+    unused = r"(conv_head|classifier)\..*"
+    published.check("timm-mobilenetv3_large_100", encoder, rules, unused=unused)
+
+
+def torchvision_reference(**options):
+    reference = parity.randomize(parity.torchvision().models.mobilenet_v3_large(**options))
+    parity.record_names(reference, "torchvision-mobilenet_v3_large")
+    return reference
+
+
+def apply(encoder, variables, x):
+    return jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
+
+
+@pytest.mark.parametrize(("output_stride", "size"), [(32, (64, 96)), (16, (65, 97))])
+def test_features_are_torchvisions(output_stride, size, float64):
+    reference = torchvision_reference(_dilated=output_stride == 16)
+    x = parity.image(size)
+    y, expected = parity.to_torch(x), []
+    for layer in reference.features:
+        y = layer(y)
+        expected.append(y)
+    fields = {"output_stride": output_stride, **DOUBLE}
+    # What torchvision's segmentation models take: the stem and the blocks marked `_is_cn`.
+    for first_blocks, taken in ((True, (0, 2, 4, 7, 16)), (False, (1, 3, 6, 12, 16))):
+        encoder = mobilenetv3.Encoder(first_blocks=first_blocks, **fields)
+        variables = parity.variables_from(encoder, reference, torchvision_names.mobilenetv3({}))
+        features = apply(encoder, variables, x)
+        for ours, i in zip(features, taken, strict=True):
+            parity.assert_close(ours, expected[i])
+
+
+@pytest.mark.parametrize("size", parity.SIZES)
+def test_features_are_timms(size, float64):
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    reference = parity.randomize(timm.create_model("mobilenetv3_large_100"))
+    parity.record_names(reference, "timm-mobilenetv3_large_100")
+    encoder = mobilenetv3.Encoder(epsilon=1e-5, **DOUBLE)
+    variables = parity.variables_from(encoder, reference, timm_names.ENCODERS["mobilenetv3"]({}))
+    x = parity.image(size)
+    expected = reference.forward_intermediates(parity.to_torch(x), intermediates_only=True)
+    for ours, theirs in zip(apply(encoder, variables, x), expected, strict=True):
+        parity.assert_close(ours, theirs)
+
+
+def test_running_means_move_as_torchvisions(float64):
+    reference, rules = torchvision_reference(), torchvision_names.mobilenetv3({})
+    encoder = mobilenetv3.Encoder(**DOUBLE)
+    variables = parity.variables_from(encoder, reference, rules)
+    x = parity.image((64, 96))
+    reference.train()(parity.to_torch(x))
+    expected = parity.variables_from(encoder, reference, rules)["batch_stats"]
+    step = jax.jit(lambda v, x: encoder.apply(v, x, train=True, mutable=["batch_stats"])[1])
+    found = step(variables, x)["batch_stats"]
+    before = variables["batch_stats"]["stem"]["norm"]["mean"]
+    assert (found["stem"]["norm"]["mean"] != before).all()
+
+    def compare(path, ours, theirs):  # PyTorch keeps another variance: n - 1 for n samples
+        if path[-1].key == "mean":
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9)
+
+    jax.tree.map_with_path(compare, found, expected)
+
+
+@pytest.mark.parametrize("fields", [{"output_stride": 4}, {"depths": (1, 2)}])
+def test_what_cannot_be_built_says_why(fields):
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        contract.count(mobilenetv3.Encoder(**fields))

@@ -1,0 +1,86 @@
+"""SegFormer keeps the contract and is Hugging Face's: names, counts, logits, gradients."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import pytest
+
+from segjax import lookup
+from segjax.pretrained import huggingface as names
+from tests import parity
+from tests.models import contract
+from tests.pretrained import huggingface
+from tests.pretrained import names as published
+
+TINY = {"widths": (8, 8, 10, 16), "depths": (1, 0, 0, 1), "reduction": (2, 2, 1, 1)}
+
+
+def build(num_classes=5, encoder=TINY, **fields):
+    section = {"type": "segformer", "encoder": flax.core.freeze({"type": "mit", **encoder})}
+    section |= {"width": 6, **fields}
+    return lookup.build("models", section, where="config.model", num_classes=num_classes)
+
+
+class TestContract(contract.ModelContract):
+    row_collectives = frozenset({"all-gather"})  # of keys and values: attention sees all rows
+
+    def model(self, **overrides):
+        return build(**overrides)
+
+
+# Counted in transformers 5.23's SegformerForSemanticSegmentation with 150 classes; the paper's
+# table 1 rounds them (3.8, 13.7, 27.5, 47.3, 64.1 and 84.7 million).
+COUNTS = {"b0": 3_752_694, "b1": 13_715_798, "b2": 27_461_974}
+COUNTS |= {"b3": 47_337_814, "b4": 64_108_374, "b5": 84_708_694}
+
+
+@pytest.mark.parametrize(("variant", "expected"), COUNTS.items())
+def test_parameters_are_those_published(variant, expected):
+    width = 256 if variant in ("b0", "b1") else 768
+    model = build(150, {"variant": variant}, width=width)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    _, _, variables = contract.shapes(model, image, train=False)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+B0 = {"encoder": {"variant": "b0", "drop_path": 0.0}, "width": 256, "dropout": 0.0}
+RULES = names.segformer({"encoder": {"type": "mit"}})
+
+
+def test_every_published_name_is_used():
+    published.check("huggingface-segformer_b0", build(150, **B0), RULES)
+
+
+def hugging_faces(**options):
+    """Return their B0 with made-up weights."""
+    transformers = huggingface.library()
+    config = transformers.SegformerConfig(drop_path_rate=0.0, **options)
+    network = transformers.SegformerForSemanticSegmentation(config)
+    return huggingface.Published(parity.randomize(network))
+
+
+@pytest.mark.parametrize("size", parity.SIZES)
+def test_logits_are_hugging_faces(size, float64):
+    reference = hugging_faces(num_labels=150)
+    parity.record_names(reference, "huggingface-segformer_b0")
+    model, x = build(150, **B0, **contract.DOUBLE), parity.image(size)
+    variables = parity.variables_from(model, reference, RULES)
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False).logits)(variables, x)
+    parity.assert_close(logits, enlarged(reference(parity.to_torch(x)).logits, size))
+
+
+def test_gradients_are_hugging_faces(float64):
+    shallow = {"depths": (1, 0, 0, 1)}  # compiles in half the time
+    reference = hugging_faces(num_labels=5, **shallow)
+    model = build(**{**B0, "encoder": {**B0["encoder"], **shallow}}, **contract.DOUBLE)
+    size = (64, 96)
+    parity.assert_gradients_close(
+        model, reference, RULES, lambda outputs: [enlarged(outputs.logits, size)], size=size
+    )
+
+
+def enlarged(logits, size):
+    """Return logits as everyone enlarges theirs."""
+    import torch
+
+    return torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
