@@ -3,7 +3,9 @@
 python run.py --config=configs/quickstart.py --workdir=runs/quickstart
 python run.py --mode=eval --workdir=runs/quickstart
 python run.py --mode=predict --workdir=runs/quickstart --input='photos/*.jpg' --output=out
+python run.py --mode=export --workdir=runs/quickstart --publisher=segjax --output=x.safetensors
 python run.py --mode=summary --config=configs/quickstart.py
+python run.py --mode=plan --config=configs/unet_camvid.py --devices=64 --config.mesh.fsdp=8
 """
 
 import sys
@@ -11,28 +13,37 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segjax import modes, numerics
+from segjax import distributed, modes, numerics
 from segjax.errors import ConfigError, UserError
 
 config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:argument].")
 flags.DEFINE_string("workdir", "", "The run's folder: config, log, checkpoints, figures.")
 MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "What to do.")
 flags.DEFINE_string("input", "", "predict: an image, a folder or a glob.")
-flags.DEFINE_string("output", "", "predict: the folder to write to.")
+flags.DEFINE_string("output", "", "predict: the folder to write to. export: the file.")
+flags.DEFINE_string("publisher", "", "export: whose names: segjax, torchvision, timm, smp, …")
 flags.DEFINE_string(
-    "checkpoint", "", "eval, predict: 'best', 'latest' or a step. Default: best if one is kept."
+    "checkpoint", "", "Of the run: 'best', 'latest' or a step. Default: best if one is kept."
 )
+flags.DEFINE_integer("devices", 0, "plan: how many devices to compile for.", lower_bound=0)
 flags.DEFINE_multi_string(
     "override", [], "eval, predict: change the run's config, e.g. evals.val.batch_size=3."
 )
 flags.DEFINE_bool(
     "allow_config_change", False, "train: go on in a workdir that another config made."
 )
+flags.DEFINE_string(
+    "coordinator", "", "host:port of process 0 in a job of several. Found under SLURM, GKE, TPU, …"
+)
+flags.DEFINE_integer("process_id", None, "Which process of the job this is.", lower_bound=0)
+flags.DEFINE_integer("num_processes", None, "How many the job has.", lower_bound=1)
 
 
 def main(_) -> int:
     """Run the mode and return the exit code: 0 done, 2 bad input, 75 preempted, 1 anything else."""
-    return modes.run(MODE.value, flags.FLAGS)
+    place = [flags.FLAGS[n].value for n in ("coordinator", "process_id", "num_processes")]
+    with distributed.job(*place, shared=MODE.value in ("train", "eval"), what=MODE.value):
+        return modes.run(MODE.value, flags.FLAGS)
 
 
 def parse(argv: list[str]) -> list[str]:

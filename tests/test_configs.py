@@ -4,22 +4,43 @@ After a change that is meant: `SEGJAX_GOLDEN=write pytest tests/test_configs.py`
 """
 
 import importlib
+import json
 import os
 import pathlib
+import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from segjax import assemble, config, lookup, schedule
+from segjax import assemble, config, lookup, schedule, train, writer
 from segjax.data import synthetic
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-CASES = [
-    "quickstart",
-    "quickstart:debug",
-    "unet_camvid",
-    "unet_camvid:cpu",
-    "unet_camvid:debug",
+MODELS = {
+    "attention_unet": ("",),
+    "bisenetv2": ("",),
+    "deeplabv3": ("", "pretrained=torchvision:resnet50"),
+    "deeplabv3plus": ("", "pretrained=torchvision:resnet50"),
+    "encoder_unet": ("", "encoder=mit_b0", "encoder=vgg16_bn", "encoder=convnext_tiny"),
+    "fc_densenet": ("",),
+    "fcn": ("", "dilated", "pretrained=torchvision:vgg16_bn"),
+    "linear": ("", "pretrained=hf:facebook/dinov2-small"),
+    "lraspp": ("", "pretrained=torchvision:mobilenet_v3_large"),
+    "pspnet": ("", "pretrained=torchvision:resnet50"),
+    "segformer": ("", "variant=b5", "pretrained=hf:nvidia/mit-b0"),
+    "segnet": ("", "pretrained=torchvision:vgg16_bn"),
+    "unet": ("",),
+    "unetpp": ("", "pretrained=torchvision:resnet34"),
+    "upernet": ("", "variant=base", "pretrained=torchvision:convnext_tiny"),
+}
+"""Every model on CamVid, with its documented arguments beside `cpu` and `debug`."""
+CASES = ["quickstart", "quickstart:debug"]
+CASES += [
+    f"{name}_camvid:{argument}".rstrip(":")
+    for name, own in MODELS.items()
+    for argument in (*own, "cpu", "debug")
 ]
 
 
@@ -35,7 +56,7 @@ def test_no_config_is_left_out():
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_resolved_text_is_the_recorded_one(case):
-    path = GOLDEN / f"{case.replace(':', '-')}.txt"
+    path = GOLDEN / f"{re.sub('[:=/,]', '-', case)}.txt"
     text = config.to_text(load(case))
     if os.environ.get("SEGJAX_GOLDEN") == "write":
         path.write_text(text)
@@ -66,3 +87,42 @@ def test_no_default_is_none(case):
     """ml_collections cannot override a None from the shell."""
     empty = [key for key, value in config.flatten(load(case)).items() if value is None]
     assert not empty
+
+
+def test_every_model_has_a_config():
+    names = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")} - {"__init__"}
+    found = {load(case)["model"]["type"] for case in CASES}
+    assert found == names
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    """Return a folder with four made-up pictures a split, in CamVid's layout and classes."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    meta = {"class_names": list("abcdefghijk"), "ignore_index": 11}
+    (root / "camvid").mkdir()
+    (root / "camvid" / "meta.json").write_text(json.dumps(meta))
+    for split in ("train", "val", "test"):
+        for kind, shape in (("images", (72, 96, 3)), ("labels", (72, 96))):
+            folder = root / "camvid" / split / kind
+            folder.mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 12 if kind == "labels" else 256, shape, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_two_steps(name, camvid, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGJAX_DATA", str(camvid))
+    plain = load(f"{name}_camvid:debug")
+    plain["mesh"] = dict(data=2, fsdp=4, space=1)
+    for section in (plain["input"], *plain["evals"].values()):
+        section["batch_size"] = 8
+    assert train.run(tmp_path, plain) == 0
+    result = json.loads((tmp_path / "eval" / "test.json").read_text())
+    assert result["num_examples"] == 4 and result["step"] == 2
+    losses = [r["train/loss"] for r in writer.read(tmp_path) if "train/loss" in r]
+    assert losses and np.isfinite(losses).all()

@@ -73,3 +73,9 @@ def test_remat_costs_a_second_forward_pass(remat):
     expected = 3 * forward - stem
     assert (backward == expected) == (remat == "none")
     assert backward <= expected + forward
+
+
+def test_traffic_is_what_products_read_and_write():
+    x, w = jnp.ones((4, 8)), jnp.ones((8, 16), jnp.bfloat16)
+    moved = flops.traffic(lambda x, w: jnp.tanh(x.astype(w.dtype) @ w), x, w)
+    assert moved == 2 * (4 * 8 + 8 * 16 + 4 * 16)

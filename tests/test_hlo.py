@@ -33,6 +33,17 @@ def test_a_combined_collective_counts_every_array():
     assert hlo.bytes_by_kind(hlo.collectives_of(text)) == {"all-reduce": 8 * 4 + 4 * 4}
 
 
+def test_a_collective_in_a_loop_counts_as_often_as_it_runs():
+    def looped(x, w):
+        def step(w, _):
+            return w + jnp.tanh(x @ w).sum(0), None
+
+        return jax.lax.scan(step, w, None, length=5)[0]
+
+    text = compiled(looped, (16, 4), (4, 4), specs=(P("data"), P()), out=P()).compile().as_text()
+    assert hlo.bytes_by_kind(hlo.collectives_of(text)) == {"all-reduce": 5 * 4 * 4}
+
+
 def test_dtypes_of_products():
     def mixed(x, w):
         return x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16), x @ w
