@@ -1,5 +1,6 @@
 """Runs as wholes: they learn, resume bit for bit, compile once, and fail in one clear line."""
 
+import contextlib
 import json
 import random
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from segjax import checkpoint, train, writer
+from segjax import checkpoint, distributed, train, writer
 from segjax.errors import ConfigError, NonFiniteError, UserError
 from segjax.state import TrainState
 from tests import program
@@ -85,6 +86,38 @@ def test_sigterm_saves_and_leaves_with_75(tmp_path):
     assert process.returncode == 75, text
     steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
     assert max(steps) >= writer.read(tmp_path)[-1]["step"]
+
+
+@pytest.mark.parametrize("call", [3, 6])
+def test_sigterm_in_an_evaluation_does_not_wait_for_its_end(
+    tmp_path, tiny_config, monkeypatch, call
+):
+    """It is saved at once, evaluated after the restart, and the same run in the end."""
+    config = tiny_config(total_steps=4, evals__val__every_percent=50, log_steps=1)
+    still, stopped = tmp_path / "still", tmp_path / "stopped"
+    assert train.run(still, config) == train.DONE
+
+    @contextlib.contextmanager
+    def preempted_from(count):
+        calls = iter(range(1, 1000))
+        yield lambda: next(calls) >= count  # once a step, once a batch of an evaluation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed, "preemption", lambda: preempted_from(call))
+        assert train.run(stopped, config) == train.PREEMPTED
+    step = {3: 2, 6: 4}[call]
+    assert step not in {r["step"] for r in writer.read(stopped) if "val/miou" in r}
+    assert (stopped / "checkpoints" / str(step)).exists()
+    assert train.run(stopped, config) == train.DONE
+    assert_bitwise(final_state(still, 4), final_state(stopped, 4))
+    logs = [
+        {(r["step"], name): value for r in writer.read(path) for name, value in r.items()
+         if not name.startswith("time/")}
+        for path in (still, stopped)
+    ]  # fmt: skip
+    assert logs[0] == logs[1]
+    keepers = [checkpoint.Checkpointer(p, keep_best="val/miou") for p in (still, stopped)]
+    assert keepers[0].find("best") == keepers[1].find("best")
 
 
 @pytest.mark.slow
@@ -205,7 +238,7 @@ def test_the_disk_running_full_while_orbax_writes_is_the_same_line(tmp_path, mon
                 empty = TrainState(np.int32(step), params, {}, (), {})
                 keeper.save(step, jax.tree.map(jax.numpy.asarray, empty), {})
                 keeper.wait()
-        assert keeper.latest_step() >= 1
+        assert keeper.newest_good() >= 1
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
     assert "Traceback" not in capfd.readouterr().err

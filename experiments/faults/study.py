@@ -1,0 +1,218 @@
+"""Does anything but the work since the last checkpoint get lost, whatever happens to the machines?
+
+python -m experiments.faults.study --repeats=20
+
+Each fault strikes a job of two local processes again and again at random moments; the job is
+started again after each until it is done. Then its final state must be that of an undisturbed job,
+bit for bit, and so must every logged loss. One line a fault goes to results.jsonl.
+"""
+
+import collections
+import datetime
+import importlib.metadata
+import json
+import pathlib
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+from absl import app, flags
+
+from segjax import damage, writer
+from tests.distributed import jobs
+
+HERE = pathlib.Path(__file__).parent
+REPEATS = flags.DEFINE_integer("repeats", 20, "How often each fault strikes.")
+FAULTS = flags.DEFINE_list("faults", [], "Which; empty: all.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
+SAVE_EVERY = 10
+STRIDE = (15, 35)
+"""Steps after a start between which a fault strikes: more than a damaged checkpoint throws back."""
+
+
+def arguments(total: int, work: pathlib.Path) -> list[str]:
+    return [
+        "--config=configs/quickstart.py:debug", f"--workdir={work}", "--config.log_steps=1",
+        f"--config.total_steps={total}", "--config.evals.val.every_percent=100",
+        f"--config.checkpoint.save_percent={100 * SAVE_EVERY // total}",
+    ]  # fmt: skip
+
+
+def newest(work: pathlib.Path) -> int:
+    """Return the newest checkpoint of a run, 0 without."""
+    folders = (work / "checkpoints").glob("[0-9]*")
+    return max((int(path.name) for path in folders if path.name.isdigit()), default=0)
+
+
+def signalled(number: int, victims: Callable[[random.Random], list[int]]) -> Callable:
+    """Return a fault that sends a signal to some of the processes."""
+
+    def strike(job: jobs.Job, work: pathlib.Path, chance: random.Random) -> None:
+        for victim in victims(chance):
+            job[victim].send_signal(number)
+
+    return strike
+
+
+def fill_disk(job: jobs.Job, work: pathlib.Path, chance: random.Random) -> None:
+    """Leave at most 64 kB of the small disk that the run is on, until the job has ended."""
+    ballast = work.parent / "ballast"
+    with open(ballast, "wb") as file:
+        free = shutil.disk_usage(work).free - chance.randint(0, 1 << 16)
+        file.write(b"\0" * max(free, 0))
+    job.wait(120)
+    ballast.unlink()
+
+
+def hurt_newest(truncate: bool) -> Callable:
+    """Return a fault that stops the job, then cuts short or removes a file of its checkpoint."""
+
+    def strike(job: jobs.Job, work: pathlib.Path, chance: random.Random) -> None:
+        job[chance.randint(0, 1)].send_signal(signal.SIGTERM)
+        job.wait(60)
+        folder = work / "checkpoints" / str(newest(work))
+        file = chance.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+        if truncate:
+            content = file.read_bytes()
+            file.write_bytes(content[: chance.randrange(max(len(content), 1))])
+        else:
+            file.unlink()
+
+    return strike
+
+
+def one(chance: random.Random) -> list[int]:
+    return [chance.randint(0, 1)]
+
+
+def both(_: random.Random) -> list[int]:
+    return [0, 1]
+
+
+STRIKES = {
+    "kill -9 of one": signalled(signal.SIGKILL, one),
+    "kill -9 of both": signalled(signal.SIGKILL, both),
+    "SIGTERM to one": signalled(signal.SIGTERM, one),
+    "SIGTERM to both": signalled(signal.SIGTERM, both),
+    "full disk": fill_disk,
+    "checkpoint file truncated": hurt_newest(truncate=True),
+    "checkpoint file removed": hurt_newest(truncate=False),
+}
+
+
+def repeat(name: str, still: pathlib.Path, total: int, root: pathlib.Path) -> dict:
+    """Let a fault strike again and again, finish the job, and compare it with the still one."""
+    chance = random.Random(f"{name} {SEED.value}")
+    work = root / "run"
+    lost, ends, codes, resumed = [], [], collections.Counter(), 0
+    before = None  # the last step that was shown before the fault
+    for _ in range(REPEATS.value):
+        job = jobs.Job(2, still.parent / "log", *arguments(total, work))
+        begin = wait_for_begin(job)
+        if before is not None:
+            lost.append(before - begin)
+            resumed += 1
+        job.wait_for_step(begin + chance.randint(*STRIDE))
+        time.sleep(chance.uniform(0, 0.3))
+        start = time.monotonic()
+        STRIKES[name](job, work, chance)
+        ended, _ = job.wait(120)
+        ends.append(time.monotonic() - start)
+        codes[str(sorted(ended))] += 1
+        before = job.step()
+    job = jobs.run(2, still.parent / "log", *arguments(total, work))
+    lost.append(before - begin_of(job.text()))
+    return {
+        "fault": name,
+        "repeats": REPEATS.value,
+        "survived": resumed + 1,
+        "lost_steps_max": max(lost),
+        "lost_steps_median": statistics.median(lost),
+        "save_every": SAVE_EVERY,
+        "seconds_to_end_max": round(max(ends), 1),
+        "seconds_to_end_median": round(statistics.median(ends), 1),
+        "exit_codes": dict(codes),
+        "moved_aside": len(list((work / "checkpoints").glob("*.damaged*"))),
+        "final_state_bitwise_equal": same_state(still, work, total),
+        "losses_equal": losses(still) == losses(work),
+    }
+
+
+def wait_for_begin(job: jobs.Job) -> int:
+    """Return the step that a job begins from, once it says so."""
+    while "from step " not in job.text():
+        if any(process.poll() is not None for process in job.processes):
+            raise RuntimeError(job.text(0) + job.text(1))
+        time.sleep(0.05)
+    return begin_of(job.text())
+
+
+def begin_of(text: str) -> int:
+    return int(text.split("from step ")[1].split(",")[0])
+
+
+def same_state(one: pathlib.Path, other: pathlib.Path, step: int) -> bool:
+    """Compare two checkpoints bit for bit."""
+    trees = [damage.read(work / "checkpoints" / str(step) / "default") for work in (one, other)]
+    leaves = [[np.asarray(x) for x in flatten(tree)] for tree in trees]
+    pairs = zip(*leaves, strict=True)
+    return len(leaves[0]) > 10 and all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def flatten(tree: object) -> list:
+    if isinstance(tree, dict):
+        return [leaf for key in sorted(tree) for leaf in flatten(tree[key])]
+    if isinstance(tree, (list, tuple)):
+        return [leaf for item in tree for leaf in flatten(item)]
+    return [] if tree is None else [tree]
+
+
+def losses(work: pathlib.Path) -> dict[int, float]:
+    return {r["step"]: r["train/loss"] for r in writer.read(work) if "train/loss" in r}
+
+
+def main(_: list[str]) -> None:
+    # A whole percentage of the steps is the distance between two checkpoints.
+    lengths = [100 * SAVE_EVERY // percent for percent in (5, 2, 1)]
+    total = next(n for n in lengths if n >= REPEATS.value * max(STRIDE) + SAVE_EVERY)
+    packages = ("jax", "orbax-checkpoint", "grain")
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python -m experiments.faults.study", *sys.argv[1:]]),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "processes": 2,
+        "steps": total,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        still = root / "still" / "run"
+        jobs.run(2, root / "log", *arguments(total, still))
+        for name in FAULTS.value or STRIKES:
+            place = root / name.replace(" ", "_")
+            place.mkdir()
+            if name == "full disk":
+                subprocess.run(
+                    ["mount", "-t", "tmpfs", "-o", "size=32m", "none", place], check=True
+                )
+            try:
+                begun = time.monotonic()
+                result = repeat(name, still, total, place) | facts
+                result["study_seconds"] = round(time.monotonic() - begun)
+            finally:
+                if name == "full disk":
+                    subprocess.run(["umount", "-l", place], check=True)
+            line = json.dumps(result)
+            print(line, flush=True)
+            with open(HERE / "results.jsonl", "a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,94 @@
+"""One run on any number of processes: the same batches, the same losses, the same scores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segjax import writer
+from tests.distributed import jobs
+
+CONFIG = "--config=tests/distributed/small_config.py"
+
+
+def losses(workdir):
+    return [r["train/loss"] for r in writer.read(workdir) if "train/loss" in r]
+
+
+def hashes(workdir):
+    return {r["step"]: r["data/batch_hash"] for r in writer.read(workdir) if "data/batch_hash" in r}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "rtol"), [(":float64", 1e-10), ("", 1e-3)])
+def test_two_processes_train_and_score_as_one_does(tmp_path, kind, rtol):
+    """Batch norm, gradient accumulation, every augmentation; 8 devices against 2 × 4, then eval."""
+    env = {"JAX_ENABLE_X64": "1" if kind else "0"}
+    for count in (1, 2):
+        work = tmp_path / f"run{count}"
+        jobs.run(count, tmp_path / f"log{count}", CONFIG + kind, f"--workdir={work}",
+                 devices=8 // count, **env)  # fmt: skip
+    one, two = losses(tmp_path / "run1"), losses(tmp_path / "run2")
+    assert len(one) == len(two) == 20 and one[-1] < one[0]
+    np.testing.assert_allclose(one, two, rtol=rtol)
+    assert hashes(tmp_path / "run1") == hashes(tmp_path / "run2")
+    if kind:
+        reports = []
+        for count in (1, 2):  # the weights of one run, scored by one process and by two
+            jobs.run(count, tmp_path / "log", "--mode=eval", f"--workdir={tmp_path / 'run1'}",
+                     devices=8 // count, **env)  # fmt: skip
+            reports.append(json.loads((tmp_path / "run1" / "eval" / "val.json").read_text()))
+        loss = [report.pop("loss") for report in reports]  # a float; all else is counted
+        assert reports[0] == reports[1] and np.isclose(*loss, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_the_batches_are_the_same_for_1_2_and_4_processes_and_across_resumes(tmp_path):
+    """200 steps each; then 4 processes up to step 70, 1 to 140, 2 to the end."""
+    arguments = [CONFIG + ":data", "--config.total_steps=200", "--config.log_steps=50"]
+    seen = {}
+    for count in (1, 2, 4):
+        work = tmp_path / f"run{count}"
+        job = jobs.run(count, tmp_path / f"log{count}", *arguments, f"--workdir={work}")
+        seen[count] = hashes(work)
+        for i in range(1, count):
+            assert "step" not in job.text(i), "only process 0 reports"
+    assert len(seen[1]) == 200 and len(set(seen[1].values())) == 200
+    assert seen[1] == seen[2] == seen[4]
+    work = tmp_path / "elastic"
+    for count, steps in ((4, 70), (1, 140), (2, 200)):
+        arguments[1] = f"--config.total_steps={steps}"
+        jobs.run(count, tmp_path / "log", *arguments, f"--workdir={work}", "--allow_config_change")
+    assert hashes(work) == seen[1]
+
+
+@pytest.mark.slow
+def test_images_split_over_processes_give_the_same_losses(tmp_path):
+    """`space` over two processes: both read the same images, each keeps its rows."""
+    found = []
+    for count, mesh in ((1, "--config.mesh.space=1"), (2, "--config.mesh.space=2")):
+        work = tmp_path / f"run{count}"
+        jobs.run(count, tmp_path / "log", CONFIG + ":data", mesh, "--config.total_steps=5",
+                 f"--workdir={work}")  # fmt: skip
+        found.append((losses(work), hashes(work)))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-3)
+    assert found[0][1] == found[1][1]
+
+
+@pytest.mark.slow
+def test_one_wrong_process_ends_the_job_and_every_line_is_seen(tmp_path):
+    """Bad data that only one process reads: its own line and code 2, the others follow it."""
+    spoilt = "--config.input.source.type=tests.distributed.spoilt:Source"
+    arguments = [CONFIG, spoilt, "--config.total_steps=1000"]
+    job = jobs.Job(2, tmp_path, *arguments, f"--workdir={tmp_path / 'run'}")
+    codes, seconds = job.wait()
+    assert codes == [1, 2], job.text(0) + job.text(1)
+    assert job.error(1).startswith("[process 1/2] error: spoilt")
+    assert "process 1 ended: spoilt" in job.error(0)
+    assert seconds < 200
+
+
+def test_a_job_that_is_half_given_is_refused_at_once(tmp_path):
+    job = jobs.Job(1, tmp_path, CONFIG, f"--workdir={tmp_path / 'run'}", "--process_id=1")
+    assert job.wait(60)[0] == [2]
+    assert "--coordinator and --num_processes missing" in job.error(0)
