@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 
 from segjax import evaluate, lookup, sharding, writer
-from segjax.pretrained import convert, transfer
+from segjax.pretrained import convert, tables
 
 
 def run(
@@ -33,10 +33,10 @@ def run(
     Raises:
         UserError: That publisher has no such model, or the file cannot be written.
     """
-    lookup.choose(publisher, transfer.PUBLISHERS, what="--publisher")
+    lookup.choose(publisher, tables.PUBLISHERS, what="--publisher")
     config, parts, variables, step = evaluate.load(path, which=which, overrides=overrides)
     model = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    rules, *_ = transfer.rules_of(publisher, "model", model, parts.model, parts.image_shape())
+    rules, *_ = tables.rules_of(publisher, "model", model, parts.model)
     state = convert.to_torch(sharding.fetch(variables), rules)
     if jax.process_index() == 0:
         about = {"step": step, "model": model, "class_names": parts.classes["class_names"]}

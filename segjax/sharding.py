@@ -49,6 +49,16 @@ def batch_sharding(mesh: Mesh) -> dict[str, NamedSharding]:
     return {name: NamedSharding(mesh, spec) for name, spec in RULES.items()}
 
 
+def constrain(batch: Batch, mesh: Mesh | None) -> Batch:
+    """Return the batch laid out by `RULES` inside a compiled program; None: as it comes.
+
+    Augmentation that moves rows leaves them on every device; from here on each has its own again.
+    """
+    if mesh is None:
+        return batch
+    return jax.lax.with_sharding_constraint(dict(batch), batch_sharding(mesh))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the placement of what every device holds in full."""
     return NamedSharding(mesh, P())

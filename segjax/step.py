@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
+from segjax import fixed_order, sharding
 from segjax import state as state_lib
+from segjax.fixed_order import Gradient, Scalars
 from segjax.state import TrainState
 from segjax.structs import Batch, Key, Outputs
-
-Scalars = dict[str, jax.Array]
-Gradient = tuple[Any, Scalars, Any]
-"""Of the parameters, the terms of the loss, and the new running statistics."""
 
 
 def make_train_step(
@@ -40,64 +37,12 @@ def make_train_step(
     `logical_shards` it is summed in an order that does not depend on the devices of `mesh`, see
     `fixed_order`.
     """
-
-    def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: dict) -> Any:
-        outputs, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            normalize(batch["image"]),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        terms = task.loss(outputs, batch)
-        parts = {
-            name: factor * total / jnp.maximum(weights[name], 1e-8).astype(total.dtype)
-            for name, (factor, total, _) in terms.items()
-        }
-        return sum(parts.values()), (parts, updates.get("batch_stats", {}))
-
-    def gradient(state: TrainState, batch: Batch, keys: jax.Array) -> Gradient:
-        """Return the gradient, the terms of the loss and the new running statistics."""
-        batch = augment(keys[0], batch)
-        weights = loss_weights(model, task, state, batch)
-
-        def accumulate(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-            grads, parts, batch_stats = carry
-            part, number = item
-            grad = jax.grad(objective, has_aux=True)
-            new, (new_parts, batch_stats) = grad(
-                state.params, batch_stats, part, jax.random.fold_in(keys[1], number), weights
-            )
-            return (jax.tree.map(jnp.add, (grads, parts), (new, new_parts)) + (batch_stats,)), None
-
-        if microbatches == 1:
-            grads, (parts, batch_stats) = jax.grad(objective, has_aux=True)(
-                state.params, state.batch_stats, batch, keys[1], weights
-            )
-            return grads, parts, batch_stats
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        nothing = {name: jnp.zeros_like(w) for name, w in weights.items()}
-        items = (split_batch(batch, microbatches), jnp.arange(microbatches))
-        return jax.lax.scan(accumulate, (zeros, nothing, state.batch_stats), items)[0]
-
-    def shard_gradient(state: TrainState, shards: Batch, keys: Any, total: Any) -> Gradient:
-        """Return the gradient of each shard by itself; `total` adds up over all shards."""
-        each = functools.partial(one_by_one, step=state.step)
-        shards = each(lambda shard: augment(keys[0], shard), shards)
-        measure = functools.partial(loss_weights, model, task, state)
-        weights = total(each(measure, shards))
-
-        def one(item: tuple[Batch, jax.Array]) -> Gradient:
-            shard, key = item
-            grad = jax.grad(objective, has_aux=True)
-            grads, (parts, stats) = grad(state.params, state.batch_stats, shard, key, weights)
-            return grads, parts, stats
-
-        grads, parts, stats = total(each(one, (shards, keys[1])))
-        return grads, parts, jax.tree.map(lambda x: x / logical_shards, stats)
-
-    if logical_shards:
-        gradient = fixed_order(shard_gradient, mesh, logical_shards)
+    gradient_of = jax.grad(make_objective(model, task, normalize), has_aux=True)
+    weigh = functools.partial(loss_weights, model, task)
+    if logical_shards and mesh:
+        gradient = fixed_order.make_gradient(gradient_of, weigh, augment, mesh, logical_shards)
+    else:
+        gradient = make_gradient(gradient_of, weigh, augment, mesh, microbatches)
 
     def train_step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Scalars]:
         keys = jax.random.split(jax.random.fold_in(key, state.step))
@@ -117,64 +62,62 @@ def make_train_step(
     return train_step
 
 
-def fixed_order(
-    shard_gradient: Callable[..., Gradient], mesh: Mesh, logical_shards: int
+def make_objective(model: nn.Module, task: Any, normalize: Callable) -> Callable[..., Any]:
+    """Return the loss of some images: `(params, batch_stats, batch, key, weights)` to a scalar.
+
+    With it, as auxiliary output, the terms of the sum and the new running statistics.
+    """
+
+    def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: dict) -> Any:
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalize(batch["image"]),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        terms = task.loss(outputs, batch)
+        parts = {
+            name: factor * total / jnp.maximum(weights[name], 1e-8).astype(total.dtype)
+            for name, (factor, total, _) in terms.items()
+        }
+        return sum(parts.values()), (parts, updates.get("batch_stats", {}))
+
+    return objective
+
+
+def make_gradient(
+    gradient_of: Callable[..., Any],
+    weigh: Callable[[TrainState, Batch], dict],
+    augment: Callable[[Key, Batch], Batch],
+    mesh: Mesh | None,
+    microbatches: int,
 ) -> Callable[[TrainState, Batch, jax.Array], Gradient]:
-    """Return a gradient whose sums run over `logical_shards` parts of the batch, first to last.
+    """Return the gradient of a batch, augmented, with the loss's terms and running statistics."""
 
-    Each part is computed by itself, its batch norm sees it alone, and a device that holds several
-    takes one after the other. So 2, 4 or 8 devices do the same operations in the same order, and
-    give the same bits. It costs as many copies of the gradient as there are parts, and their
-    gathering.
-    """
-    local = logical_shards // mesh.size
+    def gradient(state: TrainState, batch: Batch, keys: jax.Array) -> Gradient:
+        batch = sharding.constrain(augment(keys[0], batch), mesh)
+        weights = weigh(state, batch)
 
-    def total(tree: Any) -> Any:
-        """Add up the leading axis over all devices, in order."""
+        def accumulate(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            grads, parts, batch_stats = carry
+            part, number = item
+            new, (new_parts, batch_stats) = gradient_of(
+                state.params, batch_stats, part, jax.random.fold_in(keys[1], number), weights
+            )
+            return (jax.tree.map(jnp.add, (grads, parts), (new, new_parts)) + (batch_stats,)), None
 
-        def add(x: jax.Array) -> jax.Array:
-            every = jax.lax.all_gather(x, mesh.axis_names[0], tiled=True)
-            every = jax.lax.optimization_barrier(every)
-            return functools.reduce(jnp.add, [every[i] for i in range(logical_shards)])
+        if microbatches == 1:
+            grads, (parts, batch_stats) = gradient_of(
+                state.params, state.batch_stats, batch, keys[1], weights
+            )
+            return grads, parts, batch_stats
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        nothing = {name: jnp.zeros_like(w) for name, w in weights.items()}
+        items = (split_batch(batch, microbatches), jnp.arange(microbatches))
+        return jax.lax.scan(accumulate, (zeros, nothing, state.batch_stats), items)[0]
 
-        return jax.tree.map(add, tree)
-
-    def on_device(state: TrainState, batch: Batch, keys: jax.Array) -> Gradient:
-        first = jax.lax.axis_index(mesh.axis_names[0]) * local
-        numbers = first + jnp.arange(local)
-        shard_keys = jax.vmap(functools.partial(jax.random.fold_in, keys[1]))(numbers)
-        shards = jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), dict(batch))
-        return shard_gradient(state, shards, (keys[0], shard_keys), total)
-
-    return jax.shard_map(
-        on_device,
-        mesh=mesh,
-        in_specs=(P(), P(mesh.axis_names[0]), P()),
-        out_specs=P(),
-        check_vma=False,
-    )
-
-
-def one_by_one(function: Callable[[Any], Any], items: Any, *, step: jax.Array) -> Any:
-    """Do what `jax.lax.map` does, in a loop whose length the compiler cannot know.
-
-    A loop that runs once would be dissolved into the program around it, and fused otherwise: the
-    same operations, but other bits.
-    """
-    count = len(jax.tree.leaves(items)[0])
-    if count == 1:  # of two, the second never looked at: which one is taken must stay open
-        items = jax.tree.map(lambda x: jnp.concatenate([x, x]), items)
-    never = step < 0  # False, but not to the compiler
-    first = jax.tree.map(lambda x: x[0], items)
-    shapes = jax.eval_shape(function, first)
-    results = jax.tree.map(lambda leaf: jnp.zeros((max(count, 2), *leaf.shape), leaf.dtype), shapes)
-
-    def body(i: jax.Array, results: Any) -> Any:
-        result = function(jax.tree.map(lambda x: x[i], items))
-        return jax.tree.map(lambda every, x: every.at[i].set(x), results, result)
-
-    results = jax.lax.fori_loop(0, count + never.astype(jnp.int32), body, results)
-    return jax.tree.map(lambda x: x[:count], results)
+    return gradient
 
 
 def loss_weights(model: nn.Module, task: Any, state: TrainState, batch: Batch) -> dict:

@@ -14,7 +14,7 @@ from segjax.pretrained import convert
 
 SIZES = ((64, 96), (65, 97))
 NAMES = pathlib.Path(__file__).parent / "golden" / "names"
-REASON = "PyTorch is not installed: `pip install -r requirements-parity.txt` for parity tests"
+REASON = "PyTorch is not installed: see requirements-parity.txt"
 
 
 def torchvision() -> Any:

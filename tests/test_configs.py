@@ -11,10 +11,10 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segjax import assemble, config, lookup, schedule, train, writer
 from segjax.data import synthetic
+from tests import camvid
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -95,34 +95,17 @@ def test_every_model_has_a_config():
     assert found == names
 
 
-@pytest.fixture(scope="module")
-def camvid(tmp_path_factory):
-    """Return a folder with four made-up pictures a split, in CamVid's layout and classes."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    meta = {"class_names": list("abcdefghijk"), "ignore_index": 11}
-    (root / "camvid").mkdir()
-    (root / "camvid" / "meta.json").write_text(json.dumps(meta))
-    for split in ("train", "val", "test"):
-        for kind, shape in (("images", (72, 96, 3)), ("labels", (72, 96))):
-            folder = root / "camvid" / split / kind
-            folder.mkdir(parents=True)
-            for i in range(4):
-                pixels = rng.integers(0, 12 if kind == "labels" else 256, shape, np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return root
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_two_steps(name, camvid, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGJAX_DATA", str(camvid))
+def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
+    camvid.write(tmp_path, size=(72, 96))
+    monkeypatch.setenv("SEGJAX_DATA", str(tmp_path))
     plain = load(f"{name}_camvid:debug")
     plain["mesh"] = dict(data=2, fsdp=4, space=1)
     for section in (plain["input"], *plain["evals"].values()):
         section["batch_size"] = 8
-    assert train.run(tmp_path, plain) == 0
-    result = json.loads((tmp_path / "eval" / "test.json").read_text())
+    assert train.run(tmp_path / "run", plain) == 0
+    result = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
     assert result["num_examples"] == 4 and result["step"] == 2
-    losses = [r["train/loss"] for r in writer.read(tmp_path) if "train/loss" in r]
+    losses = [r["train/loss"] for r in writer.read(tmp_path / "run") if "train/loss" in r]
     assert losses and np.isfinite(losses).all()

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from segjax import evaluate, export, lookup, train
 from segjax.errors import ConfigError
-from segjax.pretrained import convert, smp, transfer
+from segjax.pretrained import convert, smp, tables
 from tests import parity, program
 from tests.pretrained import test_tables
 
@@ -30,7 +30,7 @@ def test_pytorch_loads_what_is_written(tmp_path):
         "fuse_convs": 1,
     }  # fmt: skip
     module = lookup.build("models", section, where="config.model", num_classes=5)
-    shapes = transfer.variable_shapes(module, test_tables.IMAGE)
+    shapes = tables.variable_shapes(module, test_tables.IMAGE)
     rules = smp.deeplabv3plus(section)
     leaves = convert.from_torch(parity.numpy_state(reference), shapes, rules)
     variables = {"params": leaves}

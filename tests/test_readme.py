@@ -1,8 +1,6 @@
 """The front door: every command runs, every link resolves, every number comes from a file."""
 
-import json
 import os
-import pathlib
 import re
 import shlex
 
@@ -11,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import results
-from tests import program
+from tests import camvid, program
 
 README = (program.ROOT / "README.md").read_text()
 COMMANDS = [
@@ -53,7 +51,7 @@ def test_every_run_py_command_runs(tmp_path):
     """In order, in short form: `:debug` configs, a folder of this test's own, made-up photos."""
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photos" / "a.jpg")
-    fake_camvid(tmp_path / "camvid")
+    camvid.write(tmp_path)
     lines = [shlex.split(line) for line in COMMANDS if "run.py" in line]
     assert len(lines) >= 5
     for words in lines:
@@ -67,17 +65,3 @@ def test_every_run_py_command_runs(tmp_path):
     record = results.record(tmp_path / "runs" / "quickstart")[0]
     assert record["split"] == "val" and 0 <= record["miou"] <= 1
     assert os.path.basename(record["command"].split()[1]) == "run.py"
-
-
-def fake_camvid(root: pathlib.Path) -> None:
-    """Write four noise images for each of CamVid's splits, with its classes."""
-    names = "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist"
-    root.mkdir()
-    (root / "meta.json").write_text(json.dumps({"class_names": names.split(), "ignore_index": 11}))
-    random = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for part, shape, high in (("images", (360, 480, 3), 256), ("labels", (360, 480), 12)):
-            (root / split / part).mkdir(parents=True)
-            for i in range(4):
-                array = random.integers(0, high, shape, np.uint8)
-                Image.fromarray(array).save(root / split / part / f"{i}.png")

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -49,3 +51,35 @@ def test_batches_arrive_in_order_and_placed():
     assert [int(batch["label"][0, 0, 0]) for batch in arrived] == list(range(5))
     assert arrived[0]["image"].sharding.spec == P(("data", "fsdp"), "space")
     assert sharding.fetch(arrived[3])["image"].shape == (8, 4, 4, 3)
+
+
+def job(monkeypatch, *, processes, devices, space, me):
+    """Return a mesh as process `me` of several would see it."""
+    owners = np.arange(processes * devices) // devices
+    held = np.array([types.SimpleNamespace(process_index=p) for p in owners])
+    monkeypatch.setattr(jax, "process_index", lambda: me)
+    shape = {"data": held.size // space, "fsdp": 1, "space": space}
+    return types.SimpleNamespace(devices=held.reshape(-1, 1, space), shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("processes", "devices", "space", "blocks"),
+    [
+        (2, 4, 1, [(0, 2), (1, 2)]),
+        (2, 4, 2, [(0, 2), (1, 2)]),
+        (4, 2, 4, [(0, 2), (0, 2), (1, 2), (1, 2)]),  # two processes share each image
+        (2, 1, 2, [(0, 1), (0, 1)]),
+    ],
+)
+def test_each_process_reads_the_rows_that_its_devices_hold(
+    monkeypatch, processes, devices, space, blocks
+):
+    for me in range(processes):
+        mesh = job(monkeypatch, processes=processes, devices=devices, space=space, me=me)
+        assert sharding.row_block(mesh) == blocks[me]
+
+
+def test_rows_that_fall_across_processes_are_refused(monkeypatch):
+    mesh = job(monkeypatch, processes=4, devices=3, space=2, me=1)
+    with pytest.raises(ConfigError, match="space=2 does not fit processes of"):
+        sharding.row_block(mesh)

@@ -30,8 +30,8 @@ class Encoder(nn.Module):
     No position is encoded but by the zeros around convolutions, so any image size will do.
 
     Attributes:
-        variant: 'b0' to 'b5'. All expand channels 4 times in the feed-forward part, as published
-            weights do; the paper's table has 8 in the first two stages.
+        variant: 'b0' to 'b5', as published weights are: the paper's table expands channels 8 times,
+            not 4, in the first two stages and has a block less in the second stage of B2 and B3.
         widths: Channels of each stage, divisible by 1, 2, 5 and 8, where not the variant's.
         depths: Blocks of each stage, where not the variant's.
         reduction: Of the features that keys and values come from, along each axis, by stage.

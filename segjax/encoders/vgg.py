@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556, table 1) without its fully connected layers."""
+"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556, table 1), its convolutional layers."""
 
 import functools
 
@@ -19,7 +19,7 @@ class Encoder(nn.Module):
     it would need pooling to go.
 
     Attributes:
-        depth: 11, 13, 16 or 19 layers, three of which are the ones left out.
+        depth: 11, 13, 16 or 19 layers, three of which are fully connected and left out.
         width: Channels of the first stage; each later one has twice as many, 8 * `width` at most.
         norm: A name in `norm.NORMS`; the paper's network has 'none'.
         remat: A name in `remat.POLICIES`; the blocks are the stages.

@@ -113,6 +113,7 @@ def mit(section: Mapping[str, Any]) -> list[Rule]:
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "mit": mit,
     "resnet": torchvision.resnet,
+    "vgg": torchvision.vgg,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "deeplabv3": deeplabv3,

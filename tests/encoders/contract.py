@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from segjax import hlo
 from segjax.layers import conv
+from tests import parity
 
 
 class EncoderContract:
@@ -79,6 +80,18 @@ def collectives(encoder: nn.Module, devices: tuple[int, int], shape: tuple[int, 
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     text = step.lower(variables["params"], rest, image).compile().as_text()
     return {collective.kind for collective in hlo.collectives_of(text)}
+
+
+def check_features(
+    encoder: nn.Module, reference: Any, rules: Any, features: Any, *, sizes: Any = parity.SIZES
+) -> None:
+    """Compare with a PyTorch network whose `features` of an image are given as a function."""
+    variables = parity.variables_from(encoder, reference, rules)
+    forward = jax.jit(functools.partial(encoder.apply, train=False))
+    for size in sizes:
+        x = parity.image(size, count=1)
+        for ours, theirs in zip(forward(variables, x), features(parity.to_torch(x)), strict=True):
+            parity.assert_close(ours, theirs)
 
 
 def drop_rates(encoder: nn.Module) -> list[float]:

@@ -1,5 +1,7 @@
 """MobileNetV3 is the published one: shapes, parameter counts, torchvision's and timm's numbers."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ class TestLarge(contract.EncoderContract, contract.ShardingContract):
 class TestDilated(contract.EncoderContract):
     def encoder(self, **overrides):
         fields = {"output_stride": 8, "first_blocks": True, "norm": "group"}
-        return mobilenetv3.Encoder(width=0.1, **fields, **overrides)
+        return mobilenetv3.Encoder(**SMALL, **fields, **overrides)
 
 
 def test_parameters_are_those_published():
@@ -36,7 +38,7 @@ def test_parameters_are_those_published():
 def test_every_published_name_is_used():
     encoder, rules = mobilenetv3.Encoder(), torchvision_names.mobilenetv3({})
     published.check("torchvision-mobilenet_v3_large", encoder, rules, unused=r"classifier\..*")
-    rules = timm_names.ENCODERS["mobilenetv3"]({})
+    rules = timm_names.mobile({})
     unused = r"(conv_head|classifier)\..*"
     published.check("timm-mobilenetv3_large_100", encoder, rules, unused=unused)
 
@@ -47,40 +49,33 @@ def torchvision_reference(**options):
     return reference
 
 
-def apply(encoder, variables, x):
-    return jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
+# The stem and the blocks marked `_is_cn` are what torchvision's segmentation models take.
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({"output_stride": 32}, (1, 3, 6, 12, 16)),
+        ({"output_stride": 16, "first_blocks": True}, (0, 2, 4, 7, 16)),
+    ],
+)
+def test_features_are_torchvisions(fields, taken, float64):
+    reference = torchvision_reference(dilated=fields["output_stride"] == 16)
+
+    def features(y):
+        found = [y := layer(y) for layer in reference.features]
+        return [found[i] for i in taken]
+
+    encoder, rules = mobilenetv3.Encoder(**fields, **DOUBLE), torchvision_names.mobilenetv3({})
+    contract.check_features(encoder, reference, rules, features)
 
 
-@pytest.mark.parametrize(("output_stride", "size"), [(32, (64, 96)), (16, (65, 97))])
-def test_features_are_torchvisions(output_stride, size, float64):
-    reference = torchvision_reference(_dilated=output_stride == 16)
-    x = parity.image(size)
-    y, expected = parity.to_torch(x), []
-    for layer in reference.features:
-        y = layer(y)
-        expected.append(y)
-    fields = {"output_stride": output_stride, **DOUBLE}
-    # What torchvision's segmentation models take: the stem and the blocks marked `_is_cn`.
-    for first_blocks, taken in ((True, (0, 2, 4, 7, 16)), (False, (1, 3, 6, 12, 16))):
-        encoder = mobilenetv3.Encoder(first_blocks=first_blocks, **fields)
-        variables = parity.variables_from(encoder, reference, torchvision_names.mobilenetv3({}))
-        features = apply(encoder, variables, x)
-        for ours, i in zip(features, taken, strict=True):
-            parity.assert_close(ours, expected[i])
-
-
-@pytest.mark.parametrize("size", parity.SIZES)
-def test_features_are_timms(size, float64):
+def test_features_are_timms(float64):
     parity.torchvision()
     timm = pytest.importorskip("timm", reason=parity.REASON)
     reference = parity.randomize(timm.create_model("mobilenetv3_large_100"))
     parity.record_names(reference, "timm-mobilenetv3_large_100")
-    encoder = mobilenetv3.Encoder(epsilon=1e-5, **DOUBLE)
-    variables = parity.variables_from(encoder, reference, timm_names.ENCODERS["mobilenetv3"]({}))
-    x = parity.image(size)
-    expected = reference.forward_intermediates(parity.to_torch(x), intermediates_only=True)
-    for ours, theirs in zip(apply(encoder, variables, x), expected, strict=True):
-        parity.assert_close(ours, theirs)
+    encoder, rules = mobilenetv3.Encoder(epsilon=1e-5, **DOUBLE), timm_names.mobile({})
+    features = functools.partial(reference.forward_intermediates, intermediates_only=True)
+    contract.check_features(encoder, reference, rules, features)
 
 
 def test_running_means_move_as_torchvisions(float64):

@@ -1,11 +1,11 @@
 """VGG is the published one: shapes, parameter counts, torchvision's and timm's numbers."""
 
-import jax
+import functools
+
 import pytest
 
 from segjax.encoders import vgg
 from segjax.errors import ConfigError
-from segjax.layers import resample
 from segjax.pretrained import timm as timm_names
 from segjax.pretrained import torchvision as torchvision_names
 from tests import parity
@@ -52,45 +52,47 @@ def test_every_published_name_is_used(name, norm):
         published.check(f"timm-{name}", encoder, rules, unused=r"(pre_logits|head)\..*")
 
 
-def reference_of(publisher, name):
-    """Return the reference network, which keeps an odd last row and column as ours does."""
-    models = parity.torchvision().models
-    if publisher == "torchvision":
-        reference = getattr(models, name)()
-    else:
-        reference = pytest.importorskip("timm", reason=parity.REASON).create_model(name)
-    parity.record_names(reference, f"{publisher}-{name}")
-    for part in ("classifier", "pre_logits", "head"):  # 124 million parameters for nothing
-        if hasattr(reference, part):
-            delattr(reference, part)
-    for module in reference.modules():
-        if type(module).__name__ == "MaxPool2d":
-            module.ceil_mode = True
-    return parity.randomize(reference)
+# An eighth of the channels of torchvision's configuration "D".
+THIN = (8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M")
 
 
-@pytest.mark.parametrize(
-    ("publisher", "name", "norm", "size"),
-    [
-        ("torchvision", "vgg16", "none", (64, 96)),
-        ("torchvision", "vgg16_bn", "batch", (65, 97)),
-        ("timm", "vgg16_bn", "batch", (65, 97)),
-    ],
-)
-def test_features_are_the_publishers(publisher, name, norm, size, float64):
-    reference = reference_of(publisher, name)
-    encoder = vgg.Encoder(norm=norm, **DOUBLE)
-    rules = {"torchvision": torchvision_names, "timm": timm_names}[publisher].ENCODERS["vgg"]
-    variables = parity.variables_from(encoder, reference, rules({"norm": norm}))
-    x = parity.image(size, count=1)
-    y, expected = parity.to_torch(x), []
-    for layer in reference.features:
-        before, y = y, layer(y)
-        expected += [before.clone()] if type(layer).__name__ == "MaxPool2d" else []
-    features = jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
-    for ours, theirs in zip(features, [*expected, y], strict=True):
-        parity.assert_close(ours, theirs)
-    parity.assert_close(resample.max_pool(features[4]), y)
+def keep_odd_edges(layers):
+    """Pool as ours does: the reference drops an odd last row or column."""
+    for layer in layers:
+        if type(layer).__name__ == "MaxPool2d":
+            layer.ceil_mode = True
+
+
+@pytest.mark.parametrize(("name", "norm"), [("vgg16", "none"), ("vgg16_bn", "batch")])
+def test_features_are_torchvisions(name, norm, float64):
+    models = parity.torchvision().models.vgg
+    parity.record_names(getattr(models, name)(), f"torchvision-{name}")
+    layers = models.make_layers(THIN, batch_norm=norm == "batch")
+    keep_odd_edges(layers)
+    reference = parity.randomize(pytest.importorskip("torch").nn.ModuleDict({"features": layers}))
+
+    def features(y):
+        found = []
+        for layer in layers:
+            if type(layer).__name__ == "MaxPool2d":
+                found.append(y)
+            y = layer(y)
+        return [*found, y]
+
+    encoder, rules = vgg.Encoder(width=8, norm=norm, **DOUBLE), torchvision_names.vgg
+    contract.check_features(encoder, reference, rules({"norm": norm}), features)
+
+
+def test_features_are_timms(float64):
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    parity.record_names(timm.create_model("vgg16_bn"), "timm-vgg16_bn")
+    norm_layer = pytest.importorskip("torch").nn.BatchNorm2d
+    reference = parity.randomize(timm.models.vgg.VGG(THIN, norm_layer=norm_layer))
+    keep_odd_edges(reference.features)
+    features = functools.partial(reference.forward_intermediates, intermediates_only=True)
+    encoder, rules = vgg.Encoder(width=8, **DOUBLE), timm_names.ENCODERS["vgg"]({})
+    contract.check_features(encoder, reference, rules, features)
 
 
 def test_what_cannot_be_built_says_why():

@@ -1,8 +1,11 @@
 """ViT is DINOv2's: counts, names, Hugging Face's and timm's numbers, any size."""
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from segjax import hlo
 from segjax.encoders import vit
 from segjax.errors import ConfigError
 from segjax.pretrained import huggingface as names
@@ -93,6 +96,26 @@ def compare(reference, rules, x, expected):
     features = jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
     for ours, theirs in zip(features, expected, strict=True):
         parity.assert_close(ours, theirs, 1e-6)
+
+
+def test_rows_on_two_devices_gather_keys_and_values_only():
+    """Features stay where their rows are; two arrays a block go round, once."""
+    mesh = jax.make_mesh((4, 2), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("data", "space"))
+    encoder = vit.Encoder(width=24, heads=2, depth=2, grid=3, patch=4)
+    image = jax.ShapeDtypeStruct((4, 64, 96, 3), "float32")
+    _, variables = contract.shapes(encoder, image.shape)
+
+    def loss(variables, image):
+        return jnp.sin(encoder.apply(variables, image, train=True)[0]).sum()
+
+    step = jax.jit(jax.grad(loss), in_shardings=(everywhere, split), out_shardings=everywhere)
+    found = hlo.collectives_of(step.lower(variables, image).compile().as_text())
+    gathered = [c for c in found if c.kind == "all-gather"]
+    tokens = 1 + 16 * 24
+    assert len(gathered) == 2 * encoder.depth
+    assert all(c.bytes <= 4 * 24 * (tokens + 1) for c in gathered)  # one to make it even
 
 
 @pytest.mark.parametrize("layers", [(2,), (), (1, 0), (0, -2)])

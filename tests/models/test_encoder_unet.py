@@ -50,24 +50,30 @@ def test_every_published_name_is_used():
     published.check("smp-unet-resnet18", full_size(), rules)
 
 
-def reference(*, center=False):
+def reference(name="resnet18"):
     parity.torchvision()
     library = pytest.importorskip("segmentation_models_pytorch", reason=parity.REASON)
-    model = library.Unet("resnet18", encoder_weights=None, classes=5)
-    if center:  # published for VGG only
-        decoder = library.decoders.unet.decoder.UnetDecoder
-        channels = model.encoder.out_channels
-        model.decoder = decoder(channels, (256, 128, 64, 32, 16), add_center_block=True)
-    return parity.randomize(model)
+    return parity.randomize(library.Unet(name, encoder_weights=None, classes=5))
 
 
-@pytest.mark.parametrize(("size", "center"), [((64, 96), False), ((65, 97), True)])
-def test_logits_are_those_of_smp(size, center, float64):
-    theirs = reference(center=center)
-    if not center:
+# A ResNet has features of strides 2 to 32, a VGG of 1 too, which smp does not use, but it convolves
+# the last ones twice; a transformer has them of 4 to 32.
+ENCODERS = {
+    "resnet18": (RESNET18, {}),
+    "vgg11_bn": ({"type": "vgg", "depth": 11}, {"center": True, "finest_skip": 2}),
+    "mit_b0": ({"type": "mit", "epsilon": 1e-6}, {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", (65, 97)), ("vgg11_bn", (32, 64)), ("mit_b0", (64, 96))]
+)
+def test_logits_are_those_of_smp(name, size, float64):
+    theirs, (encoder, fields) = reference(name), ENCODERS[name]
+    if name == "resnet18":
         parity.record_names(theirs, "smp-unet-resnet18")
-    ours = full_size(center=center, **DOUBLE)
-    variables = parity.variables_from(ours, theirs, smp.encoder_unet({"encoder": RESNET18}))
+    ours = full_size(flax.core.freeze(encoder), **fields, **DOUBLE)
+    variables = parity.variables_from(ours, theirs, smp.encoder_unet({"encoder": encoder}))
     x = parity.image(size)
     outputs = jax.jit(lambda v, x: ours.apply(v, x, train=False))(variables, x)
     parity.assert_close(outputs.logits, theirs(parity.to_torch(x)))

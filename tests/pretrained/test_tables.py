@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax import export, lookup
-from segjax.pretrained import transfer
+from segjax.pretrained import convert, tables, transfer
 
 ENCODERS = {
     "resnet": {"depth": 18, "width": 2},
@@ -36,11 +36,11 @@ MODELS = {
         "feature_norm": "layer",
     },
 }  # fmt: skip
-PUBLISHERS = [name for name in transfer.PUBLISHERS if name != "segjax"]
+PUBLISHERS = [name for name in tables.PUBLISHERS if name != "segjax"]
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
 
-def tables(which):
+def published(which):
     modules = {p: importlib.import_module(f"segjax.pretrained.{p}") for p in PUBLISHERS}
     return [(p, type_) for p, module in modules.items() for type_ in getattr(module, which)]
 
@@ -51,25 +51,25 @@ def round_trip(path, publisher, part, section):
     random = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda x: random.normal(size=x.shape).astype(x.dtype),
-        transfer.part_of(transfer.variable_shapes(module, IMAGE), part),
+        tables.part_of(tables.variable_shapes(module, IMAGE), part),
     )
-    rules, *_ = transfer.rules_of(publisher, part, section, module, IMAGE)
-    export.save(path, transfer.convert.to_torch(variables, rules), about={})
+    rules, *_ = tables.rules_of(publisher, part, section, module)
+    export.save(path, convert.to_torch(variables, rules), about={})
     options = {"weights": str(path), "publisher": publisher, "part": part}
     loaded = transfer.load(section | {"pretrained": options}, module, IMAGE)
-    expected = dict(transfer.convert.leaves(variables))
+    expected = dict(convert.leaves(variables))
     assert set(loaded.leaves) == set(expected) and "not used" not in loaded.message
     for name, leaf in loaded.leaves.items():
         np.testing.assert_array_equal(leaf, expected[name])
 
 
-@pytest.mark.parametrize(("publisher", "type_"), tables("ENCODERS"))
+@pytest.mark.parametrize(("publisher", "type_"), published("ENCODERS"))
 def test_encoders_come_back(tmp_path, publisher, type_):
     section = {"type": "linear", "encoder": {"type": type_, **ENCODERS.get(type_, {})}}
     round_trip(tmp_path / "x.safetensors", publisher, "encoder", section)
 
 
-@pytest.mark.parametrize(("publisher", "type_"), tables("MODELS"))
+@pytest.mark.parametrize(("publisher", "type_"), published("MODELS"))
 def test_models_come_back(tmp_path, publisher, type_):
     section = {"type": type_, "encoder": RESNET, **MODELS.get(type_, {})}
     if (publisher, type_) == ("torchvision", "deeplabv3"):

@@ -12,7 +12,7 @@ from configs import quickstart
 from segjax import assemble, export, lookup, sharding, state, train
 from segjax import config as config_lib
 from segjax.errors import ConfigError, DataError, UserError
-from segjax.pretrained import convert, torchvision, transfer
+from segjax.pretrained import convert, tables, torchvision, transfer
 from tests.pretrained import pth
 
 ENCODER = {"type": "resnet", "depth": 18, "width": 4, "stages": 3}
@@ -34,14 +34,14 @@ def image(channels=3):
 def made_up(module, seed=0, channels=3):
     """Return variables of noise, as NumPy."""
     random = np.random.default_rng(seed)
-    shapes = transfer.variable_shapes(module, image(channels))
+    shapes = tables.variable_shapes(module, image(channels))
     return jax.tree.map(lambda x: random.uniform(0.5, 1.5, x.shape).astype(x.dtype), shapes)
 
 
 def encoder_state(variables):
     """Return the encoder as torchvision names it."""
     rules = convert.nested(torchvision.resnet(ENCODER), "encoder", "")
-    return convert.to_torch(transfer.part_of(variables, "encoder"), rules)
+    return convert.to_torch(tables.part_of(variables, "encoder"), rules)
 
 
 def load(options, *, num_classes=5, channels=3, **fields):
@@ -86,7 +86,7 @@ def checkpoint(path, step):
 def test_fine_tuning_moves_what_is_not_held(tuned):
     root, _, variables, said = tuned
     line = next(text for text in said if text.startswith("pretrained"))
-    count = len(ours(transfer.part_of(variables, "encoder")))
+    count = len(ours(tables.part_of(variables, "encoder")))
     assert f"encoder: loaded {count} of {count} leaves" in line
     assert "not used: 1 of its arrays (fc.weight)" in line
     saved, file = checkpoint(root / "run", 2), ours(variables)
@@ -127,7 +127,7 @@ def test_an_encoder_out_of_any_file(tmp_path, prefix):
     export.save(tmp_path / "x.safetensors", state_dict, about={})
     options = {"weights": str(tmp_path / "x.safetensors"), "publisher": "timm"}
     loaded = load(options)
-    expected = ours(transfer.part_of(variables, "encoder"))
+    expected = ours(tables.part_of(variables, "encoder"))
     assert set(loaded.leaves) == set(expected)
     for path, leaf in loaded.leaves.items():
         np.testing.assert_array_equal(leaf, expected[path])
@@ -205,6 +205,7 @@ def test_a_leaf_that_is_not_there_is_an_error(tmp_path):
         ({"wieghts": "x"}, "takes no 'wieghts'. Did you mean 'weights'"),
         ({"publisher": "timm"}, "needs weights"),
         ({"weights": "x", "publisher": "torchhub"}, "publisher='torchhub' is none of"),
+        ({"weights": 5}, "weights=5: expected a string"),
         ({"weights": "x", "part": "decoder"}, "part='decoder' is none of encoder, model"),
         ({"weights": "x.pth"}, "needs 'publisher'"),
         ({"weights": "torchvision:resnet19"}, "Did you mean 'resnet18'"),
