@@ -9,6 +9,7 @@ python run.py --mode=plan --config=configs/unet_camvid.py --devices=64 --config.
 """
 
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -41,7 +42,9 @@ flags.DEFINE_integer("num_processes", None, "How many the job has.", lower_bound
 
 def main(_) -> int:
     """Run the mode and return the exit code: 0 done, 2 bad input, 75 preempted, 1 anything else."""
-    place = [flags.FLAGS[n].value for n in ("coordinator", "process_id", "num_processes")]
+    place: list[Any] = [
+        flags.FLAGS[n].value for n in ("coordinator", "process_id", "num_processes")
+    ]
     with distributed.job(*place, shared=MODE.value in ("train", "eval"), what=MODE.value):
         return modes.run(MODE.value, flags.FLAGS)
 

@@ -20,9 +20,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """
     arg = parse_arg(arg, pretrained="", cpu=False, debug=False)
     config = common.camvid(arg)
-    config.model = dict(type="linear", encoder=dict(type="vit", variant="s"))
+    config.model = dict(
+        type="linear", encoder=dict(type="vit", variant="s", layers=(-4, -3, -2, -1))
+    )
     if arg.debug:
-        config.model.encoder.update(width=16, heads=2, depth=2, grid=4)
+        config.model.encoder.update(width=16, heads=2, depth=2, grid=4, layers=(-1,))
     if arg.pretrained:
         common.pretrain(config, arg.pretrained, publisher="huggingface")
         config.optimizer.freeze = ("encoder/.*",)

@@ -21,7 +21,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """
     arg = parse_arg(arg, variant="b0", pretrained="", cpu=False, debug=False)
     config = common.camvid(arg)
-    config.model = dict(type="segformer", encoder=dict(type="mit", variant=arg.variant))
+    config.model = dict(
+        type="segformer",
+        encoder=dict(type="mit", variant=arg.variant),
+        width=256 if arg.variant in ("b0", "b1") else 768,
+    )
     config.optimizer.lr = 6e-4
     if arg.debug:
         small = dict(type="mit", variant="b0", widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))

@@ -57,11 +57,11 @@ def unreadable_json(file: Folder) -> str | None:
 
 def read(folder: Folder) -> Any:
     """Return the arrays of a checkpoint as NumPy, without the help of other processes."""
-    handler = ocp.PyTreeCheckpointHandler()
+    handler, path = ocp.PyTreeCheckpointHandler(), epath.Path(folder)
     arguments = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(folder).tree
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree
     )
-    return handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
+    return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=arguments))
 
 
 def move_aside(folder: Folder) -> Folder:

@@ -260,10 +260,11 @@ def say(text: str) -> None:
     print(f"{name()}{text}", file=sys.stderr, flush=True)
 
 
-def end(code: int, text: str) -> NoReturn:
+def end(code: int, text: str, *, linger: float = 3 * GRACE_SECONDS) -> NoReturn:
     """Say why this process ends, leave it for the others to read, and end it at once.
 
-    At once: an exit that waits for the others, as JAX's does, could wait for ever.
+    At once: an exit that waits for the others, as JAX's does, could wait for ever. Process 0 waits
+    for `linger` seconds at most: the key-value store ends with it.
     """
     _ending.acquire()  # never released: the first reason to end is the one that is said
     say(text)
@@ -271,8 +272,8 @@ def end(code: int, text: str) -> NoReturn:
     if client is not None:
         with contextlib.suppress(Exception):
             client.key_value_set(f"{WORDS}{me}", text)
-        if me == 0:  # the store goes with this process: let the others read it first
-            deadline = time.monotonic() + 3 * GRACE_SECONDS
+        if me == 0:
+            deadline = time.monotonic() + linger
             while len(_last_words()) < count and time.monotonic() < deadline:
                 time.sleep(0.2)
             time.sleep(0.5)
@@ -289,7 +290,7 @@ def _leave(error: BaseException) -> NoReturn:
     if LOST.search(" ".join(_chain(error))):
         say(f"another process does not answer any more: {_chain(error)[0]}")
         time.sleep(GRACE_SECONDS)  # until all that live have said why they end
-        end(ENDED, _who_ended() or f"error: {_silent()}")
+        end(ENDED, _who_ended() or f"error: {_silent()}", linger=1)  # all that live have spoken
     traceback.print_exception(error)
     end(ENDED, f"error: {_chain(error)[0]}")
 

@@ -143,8 +143,9 @@ def to_device(batches: Iterator[Batch], mesh: Mesh, *, depth: int = 2) -> Iterat
     sharding, (_, blocks) = batch_sharding(mesh), row_block(mesh)
     queue: collections.deque = collections.deque()
     for batch in batches:
-        shapes = {name: (len(rows) * blocks, *rows.shape[1:]) for name, rows in batch.items()}
-        queue.append(jax.make_array_from_process_local_data(sharding, dict(batch), shapes))
+        rows: dict[str, Any] = dict(batch)
+        shapes = {name: (len(x) * blocks, *x.shape[1:]) for name, x in rows.items()}
+        queue.append(jax.make_array_from_process_local_data(sharding, rows, shapes))
         if len(queue) > depth:
             yield queue.popleft()
     while queue:

@@ -170,7 +170,7 @@ def kept(parts: assemble.Parts, state: Any, batch: Any) -> int:
             rngs={"dropout": jax.random.key(0)},
         )
         terms = parts.task.loss(outputs, batch)
-        return sum(factor * total for factor, total, _ in terms.values())
+        return jnp.stack([factor * total for factor, total, _ in terms.values()]).sum()
 
     return residual_bytes(loss, state.params, state.batch_stats, dict(batch))
 
@@ -183,5 +183,5 @@ def residual_bytes(function: Callable[..., Any], params: Any, *arguments: Any) -
 
     jaxpr = jax.make_jaxpr(backward)(params, *arguments).jaxpr
     given = set(jaxpr.invars)
-    made = {v for v in jaxpr.outvars if isinstance(v, core.Var) and v not in given}
+    made: set[Any] = {v for v in jaxpr.outvars if isinstance(v, core.Var) and v not in given}
     return sum(v.aval.size * v.aval.dtype.itemsize for v in made)

@@ -4,7 +4,6 @@ import collections
 import faulthandler
 import os
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,7 +74,7 @@ class Watchdog:
         if waited < limit:
             distributed.say(f"no progress: {where}")
             return
-        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        faulthandler.dump_traceback(file=2, all_threads=True)  # standard error itself
         self.end(
             1,
             f"error: stalled: {where}. The stacks above show what every thread waits for. Run the "

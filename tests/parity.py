@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.encoders import resnet
 from segjax.pretrained import convert
 
 SIZES = ((64, 96), (65, 97))
@@ -89,8 +90,6 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 1e-4) -> None:
 
 def one_block_each(reference: Any, monkeypatch: Any) -> Any:
     """Leave one block a stage in the ResNet-18 of a segmentation model, and in ours."""
-    from segjax.encoders import resnet
-
     monkeypatch.setitem(resnet.BLOCKS, 18, (1, 1, 1, 1))
     for name in ("layer1", "layer2", "layer3", "layer4"):
         setattr(reference.encoder, name, getattr(reference.encoder, name)[:1])

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from segjax import damage, writer
 from tests.distributed import jobs
@@ -179,6 +179,7 @@ def losses(work: pathlib.Path) -> dict[int, float]:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.FATAL)
     # A whole percentage of the steps is the distance between two checkpoints.
     lengths = [100 * SAVE_EVERY // percent for percent in (5, 2, 1)]
     total = next(n for n in lengths if n >= REPEATS.value * max(STRIDE) + SAVE_EVERY)

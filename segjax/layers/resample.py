@@ -120,8 +120,8 @@ def matrix(x: Features, weights: np.ndarray, *, axis: int) -> Features:
     """Multiply `axis` by `weights` [to from]."""
     axes = "bhwdc"[: x.ndim - 1] + "c"
     old, new = axes[axis], axes.replace(axes[axis], "y")
-    weights = jnp.asarray(weights, x.dtype)
-    return jnp.einsum(f"{axes},y{old}->{new}", x, weights, precision="highest")
+    factors = jnp.asarray(weights, x.dtype)
+    return jnp.einsum(f"{axes},y{old}->{new}", x, factors, precision="highest")
 
 
 def _stretch(x: Features, weights: np.ndarray, *, axis: int) -> Features:

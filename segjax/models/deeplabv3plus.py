@@ -62,7 +62,7 @@ class Model(nn.Module):
         """Return logits [b h w num_classes] in `compute_dtype`.
 
         Raises:
-            ConfigError: A side below 32 pixels.
+            ConfigError: A side below 32 pixels, or an encoder without features at stride 4.
         """
         size = image.shape[1:-1]
         conv.check_size(size, model="deeplabv3plus")
@@ -71,6 +71,7 @@ class Model(nn.Module):
             "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
             **dtypes, name="encoder",
         )  # fmt: skip
+        finest = lookup.choose(4, encoder.strides, what="config.model.encoder: stride")
         features = encoder(image, train=train)
         pyramid = deeplabv3.Aspp(
             self.width, self.rates, self.separable, self.dropout, self.norm, **dtypes, name="aspp"
@@ -83,7 +84,7 @@ class Model(nn.Module):
         for i in range(self.pyramid_convs):
             x = unit(name=f"pyramid_conv{i}")(x, train=train)
         low = conv.ConvNormAct(self.low_width, kernel=1, norm=self.norm, **dtypes, name="low")(
-            features[encoder.strides.index(4)], train=train
+            features[encoder.strides.index(finest)], train=train
         )
         x = jnp.concatenate([enlarge(x, low.shape[1:-1]), low], axis=-1)
         for i in range(self.fuse_convs):

@@ -21,7 +21,7 @@ class Model(nn.Module):
 
     The authors pad the image by 100 pixels and cut the logits out; here every convolution pads
     evenly and pooling rounds sizes up, so that sizes are kept. With sharded rows fc6 needs a halo
-    of three rows at stride 32; where a shard has no more than that, XLA gathers them all.
+    of three rows at stride 32; where a shard has too few, XLA gathers them all.
 
     Attributes:
         num_classes: Channels of the logits.

@@ -41,7 +41,7 @@ class Model(nn.Module):
         """Return logits [b h w num_classes] in `compute_dtype`.
 
         Raises:
-            ConfigError: A side below 32 pixels.
+            ConfigError: A side below 32 pixels, or an encoder without features at stride 8.
         """
         size = image.shape[1:-1]
         conv.check_size(size, model="lraspp")
@@ -50,8 +50,9 @@ class Model(nn.Module):
             "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
             **dtypes, name="encoder",
         )  # fmt: skip
+        finest = lookup.choose(8, encoder.strides, what="config.model.encoder: stride")
         features = encoder(image, train=train)
-        low, high = features[encoder.strides.index(8)], features[-1]
+        low, high = features[encoder.strides.index(finest)], features[-1]
         x = conv.ConvNormAct(self.width, kernel=1, norm=self.norm, **dtypes, name="reduce")(
             high, train=train
         )

@@ -62,8 +62,8 @@ class Fuse(nn.Module):
     """Project each stage, enlarge to the first stage's size, concatenate and project (equation 4).
 
     All of it is linear, so the two matrices of a stage are multiplied with each other first, and
-    what is enlarged are sums to be: the same numbers as the figure's order, in its parameters, for
-    a tenth of its operations.
+    what is enlarged are terms of the result: the numbers of the figure's order from the figure's
+    parameters, for less than a tenth of its operations.
     """
 
     features: int
@@ -74,15 +74,14 @@ class Fuse(nn.Module):
     def __call__(self, stages: Sequence[Features]) -> Float[Array, "b h w {self.features}"]:
         """Return the sum of what the stages, finest first, contribute."""
         width, size = self.features, stages[0].shape[1:-1]
+        wide = norm_lib.widen(self.param_dtype)
         fuse = self.param("fuse", attention.INIT, (len(stages) * width, width), self.param_dtype)
+        parts = jnp.split(fuse.astype(wide), len(stages))[::-1]  # published coarsest first
         total = jnp.zeros((), self.compute_dtype)
-        # The published order of concatenation is coarsest first.
-        for i, (x, part) in enumerate(zip(stages, jnp.split(fuse, len(stages))[::-1], strict=True)):
-            linear = Linear(width, self.param_dtype, name=f"linear{i}")
-            kernel, bias = linear(x.shape[-1])
+        for i, (x, part) in enumerate(zip(stages, parts, strict=True)):
             kernel, bias = (
-                jnp.matmul(a, part, precision="highest").astype(self.compute_dtype)
-                for a in (kernel, bias)
+                jnp.matmul(leaf.astype(wide), part, precision="highest").astype(self.compute_dtype)
+                for leaf in Linear(width, self.param_dtype, name=f"linear{i}")(x.shape[-1])
             )
             total = total + resample.resize(x @ kernel + bias, size)
         return total

@@ -58,14 +58,16 @@ def test_every_published_name_is_used():
 
 def test_features_are_torchvisions(float64):
     # The reference drops what fills no whole patch: at 65 x 97 its features are smaller than ours.
-    reference = parity.torchvision().models.convnext_tiny()
-    parity.record_names(reference, "torchvision-convnext_tiny")
-    parity.randomize(reference)
+    theirs = parity.torchvision().models.convnext
+    parity.record_names(theirs.convnext_tiny(), "torchvision-convnext_tiny")
+    stages = zip(TINY["widths"], (*TINY["widths"][1:], None), TINY["depths"], strict=True)
+    blocks = [theirs.CNBlockConfig(*stage) for stage in stages]
+    reference = parity.randomize(theirs.ConvNeXt(blocks, stochastic_depth_prob=0.1))
 
     def features(y):
         return [y := layer(y) for layer in reference.features][1::2]
 
-    encoder = convnext.Encoder(edge="drop", **DOUBLE)
+    encoder = convnext.Encoder(edge="drop", drop_path=0.1, **TINY, **DOUBLE)
     contract.check_features(encoder, reference, torchvision_names.convnext({}), features)
     rates = [m.p for m in reference.modules() if type(m).__name__ == "StochasticDepth"]
     np.testing.assert_allclose(contract.drop_rates(encoder), rates)
@@ -96,10 +98,10 @@ def test_features_are_timms(output_stride, float64):
 def test_cut_off_patches_are_completed_by_zeros(float64):
     encoder = convnext.Encoder(**TINY, **DOUBLE)
     x = jnp.asarray(parity.image((30, 33)))
-    variables = encoder.init(jax.random.key(0), x, train=False)
+    variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), x)
     padded = jnp.pad(x, [(0, 0), (0, 2), (0, 3), (0, 0)])
-    ours, expected = (encoder.apply(variables, image, train=False)[0] for image in (x, padded))
-    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    forward = jax.jit(lambda v, x: encoder.apply(v, x, train=False)[0])
+    np.testing.assert_allclose(forward(variables, x), forward(variables, padded), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import flax
 import pytest
 
 from segjax import lookup
+from segjax.errors import ConfigError
 from segjax.pretrained import torchvision
 from tests import parity
 from tests.encoders.contract import count
@@ -44,3 +45,8 @@ def test_logits_are_torchvisions(size, float64):
     rules = torchvision.lraspp({"encoder": PUBLISHED})
     parity.randomize(reference)
     parity.assert_logits_close(model, reference, rules, size=size, head=lambda y: y["out"])
+
+
+def test_an_encoder_without_fine_features_is_refused():
+    with pytest.raises(ConfigError, match="stride=8 is none of 2, 4"):
+        count(build(encoder={"type": "resnet", "depth": 18, "stages": 2}))

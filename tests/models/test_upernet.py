@@ -4,7 +4,6 @@ import flax
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AxisType
 
 from segjax import lookup
 from segjax.errors import ConfigError
@@ -37,9 +36,9 @@ class TestContract(contract.ModelContract):
     def test_rows_on_two_devices_exchange_their_halos_only(self):
         # Attention needs more. Of 64 rows each device has a single one at stride 32: there XLA
         # computes gradients of kernels in parts and gathers those.
-        mesh = jax.make_mesh((4, 2), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
-        found = contract.collectives(build(encoder=CONVOLUTIONAL, **FORM), mesh, (4, 128, 64, 3))
-        assert set(found) == {"all-reduce", "collective-permute"}
+        model = build(encoder=CONVOLUTIONAL, **FORM)
+        found = contract.program(model, (4, 1, 2), (4, 128, 64, 3))
+        assert contract.kinds(found) == {"all-reduce", "collective-permute"}
 
 
 def count(model):
