@@ -21,7 +21,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """
     arg = parse_arg(arg, pretrained="", cpu=False, debug=False)
     config = common.camvid(arg)
-    config.model = dict(type="lraspp", encoder=dict(type="mobilenetv3", output_stride=16))
+    config.model = dict(
+        type="lraspp", encoder=dict(type="mobilenetv3", output_stride=16, first_blocks=True)
+    )
     if arg.cpu:
         config.model.encoder.width = 0.5
     if arg.debug:

@@ -101,7 +101,7 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
     canvas = Canvas(tuple(size), config["input"]["fit"], config["input"]["pad_value"])
     batch, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     eval_step = jax.jit(
-        step.make_eval_step(model, task, normalize=normalize),
+        step.make_eval_step(model, task, normalize=normalize, mesh=mesh),
         in_shardings=(None, batch),
         out_shardings={"pred": batch["label"], "counts": whole, "loss": whole, "mask": whole},
     )

@@ -1,6 +1,7 @@
 """Placement: one mesh, one table of rules. Nothing else in segjax names a mesh axis."""
 
 import collections
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,6 +80,34 @@ def infer(shapes: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, P(*[None] * longest, "fsdp"))
 
     return jax.tree.map(place, shapes)
+
+
+def whole(variables: Any, mesh: Mesh | None) -> Any:
+    """Return variables in full on every device, for use inside a compiled program.
+
+    Their gradient is split over `fsdp` again. Without this XLA may leave a kernel split by channels
+    and split activations to match: it then gathers those instead.
+    """
+    if mesh is None or mesh.shape["fsdp"] == 1:
+        return variables
+    placement = infer(jax.tree.map(jax.typeof, variables), mesh)
+    return jax.tree.map(lambda leaf, place: _whole(place, leaf), variables, placement)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _whole(place: NamedSharding, leaf: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(leaf, replicated(place.mesh))
+
+
+def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
+    return _whole(place, leaf), None
+
+
+def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.with_sharding_constraint(gradient, place),)
+
+
+_whole.defvjp(_whole_forward, _whole_gradient)
 
 
 def check_divides(batch_size: int, height: int, mesh: Mesh, *, where: str) -> None:

@@ -37,7 +37,8 @@ def make_train_step(
     `logical_shards` it is summed in an order that does not depend on the devices of `mesh`, see
     `fixed_order`.
     """
-    gradient_of = jax.grad(make_objective(model, task, normalize), has_aux=True)
+    split = None if logical_shards else mesh
+    gradient_of = jax.grad(make_objective(model, task, normalize, split), has_aux=True)
     weigh = functools.partial(loss_weights, model, task)
     if logical_shards and mesh:
         gradient = fixed_order.make_gradient(gradient_of, weigh, augment, mesh, logical_shards)
@@ -62,7 +63,9 @@ def make_train_step(
     return train_step
 
 
-def make_objective(model: nn.Module, task: Any, normalize: Callable) -> Callable[..., Any]:
+def make_objective(
+    model: nn.Module, task: Any, normalize: Callable, mesh: Mesh | None
+) -> Callable[..., Any]:
     """Return the loss of some images: `(params, batch_stats, batch, key, weights)` to a scalar.
 
     With it, as auxiliary output, the terms of the sum and the new running statistics.
@@ -70,7 +73,7 @@ def make_objective(model: nn.Module, task: Any, normalize: Callable) -> Callable
 
     def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: dict) -> Any:
         outputs, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
+            {"params": sharding.whole(params, mesh), "batch_stats": batch_stats},
             normalize(batch["image"]),
             train=True,
             mutable=["batch_stats"],
@@ -147,7 +150,11 @@ def split_batch(batch: Batch, parts: int) -> Any:
 
 
 def make_eval_step(
-    model: nn.Module, task: Any, *, normalize: Callable[[jax.Array], jax.Array]
+    model: nn.Module,
+    task: Any,
+    *,
+    normalize: Callable[[jax.Array], jax.Array],
+    mesh: Mesh | None = None,
 ) -> Callable[[Any, Batch], dict]:
     """Return `eval_step(variables, batch)`: the task's measures of one batch, without augmentation.
 
@@ -155,6 +162,7 @@ def make_eval_step(
     """
 
     def eval_step(variables: Any, batch: Batch) -> dict:
+        variables = sharding.whole(variables, mesh)
         outputs = model.apply(variables, normalize(batch["image"]), train=False)
         return task.measure(outputs, batch) | {"mask": batch["mask"]}
 

@@ -52,10 +52,35 @@ def attend(
     orders axes so that its gradient takes 1.5 times as long on a CPU, and on its own never picks
     a fused kernel.
     """
-    wide = norm.widen(query.dtype)
-    scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=wide)
-    weights = nn.softmax(scores * query.shape[-1] ** -0.5).astype(value.dtype)
+    weights = nn.softmax(similarity(query, key) * query.shape[-1] ** -0.5).astype(value.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+
+@jax.custom_vjp
+def similarity(
+    query: Float[Array, "b h n d"], key: Float[Array, "b h m d"]
+) -> Float[Array, "b h n m"]:
+    """Return the products of all queries and keys, in float32 at least.
+
+    Their gradient is rounded to the dtype of queries and keys: left in float32, it would make
+    float32 products of bfloat16 ones.
+    """
+    wide = norm.widen(query.dtype)
+    return jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=wide)
+
+
+def _similarity(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple]:
+    return similarity(query, key), (query, key)
+
+
+def _similarity_gradient(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    query, key = saved
+    gradient = gradient.astype(query.dtype)
+    by_query = jnp.einsum("bhnm,bhmd->bhnd", gradient, key)
+    return by_query, jnp.einsum("bhnm,bhnd->bhmd", gradient, query)
+
+
+similarity.defvjp(_similarity, _similarity_gradient)
 
 
 def dense(features: int, *, compute_dtype: str, param_dtype: str, name: str) -> nn.Dense:

@@ -46,9 +46,11 @@ def convolve(
         return general(x, kernel)
     low, dilation = tuple(low for low, _ in padding), tuple(rhs_dilation)
     every = (slice(None), *(slice(None, None, stride) for stride in strides))
-    return lax.platform_dependent(
-        x, kernel, cpu=lambda x, kernel: stencil(low, dilation, x, kernel)[every], default=general
-    )
+
+    def cpu(x: Features, kernel: Kernel) -> Features:
+        return stencil(low, dilation, x, kernel)[every]  # pyright: ignore
+
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=general)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -22,6 +22,7 @@ def build(encoder=TINY, **fields):
 
 class TestContract(contract.ModelContract):
     # Attention sees all rows: keys and values are gathered.
+    wide_products = 4  # enlarging the image to whole patches
     row_collectives = frozenset({"all-gather"})
 
     def model(self, **overrides):
