@@ -96,7 +96,7 @@ def whole(variables: Any, mesh: Mesh | None) -> Any:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _whole(place: NamedSharding, leaf: jax.Array) -> jax.Array:
-    return jax.lax.with_sharding_constraint(leaf, replicated(place.mesh))
+    return jax.lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, P()))
 
 
 def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
@@ -105,7 +105,7 @@ def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, No
 
 def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     # In full first: for a part of it XLA might gather the activations that it comes from.
-    gradient = jax.lax.with_sharding_constraint(gradient, replicated(place.mesh))
+    gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(place.mesh, P()))
     return (jax.lax.with_sharding_constraint(gradient, place),)
 
 
