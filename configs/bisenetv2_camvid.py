@@ -4,7 +4,7 @@ export SEGJAX_DATA=<folder that holds camvid/>
 python run.py --config=configs/bisenetv2_camvid.py --workdir=runs/bisenetv2_camvid
 
 Without an argument the published widths on one 80-GB accelerator; `:cpu` halves the heads.
-Published at 720 x 960 from scratch: 0.724 (table 8), on another split of classes sizes. Not
+Chosen over Fast-SCNN for accuracy, see experiments/LOG.md. Not
 measured yet.
 """
 
@@ -19,6 +19,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     arg = parse_arg(arg, cpu=False, debug=False)
     config = common.camvid(arg)
     config.model = dict(type="bisenetv2")
+    config.task.aux_weight = 1.0  # the booster heads count fully
     if arg.cpu:
         config.model.update(head_width=256, aux_width=64)
     if arg.debug:

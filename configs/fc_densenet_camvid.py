@@ -18,7 +18,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config for one accelerator; `cpu`: smaller, `debug`: two steps."""
     arg = parse_arg(arg, cpu=False, debug=False)
     config = common.camvid(arg)
-    config.model = dict(type="fc_densenet", remat="full")
+    config.model = dict(type="fc_densenet", remat="convs")
     if arg.cpu:
         config.model.update(layers=(4,) * 11, growth=6, stem_width=24)
     if arg.debug:

@@ -87,7 +87,7 @@ def kept(model, variables, image) -> int:
 
 
 def receptive_field(model, variables) -> int:
-    """Return the side of the square of pixels that the centre's logits depend on; SIZE: all.
+    """Return the side of the square of pixels that the centre's logits depend on; at most SIZE.
 
     The gradient of the centre's logits by a grey image, with positive weights of mean 1 / fan-in:
     nothing cancels, no unit is dead, and equal values share what max pooling passes on.
