@@ -4,8 +4,7 @@ export SEGJAX_DATA=<folder that holds camvid/>
 python run.py --config=configs/bisenetv2_camvid.py --workdir=runs/bisenetv2_camvid
 
 Without an argument the published widths on one 80-GB accelerator; `:cpu` halves the heads.
-Chosen over Fast-SCNN for accuracy, see experiments/LOG.md. Not
-measured yet.
+Chosen over Fast-SCNN for its accuracy, see experiments/LOG.md. Not measured yet.
 """
 
 import ml_collections

@@ -3,8 +3,8 @@
 export SEGJAX_DATA=<folder that holds camvid/>
 python run.py --config=configs/fc_densenet_camvid.py --workdir=runs/fc_densenet_camvid
 
-Without an argument FC-DenseNet103 (growth 16) on one 80-GB accelerator, each layer computed again
-for the gradient; `:cpu` takes FC-DenseNet56 with growth 6. Published: FC-DenseNet56 0.589, 67
+Without an argument FC-DenseNet103 (growth 16) on one 80-GB accelerator, what normalises computed
+again for the gradient; `:cpu` takes FC-DenseNet56 with growth 6. Published: FC-DenseNet56 0.589, 67
 0.658, 103 0.669 (table 3). Not measured yet.
 """
 

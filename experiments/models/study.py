@@ -89,8 +89,9 @@ def kept(model, variables, image) -> int:
 def receptive_field(model, variables) -> int:
     """Return the side of the square of pixels that the centre's logits depend on; at most SIZE.
 
-    The gradient of the centre's logits by a grey image, with positive weights of mean 1 / fan-in:
-    nothing cancels, no unit is dead, and equal values share what max pooling passes on.
+    The gradient of the centre's logits by a grey image, with positive weights of mean 0.5 / fan-in:
+    nothing cancels, no unit is dead, no gate saturates, and equal values share what max pooling
+    passes on.
     """
     draw = np.random.default_rng(0)
 
@@ -99,7 +100,7 @@ def receptive_field(model, variables) -> int:
             return np.zeros(leaf.shape, np.float32)
         if leaf.ndim < 2:
             return np.ones(leaf.shape, np.float32)
-        return (draw.uniform(0.5, 1.5, leaf.shape) / np.prod(leaf.shape[:-1])).astype(np.float32)
+        return (draw.uniform(0.25, 0.75, leaf.shape) / np.prod(leaf.shape[:-1])).astype(np.float32)
 
     weights = jax.tree.map_with_path(fill, variables)
 
