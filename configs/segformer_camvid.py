@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.optimizer.lr = 6e-4
     if arg.debug:
-        small = dict(type="mit", variant="b0", widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))
+        small = dict(type="mit", variant="b0", widths=(8, 8, 10, 16), depths=(1, 1, 1, 1))
         config.model.update(width=8, encoder=small)
     common.pretrain(config, arg.pretrained, publisher="huggingface")
     config.model.compute_dtype = common.precision(arg)

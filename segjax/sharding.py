@@ -106,6 +106,7 @@ def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, No
 def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     # In full first: for a part of it XLA might gather the activations that it comes from.
     gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(place.mesh, P()))
+    gradient = jax.lax.optimization_barrier(gradient)
     return (jax.lax.with_sharding_constraint(gradient, place),)
 
 
