@@ -68,13 +68,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def infer(shapes: Any, mesh: Mesh) -> Any:
     """Return the placement of a tree of parameters or optimiser state: largest axis over `fsdp`.
 
-    A leaf without an axis that `fsdp` divides is held in full by every device.
+    A leaf without an axis that `fsdp` divides is held in full by every device, and so are vectors:
+    small, and a split running mean would have XLA split activations by channels to match.
     """
     size = mesh.shape["fsdp"]
 
     def place(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         divisible = [axis for axis, n in enumerate(leaf.shape) if n % size == 0 and n >= size]
-        if size == 1 or not divisible:
+        if size == 1 or not divisible or len(leaf.shape) < 2:
             return replicated(mesh)
         longest = max(divisible, key=lambda axis: leaf.shape[axis])
         return NamedSharding(mesh, P(*[None] * longest, "fsdp"))
@@ -106,7 +107,6 @@ def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, No
 def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     # In full first: for a part of it XLA might gather the activations that it comes from.
     gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(place.mesh, P()))
-    gradient = jax.lax.optimization_barrier(gradient)
     return (jax.lax.with_sharding_constraint(gradient, place),)
 
 

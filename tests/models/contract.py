@@ -24,9 +24,6 @@ class ModelContract:
 
     channels = 3
     num_classes = 5
-    split_size: int = 32
-    """Side of the image where parameters are split: larger where XLA finds features of 2x2 pixels
-    cheaper to gather than the kernels that they meet."""
     wide_products: int = 0
     """How many products of a bfloat16 model are in float32; say of what."""
     row_collectives: frozenset[str] = frozenset()
@@ -113,7 +110,7 @@ class ModelContract:
         assert kinds(found) <= {"all-reduce", "collective-permute"} | self.row_collectives
 
     def test_split_parameters_are_all_that_is_gathered(self):
-        model, shape = self.model(), (8, self.split_size, self.split_size, self.channels)
+        model, shape = self.model(), (8, 32, 32, self.channels)
         _, _, variables = shapes(model, jax.ShapeDtypeStruct(shape, jnp.float32), train=True)
         sizes = {leaf.size for leaf in jax.tree.leaves(variables["params"])}
         for collective in program(model, (1, 8, 1), shape):

@@ -23,8 +23,6 @@ def build(num_classes=5, **fields):
 
 
 class TestContract(contract.ModelContract):
-    split_size = 128
-
     def model(self, **overrides):
         return build(encoder=TINY, **overrides)
 
