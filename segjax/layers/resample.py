@@ -45,6 +45,11 @@ def shift(x: Array, by: int, *, axis: int, fill: float = 0.0) -> Array:
     return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
 
 
+def crop(x: Features, size: Sequence[int]) -> Features:
+    """Return `x` without the rows and columns that `size` leaves no room for."""
+    return x[(slice(None), *map(slice, size))]
+
+
 class UpConv(nn.Module):
     """Double every spatial axis by a transposed convolution with windows of 2 and stride 2.
 

@@ -52,4 +52,4 @@ class Gate(nn.Module):
         )(skip)
         asked = conv.pointwise(features, **dtypes, name="coarse")(coarse)
         attention = nn.sigmoid(conv.pointwise(1, **dtypes, name="attention")(nn.relu(seen + asked)))
-        return unet.crop(resample.upsample(attention, factor=2), size)
+        return resample.crop(resample.upsample(attention, factor=2), size)

@@ -9,7 +9,6 @@ from jax import lax
 
 from segjax.errors import ConfigError
 from segjax.layers import conv, norm, remat, resample
-from segjax.models import unet
 from segjax.structs import Features, Outputs
 
 
@@ -64,7 +63,7 @@ class Model(nn.Module):
 
         def logits(x: Features, width: int, stride: int, name: str) -> Features:
             head = block(Head, width, num_classes=self.num_classes, dropout=self.dropout, name=name)
-            return unet.crop(resample.upsample(head(x, train), factor=stride), size)
+            return resample.crop(resample.upsample(head(x, train), factor=stride), size)
 
         image = image.astype(self.compute_dtype)
         detail = image
@@ -187,7 +186,7 @@ class Aggregate(Stage):
         size, linear = detail.shape[1:-1], {"activation": "none"}
 
         def enlarge(x: Features) -> Features:
-            return unet.crop(resample.upsample(x, factor=4), size)
+            return resample.crop(resample.upsample(x, factor=4), size)
 
         def separable(x: Features, name: str) -> Features:
             y = self.unit(x.shape[-1], groups=-1, **linear, name=f"{name}_depthwise")

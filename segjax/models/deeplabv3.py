@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import conv, resample
 from segjax.models import fcn_dilated
 from segjax.structs import Features, Outputs
@@ -67,10 +67,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="deeplabv3")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         features = encoder(image, train=train)
         pyramid = Aspp(
             self.width, self.rates, self.separable, self.dropout, self.norm, **dtypes, name="aspp"

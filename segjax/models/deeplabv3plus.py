@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders, lookup
 from segjax.layers import conv, resample
 from segjax.models import deeplabv3
 from segjax.structs import Outputs
@@ -67,10 +67,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="deeplabv3plus")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         finest = lookup.choose(4, encoder.strides, what="config.model.encoder: stride")
         features = encoder(image, train=train)
         pyramid = deeplabv3.Aspp(

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.errors import ConfigError
 from segjax.layers import conv, remat, resample
 from segjax.models import unet
@@ -53,14 +53,7 @@ class Model(nn.Module):
         """
         size, dtypes = image.shape[1:-1], conv.dtypes_of(self)
         conv.check_size(size, model="encoder_unet")
-        encoder = lookup.build(
-            "encoders",
-            self.encoder,
-            where="config.model.encoder",
-            remat=self.remat,
-            **dtypes,
-            name="encoder",
-        )
+        encoder = encoders.build(self)
         check_halvings(encoder.strides, self.widths)
         features = encoder(image, train=train)
         skips = dict(zip(encoder.strides, features, strict=True))
@@ -99,7 +92,7 @@ class Join(nn.Module):
     ) -> Float[Array, "b ... {self.features}"]:
         """Return the features at the size of the others."""
         coarse, *finer = x
-        coarse = unet.crop(resample.upsample(coarse, factor=2, method="nearest"), self.size)
+        coarse = resample.crop(resample.upsample(coarse, factor=2, method="nearest"), self.size)
         y = jnp.concatenate([coarse, *finer], axis=-1)
         for name in ("conv1", "conv2"):
             unit = conv.ConvNormAct(

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
 from segjax.layers import conv, norm, remat, resample
-from segjax.models import unet
 from segjax.structs import Features, Outputs
 
 Pieces = tuple[Features, ...]
@@ -151,5 +150,5 @@ class TransitionUp(nn.Module):
             )
             even = first + resample.shift(last, 1, axis=axis)
             y = jnp.stack([even, centre], axis + spatial)
-        y = unet.crop(resample.depth_to_space(y), self.size)
+        y = resample.crop(resample.depth_to_space(y), self.size)
         return y + bias.astype(self.compute_dtype)

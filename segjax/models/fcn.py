@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders, lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv, resample
-from segjax.models import unet
 from segjax.structs import Features, Outputs
 
 
@@ -56,10 +55,7 @@ class Model(nn.Module):
             ConfigError: A side below 32 pixels, or an encoder without VGG's poolings.
         """
         size, dtypes = image.shape[1:-1], conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         self.check(size, encoder.strides)
         *features, x = encoder(image, train=train)
         for name, window in (("fc6", self.window), ("fc7", 1)):
@@ -75,8 +71,8 @@ class Model(nn.Module):
                 scores = Double(**dtypes, name=f"up{stride}")(scores)
             else:
                 scores = resample.upsample(scores, factor=2)
-            scores = unet.crop(scores, finer.shape[1:-1]) + finer
-        return Outputs(unet.crop(resample.upsample(scores, factor=self.stride), size))
+            scores = resample.crop(scores, finer.shape[1:-1]) + finer
+        return Outputs(resample.crop(resample.upsample(scores, factor=self.stride), size))
 
     def check(self, size: tuple[int, ...], strides: tuple[int, ...]) -> None:
         """Raise `ConfigError` for fields that make no FCN or an image below the smallest size."""

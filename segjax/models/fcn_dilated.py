@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import conv, resample
 from segjax.structs import Features, Outputs
 
@@ -52,10 +52,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="fcn_dilated")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         features = encoder(image, train=train)
         head = Head(self.num_classes, self.dropout, self.norm, **dtypes, name="classifier")
         logits = resample.resize(head(features[-1], train=train), size)

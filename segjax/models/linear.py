@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import conv, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Outputs
@@ -47,10 +47,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="linear")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         features = encoder(image, train=train)
         finest = features[0].shape[1:-1]
         x = jnp.concatenate([resample.resize(y, finest) for y in features], axis=-1)

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders, lookup
 from segjax.layers import conv, resample
 from segjax.structs import Outputs
 
@@ -46,10 +46,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="lraspp")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         finest = lookup.choose(8, encoder.strides, what="config.model.encoder: stride")
         features = encoder(image, train=train)
         low, high = features[encoder.strides.index(finest)], features[-1]

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import conv, resample
 from segjax.models import fcn_dilated
 from segjax.structs import Features, Outputs
@@ -66,10 +66,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="pspnet")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         features = encoder(image, train=train)
         x = self.pyramid(features[-1], train=train)
         x = conv.ConvNormAct(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import attention, conv, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
@@ -47,10 +47,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="segformer")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         x = Fuse(self.width, **dtypes, name="decoder")(encoder(image, train=train))
         x = norm_lib.make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))

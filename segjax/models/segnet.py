@@ -8,11 +8,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from segjax import lookup
+from segjax import encoders
 from segjax.encoders import vgg
 from segjax.errors import ConfigError
 from segjax.layers import conv, remat, resample
-from segjax.models import unet
 from segjax.structs import Features, Outputs
 
 Places = Int[Array, "b h w c"]
@@ -49,10 +48,7 @@ class Model(nn.Module):
         """
         dtypes = conv.dtypes_of(self)
         conv.check_size(image.shape[1:-1], model="segnet")
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         if not isinstance(encoder, vgg.Encoder):
             raise ConfigError(
                 f"config.model.encoder.type={self.encoder['type']!r}: SegNet needs the maxima of "
@@ -123,4 +119,4 @@ def unpool(x: Float[Array, "b h w c"], place: Places, size: tuple[int, ...]) -> 
     zero = jnp.zeros((), x.dtype)
     windows = jnp.where(place[..., None, :] == pixels[:, None], x[..., None, :], zero)
     windows = windows.reshape(*x.shape[:-1], 2, 2, x.shape[-1])
-    return unet.crop(resample.depth_to_space(windows), size)
+    return resample.crop(resample.depth_to_space(windows), size)

@@ -81,11 +81,11 @@ class Model(nn.Module):
         for i, features in reversed(list(enumerate(widths))):
             skip = self.hand_across(skips[i], x, level=i)
             x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
-            x = jnp.concatenate([skip, crop(x, skip.shape[1:-1])], axis=-1)
+            x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train)
         logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
         logits = resample.upsample(logits, factor=self.stem_stride)
-        return Outputs(logits=crop(logits, size))
+        return Outputs(logits=resample.crop(logits, size))
 
     def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
         """Return what the way up sees of `skip`: here all; `attention_unet` asks `coarse` first."""
@@ -102,11 +102,6 @@ class Model(nn.Module):
         if self.stem_stride not in (1, 2, 4):
             raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
         conv.check_size(size[-2:], model="unet")
-
-
-def crop(x: Features, size: Sequence[int]) -> Features:
-    """Return `x` without the rows and columns that `size` leaves no room for."""
-    return x[(slice(None), *map(slice, size))]
 
 
 class Level(nn.Module):

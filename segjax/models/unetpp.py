@@ -6,9 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from segjax import lookup
+from segjax import encoders
 from segjax.layers import conv, remat, resample
-from segjax.models import encoder_unet, unet
+from segjax.models import encoder_unet
 from segjax.structs import Features, Outputs
 
 
@@ -51,14 +51,7 @@ class Model(nn.Module):
         """
         size, dtypes = image.shape[1:-1], conv.dtypes_of(self)
         conv.check_size(size, model="unetpp")
-        encoder = lookup.build(
-            "encoders",
-            self.encoder,
-            where="config.model.encoder",
-            remat=self.remat,
-            **dtypes,
-            name="encoder",
-        )
+        encoder = encoders.build(self)
         encoder_unet.check_halvings(encoder.strides, self.widths)
         # Of features at the same stride (dilation) the last are the deepest.
         column = dict(zip(encoder.strides, encoder(image, train=train), strict=True))
@@ -83,5 +76,5 @@ class Model(nn.Module):
         if self.deep_supervision and (train or self.is_initializing()):
             for j in range(1, depth):
                 y = conv.pointwise(self.num_classes, **dtypes, name=f"aux{j}")(nodes[0, j])
-                aux.append(unet.crop(resample.upsample(y, factor=strides[0]), size))
+                aux.append(resample.crop(resample.upsample(y, factor=strides[0]), size))
         return Outputs(logits=logits, aux=tuple(aux))

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax import encoders
 from segjax.errors import ConfigError
 from segjax.layers import conv, resample
 from segjax.layers import norm as norm_lib
@@ -55,10 +55,7 @@ class Model(nn.Module):
         size = image.shape[1:-1]
         conv.check_size(size, model="upernet")
         dtypes = conv.dtypes_of(self)
-        encoder = lookup.build(
-            "encoders", self.encoder, where="config.model.encoder", remat=self.remat,
-            **dtypes, name="encoder",
-        )  # fmt: skip
+        encoder = encoders.build(self)
         features = encoder(image, train=train)[-4:]
         if len(features) < 4:
             raise ConfigError(
