@@ -1,0 +1,97 @@
+"""segjax's side: the train step and the inference that run.py compiles."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from configs import common
+from experiments.speed.works import CLASSES, Work
+from segjax import assemble, flops, numerics, schedule, timing, train
+from segjax import config as config_lib
+from segjax.data import pipeline
+
+
+def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
+    """Return a function that does the work once and waits for its end, and facts about it."""
+    numerics.prepare()
+    config = make_config(work, variant, size, batch)
+    classes = {"class_names": [str(i) for i in range(CLASSES)], "palette": [], "channels": 3}
+    parts = assemble.make_parts(config, classes)
+    clock = schedule.Clock(batch, 1000, 1000)
+    init_key, key = jax.random.split(jax.random.key(0))
+    init, step, target = train.make_step(config, parts, clock, init_key)
+    draw = np.random.default_rng(0)
+    example = {
+        "image": draw.integers(0, 256, (batch, size, size, 3), np.uint8),
+        "label": draw.integers(0, CLASSES, (batch, size, size), np.int32),
+        "mask": np.ones(batch, bool),
+        "index": np.arange(batch, dtype=np.int32),
+    }
+    placed = jax.device_put(example)
+    state = init(init_key)
+    if kind == "train":
+        traced = step.trace(target, pipeline.batch_shapes(batch, (size, size), 3), key)
+        arguments: tuple[Any, ...] = (placed, key)
+    else:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+
+        def infer(variables: Any, image: jax.Array) -> jax.Array:
+            return parts.model.apply(variables, parts.normalize(image), train=False).logits
+
+        traced = jax.jit(infer).trace(variables, placed["image"])
+        arguments = (variables, placed["image"])
+    start = time.perf_counter()
+    compiled = traced.lower().compile()
+    facts = {
+        "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
+        "device": jax.devices()[0].device_kind,
+        "compile_seconds": time.perf_counter() - start,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "flops": flops.total(traced.jaxpr),
+        "bytes": flops.traffic(traced.jaxpr),
+        "peak_flops": timing.peak_flops(jax.devices()[0]),
+        "bandwidth": bandwidth(jax.devices()[0]),
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+    }
+
+    def work_once() -> None:
+        nonlocal state
+        if kind == "train":
+            state, scalars = compiled(state, *arguments)
+            jax.block_until_ready((state, scalars))
+        else:
+            jax.block_until_ready(compiled(*arguments))
+
+    return work_once, facts
+
+
+def bandwidth(device: Any) -> float:
+    """Return a device's bytes a second from and to memory: the vendor's figure, or a copy's."""
+    for name, spec in timing.SPECS.items():
+        if device.device_kind.startswith(name):
+            return spec.bandwidth
+    x = jnp.ones(1 << 26)
+    double = jax.jit(lambda x: 2 * x)
+    double(x).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        double(x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * x.nbytes / min(seconds)
+
+
+def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:
+    """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
+    config = config_lib.section(common.base())
+    config["model"] = {**work.model, "compute_dtype": variant}
+    config["input"] |= {"size": (size, size), "batch_size": batch}
+    config["optimizer"] = {
+        "type": "adamw", "lr": 1e-4, "weight_decay": 1e-2, "schedule": {"type": "constant"}
+    }  # fmt: skip
+    return config

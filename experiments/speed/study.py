@@ -1,0 +1,182 @@
+"""Measure segjax and PyTorch on the same work, taking turns; record, draw, write the table.
+
+python -m experiments.speed.study                                # everything
+python -m experiments.speed.study unet_small --kinds=train --repeats=15
+python -m experiments.speed.study --sides=segjax                 # without PyTorch
+python -m experiments.speed.study --table                        # only draw again
+
+Each side and variant is a process of its own; one works while the others sleep. They are started,
+compiled and warmed up one after the other, then take turns `--repeats` times in a new order each.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from experiments.speed import figure
+from experiments.speed.works import KINDS, VARIANTS, WORKS
+from segjax import progress
+
+HERE = pathlib.Path(__file__).parent
+RESULTS, README, PLOT = HERE / "results.jsonl", HERE / "README.md", HERE / "speed.png"
+BEGIN, END = "<!-- speed: written by study.py -->", "<!-- end of speed -->"
+
+
+class Worker:
+    """A process that holds one side's work, compiled."""
+
+    def __init__(self, side: str, variant: str, work: str, kind: str, size: int, batch: int):
+        self.side, self.variant = side, variant
+        arguments = (side, work, kind, variant, str(size), str(batch))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.speed.worker", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1],
+        )  # fmt: skip
+        self.orders: Any = self.process.stdin
+        self.answers: Any = self.process.stdout
+        self.facts = json.loads(self.read("READY"))
+        self.seconds: list[float] = []
+
+    def read(self, word: str) -> str:
+        """Return what follows `word` on the next line that begins with it."""
+        for line in self.answers:
+            if line.startswith(word):
+                return line.removeprefix(word)
+        raise SystemExit(f"{self.side}, {self.variant}: the worker ended, see its message above.")
+
+    def work(self) -> None:
+        """Let the process work once, and note how long it took."""
+        self.orders.write("go\n")
+        self.orders.flush()
+        self.seconds.append(float(self.read("TOOK")))
+
+    def close(self) -> None:
+        """End the process."""
+        self.orders.close()
+        self.process.wait()
+
+
+def measure(work: str, kind: str, variants: list[tuple[str, str]], repeats: int, gpu: bool) -> dict:
+    """Return one record: medians and quartiles of every side and variant, from one run."""
+    size, batch = WORKS[work].gpu if gpu else WORKS[work].cpu
+    workers = []
+    try:
+        for side, variant in variants:
+            workers.append(Worker(side, variant, work, kind, size, batch))
+        chance = random.Random(0)
+        for _ in range(repeats):
+            for worker in chance.sample(workers, len(workers)):
+                worker.work()
+    finally:
+        for worker in workers:
+            worker.close()
+    return {
+        "work": work, "kind": kind, "size": size, "batch": batch, "repeats": repeats,
+        "runs": [
+            {
+                "side": worker.side, "variant": worker.variant, **worker.facts,
+                "median": statistics.median(worker.seconds),
+                "quartiles": statistics.quantiles(worker.seconds, n=4)[::2],
+            }
+            for worker in workers
+        ],
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python -m experiments.speed.study", *sys.argv[1:]]),
+    }  # fmt: skip
+
+
+def processor() -> str:
+    """Return the name of the host's processor."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if "model name" in line), "")
+
+
+def table(records: list[dict]) -> str:
+    """Return the records as a Markdown table."""
+    lines = [
+        "| work | device | segjax | PyTorch, fastest | ratio | GFLOP | MFU | of the roofline |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for record in records:
+        ours, theirs = figure.fastest(record, "segjax"), figure.fastest(record, "torch")
+        if ours is None:
+            continue
+        size = f"{record['batch']} × {record['size']}²"
+        cells = [
+            f"{WORKS[record['work']].title}, {record['kind']}, {size}",
+            ours["device"] if ours["device"] != "cpu" else f"{record['cores']} CPU cores",
+            shown(ours),
+            shown(theirs) if theirs else "",
+            f"{ours['median'] / theirs['median']:.2f}" if theirs else "",
+            f"{ours['flops'] / 1e9:,.0f}",
+            f"{ours['flops'] / ours['median'] / ours['peak_flops']:.0%}",
+            f"{figure.roofline_seconds(ours) / ours['median']:.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shown(run: dict) -> str:
+    """Return a run as `123 ms (110 to 140), variant`."""
+    low, high = (1e3 * seconds for seconds in run["quartiles"])
+    return f"{1e3 * run['median']:,.0f} ms ({low:,.0f} to {high:,.0f}), {run['variant']}"
+
+
+def latest() -> list[dict]:
+    """Return the last record of each work, kind and device, in the order of `WORKS`."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    last = {}
+    for record in map(json.loads, lines):
+        last[record["runs"][0]["device"], record["work"], record["kind"]] = record
+    order = [(work, kind) for work in WORKS for kind in KINDS]
+    return sorted(last.values(), key=lambda r: order.index((r["work"], r["kind"])))
+
+
+def main() -> None:
+    """Measure what the command line names, append the records, draw table and plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--sides", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default="", help="all, or some: float32,eager,compile")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    sides = arguments.sides.split(",")
+    if "torch" in sides and importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed (requirements-parity.txt): only segjax's side runs.")
+        sides.remove("torch")
+    chosen = arguments.variants.split(",") if arguments.variants else sum(VARIANTS.values(), ())
+    variants = [(side, name) for side in sides for name in VARIANTS[side] if name in chosen]
+    jobs = [(w, k) for w in arguments.works or WORKS for k in arguments.kinds.split(",")]
+    jobs = [] if arguments.table else jobs
+    gpu = shutil.which("nvidia-smi") is not None
+    with progress.Progress(len(jobs), unit="works") as bar, RESULTS.open("a") as log:
+        for number, (work, kind) in enumerate(jobs, 1):
+            record = measure(work, kind, variants, arguments.repeats, gpu)
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+            bar.message(table([record]).splitlines()[-1])
+            bar.update(number)
+    records = latest()
+    figure.draw(PLOT, records)
+    text = README.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{table(records)}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""PyTorch's side: the same networks as its users have them, a plain training loop's body."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from experiments.speed.works import CLASSES, Work
+
+
+def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
+    """Return a function that does the work once and waits for its end, and facts about it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as in JAX by default
+    torch.backends.cudnn.benchmark = True
+    layout = torch.contiguous_format if variant == "eager" else torch.channels_last
+    model: Any = make_model(work.model).to(device, memory_format=layout)
+    image = torch.randn(batch, 3, size, size, device=device).to(memory_format=layout)
+    label = torch.randint(0, CLASSES, (batch, size, size), device=device)
+    parameters = sum(p.numel() for p in model.parameters())
+    start = time.perf_counter()
+    run = torch.compile(model) if variant.startswith("compile") else model
+    cast = torch.autocast(device, torch.bfloat16, enabled=variant.endswith("bf16"))
+    model.train(kind == "train")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-2, fused=True)
+
+    def train() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with cast:
+            loss = functional.cross_entropy(run(image), label)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def infer() -> torch.Tensor:
+        with torch.inference_mode(), cast:
+            return run(image)
+
+    def work_once() -> None:
+        train() if kind == "train" else infer()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    work_once()
+    facts = {
+        "versions": {"torch": torch.__version__},
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "compile_seconds": time.perf_counter() - start,
+        "parameters": parameters,
+    }
+    return work_once, facts
+
+
+def make_model(section: dict[str, Any]) -> nn.Module:
+    """Return the network of a segjax `model` section."""
+    if section["type"] == "unet":
+        return UNet(section.get("widths", (64, 128, 256, 512, 1024)))
+    if section["type"] == "segformer":
+        return Segformer(section["encoder"]["variant"])
+    from tests import parity
+
+    parity.torchvision()  # smp's libraries import it, and its CPU wheel lacks the operators
+    import segmentation_models_pytorch as smp
+
+    kind = {"deeplabv3plus": smp.DeepLabV3Plus, "pspnet": smp.PSPNet}[section["type"]]
+    return kind("resnet50", encoder_weights=None, classes=CLASSES)
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015) with padding and batch norm."""
+
+    def __init__(self, widths):
+        super().__init__()
+        *widths, bottom = widths
+        self.down = nn.ModuleList(map(level, (3, *widths), widths))
+        self.bottom = level(widths[-1], bottom)
+        above = (*widths[1:], bottom)
+        self.enlarge = nn.ModuleList(
+            nn.ConvTranspose2d(wide, n, 2, stride=2) for n, wide in zip(widths, above, strict=True)
+        )
+        self.up = nn.ModuleList(level(2 * n, n) for n in widths)
+        self.head = nn.Conv2d(widths[0], CLASSES, 1)
+
+    def forward(self, x):
+        skips = []
+        for down in self.down:
+            skips.append(down(x))
+            x = functional.max_pool2d(skips[-1], 2, ceil_mode=True)
+        x = self.bottom(x)
+        for skip, enlarge, up in reversed(list(zip(skips, self.enlarge, self.up, strict=True))):
+            x = enlarge(x)[..., : skip.shape[-2], : skip.shape[-1]]
+            x = up(torch.cat([skip, x], 1))
+        return self.head(x)
+
+
+def level(channels: int, features: int) -> nn.Sequential:
+    layers = []
+    for before in (channels, features):
+        layers += [nn.Conv2d(before, features, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class Segformer(nn.Module):
+    """Hugging Face's, with the logits enlarged to the image as its own loss does."""
+
+    def __init__(self, variant: str):
+        super().__init__()
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+        sizes = {} if variant == "b0" else {"hidden_sizes": [64, 128, 320, 512]}
+        sizes |= {} if variant == "b0" else {"depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
+        config = SegformerConfig(num_labels=CLASSES, **sizes)
+        self.model = SegformerForSemanticSegmentation(config)
+
+    def forward(self, x):
+        logits = self.model(x).logits
+        return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,30 @@
+"""One side in a process of its own, which works when a line comes and otherwise sleeps.
+
+python -m experiments.speed.worker SIDE WORK KIND VARIANT SIZE BATCH
+"""
+
+import json
+import sys
+import time
+
+from experiments.speed.works import WORKS
+
+
+def main(side: str, work: str, kind: str, variant: str, size: str, batch: str) -> None:
+    """Say `{facts}`, then after each line read the seconds of one run."""
+    if side == "torch":
+        from experiments.speed import torch_side as module
+    else:
+        from experiments.speed import segjax_side as module
+    once, facts = module.build(WORKS[work], kind, variant, int(size), int(batch))
+    for _ in range(2):
+        once()
+    print("READY " + json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        once()
+        print(f"TOOK {time.perf_counter() - start}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,75 @@
+"""The speed study measures the same networks on both sides, and its table and plot are right."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from PIL import Image
+
+from experiments.speed import figure, study, works
+from segjax import lookup
+from tests import parity
+
+
+def record(**medians):
+    """Return a record whose runs took `medians` seconds, by 'side_variant'."""
+    facts = {"flops": 2e9, "bytes": 1e9, "peak_flops": 1e10, "bandwidth": 4e9, "device": "cpu"}
+    runs = [
+        {
+            "side": key.split("_")[0], "variant": key.split("_")[1],
+            "median": seconds, "quartiles": [0.9 * seconds, 1.2 * seconds], **facts,
+        }
+        for key, seconds in medians.items()
+    ]  # fmt: skip
+    return {
+        "work": "unet_small", "kind": "train", "size": 128, "batch": 8, "cores": 2, "runs": runs
+    }  # fmt: skip
+
+
+def test_the_fastest_of_each_side_counts_and_the_roofline_is_the_longer_way():
+    row = study.table([record(segjax_float32=0.5, segjax_bfloat16=0.9, torch_eager=2.0)])
+    cells = [cell.strip() for cell in row.splitlines()[-1].split("|")]
+    assert cells[3] == "500 ms (450 to 600), float32"
+    # 2 GFLOP in half a second of 10 GFLOP/s; a gigabyte at 4 GB/s takes longer than the FLOPs.
+    assert cells[5:9] == ["0.25", "2", "40%", "50%"]
+
+
+def test_without_pytorch_the_table_has_our_side(tmp_path):
+    alone = record(segjax_float32=0.5)
+    cells = study.table([alone]).splitlines()[-1].split("|")
+    assert cells[4].strip() == "" and "500 ms" in cells[3]
+    figure.draw(tmp_path / "speed.png", [alone, record(segjax_float32=1.0, torch_eager=2.0)])
+    assert Image.open(tmp_path / "speed.png").size[0] > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", works.KINDS)
+def test_a_worker_works_when_told_to(kind):
+    worker = study.Worker("segjax", "float32", "unet_small", kind, 32, 1)
+    try:
+        for _ in range(2):
+            worker.work()
+    finally:
+        worker.close()
+    assert worker.process.returncode == 0 and min(worker.seconds) > 0
+    assert json.loads(json.dumps(worker.facts))["flops"] > 1e8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", works.WORKS)
+def test_both_sides_have_the_same_parameters(name):
+    pytest.importorskip("torch", reason=parity.REASON)
+    from experiments.speed import torch_side
+
+    section = works.WORKS[name].model
+    theirs = torch_side.make_model(section)
+    if name == "pspnet":
+        theirs.encoder.layer3 = theirs.encoder.layer4 = None  # made there, and never used
+    model = lookup.build("models", section, where="model", num_classes=works.CLASSES)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    ours = jax.eval_shape(functools.partial(model.init, train=False), keys, image)["params"]
+    expected = sum(p.numel() for p in theirs.parameters())
+    assert sum(leaf.size for leaf in jax.tree.leaves(ours)) == expected
