@@ -34,6 +34,9 @@ flags.DEFINE_bool(
     "allow_config_change", False, "train: go on in a workdir that another config made."
 )
 flags.DEFINE_string(
+    "profile_steps", "", "train: a:b traces steps a to b, both included, into <workdir>/profile."
+)
+flags.DEFINE_string(
     "coordinator", "", "host:port of process 0 in a job of several. Found under SLURM, GKE, TPU, …"
 )
 flags.DEFINE_integer("process_id", None, "Which process of the job this is.", lower_bound=0)

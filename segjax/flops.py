@@ -6,37 +6,36 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 from jax.extend import core
 
 
-def count(function: Callable[..., Any], *arguments: Any) -> dict[str, int]:
-    """Return the FLOPs of `function` by module path (`down0/conv1/conv`); nothing is computed.
+def count(jaxpr: core.ClosedJaxpr) -> dict[str, int]:
+    """Return the FLOPs of a traced program by module path (`down0/conv1/conv`).
 
     A multiplication and an addition are two. Element-wise work, a few per cent, is left out, and so
     the number is the same on every machine and version. Loops with a known length count as often as
     they run, `while` loops once.
 
     Args:
-        function: What to count.
-        *arguments: Its arguments, arrays or shapes.
+        jaxpr: `jitted.trace(*arguments).jaxpr` or `jax.make_jaxpr(function)(*arguments)`; the
+            arguments may be shapes.
     """
     totals: dict[str, int] = collections.Counter()
-    for scope, times, equation in _products(jax.make_jaxpr(function)(*arguments).jaxpr):
+    for scope, times, equation in _products(jaxpr.jaxpr):
         totals[scope] += times * PRODUCTS[equation.primitive.name](equation)
     return dict(totals)
 
 
-def total(function: Callable[..., Any], *arguments: Any) -> int:
-    """Return the FLOPs of all of `function`."""
-    return sum(count(function, *arguments).values())
+def total(jaxpr: core.ClosedJaxpr) -> int:
+    """Return the FLOPs of all of a traced program."""
+    return sum(count(jaxpr).values())
 
 
-def traffic(function: Callable[..., Any], *arguments: Any) -> int:
+def traffic(jaxpr: core.ClosedJaxpr) -> int:
     """Return the bytes of what all convolutions and matrix products read and write."""
     return sum(
         times * sum(v.aval.size * v.aval.dtype.itemsize for v in (*eqn.invars, *eqn.outvars))
-        for _, times, eqn in _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+        for _, times, eqn in _products(jaxpr.jaxpr)
     )
 
 

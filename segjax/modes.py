@@ -39,8 +39,12 @@ def train(flags: Any) -> int:
     """Train `--config` in `--workdir`."""
     from segjax import train
 
-    change = flags.allow_config_change
-    return train.run(_path(flags.workdir), flags.config, allow_config_change=change)
+    return train.run(
+        _path(flags.workdir),
+        flags.config,
+        allow_config_change=flags.allow_config_change,
+        profile_steps=flags.profile_steps,
+    )
 
 
 def evaluate(flags: Any) -> int:

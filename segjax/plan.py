@@ -4,6 +4,7 @@ Virtual CPU devices stand in for real ones. What XLA partitions, communicates an
 from the compiled program; how long it takes is predicted from `timing.SPECS`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,17 +15,20 @@ from rich.table import Table
 
 from segjax import assemble, flops, hlo, schedule, timing, train
 from segjax import config as config_lib
-from segjax.data import pipeline
 
 COMPUTE, MEMORY, LINK = 0.5, 0.8, 0.35
 """Shares of a data sheet's figures that a good program reaches: of the peak FLOP/s, of the memory's
 bandwidth, and of the links' (sheets add both directions, a ring uses one)."""
+ROOM = 0.9
+"""Share of a device's memory that one step may fill."""
 ASSUMPTIONS = f"""\
 Assumed: products reach {COMPUTE:.0%} of the device's dense bf16 peak (half of it in float32).
 What they read and write passes memory once, element-wise work as much again, at {MEMORY:.0%} of its
 bandwidth; the slower of the two counts. Collectives run in rings at {LINK:.0%} of the links'
 bandwidth between all devices and hide behind nothing. Memory is XLA's own analysis for the CPU: an
-accelerator's compiler lays out and fuses differently, and bfloat16 is widened on the CPU."""
+accelerator's compiler lays out and fuses differently, and bfloat16 is widened on the CPU. The
+largest batch is where that memory, as it grows from the configured batch to twice as much, fills
+{ROOM:.0%} of the device's; convolution algorithms and fragments want the rest."""
 
 
 class Plan(NamedTuple):
@@ -32,7 +36,10 @@ class Plan(NamedTuple):
 
     Attributes:
         devices: How many there are.
-        memory: Bytes by what they are for: 'state and batch', 'results', 'temporary'.
+        batch_size: Images in a global batch.
+        unit: A global batch is a multiple of it.
+        memory: Bytes by what they are for, see `timing.Costs`.
+        image: Bytes more on each device for each image more in the global batch.
         flops: Of its share of convolutions and products.
         traffic: Bytes that these read and write.
         collectives: Kind to bytes that it yields.
@@ -40,7 +47,10 @@ class Plan(NamedTuple):
     """
 
     devices: int
+    batch_size: int
+    unit: int
     memory: dict[str, int]
+    image: float
     flops: float
     traffic: float
     collectives: dict[str, int]
@@ -50,46 +60,50 @@ class Plan(NamedTuple):
 def run(config: Mapping[str, Any]) -> int:
     """Print the plan of `config` on the devices that are there: virtual ones, see run.py."""
     config = config_lib.section(config)
-    config_lib.check_top_level(config)
-    source = assemble.make_source(config, config["input"]["split"])
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    batch_size = config["input"]["batch_size"]
-    clock = schedule.Clock(batch_size, len(source))
-    total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
-    plan = make_plan(config, parts, clock._replace(total_steps=total))
+    _, parts, clock = train.open_run(config)
+    total = clock.total_steps
+    plan = make_plan(config, parts, clock)
     console = Console(width=None if Console().is_terminal else 100)
     mesh = " × ".join(f"{axis} {n}" for axis, n in parts.mesh.shape.items())
-    console.print(f"{plan.devices} devices, mesh {mesh}, {batch_size} images a step, {total} steps")
+    console.print(
+        f"{plan.devices} devices, mesh {mesh}, {plan.batch_size} images a step, {total} steps"
+    )
     console.print(f"FLOPs of a device     {plan.flops / 1e9:14,.1f} G a step")
     for name, size in {**plan.memory, "all": sum(plan.memory.values())}.items():
         console.print(f"memory, {name:15} {size / 1e6:12,.1f} MB", highlight=False)
     for kind, size in plan.collectives.items():
         console.print(f"{kind:22} {size / 1e6:13,.2f} MB a step", highlight=False)
-    console.print(draw(plan, batch_size=batch_size, steps=total))
+    console.print(draw(plan, steps=total))
     console.print(ASSUMPTIONS, highlight=False)
     return 0
 
 
 def make_plan(config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock) -> Plan:
-    """Compile a train step and read off what it needs; nothing is computed."""
+    """Compile a train step and read off what it needs, then one of twice the batch; run none."""
     key = jax.random.key(config["seed"])
-    _, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(clock.batch_size, parts.canvas.size, parts.classes["channels"])
-    compiled = step.lower(target, batch, key).compile()
-    memory = compiled.memory_analysis()
-    devices = parts.mesh.size
+    program = train.compile_step(config, parts, clock, key, key)
+    double = clock._replace(batch_size=2 * clock.batch_size)
+    twice = train.compile_step(config, parts, double, key, key)
+    more = sum(twice.costs.memory.values()) - sum(program.costs.memory.values())
+    devices, groups = parts.mesh.size, parts.mesh.shape["data"] * parts.mesh.shape["fsdp"]
     return Plan(
         devices,
-        {
-            "state and batch": memory.argument_size_in_bytes,
-            "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
-            "temporary": memory.temp_size_in_bytes,
-        },
-        flops.total(step, target, batch, key) / devices,
-        flops.traffic(step, target, batch, key) / devices,
-        hlo.bytes_by_kind(hlo.collectives_of(compiled.as_text())),
+        clock.batch_size,
+        math.lcm(groups * config["microbatches"], config["deterministic_reduction"] or 1),
+        program.costs.memory,
+        max(more, 0) / clock.batch_size,
+        program.costs.flops,
+        flops.traffic(program.jaxpr) / devices,
+        hlo.bytes_by_kind(hlo.collectives_of(program.step.as_text())),
         parts.model.compute_dtype not in ("bfloat16", "float16"),
     )
+
+
+def largest_batch(plan: Plan, memory: float) -> int:
+    """Return the largest global batch that fills at most `ROOM` of `memory` bytes; 0: none fits."""
+    fixed = sum(plan.memory.values()) - plan.batch_size * plan.image
+    images = (ROOM * memory - fixed) / max(plan.image, 1.0)
+    return max(0, int(images) // plan.unit * plan.unit)
 
 
 def seconds(plan: Plan, spec: timing.Spec) -> tuple[float, float, float]:
@@ -105,24 +119,29 @@ def seconds(plan: Plan, spec: timing.Spec) -> tuple[float, float, float]:
     )
 
 
-def draw(plan: Plan, *, batch_size: int, steps: int) -> Table:
+def digits(value: float) -> str:
+    """Return a number with one decimal where that says something."""
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def draw(plan: Plan, *, steps: int) -> Table:
     """Return the predictions for every device of `timing.SPECS` as a table."""
-    table = Table(title="one step, predicted", box=box.SIMPLE_HEAD)
+    table = Table(title="one step, predicted; times in ms", box=box.SIMPLE_HEAD)
     table.add_column("device", no_wrap=True)
-    for name in ("memory", "compute ms", "traffic ms", "links ms", "step ms", "images/s", "MFU"):
+    for name in ("memory", "compute", "traffic", "links", "step", "images/s", "MFU", "run"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("whole run", justify="right", no_wrap=True)
+    table.add_column("largest\nbatch", justify="right", no_wrap=True)
     need = sum(plan.memory.values())
     for name, spec in timing.SPECS.items():
         compute, memory, links = seconds(plan, spec)
         step = max(compute, memory) + links
-        share = need / spec.memory
         table.add_row(
             name,
-            f"{share:.0%}" if share <= 1 else f"{share:.1f}× full",
-            *(f"{1e3 * part:,.1f}" for part in (compute, memory, links, step)),
-            f"{batch_size / step:,.0f}",
+            f"{need / spec.memory:.0%}",
+            *(digits(1e3 * part) for part in (compute, memory, links, step)),
+            f"{plan.batch_size / step:,.0f}",
             f"{plan.flops / step / spec.flops:.0%}",
-            f"{steps * step / 3600:,.1f} h",
+            f"{digits(steps * step / 3600)} h",
+            f"{largest_batch(plan, spec.memory):,}",
         )
     return table

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from segjax import assemble, flops, schedule, train
 from segjax import config as config_lib
-from segjax.data import pipeline
 
 
 def run(config: Mapping[str, Any], *, depth: int = 2) -> int:
@@ -25,16 +24,11 @@ def run(config: Mapping[str, Any], *, depth: int = 2) -> int:
         depth: How many levels of modules to list.
     """
     config = config_lib.section(config)
-    config_lib.check_top_level(config)
-    source = assemble.make_source(config, config["input"]["split"])
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    image = jax.ShapeDtypeStruct((1, *parts.canvas.size, parts.classes["channels"]), jnp.float32)
+    _, parts, clock = train.open_run(config)
+    image = parts.image_shape()
     rows = modules(parts.model, image, depth=depth)
     console = Console(width=None if Console().is_terminal else 100)
     console.print(draw(rows, title=f"{config['model']['type']} on one image {image.shape[1:]}"))
-    clock = schedule.Clock(config["input"]["batch_size"], len(source))
-    durations = schedule.in_steps(config, ("total",), clock, "config")
-    clock = clock._replace(total_steps=durations["total_steps"])
     for name, value in training(config, parts, clock).items():
         console.print(f"{name:34} {value}", highlight=False)
     return 0
@@ -71,7 +65,7 @@ def modules(model: nn.Module, image: jax.ShapeDtypeStruct, *, depth: int) -> lis
 
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     with nn.intercept_methods(listen):
-        counts = flops.count(forward, variables, image)
+        counts = flops.count(jax.make_jaxpr(forward)(variables, image))
     params = {
         "/".join(key.key for key in path): leaf.size
         for path, leaf in jax.tree.leaves_with_path(variables["params"])
@@ -127,7 +121,7 @@ def training(
     """
     key = jax.random.key(config["seed"])
     _, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(clock.batch_size, parts.canvas.size, parts.classes["channels"])
+    batch = train.batch_shapes(parts, clock)
     devices = parts.mesh.size
     examples = devices * config["microbatches"]
     held = {
@@ -139,7 +133,7 @@ def training(
         "activations kept for the gradient": kept(parts, target, batch) // examples,
     }
     count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
-    total = flops.total(step, target, batch, key)
+    total = flops.total(step.trace(target, batch, key).jaxpr)
     facts = {
         "parameters": f"{count:,}",
         "FLOPs of a train step": f"{total / 1e9:,.1f} G for {clock.batch_size} images",

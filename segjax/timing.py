@@ -1,6 +1,8 @@
-"""Where the time goes: step time, waiting for data, images per second, MFU."""
+"""Where the time goes: step time, waiting for data, images per second, MFU; what a step costs."""
 
 import contextlib
+import os
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -58,12 +60,43 @@ def peak_flops(device: Any) -> float:
     return 2 * n**3 / min(seconds)
 
 
+def process_seconds() -> float:
+    """Return the seconds since this process was started, by Linux's own record."""
+    begun = int(pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - begun / os.sysconf("SC_CLK_TCK")
+
+
+class Costs(NamedTuple):
+    """What a compiled train step costs.
+
+    Attributes:
+        flops: Of one device's share of convolutions and products.
+        memory: Bytes that one device holds at most, by what they are for: 'state and batch',
+            'results', 'temporary'.
+        seconds: Of tracing and compiling.
+    """
+
+    flops: float
+    memory: dict[str, int]
+    seconds: float
+
+
+def memory_of(compiled: Any) -> dict[str, int]:
+    """Return the bytes that a compiled step needs on each device, see `Costs`."""
+    memory = compiled.memory_analysis()
+    return {
+        "state and batch": memory.argument_size_in_bytes,
+        "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+    }
+
+
 class Stopwatch:
     """Measure a window of train steps; time spent evaluating or saving is taken out by `paused`.
 
     Args:
-        flops: FLOPs of one compiled step over all devices.
-        peak: Peak FLOP/s of all devices together.
+        flops: FLOPs of one step on one device.
+        peak: Peak FLOP/s of one device.
         batch_size: Images in a global batch.
     """
 
@@ -98,7 +131,7 @@ class Stopwatch:
         """Return the window's means and begin a new one.
 
         `time/step_ms` and `time/data_wait_ms` per step, `time/images_per_s`, and `time/mfu`: the
-        step's FLOPs by XLA's count over what the devices could do at their peak.
+        step's FLOPs over what the device could do in that time at its peak.
         """
         seconds = max(time.perf_counter() - self.start, 1e-9) / max(self.steps, 1)
         waited = self.waited / max(self.steps, 1)

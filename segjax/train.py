@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import pathlib
+import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,9 +17,11 @@ from segjax import (
     distributed,
     evaluate,
     figures,
+    flops,
     freeze,
     lookup,
     optim,
+    profile,
     progress,
     schedule,
     sharding,
@@ -39,8 +42,16 @@ from segjax.schedule import itstime
 DONE, PREEMPTED = 0, 75
 
 
-def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: bool = False) -> int:
+def run(
+    path: pathlib.Path,
+    config: Mapping[str, Any],
+    *,
+    allow_config_change: bool = False,
+    profile_steps: str = "",
+) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
+
+    `profile_steps` are traced into `<path>/profile`, see `profile.Tracer`.
 
     Returns:
         The exit code: 0 when done, 75 when preempted after a saved checkpoint.
@@ -51,6 +62,7 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
     config = config_lib.section(config)
     setup = prepare(config)
     parts, clock, evaluators, saving = setup.parts, setup.clock, setup.evaluators, setup.saving
+    tracer = profile.Tracer(path / "profile", profile_steps, clock.total_steps)
     resolved = config | {"resolved": parts.classes | clock._asdict()}
     workdir.check(path, resolved, allow_change=allow_config_change)
     weights = transfer.Weights(config["model"], parts.model, parts.image_shape())
@@ -58,26 +70,26 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
         weights.read()  # what is wrong with them is said before anything is compiled or written
 
     init_key, step_key = jax.random.split(jax.random.key(config["seed"]))
-    init, train_step, target = compile_step(config, parts, clock, init_key, step_key)
+    with tracer.compiling() as options:
+        program = compile_step(config, parts, clock, init_key, step_key, options)
+    train_step, costs = program.step, program.costs
     first = jax.process_index() == 0
     if first:
-        workdir.record(path, resolved, facts(parts, train_step))
+        workdir.record(path, resolved, facts(parts, costs))
     with (
         watchdog.Watchdog() as dog,
         distributed.preemption() as preempted,
         checkpoint.Checkpointer(path, **saving) as checkpointer,
+        tracer,
     ):
         dog.now("restore", 0)
-        start = checkpointer.newest_good()
-        if start is None:
-            state = weights.put(init(init_key))
-        else:
-            state = checkpointer.restore(start, target)
+        start, state = start_state(checkpointer, program, weights, init_key)
         begin = start or 0
-        log = Log(path, clock, setup.log_steps, start, watch(train_step, clock))
+        tracer.check(begin)
+        log = Log(path, clock, setup.log_steps, start, costs)
         score = Scoring(evaluators, path, log, clock, dog, preempted)
         with log, contextlib.closing(make_batches(config, setup.source, parts, begin)) as batches:
-            log.message(f"{describe(state, parts, train_step)}; from step {begin}, {path}")
+            log.message(f"{describe(state, parts, costs)}; from step {begin}, {path}")
             for line in weights.said:
                 log.message(line)
             if start is not None and score.missed(start):
@@ -93,8 +105,9 @@ def run(path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: b
                 if config["log_batch_hashes"]:
                     log.writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
                 dog.now("step", number)
-                state, scalars = train_step(state, batch, step_key)
-                log.read_previous(number, scalars)  # the device works on this step meanwhile
+                with tracer.step(number, train_step, log):
+                    state, scalars = train_step(state, batch, step_key)
+                    log.read_previous(number, scalars)  # the device works on this step meanwhile
                 save, stop = itstime(number, setup.save_steps, clock.total_steps), preempted()
                 if save or stop or score.due(number):
                     log.read_last()
@@ -124,8 +137,8 @@ class Setup(NamedTuple):
     saving: dict[str, Any]
 
 
-def prepare(config: Mapping[str, Any]) -> Setup:
-    """Open the data and build every part of the config; nothing is computed or written.
+def open_run(config: Mapping[str, Any]) -> tuple[Any, assemble.Parts, schedule.Clock]:
+    """Open the training data and build the parts and the clock of the config.
 
     Raises:
         UserError: Bad config or data.
@@ -134,8 +147,18 @@ def prepare(config: Mapping[str, Any]) -> Setup:
     source = assemble.make_source(config, config["input"]["split"])
     parts = assemble.make_parts(config, assemble.classes_of(source))
     clock = schedule.Clock(config["input"]["batch_size"], len(source))
-    durations = schedule.in_steps(config, ("total", "log"), clock, "config")
-    clock = clock._replace(total_steps=durations["total_steps"])
+    total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
+    return source, parts, clock._replace(total_steps=total)
+
+
+def prepare(config: Mapping[str, Any]) -> Setup:
+    """Open all data and build every part of the config; nothing is computed or written.
+
+    Raises:
+        UserError: Bad config or data.
+    """
+    source, parts, clock = open_run(config)
+    durations = schedule.in_steps(config, ("log",), clock, "config")
     evaluators = evaluate.make_evaluators(config, parts, clock)
     saving = schedule.in_steps(config["checkpoint"], ("save",), clock, "config.checkpoint")
     save_steps = saving.pop("save_steps")
@@ -157,18 +180,58 @@ def preempted_at(number: int, log: "Log") -> int:
     return PREEMPTED
 
 
+class Program(NamedTuple):
+    """The programs of a run.
+
+    Attributes:
+        init: Jitted, `key → state`.
+        step: Compiled, `(state, batch, key) → state, scalars`.
+        target: The state's shapes with placement.
+        jaxpr: The step as traced.
+        costs: What it costs.
+    """
+
+    init: Any
+    step: Any
+    target: Any
+    jaxpr: Any
+    costs: timing.Costs
+
+
 def compile_step(
     config: Mapping[str, Any],
     parts: assemble.Parts,
     clock: schedule.Clock,
     init_key: jax.Array,
     step_key: jax.Array,
-) -> tuple[Any, Any, Any]:
-    """Return jitted `init(key)`, the compiled train step, and the state's shapes with placement."""
+    options: dict[str, Any] | None = None,
+) -> Program:
+    """Trace and compile the train step, with XLA's `options`; nothing is computed."""
+    begun = time.perf_counter()
     init, train_step, target = make_step(config, parts, clock, init_key)
-    size, channels = parts.canvas.size, parts.classes["channels"]
-    batch = pipeline.batch_shapes(clock.batch_size, size, channels)
-    return init, train_step.lower(target, batch, step_key).compile(), target
+    traced = train_step.trace(target, batch_shapes(parts, clock), step_key)
+    compiled = traced.lower().compile(options or None)
+    flop, seconds = flops.total(traced.jaxpr) / parts.mesh.size, time.perf_counter() - begun
+    costs = timing.Costs(flop, timing.memory_of(compiled), seconds)
+    return Program(init, compiled, target, traced.jaxpr, costs)
+
+
+def start_state(
+    checkpointer: checkpoint.Checkpointer,
+    program: Program,
+    weights: transfer.Weights,
+    init_key: jax.Array,
+) -> tuple[int | None, state_lib.TrainState]:
+    """Return the newest good checkpoint's step and state; None and a new state without one."""
+    start = checkpointer.newest_good()
+    if start is None:
+        return None, weights.put(program.init(init_key))
+    return start, checkpointer.restore(start, program.target)
+
+
+def batch_shapes(parts: assemble.Parts, clock: schedule.Clock) -> Any:
+    """Return a training batch as shapes."""
+    return pipeline.batch_shapes(clock.batch_size, parts.canvas.size, parts.classes["channels"])
 
 
 def make_step(
@@ -210,7 +273,10 @@ def make_step(
         in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
         out_shardings=(placement, whole),
     )
-    return jax.jit(init, out_shardings=placement), train_step, target
+    # It runs once: LLVM's care for its many random kernels took as long as for the step itself.
+    quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    init = jax.jit(init, out_shardings=placement, compiler_options=quick)
+    return init, train_step, target
 
 
 def make_batches(
@@ -236,38 +302,28 @@ def make_batches(
 PIPELINE_GIVEN = ("size", "seed", "start_step", "process_index", "process_count")
 
 
-def facts(parts: assemble.Parts, train_step: Any) -> dict[str, Any]:
+def facts(parts: assemble.Parts, costs: timing.Costs) -> dict[str, Any]:
     """Return what `run.json` says of the machine and the compiled step."""
-    memory = train_step.memory_analysis()
     return {
         "devices": [device.device_kind for device in jax.devices()],
         "cores": len(os.sched_getaffinity(0)),
         "processes": jax.process_count(),
         "mesh": dict(parts.mesh.shape),
-        "step_flops": flops_of(train_step),
-        "step_temporary_bytes": getattr(memory, "temp_size_in_bytes", None),
+        "device_step_flops": costs.flops,
+        "device_step_bytes": costs.memory,
+        "compile_seconds": costs.seconds,
     }
 
 
-def describe(state: state_lib.TrainState, parts: assemble.Parts, train_step: Any) -> str:
+def describe(state: state_lib.TrainState, parts: assemble.Parts, costs: timing.Costs) -> str:
     """Return one line on what is trained, and where."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    devices = jax.devices()
+    memory, devices = sum(costs.memory.values()), jax.devices()
     return (
-        f"{count / 1e6:.2f} M parameters, {flops_of(train_step) / 1e9:.1f} GFLOP a step, "
-        f"{len(devices)} × {devices[0].device_kind}, mesh {dict(parts.mesh.shape)}"
+        f"{count / 1e6:.2f} M parameters; a step is {costs.flops / 1e9:.1f} GFLOP and "
+        f"{memory / 1e6:.0f} MB a device; {len(devices)} × {devices[0].device_kind}, "
+        f"mesh {dict(parts.mesh.shape)}"
     )
-
-
-def flops_of(compiled: Any) -> float:
-    """Return XLA's count of a compiled step's FLOPs on one device (0 where it gives none)."""
-    return float((compiled.cost_analysis() or {}).get("flops", 0.0))
-
-
-def watch(train_step: Any, clock: schedule.Clock) -> timing.Stopwatch:
-    """Return the stopwatch of the loop."""
-    peak = timing.peak_flops(jax.local_devices()[0])
-    return timing.Stopwatch(flops=flops_of(train_step), peak=peak, batch_size=clock.batch_size)
 
 
 class Scoring:
@@ -331,13 +387,20 @@ class Log:
         clock: schedule.Clock,
         log_steps: int,
         start: int | None,
-        stopwatch: timing.Stopwatch,
+        costs: timing.Costs,
     ):
         self.writer = writer.Writer(path, resume_step=start, enabled=jax.process_index() == 0)
         self.progress = progress.Progress(
             clock.total_steps, start=start or 0, enabled=jax.process_index() == 0
         )
-        self.total_steps, self.log_steps, self.watch = clock.total_steps, log_steps, stopwatch
+        self.total_steps, self.log_steps, self.costs = clock.total_steps, log_steps, costs
+        self.watch = timing.Stopwatch(
+            flops=costs.flops,
+            peak=timing.peak_flops(jax.local_devices()[0]),
+            batch_size=clock.batch_size,
+        )
+        self.started = False
+        self.once: dict[str, float] = {}
         self.pending: tuple[int, Any] | None = None
         self.window: list[dict[str, float]] = []
 
@@ -363,14 +426,23 @@ class Log:
         if not all(map(math.isfinite, values.values())):
             self.writer.write(number, values)  # writes what is finite, then raises
         self.watch.tick()
+        if not self.started:
+            self.say_started()
         self.window.append(values)
         shown = {}
         if itstime(number, self.log_steps, self.total_steps):
             shown = {k: sum(v[k] for v in self.window) / len(self.window) for k in values}
-            shown |= {"train/lr": values["train/lr"]} | self.watch.scalars()
+            shown |= {"train/lr": values["train/lr"]} | self.watch.scalars() | self.once
+            shown["memory/step_mb"] = sum(self.costs.memory.values()) / 1e6
             self.writer.write(number, shown)
-            self.window = []
+            self.window, self.once = [], {}
         self.progress.update(number, shown)
+
+    def say_started(self) -> None:
+        """Show how long the first step took from the start of the process."""
+        seconds = timing.process_seconds()
+        self.started, self.once = True, {"time/first_step_s": seconds}
+        self.message(f"first step after {seconds:.1f} s ({self.costs.seconds:.1f} s to compile it)")
 
     def message(self, text: str) -> None:
         """Show a line above the progress bar."""

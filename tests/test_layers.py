@@ -21,6 +21,7 @@ LAYERS = [
         "digest",
         "damage",
         "checkpoint",
+        "profile",
         "timing",
         "workdir",
         "watchdog",

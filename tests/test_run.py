@@ -109,6 +109,7 @@ def test_bad_data_is_one_line_and_code_2(tmp_path, damage, said):
         (["--mode=eval"], "config.json"),
         (["--mode=predict"], "--input"),
         ([DEBUG, "--flag_that_is_not"], "flag_that_is_not"),
+        ([DEBUG, "--profile_steps=9:3"], "1 <= first <= last <= 2"),
     ],
 )
 def test_wrong_flags_and_keys_are_code_2(tmp_path, arguments, said):
@@ -133,10 +134,14 @@ def test_train_eval_predict_through_the_command_line(tmp_path):
     }
     run = json.loads((work / "run.json").read_text())
     assert run["fingerprint"] and run["packages"]["jax"] and run["mesh"]["data"] == 1
+    assert run["device_step_flops"] > 1e6
+    assert set(run["device_step_bytes"]) == {"state and batch", "results", "temporary"}
+    assert "first step after" in text and "MB a device" in text
     names = {name for line in (work / "metrics.jsonl").open() for name in json.loads(line)}
     assert names >= {
         "step", "train/loss", "train/grad_norm", "train/lr", "val/miou", "val/loss",
         "time/step_ms", "time/data_wait_ms", "time/images_per_s", "time/mfu",
+        "time/first_step_s", "memory/step_mb",
     }  # fmt: skip
 
     code, text = program.run(*train, "--config.seed=5")

@@ -151,6 +151,18 @@ def test_one_compilation_then_none(tmp_path, tiny_config):
     assert counts[2:] == [counts[2]] * 6, counts  # evaluations fall between steps 2, 4, 6, 8
 
 
+def test_microbatches_cost_the_same_flops(tiny_config):
+    """XLA counts a loop's body once: half of it with two microbatches, and so would the MFU be."""
+    costs = []
+    for microbatches in (1, 2):
+        config = tiny_config(microbatches=microbatches, input__batch_size=16)
+        _, parts, clock = train.open_run(config)
+        key = jax.random.key(0)
+        program = train.compile_step(config, parts, clock, key, key)
+        costs.append(program.costs.flops)
+    assert costs[1] == pytest.approx(costs[0], rel=1e-3) and costs[0] > 1e6
+
+
 @pytest.mark.slow
 def test_it_learns(tmp_path, tiny_config):
     config = tiny_config(

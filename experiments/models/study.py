@@ -65,7 +65,7 @@ def measure(name: str) -> dict:
         "model": name,
         "title": MODELS[name],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        "gflops": flops.total(forward, variables, image) / 1e9,
+        "gflops": flops.total(jax.make_jaxpr(forward)(variables, image)) / 1e9,
         "activation_mb": kept(model, variables, image) / 1e6,
         "receptive_field": receptive_field(model, variables),
         "jax": jax.__version__,
