@@ -14,7 +14,7 @@ import pytest
 
 from segjax import assemble, config, lookup, schedule, train, writer
 from segjax.data import synthetic
-from tests import camvid
+from tests import camvid, costs
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -104,8 +104,17 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
     plain["mesh"] = dict(data=2, fsdp=4, space=1)
     for section in (plain["input"], *plain["evals"].values()):
         section["batch_size"] = 8
+    compiled = []
+
+    def compile_step(*arguments):
+        compiled.append(real(*arguments))
+        return compiled[0]
+
+    real = train.compile_step
+    monkeypatch.setattr(train, "compile_step", compile_step)
     assert train.run(tmp_path / "run", plain) == 0
     result = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
     assert result["num_examples"] == 4 and result["step"] == 2
     losses = [r["train/loss"] for r in writer.read(tmp_path / "run") if "train/loss" in r]
     assert losses and np.isfinite(losses).all()
+    costs.check(name, compiled[0].step)

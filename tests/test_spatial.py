@@ -1,87 +1,119 @@
-"""Images larger than a device: rows on eight devices, and what a train step gathers of them."""
+"""Images larger than a device: rows on eight devices, and what a train step moves between them."""
 
 import dataclasses
+import functools
+import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
 
 from segjax import assemble, hlo, schedule, sharding, train
+from segjax.augment import compose, geometry
 from segjax.data import pipeline
 
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
+UNET = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}
+DEEPLAB = {
+    "type": "deeplabv3plus",
+    "encoder": {"type": "resnet", "depth": 18, "width": 8, "output_stride": 16, "stages": 4},
+    # Of 512 rows each device has four at stride 16: enough for the widest hole.
+    "rates": (1, 4), "width": 16, "low_width": 8, "fuse_convs": 1, "dropout": 0.0,
+}  # fmt: skip
+MOVED = (
+    dict(type="geometry:affine", scale=(0.5, 2.0), rotate=10, fill=0.5),
+    dict(type="photometric:gaussian_blur", sigma=(0.5, 1.0), p=1.0),
+)
+LIT = (dict(type="photometric:color_jitter", brightness=0.4, contrast=0.4),)
 
 
-def compile_step(config, *, size, mesh):
-    """Return state shapes, the compiled step and its `init`, for images of one size on a mesh."""
-    config["input"]["size"], config["input"]["batch_size"] = size, 1
-    config["model"] = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}
-    source = assemble.make_source(config, "train")
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    grid = np.asarray(jax.devices()[: np.prod(mesh)]).reshape(mesh)
-    parts = dataclasses.replace(parts, mesh=Mesh(grid, sharding.AXES))
-    key = jax.random.key(0)
-    init, step, target = train.make_step(config, parts, schedule.Clock(1, 8, 2), key)
-    compiled = step.lower(target, pipeline.batch_shapes(1, size, 3), key).compile()
-    return parts, init, compiled
+def compile_step(config, mesh, *, size, model=UNET, augment=LIT, batch_size=1, **fields):
+    """Return the mesh, `init`, and the compiled step for images of one size."""
+    config["input"].update(size=size, batch_size=batch_size)
+    config["model"] = {**model, **fields}
+    config["augment"] = [
+        section | ({"size": size} if section["type"] == "geometry:affine" else {})
+        for section in augment
+    ]
+    parts = assemble.make_parts(config, assemble.classes_of(assemble.make_source(config, "train")))
+    mesh = Mesh(np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh), sharding.AXES)
+    parts, key = dataclasses.replace(parts, mesh=mesh), jax.random.key(0)
+    clock = schedule.Clock(batch_size, 8, 2)
+    init, step, target = train.make_step(config, parts, clock, key)
+    batch = pipeline.batch_shapes(batch_size, size, 3)
+    return mesh, init, step.lower(target, batch, key).compile()
 
 
 @pytest.mark.slow
 def test_eight_shards_of_rows_hold_an_eighth_and_gather_nothing(tiny_config):
     """At 2048 x 2048 pixels; only compiled, as the numbers are the compiler's."""
-    temporary = {}
+    held = {}
     for mesh in (ALONE, ROWS):
-        config = tiny_config()
-        config["augment"] = [dict(type="photometric:color_jitter", brightness=0.4)]
-        _, _, compiled = compile_step(config, size=(2048, 2048), mesh=mesh)
+        _, _, compiled = compile_step(tiny_config(), mesh, size=(2048, 2048))
         memory = compiled.memory_analysis()
-        temporary[mesh] = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+        held[mesh] = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         kinds = set(hlo.bytes_by_kind(hlo.collectives_of(compiled.as_text())))
-        assert kinds <= {"all-reduce", "collective-permute"}
-    assert temporary[ROWS] <= temporary[ALONE] / 6
+        assert kinds == ({"all-reduce", "collective-permute"} if mesh == ROWS else set())
+    assert held[ROWS] <= held[ALONE] / 6
+
+
+def test_mirroring_each_row_moves_none():
+    mesh = Mesh(np.asarray(jax.devices()).reshape(ROWS), sharding.AXES)
+    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)])
+    placement = sharding.batch_sharding(mesh)
+    step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
+    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, (64, 32), 3))
+    assert not hlo.collectives_of(lowered.compile().as_text())
 
 
 @pytest.mark.slow
-def test_moving_rows_gathers_the_input_and_no_activation(tiny_config):
-    """A crop may take any row: the image is gathered, three channels, before the network."""
-    size = (256, 128)
-    config = tiny_config()
-    config["augment"] = [
-        dict(type="geometry:affine", size=size, scale=(0.5, 2.0), horizontal=0.5, fill=0.5)
-    ]
-    _, _, compiled = compile_step(config, size=size, mesh=ROWS)
-    for found in hlo.collectives_of(compiled.as_text()):
-        if found.kind == "all-gather":
-            assert all(np.prod(shape) <= 3 * np.prod(size) for _, shape in found.arrays), found
+def test_moving_rows_gathers_image_and_label_and_no_activation(tiny_config):
+    """A crop may take any row: three channels and the label are gathered before the network."""
+    height, width = size = (256, 128)
+    _, _, compiled = compile_step(tiny_config(), ROWS, size=size, augment=MOVED[:1])
+    found = hlo.collectives_of(compiled.as_text())
+    moved = [found for found in found if found.kind not in ("all-reduce", "collective-permute")]
+    gathered = sorted(math.prod(shape) for found in moved for _, shape in found.arrays)
+    assert {found.kind for found in moved} == {"all-gather"}
+    assert gathered == [height * width, 3 * height * width]  # activations have other sizes
+    features = 32 * height * width // 16  # the smallest, below; a sum or halo is far smaller
+    assert all(other.bytes < features for other in found if other not in moved)
 
 
 @pytest.mark.slow
-def test_the_step_on_rows_is_the_step_on_one_device(tiny_config, float64):
-    """One step of plain SGD from the same state, so that the parameters show the gradient."""
-    results = []
-    for mesh in (ALONE, ROWS):
+@pytest.mark.parametrize(
+    ("model", "size", "augment"),
+    [(UNET, (128, 64), MOVED), (DEEPLAB, (512, 32), LIT)],
+    ids=["unet", "deeplabv3plus"],
+)
+def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_config, float64):
+    """One step of plain SGD from the same state, so that the parameters show the gradient.
+
+    DeepLabv3+ takes the mean of all rows and enlarges bilinearly, both without gathering.
+    """
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.integers(0, 256, (4, *size, 3), np.uint8),
+        "label": random.integers(0, 8, (4, *size), np.int32),
+        "mask": np.ones(4, bool),
+        "index": np.arange(4, dtype=np.int32),
+    }
+    changes = []
+    for shape in (ALONE, ROWS):
         config = tiny_config()
-        config["augment"] = [
-            dict(type="geometry:affine", size=(128, 64), scale=(0.5, 2.0), rotate=10, fill=0.5),
-            dict(type="photometric:gaussian_blur", sigma=(0.5, 1.0), p=1.0),
-        ]
-        config["optimizer"] = dict(type="sgd", lr=1.0, schedule=dict(type="constant"))
-        parts, init, step = compile_step(config, size=(128, 64), mesh=mesh)
-        rng = np.random.default_rng(0)
-        batch = {
-            "image": rng.integers(0, 256, (1, 128, 64, 3), np.uint8),
-            "label": rng.integers(0, 8, (1, 128, 64), np.int32),
-            "mask": np.ones(1, bool),
-            "index": np.zeros(1, np.int32),
-        }
-        placed = jax.device_put(batch, sharding.batch_sharding(parts.mesh))
+        config["optimizer"] = dict(type="sgd", lr=1.0, momentum=0.0, schedule=dict(type="constant"))
+        mesh, init, step = compile_step(
+            config, shape, size=size, model=model, augment=augment, batch_size=4,
+            compute_dtype="float64", param_dtype="float64",
+        )  # fmt: skip
         state = init(jax.random.key(0))
         before = jax.device_get(state.params)
+        placed = jax.device_put(batch, sharding.batch_sharding(mesh))
         state, _ = step(state, placed, jax.random.key(0))
-        change = jax.tree.map(lambda a, b: a - b, before, jax.device_get(state.params))
-        results.append(change)
-    whole = jnp.max(jnp.asarray([np.abs(leaf).max() for leaf in jax.tree.leaves(results[0])]))
-    for one, rows in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(rows, one, rtol=0, atol=1e-5 * float(whole))
+        changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
+        kinds = set(hlo.bytes_by_kind(hlo.collectives_of(step.as_text())))
+        if shape == ROWS and augment == LIT:
+            assert kinds == {"all-reduce", "collective-permute"}
+    for one, rows in zip(*map(jax.tree.leaves, changes), strict=True):
+        np.testing.assert_allclose(rows, one, rtol=0, atol=1e-5 * np.abs(one).max())

@@ -31,6 +31,8 @@ def flip(
     compose.check_probability("flip.vertical", vertical)
     draw = jax.random.uniform(key, (2,), jnp.float32)
     for axis, p in ((0, vertical), (1, horizontal)):
+        if p == 0:
+            continue  # mirroring rows that no one sees would still move them between devices
         image = jnp.where(draw[axis] < p, jnp.flip(image, axis), image)
         label = jnp.where(draw[axis] < p, jnp.flip(label, axis), label)
     return image, label

@@ -62,7 +62,9 @@ def color_jitter(
         for i, v in enumerate((brightness, contrast, saturation))
     )
     grey = LUMA if channels == 3 else np.full(channels, 1 / channels)
-    mean = jnp.sum(image.mean((0, 1)) * jnp.asarray(grey, image.dtype))
+    # Summed in float64 where that is on: it then hardly matters on how many devices the rows lie.
+    colour_mean = image.mean((0, 1), dtype=float).astype(image.dtype)
+    mean = jnp.sum(colour_mean * jnp.asarray(grey, image.dtype))
     if channels == 3:
         angle = jnp.where(applied, 2 * math.pi * hue * (2 * draw[3] - 1), 0)
         red, green, blue = _color_matrix(colour, angle).T

@@ -46,6 +46,9 @@ CASES = [
     {"spatial": 2, "window": 2, "dilation": 3, "shift": 1},
     {"spatial": 1, "window": 3, "stride": 3},
     {"spatial": 3, "window": 3},
+    {"spatial": 2, "window": 3, "dilation": 8},  # along the second axis only the centre sees any
+    {"spatial": 2, "window": 5, "dilation": 5},
+    {"spatial": 1, "window": 2, "dilation": 14},  # no tap sees any
 ]
 
 

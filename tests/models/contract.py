@@ -10,12 +10,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import Mesh
 
-from segjax import hlo, sharding
+from segjax import assemble, hlo, lookup, schedule, sharding
+from segjax import train as train_lib
+from segjax.augment import normalize
+from segjax.data import pipeline
 
 SIZES = ((32, 32), (33, 47), (64, 41), (97, 64))
 ODD = (33, 47)
+LOSSES = (
+    {"type": "pixel:cross_entropy", "weight": 1.0},
+    {"type": "region:dice", "weight": 1.0},
+)
+CONFIG = {
+    "augment": (
+        {"type": "photometric:color_jitter", "brightness": 0.4, "contrast": 0.4},
+        {"type": "geometry:flip", "horizontal": 0.5},
+    ),
+    "optimizer": {
+        "type": "adamw", "lr": 1e-3, "clip_norm": 1.0, "schedule": {"type": "constant"},
+    },
+    "microbatches": 1,
+    "ema_decay": 0.0,
+    "deterministic_reduction": 0,
+}  # fmt: skip
+"""Of a run: what its train step is made of, beside the model."""
 DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
 
 
@@ -102,28 +122,40 @@ class ModelContract:
             np.testing.assert_array_equal(padded[:2], clean[:2])
 
     def test_a_batch_on_eight_devices_needs_no_gathering(self):
-        found = program(self.model(), (8, 1, 1), (8, 32, 32, self.channels))
+        """Summed are gradients, batch statistics, and two losses of each head with weights.
+
+        Attention has a few equal sums among these, which XLA makes once.
+        """
+        model, shape = self.model(), (8, 32, 32, self.channels)
+        image = jax.ShapeDtypeStruct(shape, jnp.float32)
+        _, aux, variables = shapes(model, image, train=True)
+        found = program(model, (8, 1, 1), shape)
         assert kinds(found) == {"all-reduce"}
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(variables))
+        summed = hlo.bytes_by_kind(found)["all-reduce"] / 4
+        assert 0.95 * numbers <= summed <= numbers + 4 * (1 + len(aux))
 
     def test_rows_on_two_devices_exchange_their_halos_only(self):
         found = program(self.model(), (4, 1, 2), (4, 64, 32, self.channels))
         assert kinds(found) <= {"all-reduce", "collective-permute"} | self.row_collectives
+        assert_inputs_stay(found)
 
     def test_split_parameters_are_all_that_is_gathered(self):
         model, shape = self.model(), (8, 32, 32, self.channels)
         _, _, variables = shapes(model, jax.ShapeDtypeStruct(shape, jnp.float32), train=True)
-        sizes = {leaf.size for leaf in jax.tree.leaves(variables["params"])}
-        for collective in program(model, (1, 8, 1), shape):
-            if collective.kind == "all-gather":
-                for _, dims in collective.arrays:
-                    assert math.prod(dims) in sizes, collective
+        whole = {leaf.shape for leaf in jax.tree.leaves(variables["params"])}
+        found = program(model, (1, 8, 1), shape)
+        assert kinds(found) == {"all-reduce", "all-gather"}
+        gathered = [found for found in found if found.kind == "all-gather"]
+        assert {dims for found in gathered for _, dims in found.arrays} <= whole
 
     def test_products_are_bfloat16_and_the_host_is_not_called(self):
         """In the program for an accelerator: XLA's CPU backend widens them by itself."""
-        model, shape = self.model(compute_dtype="bfloat16"), (2, 32, 32, self.channels)
-        image = jax.ShapeDtypeStruct(shape, jnp.float32)
-        _, _, variables = shapes(model, image, train=True)
-        traced = jax.jit(functools.partial(gradient_of, model)).trace(variables, image)
+        step, arguments = train_step(
+            self.model(compute_dtype="bfloat16"), (1, 1, 1), (2, 32, 32, self.channels)
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            traced = step.trace(*arguments)
         text = traced.lower(lowering_platforms=("tpu",)).as_text()
         products = hlo.product_dtypes(text)
         assert products.pop("bf16") > products.pop("f32", 0) == self.wide_products
@@ -134,18 +166,47 @@ class ModelContract:
 def program(
     model: nn.Module, mesh: tuple[int, int, int], shape: tuple[int, ...]
 ) -> list[hlo.Collective]:
-    """Return the collectives of a training step's gradient on a mesh data × fsdp × space."""
-    devices = jax.make_mesh(mesh, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-    image = jax.ShapeDtypeStruct(shape, jnp.float32)
-    _, _, variables = shapes(model, image, train=True)
-    placed = sharding.infer(variables, devices)
-    stats = placed.get("batch_stats", {})
-    step = jax.jit(
-        functools.partial(gradient_of, model, mesh=devices),
-        in_shardings=(placed, sharding.batch_sharding(devices)["image"]),
-        out_shardings=(placed["params"], stats),
-    )
-    return hlo.collectives_of(step.lower(variables, image).compile().as_text())
+    """Return the collectives of the compiled train step on a mesh data × fsdp × space."""
+    step, arguments = train_step(model, mesh, shape)
+    # What LLVM makes of it is not looked at: unoptimised, that takes half the time.
+    options = {"xla_backend_optimization_level": 0}
+    with jax.numpy_dtype_promotion("standard"):  # Optax relies on it
+        text = step.lower(*arguments).compile(compiler_options=options).as_text()
+    assert "f64[" not in text and not hlo.host_calls(text)
+    return hlo.collectives_of(text)
+
+
+def train_step(
+    model: nn.Module, mesh: tuple[int, int, int], shape: tuple[int, ...]
+) -> tuple[Any, tuple[Any, ...]]:
+    """Return the train step as a run jits it, and the shapes of its arguments.
+
+    Args:
+        model: Any.
+        mesh: Devices on data × fsdp × space; the first of those that are there.
+        shape: Of a batch of images.
+    """
+    devices = np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh)
+    batch_size, *size, channels = shape
+    section = {"type": "semantic", "losses": LOSSES}
+    task = lookup.build("tasks", section, where="task", num_classes=model.num_classes)
+    parts = assemble.Parts(
+        model, task, functools.partial(normalize.fixed, mean=0.5, std=0.25),
+        Mesh(devices, sharding.AXES), assemble.Canvas(tuple(size), "resize", 0),
+        {"channels": channels}, eval_step=None,
+    )  # fmt: skip
+    clock, key = schedule.Clock(batch_size, batch_size, 100), jax.random.key(0)
+    with jax.numpy_dtype_promotion("standard"):
+        _, step, target = train_lib.make_step(CONFIG, parts, clock, key)
+    return step, (target, pipeline.batch_shapes(batch_size, tuple(size), channels), key)
+
+
+def assert_inputs_stay(found: list[hlo.Collective]) -> None:
+    """Fail if whole numbers are gathered: labels, uint8 images, masks, indices."""
+    for collective in found:
+        if collective.kind not in ("all-reduce", "collective-permute"):
+            dtypes = {dtype for dtype, _ in collective.arrays}
+            assert dtypes <= {"f32", "bf16"}, collective
 
 
 def kinds(found: list[hlo.Collective]) -> set[str]:

@@ -22,7 +22,7 @@ def build(**fields):
 
 class TestContract(contract.ModelContract):
     def model(self, **overrides):
-        return build(**overrides)
+        return build(stem_width=8, **overrides)  # eight devices can split its kernel
 
 
 def initial(model):

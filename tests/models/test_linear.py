@@ -21,9 +21,10 @@ def build(encoder=TINY, **fields):
 
 
 class TestContract(contract.ModelContract):
-    # Attention sees all rows: keys and values are gathered.
+    # Attention sees all rows: keys and values are gathered. The class token before the patches
+    # shifts them between devices.
     wide_products = 4  # enlarging the image to whole patches
-    row_collectives = frozenset({"all-gather"})
+    row_collectives = frozenset({"all-gather", "all-to-all"})
 
     def model(self, **overrides):
         return build(**overrides)

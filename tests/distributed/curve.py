@@ -1,0 +1,34 @@
+"""The losses of `small_config` in this process, on any of its devices."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from segjax import config as config_lib
+from segjax import sharding, train
+from tests.distributed import small_config
+
+STEPS = 20
+
+
+@functools.cache
+def losses(kind: str, mesh: tuple[int, int, int] = (1, 1, 1)) -> tuple[float, ...]:
+    """Train as `run.py` does, on a mesh data × fsdp × space over the first devices; float64 too."""
+    with jax.enable_x64(kind == "float64"):
+        config = config_lib.plain(small_config.get_config(kind))
+        setup = train.prepare(config)
+        devices = np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh)
+        parts = dataclasses.replace(setup.parts, mesh=Mesh(devices, sharding.AXES))
+        init_key, step_key = jax.random.split(jax.random.key(config["seed"]))
+        init, step, _ = train.make_step(config, parts, setup.clock, init_key)
+        state, found = init(init_key), []
+        with contextlib.closing(train.make_batches(config, setup.source, parts, 0)) as batches:
+            for _ in range(STEPS):
+                state, scalars = step(state, next(batches), step_key)
+                found.append(scalars["loss"])
+        return tuple(map(float, found))
