@@ -5,6 +5,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from segjax import assemble, hlo, schedule, sharding, train
 from segjax.augment import compose, geometry
 from segjax.data import pipeline
+from segjax.models import unet
 
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
 UNET = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}
@@ -117,3 +119,38 @@ def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_c
             assert kinds == {"all-reduce", "collective-permute"}
     for one, rows in zip(*map(jax.tree.leaves, changes), strict=True):
         np.testing.assert_allclose(rows, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
+def test_a_volume_is_split_along_its_depth(float64):
+    model = unet.Model(
+        num_classes=2,
+        widths=(4, 8),
+        convs_per_level=1,
+        param_dtype="float64",
+        compute_dtype="float64",
+    )
+    volume = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 32, 33, 1)))
+    variables = model.init(jax.random.key(0), volume, train=False)
+
+    def gradient(params, volume):
+        def loss(params):
+            both = {**variables, "params": params}
+            outputs, _ = model.apply(both, volume, train=True, mutable=["batch_stats"])
+            return jnp.sin(outputs.logits).sum()
+
+        return jax.grad(loss)(params)
+
+    results = []
+    for devices in (1, 4):
+        mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, 1, devices), sharding.AXES)
+        placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh)["image"])
+        program = jax.jit(gradient, in_shardings=placed).lower(variables["params"], volume)
+        compiled = program.compile()
+        found = hlo.collectives_of(compiled.as_text())
+        assert {c.kind for c in found} <= {"all-reduce", "collective-permute"}
+        results.append(compiled(*jax.device_put((variables["params"], volume), placed)))
+    assert found, "four devices have to exchange something"
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9),
+        *jax.device_get(results),
+    )

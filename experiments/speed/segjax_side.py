@@ -25,14 +25,7 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
     clock = schedule.Clock(batch, 1000, 1000)
     init_key, key = jax.random.split(jax.random.key(0))
     init, step, target = train.make_step(config, parts, clock, init_key)
-    draw = np.random.default_rng(0)
-    example = {
-        "image": draw.integers(0, 256, (batch, size, size, 3), np.uint8),
-        "label": draw.integers(0, CLASSES, (batch, size, size), np.int32),
-        "mask": np.ones(batch, bool),
-        "index": np.arange(batch, dtype=np.int32),
-    }
-    placed = jax.device_put(example)
+    placed = jax.device_put(make_batch(size, batch))
     state = init(init_key)
     if kind == "train":
         traced = step.trace(target, pipeline.batch_shapes(batch, (size, size), 3), key)
@@ -68,6 +61,17 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
             jax.block_until_ready(compiled(*arguments))
 
     return work_once, facts
+
+
+def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
+    """Return a batch of noise."""
+    draw = np.random.default_rng(0)
+    return {
+        "image": draw.integers(0, 256, (batch, size, size, 3), np.uint8),
+        "label": draw.integers(0, CLASSES, (batch, size, size), np.int32),
+        "mask": np.ones(batch, bool),
+        "index": np.arange(batch, dtype=np.int32),
+    }
 
 
 def bandwidth(device: Any) -> float:

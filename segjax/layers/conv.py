@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax import lookup
 from segjax.errors import ConfigError
-from segjax.layers import depthwise
+from segjax.layers import convolve
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
@@ -79,7 +79,7 @@ class ConvNormAct(nn.Module):
             kernel_init=nn.initializers.he_normal(),
             dtype=self.compute_dtype,
             param_dtype=self.param_dtype,
-            conv_general_dilated=depthwise.convolve if self.groups == -1 else None,
+            conv_general_dilated=convolve.convolve,
             name="conv",
         )(x)
         x = norm_lib.make_norm(
@@ -116,7 +116,7 @@ class SeparableConv(nn.Module):
             feature_group_count=x.shape[-1],
             use_bias=False,
             kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=depthwise.convolve,
+            conv_general_dilated=convolve.convolve,
             dtype=self.compute_dtype,
             param_dtype=self.param_dtype,
             name="depthwise",

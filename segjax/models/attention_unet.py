@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import conv, remat, resample
+from segjax.layers import conv, convolve, remat, resample
 from segjax.models import unet
 from segjax.structs import Features
 
@@ -48,6 +48,7 @@ class Gate(nn.Module):
             dtype=self.compute_dtype,
             param_dtype=self.param_dtype,
             kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=convolve.convolve,
             name="skip",
         )(skip)
         asked = conv.pointwise(features, **dtypes, name="coarse")(coarse)

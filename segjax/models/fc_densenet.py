@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, norm, remat, resample
+from segjax.layers import conv, convolve, norm, remat, resample
 from segjax.structs import Features, Outputs
 
 Pieces = tuple[Features, ...]
@@ -113,6 +113,7 @@ class Unit(nn.Module):
             (self.kernel,) * spatial,
             padding=[(side, side)] * spatial,
             kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=convolve.convolve,
             dtype=self.compute_dtype,
             param_dtype=self.param_dtype,
             name="conv",
