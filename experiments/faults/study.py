@@ -32,8 +32,8 @@ HERE = pathlib.Path(__file__).parent
 REPEATS = flags.DEFINE_integer("repeats", 20, "How often each fault strikes.")
 FAULTS = flags.DEFINE_list("faults", [], "Which; empty: all.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
-SAVE_EVERY = 10
-STRIDE = (15, 35)
+SAVE_EVERY = 20
+STRIDE = (25, 45)
 """Steps after a start between which a fault strikes: more than a damaged checkpoint throws back."""
 
 
@@ -182,7 +182,8 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     # A whole percentage of the steps is the distance between two checkpoints.
     lengths = [100 * SAVE_EVERY // percent for percent in (5, 2, 1)]
-    total = next(n for n in lengths if n >= REPEATS.value * max(STRIDE) + SAVE_EVERY)
+    # Until a fault is felt, a job takes as many steps again.
+    total = next(n for n in lengths if n >= 2 * REPEATS.value * max(STRIDE))
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
         "date": datetime.date.today().isoformat(),
