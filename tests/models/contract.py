@@ -46,6 +46,8 @@ class ModelContract:
     num_classes = 5
     wide_products: int = 0
     """How many products of a bfloat16 model are in float32; say of what."""
+    side = 64
+    """Of the image whose sums are counted: at stride 32 every tap of a window still sees some."""
     row_collectives: frozenset[str] = frozenset()
     """What sharded rows may need beside halos and sums; say why (attention sees every row)."""
 
@@ -124,10 +126,9 @@ class ModelContract:
     def test_a_batch_on_eight_devices_needs_no_gathering(self):
         """Summed are gradients, batch statistics, and two losses of each head with weights.
 
-        Attention has a few equal sums among these, which XLA makes once. At stride 32 the image is
-        still 2 x 2: every tap of a window sees some of it.
+        Attention has a few equal sums among these, which XLA makes once.
         """
-        model, shape = self.model(), (8, 64, 64, self.channels)
+        model, shape = self.model(), (8, self.side, self.side, self.channels)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         _, aux, variables = shapes(model, image, train=True)
         found = program(model, (8, 1, 1), shape)

@@ -23,6 +23,7 @@ def build(encoder=TINY, **fields):
 class TestContract(contract.ModelContract):
     # Attention sees all rows: keys and values are gathered. The class token before the patches
     # shifts them between devices.
+    side = 32  # positions are summed once resized: more numbers than they have for a larger image
     wide_products = 4  # enlarging the image to whole patches
     row_collectives = frozenset({"all-gather", "all-to-all"})
 
