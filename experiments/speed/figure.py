@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.speed.works import WORKS
 from segjax import figures
@@ -29,7 +30,7 @@ def draw(path: pathlib.Path, records: Sequence[dict]) -> None:
     records = [record for record in records if fastest(record, "segjax")]
     if not records:
         return
-    with figures.drawing(path, 12.5, 1.6 + 0.42 * len(records)) as figure:
+    with figures.drawing(path, 12.5, 2.0 + 0.42 * len(records)) as figure:
         bars, roof = figure.subplots(1, 2, width_ratios=[1.35, 1])
         draw_seconds(bars, records)
         draw_roofline(roof, records)
@@ -57,7 +58,7 @@ def draw_seconds(ax: Axes, records: Sequence[dict]) -> None:
     ax.set_ylim(len(records) - 0.4, -0.6)
     ax.set_xlim(0, 1.25 * ax.get_xlim()[1])
     ax.set(xlabel="time, PyTorch's fastest variant = 1", title="One run, taking turns")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncols=2, fontsize=9)
 
 
 def draw_roofline(ax: Axes, records: Sequence[dict]) -> None:
@@ -76,6 +77,11 @@ def draw_roofline(ax: Axes, records: Sequence[dict]) -> None:
             record["work"], (a, b / 1e9), xytext=(5, -3), textcoords="offset points", fontsize=8
         )
     ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of its products", ylabel="GFLOP/s")
+    ax.set_ylim(min(speed) / 3e9, 1.5 * peak / 1e9)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.set_minor_locator(NullLocator())
     ax.set_title("segjax under the roofline (filled: train)")
 
 
