@@ -42,22 +42,41 @@ SPECS = {
 """By the beginning of `device_kind`; A100, H100 and H200 in their SXM forms."""
 
 
+def spec_of(device: Any) -> Spec | None:
+    """Return what the data sheet says of a device, None for one that is not in `SPECS`."""
+    kind = device.device_kind
+    return next((spec for name, spec in SPECS.items() if kind.startswith(name)), None)
+
+
 def peak_flops(device: Any) -> float:
     """Return a device's peak FLOP/s: the vendor's figure, or that of a matrix product."""
-    for name, spec in SPECS.items():
-        if device.device_kind.startswith(name):
-            return spec.flops
-    n = 1024
+    spec, n = spec_of(device), 1024
+    if spec:
+        return spec.flops
     with jax.default_device(device):
         x = jnp.ones((n, n))
-        multiply = jax.jit(jnp.matmul)
-        multiply(x, x).block_until_ready()
-        seconds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            multiply(x, x).block_until_ready()
-            seconds.append(time.perf_counter() - start)
-    return 2 * n**3 / min(seconds)
+        return 2 * n**3 / least_seconds(jax.jit(jnp.matmul), x, x)
+
+
+def bandwidth(device: Any) -> float:
+    """Return a device's bytes a second from and to memory: the vendor's figure, or a copy's."""
+    spec = spec_of(device)
+    if spec:
+        return spec.bandwidth
+    with jax.default_device(device):
+        x = jnp.ones(1 << 26)
+        return 2 * x.nbytes / least_seconds(jax.jit(lambda x: 2 * x), x)
+
+
+def least_seconds(function: Any, *arguments: Any) -> float:
+    """Return the shortest of five runs, after one that compiles."""
+    function(*arguments).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        function(*arguments).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def process_seconds() -> float:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from experiments.speed import segjax_side
 from experiments.speed.works import WORKS
-from segjax import assemble, hlo, numerics, progress, schedule, sharding, train
+from segjax import hlo, numerics, progress, schedule, sharding, train
 
 RESULTS = pathlib.Path(__file__).parent / "fixed_order.jsonl"
 SIZE, BATCH = 128, 16
@@ -32,9 +32,8 @@ def build(work: str, shards: int, devices: int):
     """Return a function that takes one step, and what the compiled step needs on a device."""
     config = segjax_side.make_config(WORKS[work], "float32", SIZE, BATCH)
     config["deterministic_reduction"] = shards
-    classes = {"class_names": [str(i) for i in range(19)], "palette": [], "channels": 3}
     mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1, 1), sharding.AXES)
-    parts = dataclasses.replace(assemble.make_parts(config, classes), mesh=mesh)
+    parts = dataclasses.replace(segjax_side.make_parts(config), mesh=mesh)
     key = jax.random.key(0)
     program = train.compile_step(config, parts, schedule.Clock(BATCH, 1000, 1000), key, key)
     placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), sharding.batch_sharding(mesh))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
@@ -20,8 +19,7 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
     """Return a function that does the work once and waits for its end, and facts about it."""
     numerics.prepare()
     config = make_config(work, variant, size, batch)
-    classes = {"class_names": [str(i) for i in range(CLASSES)], "palette": [], "channels": 3}
-    parts = assemble.make_parts(config, classes)
+    parts = make_parts(config)
     clock = schedule.Clock(batch, 1000, 1000)
     init_key, key = jax.random.split(jax.random.key(0))
     init, step, target = train.make_step(config, parts, clock, init_key)
@@ -48,7 +46,7 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
         "flops": flops.total(traced.jaxpr),
         "bytes": flops.traffic(traced.jaxpr),
         "peak_flops": timing.peak_flops(jax.devices()[0]),
-        "bandwidth": bandwidth(jax.devices()[0]),
+        "bandwidth": timing.bandwidth(jax.devices()[0]),
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
     }
 
@@ -63,6 +61,12 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
     return work_once, facts
 
 
+def make_parts(config: dict[str, Any]) -> assemble.Parts:
+    """Return the model, task and mesh of a config, for classes without names."""
+    classes = {"class_names": [str(i) for i in range(CLASSES)], "palette": [], "channels": 3}
+    return assemble.make_parts(config, classes)
+
+
 def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
     """Return a batch of noise."""
     draw = np.random.default_rng(0)
@@ -72,22 +76,6 @@ def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
         "mask": np.ones(batch, bool),
         "index": np.arange(batch, dtype=np.int32),
     }
-
-
-def bandwidth(device: Any) -> float:
-    """Return a device's bytes a second from and to memory: the vendor's figure, or a copy's."""
-    for name, spec in timing.SPECS.items():
-        if device.device_kind.startswith(name):
-            return spec.bandwidth
-    x = jnp.ones(1 << 26)
-    double = jax.jit(lambda x: 2 * x)
-    double(x).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        double(x).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * x.nbytes / min(seconds)
 
 
 def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Convolution with a gradient that XLA's CPU backend compiles well anywhere, also inside loops."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,20 +21,14 @@ def convolve(
     kernel: Float[Array, "... i o"],
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
-    *,
-    rhs_dilation: Sequence[int],
-    feature_group_count: int = 1,
     **options: Any,
 ) -> Features:
     """Do as `lax.conv_general_dilated`, for `nn.Conv(conv_general_dilated=convolve.convolve)`."""
-    if feature_group_count == 1:
-        pads = tuple((low, high) for low, high in padding)
-        sizes = x.shape[1:-1], kernel.shape[:-2]
-        return plain(Window(tuple(strides), pads, tuple(rhs_dilation), *sizes), x, kernel)
-    return depthwise.convolve(
-        x, kernel, strides, padding, rhs_dilation=rhs_dilation,
-        feature_group_count=feature_group_count, **options,
-    )  # fmt: skip
+    if options.get("feature_group_count", 1) > 1:
+        return depthwise.convolve(x, kernel, strides, padding, **options)
+    pads = tuple((low, high) for low, high in padding)
+    sizes = x.shape[1:-1], kernel.shape[:-2]
+    return plain(Window(tuple(strides), pads, tuple(options["rhs_dilation"]), *sizes), x, kernel)
 
 
 class Window(NamedTuple):
@@ -94,16 +88,20 @@ def _backward(window: Window, kept: Any, g: Any) -> tuple[Any, Any]:
     return g_x, g_kernel
 
 
+def spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
+    """Yield for each axis: zeros before, the kernel's reach, the input's size, that of `g` spread.
+
+    Reach is from the first tap to the last; `g` is spread by the stride.
+    """
+    for axis, (low, _) in enumerate(window.padding):
+        reach = window.dilation[axis] * (window.taps[axis] - 1)
+        yield low, reach, window.size[axis], (g.shape[1 + axis] - 1) * window.strides[axis] + 1
+
+
 def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
     """Return the gradient by the input: `g` by the kernel mirrored, with stride for dilation."""
     spatial = range(len(window.size))
-    padding = []
-    for (low, _), dilation, stride, size, taps, n in zip(
-        window.padding, window.dilation, window.strides, window.size, window.taps, g.shape[1:],
-        strict=False,
-    ):  # fmt: skip
-        reach = dilation * (taps - 1)
-        padding.append((reach - low, size + low - (n - 1) * stride - 1))
+    padding = [(reach - low, size + low - length) for low, reach, size, length in spans(window, g)]
     return lax.conv_general_dilated(
         g, jnp.flip(kernel, spatial).swapaxes(-1, -2), [1] * len(spatial), padding,
         lhs_dilation=window.strides, rhs_dilation=window.dilation,
@@ -113,12 +111,7 @@ def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
 
 def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
     """Return the gradient by the kernel: the input by `g`, channels as batch, batch as channels."""
-    padding = []
-    for (low, _), dilation, stride, size, taps, n in zip(
-        window.padding, window.dilation, window.strides, window.size, window.taps, g.shape[1:],
-        strict=False,
-    ):  # fmt: skip
-        padding.append((low, dilation * (taps - 1) + (n - 1) * stride + 1 - size - low))
+    padding = [(low, reach + length - size - low) for low, reach, size, length in spans(window, g)]
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
