@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -20,6 +21,10 @@ from segjax.state import TrainState
 
 SLACK = 1 << 20
 """Bytes that must stay free beside a checkpoint's arrays: for metadata and the next log lines."""
+
+
+LAST_SECONDS = 15.0
+"""How long a process of several that ends for an error waits for a checkpoint on its way."""
 
 
 class Checkpointer:
@@ -181,8 +186,17 @@ class Checkpointer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After a lost process the others can finish nothing together: do not wait for it.
-        if kind is None or issubclass(kind, UserError) or jax.process_count() == 1:
+        if kind is None or jax.process_count() == 1:
+            self.close()
+        elif issubclass(kind, UserError):
+            # The others may save their part of what is on its way, or may not: a disk that is full
+            # here is full there. After a lost process none can, and nothing is waited for.
+            closing = threading.Thread(target=self._try_to_close, daemon=True)
+            closing.start()
+            closing.join(LAST_SECONDS)
+
+    def _try_to_close(self) -> None:
+        with contextlib.suppress(Exception):  # there is an error to report already
             self.close()
 
     @contextlib.contextmanager

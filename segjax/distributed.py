@@ -198,20 +198,28 @@ def preemption() -> Iterator[Callable[[], bool]]:
     """Yield a function that says, from the same call on in all processes, that SIGTERM came to one.
 
     Each process must call it equally often: once per step. JAX's preemption service agrees on the
-    call in the background; it took over SIGTERM when the job was joined.
+    call in the background; it took over SIGTERM when the job was joined. Orbax asks the service at
+    every save as well, with the step for a number, and what is agreed on is the highest number that
+    anyone has asked with: the service is ours alone meanwhile, and Orbax takes it for switched off.
     """
     import jax
-    from jax.experimental import multihost_utils
 
     if jax.process_count() > 1:
+        from jax._src import distributed
+
         calls, reached = itertools.count(), False
+        state: Any = distributed.global_state
+        service, state.preemption_sync_manager = state.preemption_sync_manager, None
 
         def agreed() -> bool:
             nonlocal reached
-            reached = reached or multihost_utils.reached_preemption_sync_point(next(calls))
+            reached = reached or service.reached_sync_point(next(calls))
             return reached
 
-        yield agreed
+        try:
+            yield agreed
+        finally:
+            state.preemption_sync_manager = service
         return
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

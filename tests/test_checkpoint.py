@@ -1,5 +1,7 @@
 import contextlib
 import shutil
+import threading
+import time
 import types
 
 import jax
@@ -249,3 +251,19 @@ def test_a_root_that_cannot_be_reached_says_what_is_missing(tmp_path, root):
             pytest.skip("gcsfs is installed: this would go to the network")
     with pytest.raises(ConfigError, match="config.checkpoint.root.*gcsfs"):
         reopen(tmp_path, root=root)
+
+
+def test_an_error_does_not_wait_for_what_others_may_never_save(tmp_path, monkeypatch):
+    """A full disk: the other process's part of the checkpoint on its way does not come."""
+    monkeypatch.setattr(checkpoint, "LAST_SECONDS", 0.3)
+    never = threading.Event()
+    with checkpoint.Checkpointer(tmp_path, keep_best="") as checkpointer:
+        with monkeypatch.context() as two:
+            two.setattr(jax, "process_count", lambda: 2)
+            two.setattr(checkpointer, "close", never.wait)
+            start = time.monotonic()
+            checkpointer.__exit__(UserError)
+            assert 0.2 < time.monotonic() - start < 5
+            checkpointer.__exit__(RuntimeError)  # another process is lost
+            assert time.monotonic() - start < 5
+        never.set()

@@ -8,6 +8,7 @@ bit for bit, and so must every logged loss. One line a fault goes to results.jso
 """
 
 import collections
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -32,16 +33,17 @@ HERE = pathlib.Path(__file__).parent
 REPEATS = flags.DEFINE_integer("repeats", 20, "How often each fault strikes.")
 FAULTS = flags.DEFINE_list("faults", [], "Which; empty: all.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
-SAVE_EVERY = 20
+TOTAL = 2000
+SAVE_EVERY = TOTAL // 100
 STRIDE = (25, 45)
 """Steps after a start between which a fault strikes: more than a damaged checkpoint throws back."""
 
 
-def arguments(total: int, work: pathlib.Path) -> list[str]:
+def arguments(work: pathlib.Path) -> list[str]:
     return [
         "--config=configs/quickstart.py:debug", f"--workdir={work}", "--config.log_steps=1",
-        f"--config.total_steps={total}", "--config.evals.val.every_percent=100",
-        f"--config.checkpoint.save_percent={100 * SAVE_EVERY // total}",
+        f"--config.total_steps={TOTAL}", "--config.evals.val.every_percent=100",
+        "--config.checkpoint.save_percent=1",
     ]  # fmt: skip
 
 
@@ -64,11 +66,12 @@ def signalled(number: int, victims: Callable[[random.Random], list[int]]) -> Cal
 def fill_disk(job: jobs.Job, work: pathlib.Path, chance: random.Random) -> None:
     """Leave at most 64 kB of the small disk that the run is on, until the job has ended."""
     ballast = work.parent / "ballast"
-    with open(ballast, "wb") as file:
+    # Where the job itself takes the last of it first, the disk is full all the same.
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
         free = shutil.disk_usage(work).free - chance.randint(0, 1 << 16)
         file.write(b"\0" * max(free, 0))
     job.wait(120)
-    ballast.unlink()
+    ballast.unlink(missing_ok=True)
 
 
 def hurt_newest(truncate: bool) -> Callable:
@@ -107,41 +110,55 @@ STRIKES = {
 }
 
 
-def repeat(name: str, still: pathlib.Path, total: int, root: pathlib.Path) -> dict:
-    """Let a fault strike again and again, finish the job, and compare it with the still one."""
+def repeat(name: str, still: pathlib.Path, root: pathlib.Path) -> dict:
+    """Let a fault strike again and again; finish each run and compare it with the still one.
+
+    A fault that is felt late brings a run near its end: then it is finished and another begun. One
+    that had finished before it felt the fault was not struck.
+    """
     chance = random.Random(f"{name} {SEED.value}")
-    work = root / "run"
-    lost, ends, codes, resumed = [], [], collections.Counter(), 0
-    before = None  # the last step that was shown before the fault
-    for _ in range(REPEATS.value):
-        job = jobs.Job(2, still.parent / "log", *arguments(total, work))
-        begin = wait_for_begin(job)
+    log, lost, ends, codes = still.parent / "log", [], [], collections.Counter()
+    same = same_losses = True
+    aside = runs = 0
+    while len(ends) < REPEATS.value:
+        work = root / f"run{runs}"
+        runs += 1
+        before = None  # the last step that was shown before the fault
+        while len(ends) < REPEATS.value and newest(work) <= TOTAL // 2:
+            job = jobs.Job(2, log, *arguments(work))
+            begin = wait_for_begin(job)
+            if before is not None:
+                lost.append(before - begin)
+            job.wait_for_step(begin + chance.randint(*STRIDE))
+            time.sleep(chance.uniform(0, 0.3))
+            start = time.monotonic()
+            STRIKES[name](job, work, chance)
+            ended, _ = job.wait(120)
+            before = job.step() if any(ended) else None
+            if before is not None:
+                ends.append(time.monotonic() - start)
+                codes[str(sorted(ended))] += 1
+        job = jobs.run(2, log, *arguments(work))
         if before is not None:
-            lost.append(before - begin)
-            resumed += 1
-        job.wait_for_step(begin + chance.randint(*STRIDE))
-        time.sleep(chance.uniform(0, 0.3))
-        start = time.monotonic()
-        STRIKES[name](job, work, chance)
-        ended, _ = job.wait(120)
-        ends.append(time.monotonic() - start)
-        codes[str(sorted(ended))] += 1
-        before = job.step()
-    job = jobs.run(2, still.parent / "log", *arguments(total, work))
-    lost.append(before - begin_of(job.text()))
+            lost.append(before - begin_of(job.text()))
+        same &= same_state(still, work, TOTAL)
+        same_losses &= losses(still) == losses(work)
+        aside += len(list((work / "checkpoints").glob("*.damaged*")))
+        shutil.rmtree(work)
     return {
         "fault": name,
-        "repeats": REPEATS.value,
-        "survived": resumed + 1,
+        "repeats": len(ends),
+        "survived": len(lost),
         "lost_steps_max": max(lost),
         "lost_steps_median": statistics.median(lost),
         "save_every": SAVE_EVERY,
         "seconds_to_end_max": round(max(ends), 1),
         "seconds_to_end_median": round(statistics.median(ends), 1),
         "exit_codes": dict(codes),
-        "moved_aside": len(list((work / "checkpoints").glob("*.damaged*"))),
-        "final_state_bitwise_equal": same_state(still, work, total),
-        "losses_equal": losses(still) == losses(work),
+        "moved_aside": aside,
+        "runs": runs,
+        "final_state_bitwise_equal": same,
+        "losses_equal": same_losses,
     }
 
 
@@ -180,22 +197,18 @@ def losses(work: pathlib.Path) -> dict[int, float]:
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
-    # A whole percentage of the steps is the distance between two checkpoints.
-    lengths = [100 * SAVE_EVERY // percent for percent in (5, 2, 1)]
-    # Until a fault is felt, a job takes as many steps again.
-    total = next(n for n in lengths if n >= 2 * REPEATS.value * max(STRIDE))
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python -m experiments.faults.study", *sys.argv[1:]]),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "processes": 2,
-        "steps": total,
+        "steps": TOTAL,
     }
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         still = root / "still" / "run"
-        jobs.run(2, root / "log", *arguments(total, still))
+        jobs.run(2, root / "log", *arguments(still))
         for name in FAULTS.value or STRIKES:
             place = root / name.replace(" ", "_")
             place.mkdir()
@@ -205,7 +218,7 @@ def main(_: list[str]) -> None:
                 )
             try:
                 begun = time.monotonic()
-                result = repeat(name, still, total, place) | facts
+                result = repeat(name, still, place) | facts
                 result["study_seconds"] = round(time.monotonic() - begun)
             finally:
                 if name == "full disk":
