@@ -21,6 +21,7 @@ def build(encoder=TINY, **fields):
 
 
 class TestContract(contract.ModelContract):
+    idle = "attention/key/bias$"  # adds the same to a query's product with every key
     # Attention sees all rows: keys and values are gathered. The class token before the patches
     # shifts them between devices.
     side = 32  # positions are summed once resized: more numbers than they have for a larger image

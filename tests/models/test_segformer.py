@@ -22,6 +22,7 @@ def build(num_classes=5, encoder=TINY, **fields):
 
 
 class TestContract(contract.ModelContract):
+    idle = "attention/key/bias$"  # adds the same to a query's product with every key
     wide_products = 24  # products of its own matrices
     row_collectives = frozenset({"all-gather"})  # of keys and values: attention sees all rows
 

@@ -30,6 +30,8 @@ def build(num_classes=5, encoder=SHALLOW, **fields):
 
 
 class TestContract(contract.ModelContract):
+    idle = "attention/key/bias$"  # adds the same to a query's product with every key
+
     def model(self, **overrides):
         return build(**FORM, **overrides)
 
