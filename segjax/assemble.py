@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from segjax import lookup, sharding, state, step
+from segjax import lookup, numerics, sharding, state, step
 from segjax.data import fit
 from segjax.errors import ConfigError
 from segjax.structs import Batch
@@ -104,6 +104,7 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
         step.make_eval_step(model, task, normalize=normalize, mesh=mesh),
         in_shardings=(None, batch),
         out_shardings={"pred": batch["label"], "counts": whole, "loss": whole, "mask": whole},
+        compiler_options=numerics.xla_options(model.compute_dtype),
     )
     return Parts(model, task, normalize, mesh, canvas, classes, eval_step)
 

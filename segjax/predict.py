@@ -1,5 +1,6 @@
 """Predict: label maps, overlays and class areas for image files of any size."""
 
+import functools
 import glob
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from segjax import assemble, colour, evaluate, progress, sharding, workdir
+from segjax import assemble, colour, evaluate, numerics, progress, sharding, workdir
 from segjax.data import decode, fit
 from segjax.errors import DataError, UserError
 from segjax.structs import IGNORE_LABEL
@@ -102,7 +103,7 @@ def make_logits(parts: assemble.Parts, variables: dict) -> Logits:
     batch = parts.mesh.shape["data"] * parts.mesh.shape["fsdp"]
     image = sharding.batch_sharding(parts.mesh)["image"]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=numerics.xla_options(parts.model.compute_dtype))
     def apply(variables: dict, image: jax.Array) -> jax.Array:
         outputs: Any = parts.model.apply(variables, parts.normalize(image), train=False)
         return outputs.logits.astype("float32")

@@ -107,7 +107,7 @@ class Tracer:
         Args:
             number: The step that is run inside.
             step: Compiled.
-            log: `train.Log`. A traced step is waited for, so that its time is its own.
+            log: `log.Log`. A traced step is waited for, so that its time is its own.
         """
         if number not in self.steps or jax.process_index():
             yield

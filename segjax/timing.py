@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from segjax import numerics
+
 
 class Spec(NamedTuple):
     """What a vendor's data sheet says of one device.
@@ -48,14 +50,15 @@ def spec_of(device: Any) -> Spec | None:
     return next((spec for name, spec in SPECS.items() if kind.startswith(name)), None)
 
 
-def peak_flops(device: Any) -> float:
-    """Return a device's peak FLOP/s: the vendor's figure, or that of a matrix product."""
+def peak_flops(device: Any, dtype: str = "float32") -> float:
+    """Return a device's peak FLOP/s: the vendor's figure, or a matrix product's in `dtype`."""
     spec, n = spec_of(device), 1024
     if spec:
         return spec.flops
     with jax.default_device(device):
-        x = jnp.ones((n, n))
-        return 2 * n**3 / least_seconds(jax.jit(jnp.matmul), x, x)
+        x = jnp.ones((n, n), dtype)
+        product = jax.jit(jnp.matmul, compiler_options=numerics.xla_options(dtype))
+        return 2 * n**3 / least_seconds(product, x, x)
 
 
 def bandwidth(device: Any) -> float:

@@ -1,7 +1,6 @@
 """Train: build, shard, restore, loop. The only file that sees everything."""
 
 import contextlib
-import math
 import os
 import pathlib
 import time
@@ -20,9 +19,9 @@ from segjax import (
     flops,
     freeze,
     lookup,
+    numerics,
     optim,
     profile,
-    progress,
     schedule,
     sharding,
     step,
@@ -36,6 +35,7 @@ from segjax import state as state_lib
 from segjax.augment import compose
 from segjax.data import pipeline
 from segjax.errors import ConfigError
+from segjax.log import Log
 from segjax.pretrained import transfer
 from segjax.schedule import itstime
 
@@ -86,7 +86,7 @@ def run(
         start, state = start_state(checkpointer, program, weights, init_key)
         begin = start or 0
         tracer.check(begin)
-        log = Log(path, clock, setup.log_steps, start, costs)
+        log = Log(path, clock, setup.log_steps, start, costs, parts.model.compute_dtype)
         score = Scoring(evaluators, path, log, clock, dog, preempted)
         with log, contextlib.closing(make_batches(config, setup.source, parts, begin)) as batches:
             log.message(f"{describe(state, parts, costs)}; from step {begin}, {path}")
@@ -272,6 +272,7 @@ def make_step(
         donate_argnums=0,
         in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
         out_shardings=(placement, whole),
+        compiler_options=numerics.xla_options(parts.model.compute_dtype),
     )
     # It runs once: LLVM's care for its many random kernels took as long as for the step itself.
     quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
@@ -376,74 +377,3 @@ class Scoring:
 
 class Preempted(Exception):
     """SIGTERM came during an evaluation."""
-
-
-class Log:
-    """Read each step's numbers one step late; average, write and show them."""
-
-    def __init__(
-        self,
-        path: pathlib.Path,
-        clock: schedule.Clock,
-        log_steps: int,
-        start: int | None,
-        costs: timing.Costs,
-    ):
-        self.writer = writer.Writer(path, resume_step=start, enabled=jax.process_index() == 0)
-        self.progress = progress.Progress(
-            clock.total_steps, start=start or 0, enabled=jax.process_index() == 0
-        )
-        self.total_steps, self.log_steps, self.costs = clock.total_steps, log_steps, costs
-        self.watch = timing.Stopwatch(
-            flops=costs.flops,
-            peak=timing.peak_flops(jax.local_devices()[0]),
-            batch_size=clock.batch_size,
-        )
-        self.started = False
-        self.once: dict[str, float] = {}
-        self.pending: tuple[int, Any] | None = None
-        self.window: list[dict[str, float]] = []
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.progress.close()
-        self.writer.close()
-
-    def read_previous(self, number: int, scalars: Any) -> None:
-        """Read the step before this one, now that this one has been launched."""
-        self.read_last()
-        self.pending = number, scalars
-
-    def read_last(self) -> None:
-        """Wait for the step launched last and take its numbers."""
-        if self.pending is None:
-            return
-        number, scalars = self.pending
-        self.pending = None
-        values = {f"train/{name}": float(x) for name, x in jax.device_get(scalars).items()}
-        if not all(map(math.isfinite, values.values())):
-            self.writer.write(number, values)  # writes what is finite, then raises
-        self.watch.tick()
-        if not self.started:
-            self.say_started()
-        self.window.append(values)
-        shown = {}
-        if itstime(number, self.log_steps, self.total_steps):
-            shown = {k: sum(v[k] for v in self.window) / len(self.window) for k in values}
-            shown |= {"train/lr": values["train/lr"]} | self.watch.scalars() | self.once
-            shown["memory/step_mb"] = sum(self.costs.memory.values()) / 1e6
-            self.writer.write(number, shown)
-            self.window, self.once = [], {}
-        self.progress.update(number, shown)
-
-    def say_started(self) -> None:
-        """Show how long the first step took from the start of the process."""
-        seconds = timing.process_seconds()
-        self.started, self.once = True, {"time/first_step_s": seconds}
-        self.message(f"first step after {seconds:.1f} s ({self.costs.seconds:.1f} s to compile it)")
-
-    def message(self, text: str) -> None:
-        """Show a line above the progress bar."""
-        self.progress.message(text)

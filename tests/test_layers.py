@@ -27,7 +27,7 @@ LAYERS = [
         "watchdog",
         "colour",
     },
-    {"figures", "pretrained"},
+    {"figures", "log", "pretrained"},
     {"tasks", "step", "evaluators", "fixed_order"},
     {"assemble"},
     {"evaluate", "predict", "train", "export"},

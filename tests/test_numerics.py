@@ -1,4 +1,5 @@
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -48,6 +49,12 @@ def test_the_check_catches_the_faulty_fusions(tmp_path):
     assert float(done.stdout) > numerics.TOLERANCE, done.stderr
 
 
+def number_from(code):
+    """Return the number that a Python of its own prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
 def test_freed_memory_is_kept():
     """What NumPy or XLA frees comes back without a page fault for every 4 kB."""
     code = (
@@ -56,7 +63,17 @@ def test_freed_memory_is_kept():
         "x = np.ones(1 << 23); del x; before = faults(); x = np.ones(1 << 23)\n"
         "print(faults() - before)"
     )
-    faults = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    assert number_from(code) < 1000, "64 MB are 16,384 pages"
+
+
+def test_the_heap_is_of_huge_pages():
+    setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this kernel gives no transparent huge pages")
+    code = (
+        "import ctypes; from segjax import numerics; numerics.keep_memory()\n"
+        "buffer = ctypes.create_string_buffer(64 << 20)\n"
+        "smaps = open('/proc/self/smaps').read().split('[heap]')[-1]\n"
+        "print(smaps.split('AnonHugePages:')[1].split()[0])"
     )
-    assert int(faults.stdout) < 1000, "64 MB are 16,384 pages"
+    assert number_from(code) > 32 << 10, "half of the 64 MB"

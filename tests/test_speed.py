@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def test_without_pytorch_the_table_has_our_side(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", works.KINDS)
 def test_a_worker_works_when_told_to(kind):
-    worker = study.Worker("segjax", "float32", "unet_small", kind, 32, 1)
+    worker = study.Worker(sys.executable, "segjax", "float32", "unet_small", kind, 32, 1)
     try:
         for _ in range(2):
             worker.work()

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from segjax import checkpoint, distributed, train, writer
+from segjax import checkpoint, distributed, log, train, writer
 from segjax.errors import ConfigError, NonFiniteError, UserError
 from segjax.state import TrainState
 from tests import program
@@ -138,14 +138,14 @@ def test_one_compilation_then_none(tmp_path, tiny_config):
         original(self, number, scalars)
         counts.append(len(compiled))
 
-    original = train.Log.read_previous
+    original = log.Log.read_previous
     jax.monitoring.register_event_duration_secs_listener(listen)
-    train.Log.read_previous = counting
+    log.Log.read_previous = counting
     try:
         config = tiny_config(total_steps=8, evals__val__every_percent=25)
         assert train.run(tmp_path, config) == 0
     finally:
-        train.Log.read_previous = original
+        log.Log.read_previous = original
         jax.monitoring.clear_event_listeners()
     assert len(counts) == 8 and counts[0] > 0
     assert counts[2:] == [counts[2]] * 6, counts  # evaluations fall between steps 2, 4, 6, 8

@@ -12,7 +12,6 @@ from configs import common
 from experiments.speed.works import CLASSES, Work
 from segjax import assemble, flops, numerics, schedule, timing, train
 from segjax import config as config_lib
-from segjax.data import pipeline
 
 
 def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
@@ -22,32 +21,26 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
     parts = make_parts(config)
     clock = schedule.Clock(batch, 1000, 1000)
     init_key, key = jax.random.split(jax.random.key(0))
-    init, step, target = train.make_step(config, parts, clock, init_key)
+    program = train.compile_step(config, parts, clock, init_key, key)
     placed = jax.device_put(make_batch(size, batch))
-    state = init(init_key)
+    state = program.init(init_key)
     if kind == "train":
-        traced = step.trace(target, pipeline.batch_shapes(batch, (size, size), 3), key)
+        compiled, jaxpr, costs = program.step, program.jaxpr, program.costs
         arguments: tuple[Any, ...] = (placed, key)
     else:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-
-        def infer(variables: Any, image: jax.Array) -> jax.Array:
-            return parts.model.apply(variables, parts.normalize(image), train=False).logits
-
-        traced = jax.jit(infer).trace(variables, placed["image"])
+        compiled, jaxpr, costs = compile_inference(parts, variables, placed["image"])
         arguments = (variables, placed["image"])
-    start = time.perf_counter()
-    compiled = traced.lower().compile()
     facts = {
         "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
         "device": jax.devices()[0].device_kind,
-        "compile_seconds": time.perf_counter() - start,
+        "compile_seconds": costs.seconds,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "flops": flops.total(traced.jaxpr),
-        "bytes": flops.traffic(traced.jaxpr),
-        "peak_flops": timing.peak_flops(jax.devices()[0]),
+        "flops": costs.flops,
+        "bytes": flops.traffic(jaxpr),
+        "peak_flops": timing.peak_flops(jax.devices()[0], variant),
         "bandwidth": timing.bandwidth(jax.devices()[0]),
-        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "temporary_bytes": costs.memory["temporary"],
     }
 
     def work_once() -> None:
@@ -59,6 +52,23 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
             jax.block_until_ready(compiled(*arguments))
 
     return work_once, facts
+
+
+def compile_inference(
+    parts: assemble.Parts, variables: dict, image: jax.Array
+) -> tuple[Any, Any, timing.Costs]:
+    """Return the compiled function from variables and images to logits, its jaxpr and costs."""
+
+    def infer(variables: Any, image: jax.Array) -> jax.Array:
+        return parts.model.apply(variables, parts.normalize(image), train=False).logits
+
+    begun = time.perf_counter()
+    options = numerics.xla_options(parts.model.compute_dtype)
+    traced = jax.jit(infer, compiler_options=options).trace(variables, image)
+    compiled = traced.lower().compile()
+    seconds = time.perf_counter() - begun
+    costs = timing.Costs(flops.total(traced.jaxpr), timing.memory_of(compiled), seconds)
+    return compiled, traced.jaxpr, costs
 
 
 def make_parts(config: dict[str, Any]) -> assemble.Parts:

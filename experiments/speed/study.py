@@ -3,6 +3,7 @@
 python -m experiments.speed.study                                # everything
 python -m experiments.speed.study unet_small --kinds=train --repeats=15
 python -m experiments.speed.study --sides=segjax                 # without PyTorch
+python -m experiments.speed.study --torch_python=~/torch/bin/python  # PyTorch on its own Python
 python -m experiments.speed.study --table                        # only draw again
 
 Each side and variant is a process of its own; one works while the others sleep. They are started,
@@ -33,13 +34,15 @@ BEGIN, END = "<!-- speed: written by study.py -->", "<!-- end of speed -->"
 
 
 class Worker:
-    """A process that holds one side's work, compiled."""
+    """A process that holds one side's work, compiled; `python` is the interpreter to run it."""
 
-    def __init__(self, side: str, variant: str, work: str, kind: str, size: int, batch: int):
+    def __init__(
+        self, python: str, side: str, variant: str, work: str, kind: str, size: int, batch: int
+    ):
         self.side, self.variant = side, variant
         arguments = (side, work, kind, variant, str(size), str(batch))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.speed.worker", *arguments],
+            [python, "-m", "experiments.speed.worker", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1],
         )  # fmt: skip
         self.orders: Any = self.process.stdin
@@ -66,13 +69,18 @@ class Worker:
         self.process.wait()
 
 
-def measure(work: str, kind: str, variants: list[tuple[str, str]], repeats: int, gpu: bool) -> dict:
-    """Return one record: medians and quartiles of every side and variant, from one run."""
+def measure(
+    work: str, kind: str, variants: list[tuple[str, str, str]], repeats: int, gpu: bool
+) -> dict:
+    """Return one record: medians and quartiles of every side and variant, from one run.
+
+    `variants` are of (python, side, variant).
+    """
     size, batch = WORKS[work].gpu if gpu else WORKS[work].cpu
     workers = []
     try:
-        for side, variant in variants:
-            workers.append(Worker(side, variant, work, kind, size, batch))
+        for python, side, variant in variants:
+            workers.append(Worker(python, side, variant, work, kind, size, batch))
         chance = random.Random(0)
         for _ in range(repeats):
             for worker in chance.sample(workers, len(workers)):
@@ -154,13 +162,17 @@ def main() -> None:
     parser.add_argument("--variants", default="", help="all, or some: float32,eager,compile")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--torch_python", default="", help="interpreter with PyTorch, if another")
     arguments = parser.parse_args()
-    sides = arguments.sides.split(",")
-    if "torch" in sides and importlib.util.find_spec("torch") is None:
+    sides, theirs = arguments.sides.split(","), arguments.torch_python
+    if "torch" in sides and not theirs and importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed (requirements-parity.txt): only segjax's side runs.")
         sides.remove("torch")
     chosen = arguments.variants.split(",") if arguments.variants else sum(VARIANTS.values(), ())
-    variants = [(side, name) for side in sides for name in VARIANTS[side] if name in chosen]
+    pythons = {"segjax": sys.executable, "torch": theirs or sys.executable}
+    variants = [
+        (pythons[side], side, name) for side in sides for name in VARIANTS[side] if name in chosen
+    ]
     jobs = [(w, k) for w in arguments.works or WORKS for k in arguments.kinds.split(",")]
     jobs = [] if arguments.table else jobs
     gpu = shutil.which("nvidia-smi") is not None

@@ -82,11 +82,10 @@ class ConvNormAct(nn.Module):
             conv_general_dilated=convolve.convolve,
             name="conv",
         )(x)
-        x = norm_lib.make_norm(
+        return norm_lib.make_norm(
             self.norm, train=train, epsilon=self.epsilon, momentum=self.momentum,
-            param_dtype=self.param_dtype, name="norm",
+            param_dtype=self.param_dtype, activation=activation(self.activation), name="norm",
         )(x)  # fmt: skip
-        return activation(self.activation)(x)
 
 
 class SeparableConv(nn.Module):

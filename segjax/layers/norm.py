@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,14 @@ from segjax.structs import Features
 
 Channels = Float[Array, " c"]
 
+Activation = Callable[[Array], Array]
+
+
+def same(x: Array) -> Array:
+    """Return `x`."""
+    return x
+
+
 NORMS = ("batch", "group", "layer", "none")
 
 
@@ -25,20 +34,23 @@ def make_norm(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
     param_dtype: str = "float32",
+    activation: Activation = same,
     name: str | None = None,
 ) -> Callable[[Features], Features]:
     """Return the normalisation layer `kind`: 'batch', 'group', 'layer' (over channels) or 'none'.
 
-    It computes in float32 at least and returns its input's dtype.
+    It computes in float32 at least, applies the activation, and returns its input's dtype: what
+    lies between is neither rounded nor written to memory.
     """
     lookup.choose(kind, NORMS, what="norm")
-    if kind == "batch":
-        return BatchNorm(
-            train=train, momentum=momentum, epsilon=epsilon, param_dtype=param_dtype, name=name
-        )
     if kind == "none":
-        return lambda x: x
-    return GroupNorm(per_pixel=kind == "layer", epsilon=epsilon, param_dtype=param_dtype, name=name)
+        return activation
+    options: dict[str, Any] = {
+        "epsilon": epsilon, "param_dtype": param_dtype, "activation": activation, "name": name
+    }  # fmt: skip
+    if kind == "batch":
+        return BatchNorm(train=train, momentum=momentum, **options)
+    return GroupNorm(per_pixel=kind == "layer", **options)
 
 
 class BatchNorm(nn.Module):
@@ -53,10 +65,11 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     param_dtype: str = "float32"
+    activation: Activation = same
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
-        """Return `x` normalised by its own statistics (train) or by the running ones."""
+        """Return `x` normalised by its own statistics (train) or by the running ones, activated."""
         wide = widen(self.param_dtype)
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, self.param_dtype)
@@ -65,13 +78,14 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, channels, wide)
         if not self.train:
             slope = scale.astype(wide) * lax.rsqrt(var.value + self.epsilon)
-            return affine(x, slope, bias.astype(wide) - mean.value * slope)
+            y = affine(x, slope, bias.astype(wide) - mean.value * slope)
+            return self.activation(y).astype(x.dtype)
         y, new_mean, new_var = standardize(self.epsilon, x, scale, bias)  # pyright: ignore
         if not self.is_initializing():
             keep, take = self.momentum, 1 - self.momentum
             mean.value = keep * mean.value + take * new_mean.astype(wide)
             var.value = keep * var.value + take * new_var.astype(wide)
-        return y
+        return self.activation(y).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -80,8 +94,8 @@ def standardize(
 ) -> tuple[Features, Channels, Channels]:
     """Return `scale * (x - mean) / sqrt(var + epsilon) + bias`, mean and (biased) variance.
 
-    No gradient flows through the returned mean and variance. The gradient is written out because it
-    then needs two sums over `x` instead of five.
+    They are float32, or float64 where `x` is. No gradient flows through the returned mean and
+    variance. The gradient is written out because it then needs two sums over `x` instead of five.
     """
     return _standardize(epsilon, x, scale, bias)[0]
 
@@ -89,8 +103,9 @@ def standardize(
 def _standardize(epsilon, x, scale, bias):
     wide = widen(x.dtype)
     count = x.size // x.shape[-1]
-    mean = channel_sum(x.astype(wide)) / count
-    var = jnp.maximum(channel_sum(jnp.square(x.astype(wide))) / count - jnp.square(mean), 0)
+    total, squares = channel_sums(x.astype(wide), jnp.square(x.astype(wide)))
+    mean = total / count
+    var = jnp.maximum(squares / count - jnp.square(mean), 0)
     inverse = lax.rsqrt(var + epsilon)
     slope = scale.astype(wide) * inverse
     y = affine(x, slope, bias.astype(wide) - mean * slope)
@@ -102,8 +117,8 @@ def _standardize_gradient(epsilon, saved, cotangents):
     wide = widen(x.dtype)
     count = x.size // x.shape[-1]
     g = cotangents[0].astype(wide)
-    g_bias = channel_sum(g)
-    g_scale = (channel_sum(g * x.astype(wide)) - mean * g_bias) * inverse
+    g_bias, along = channel_sums(g, g * x.astype(wide))
+    g_scale = (along - mean * g_bias) * inverse
     # dx = slope * (g - mean(g) - x_hat * mean(g * x_hat)), as one affine map of g and x.
     slope = scale.astype(wide) * inverse
     along_x = -slope * inverse * g_scale / count
@@ -115,20 +130,22 @@ def _standardize_gradient(epsilon, saved, cotangents):
 standardize.defvjp(_standardize, _standardize_gradient)
 
 
-def channel_sum(x: Features) -> Channels:
-    """Sum over all axes but the last.
+def channel_sums(*xs: Features) -> tuple[Channels, ...]:
+    """Sum arrays of one shape over all axes but the last.
 
-    On the CPU products with ones, one for each row, are three times as fast as XLA's reduction and
-    round less. Accelerators keep the reduction, which fuses there with what makes `x`.
+    On the CPU all are summed along the rows in one pass, and none of them is in memory before it:
+    two to six times as fast as XLA's own sums. Accelerators fuse those.
     """
-    *rows, along = range(x.ndim - 1)
+    *rows, along = range(xs[0].ndim - 1)
 
-    def products(x):
-        ones = jnp.ones(x.shape[:-1], x.dtype)
-        dimensions = (((along,), (along,)), (rows, rows))
-        return lax.dot_general(ones, x, dimensions).sum(rows)
+    def one_pass(*xs):
+        zeros = tuple(jnp.zeros((), x.dtype) for x in xs)
+        add = lambda a, b: tuple(map(jnp.add, a, b))  # noqa: E731
+        return tuple(x.sum(rows) for x in lax.reduce(xs, zeros, add, (along,)))
 
-    return lax.platform_dependent(x, cpu=products, default=lambda x: x.sum((*rows, along)))
+    return lax.platform_dependent(
+        *xs, cpu=one_pass, default=lambda *xs: tuple(x.sum((*rows, along)) for x in xs)
+    )
 
 
 class GroupNorm(nn.Module):
@@ -141,10 +158,11 @@ class GroupNorm(nn.Module):
     per_pixel: bool = False
     epsilon: float = 1e-5
     param_dtype: str = "float32"
+    activation: Activation = same
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
-        """Return `x` normalised, each example by itself."""
+        """Return `x` normalised, each example by itself, and activated."""
         wide = widen(x.dtype)
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
@@ -155,13 +173,13 @@ class GroupNorm(nn.Module):
         y = y - y.mean(axes, keepdims=True)
         y = y * lax.rsqrt(jnp.square(y).mean(axes, keepdims=True) + self.epsilon)
         y = y.reshape(x.shape) * scale.astype(wide) + bias.astype(wide)
-        return y.astype(x.dtype)
+        return self.activation(y).astype(x.dtype)
 
 
 def affine(x: Features, slope: Channels, offset: Channels) -> Features:
-    """Return `x * slope + offset` per channel, in the dtype of `x`."""
+    """Return `x * slope + offset` per channel, float32 at least."""
     wide = widen(x.dtype)
-    return (x.astype(wide) * slope.astype(wide) + offset.astype(wide)).astype(x.dtype)
+    return x.astype(wide) * slope.astype(wide) + offset.astype(wide)
 
 
 def widen(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:

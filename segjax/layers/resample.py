@@ -1,8 +1,11 @@
 """Pooling and resizing that shard over rows and have cheap gradients. Arrays are [b *space c]."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,19 +24,37 @@ def max_pool(x: Features, *, window: int = 2) -> Features:
     Sizes are halved and rounded up: an odd last row or column counts alone, no invented pixel is
     ever the maximum (PyTorch's `ceil_mode=True`, or `padding=1` for a window of 3).
 
-    Two or three element-wise maxima an axis, so the gradient is as many selects (ties share it
-    equally). That of `nn.max_pool` is a select-and-scatter: ten times slower on a CPU and hard to
-    partition.
+    One or two element-wise maxima an axis, and a gradient that is one pass (ties share it equally).
+    That of `nn.max_pool` is a select-and-scatter: ten times slower on a CPU and hard to partition.
     """
     for axis in range(1, x.ndim - 1):
         if x.shape[axis] % 2:
             x = jnp.pad(x, [(0, int(a == axis)) for a in range(x.ndim)], constant_values=-jnp.inf)
         pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
-        x = jnp.maximum(even, odd)
+        x = larger(axis + 1, pairs)
         if window == 3:
+            odd = lax.index_in_dim(pairs, 1, axis + 1, keepdims=False)
             x = jnp.maximum(x, shift(odd, 1, axis=axis, fill=-jnp.inf))
     return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def larger(axis: int, pairs: Array) -> Any:
+    """Return the larger of each pair along `axis`, which has length 2.
+
+    What autodiff makes of it are two arrays of the size of `pairs`, padded with zeros and added.
+    """
+    first, second = (lax.index_in_dim(pairs, i, axis, keepdims=False) for i in (0, 1))
+    return jnp.maximum(first, second)
+
+
+def _larger_backward(axis: int, pairs: Array, g: Array) -> tuple[Array]:
+    other = jnp.flip(pairs, axis)
+    share = jnp.where(pairs > other, 1, jnp.where(pairs == other, 0.5, 0)).astype(g.dtype)
+    return (share * jnp.expand_dims(g, axis),)
+
+
+larger.defvjp(lambda axis, pairs: (larger(axis, pairs), pairs), _larger_backward)
 
 
 def shift(x: Array, by: int, *, axis: int, fill: float = 0.0) -> Array:

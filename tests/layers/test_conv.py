@@ -79,7 +79,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_mean():
 class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
-        return conv.ConvNormAct(4)(x, train=train)
+        return conv.ConvNormAct(4)(conv.ConvNormAct(4)(x, train=train), train=train)
 
 
 def test_remat_policies_differ_in_what_they_keep():

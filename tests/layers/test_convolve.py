@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from segjax import numerics
 from segjax.layers import convolve
 
 ODD = (11, 8, 5)
@@ -46,6 +47,34 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
         results.append((y, *pull(noise(*y.shape, seed=2))))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)
+def test_bfloat16_on_the_cpu_is_right(case):
+    """What `numerics.xla_options` sends through oneDNN is the float32 result, rounded."""
+    spatial, taps, dilation = case["spatial"], case["taps"], case.get("dilation", 1)
+    side, groups = dilation * (taps - 1) // 2, case.get("groups", 1)
+    kernel = noise(*[taps] * spatial, 3 // groups, 6, seed=1)
+    function = functools.partial(
+        convolve.convolve,
+        strides=[case.get("stride", 1)] * spatial,
+        padding=[case.get("pads", (side, side))] * spatial,
+        rhs_dilation=[dilation] * spatial,
+        feature_group_count=groups,
+        dimension_numbers=convolve.NUMBERS[spatial],
+    )
+
+    def both_ways(x, kernel):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, *pull(noise(*y.shape, seed=2).astype("bfloat16").astype(y.dtype))
+
+    rounded = [a.astype("bfloat16") for a in (noise(2, *ODD[:spatial], 3), kernel)]
+    expected = jax.jit(both_ways)(*[a.astype("float32") for a in rounded])
+    options = numerics.xla_options("bfloat16")
+    got = jax.jit(both_ways, compiler_options=options)(*rounded)
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype("float32"), b, rtol=0.02, atol=0.02 * np.abs(b).max())
 
 
 def test_what_no_one_asks_for_is_not_computed():

@@ -63,6 +63,27 @@ def test_statistics_are_float32_under_bfloat16():
     close(updated["batch_stats"]["var"], [0.9, 0.9], 1e-6)
 
 
+@pytest.mark.parametrize("kind", ["batch", "group", "layer"])
+def test_the_activation_comes_before_rounding(kind):
+    x = noise(2, 8, 8, 6).astype("bfloat16")
+
+    def run(x, **options):
+        layer = norm.make_norm(kind, train=True, **options)
+        return layer.init_with_output(jax.random.key(0), x)[0]
+
+    fused = run(x, activation=nn.silu)
+    assert fused.dtype == jnp.bfloat16
+    exact = nn.silu(run(x.astype("float32")))
+    np.testing.assert_allclose(fused.astype("float32"), exact, rtol=2**-8 * 1.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_channel_sums_are_sums(spatial, float64):
+    x, y = noise(2, *(5, 4, 6)[:spatial], 3), noise(2, *(5, 4, 6)[:spatial], 3, seed=1)
+    for got, array in zip(norm.channel_sums(x, y), (x, y), strict=True):
+        close(got, array.sum(tuple(range(array.ndim - 1))))
+
+
 @pytest.mark.parametrize("kind", ["group", "layer"])
 def test_group_and_layer_norm_are_those_of_flax(kind, float64):
     x, scale, bias = noise(2, 5, 6, 12), noise(12, seed=1), noise(12, seed=2)

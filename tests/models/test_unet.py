@@ -127,7 +127,7 @@ def parts(shape):
     windows = even.reshape(shape[0], *(k for n in boxes for k in (n // 2, 2)), shape[-1])
     pooled = windows.max(tuple(range(2, 2 * spatial + 1, 2)))
     yield resample.max_pool(jnp.asarray(even)), pooled
-    yield norm.channel_sum(jnp.asarray(x)), x.sum(tuple(range(spatial + 1)))
+    yield norm.channel_sums(jnp.asarray(x))[0], x.sum(tuple(range(spatial + 1)))
     kernel = np.random.default_rng(1).normal(size=(*[2] * spatial, shape[-1], 5))
     layer = resample.UpConv(5, **contract.DOUBLE)
     bias = np.arange(5.0)
@@ -171,8 +171,8 @@ def test_gradient_reaches_every_parameter_in_any_dimension(size, up, stem_stride
     rng = np.random.default_rng(1)
     variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape), shapes)
     gradient, _ = jax.jit(functools.partial(contract.gradient_of, model))(variables, image)
-    for path, leaf in jax.tree.leaves_with_path(gradient):
-        assert np.isfinite(leaf).all() and np.mean(leaf != 0) > 0.5, jax.tree_util.keystr(path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert not contract.out_of_reach(gradient)
 
 
 @pytest.mark.parametrize(("size", "depth"), [((33,), 32), ((33, 34), 5)])

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import quickstart
-from segjax import assemble, export, lookup, sharding, state, train
+from segjax import assemble, export, log, lookup, sharding, state, train
 from segjax import config as config_lib
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.pretrained import convert, tables, torchvision, transfer
@@ -72,7 +72,7 @@ def tuned(tmp_path_factory):
     config["optimizer"] |= {"freeze": [HELD], "lr_factors": [["encoder/.*", 0.0], ["low/.*", 0.5]]}
     said = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Log, "message", lambda _, text: said.append(text))
+        patch.setattr(log.Log, "message", lambda _, text: said.append(text))
         assert train.run(root / "run", config) == 0
     return root, config, variables, said
 
