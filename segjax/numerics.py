@@ -7,6 +7,7 @@ backend.
 """
 
 import ctypes
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,6 +17,7 @@ import pathlib
 import sys
 import tempfile
 import warnings
+from typing import Any
 
 from segjax.errors import UserError
 
@@ -65,14 +67,35 @@ def prepare(*, virtual_devices: int = 0) -> None:
 def xla_options(compute_dtype: str) -> dict[str, bool] | None:
     """Return XLA's options for a program that computes in `compute_dtype`.
 
-    On a CPU bfloat16 goes through oneDNN, which jaxlib 0.12 carries (0.10 does not, and ignores the
-    option): twice the speed of float32 on processors that multiply bfloat16, where XLA's own
-    kernels widen it first. The compilation cache cannot hold such a program.
+    On a CPU bfloat16 goes through oneDNN: twice the speed of float32 on processors that multiply
+    bfloat16, where XLA's own kernels widen it first. The compilation cache cannot hold such a
+    program.
     """
     import jax
 
     on_cpu = jax.default_backend() == "cpu"
-    return {ONEDNN_FLAG: True} if on_cpu and compute_dtype == "bfloat16" else None
+    return {ONEDNN_FLAG: True} if on_cpu and through_onednn(compute_dtype) else None
+
+
+def through_onednn(dtype: Any) -> bool:
+    """Return whether `xla_options` sends convolutions of this type through oneDNN on the CPU.
+
+    Only bfloat16 gains by it. jaxlib 0.12 carries oneDNN and 0.10 does not; XLA asks it for
+    bfloat16 from AVX-512 on.
+    """
+    return str(dtype) == "bfloat16" and onednn_there()
+
+
+@functools.cache
+def onednn_there() -> bool:
+    """Return whether jaxlib carries oneDNN, and the processor has AVX-512."""
+    version = importlib.metadata.version("jaxlib").split(".")
+    processor = pathlib.Path("/proc/cpuinfo")
+    return (
+        (int(version[0]), int(version[1])) >= (0, 12)
+        and processor.exists()
+        and "avx512f" in processor.read_text()
+    )
 
 
 def keep_memory() -> None:

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from segjax import lookup
 from segjax.errors import ConfigError
-from segjax.layers import conv, norm, remat
+from segjax.layers import conv, dense, norm, remat
 from segjax.structs import Features
 
 WIDTHS = {
@@ -134,8 +134,8 @@ class Block(nn.Module):
         y = norm.make_norm(
             "layer", train=train, epsilon=EPSILON, param_dtype=self.param_dtype, name="norm"
         )(spread(x, train=train))
-        y = conv.pointwise(4 * width, **dtypes, name="expand")(y)
-        y = conv.pointwise(width, **dtypes, name="contract")(nn.gelu(y, approximate=False))
+        y = dense.Dense(4 * width, **dtypes, name="expand")(y)
+        y = dense.Dense(width, **dtypes, name="contract")(nn.gelu(y, approximate=False))
         init = nn.initializers.constant(self.layer_scale)
         gamma = self.param("gamma", init, (width,), self.param_dtype)
         y = y * gamma.astype(y.dtype)

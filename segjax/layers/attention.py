@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
 from segjax.layers import conv, norm
+from segjax.layers import dense as dense_lib
 
 INIT = nn.initializers.truncated_normal(0.02)
 """How transformers start their matrices."""
@@ -83,11 +84,9 @@ def _similarity_gradient(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, 
 similarity.defvjp(_similarity, _similarity_gradient)
 
 
-def dense(features: int, *, compute_dtype: str, param_dtype: str, name: str) -> nn.Dense:
+def dense(features: int, **options: Any) -> dense_lib.Dense:
     """Return a linear layer on channels that starts as those of transformers do."""
-    return nn.Dense(
-        features, kernel_init=INIT, dtype=compute_dtype, param_dtype=param_dtype, name=name
-    )
+    return dense_lib.Dense(features, kernel_init=INIT, **options)
 
 
 def layer_norm(module: Any, name: str, *, epsilon: float) -> norm.GroupNorm:

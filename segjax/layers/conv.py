@@ -132,20 +132,6 @@ def activation(name: str) -> Callable[[Array], Array]:
     return ACTIVATIONS[lookup.choose(name, list(ACTIVATIONS), what="activation")]
 
 
-def pointwise(
-    features: int, *, compute_dtype: str, param_dtype: str, name: str, bias: bool = True
-) -> nn.Dense:
-    """Return a 1x1 convolution as the matrix product it is, as heads and projections use."""
-    return nn.Dense(
-        features,
-        use_bias=bias,
-        kernel_init=nn.initializers.he_normal(),
-        dtype=compute_dtype,
-        param_dtype=param_dtype,
-        name=name,
-    )
-
-
 def dtypes_of(module: Any) -> dict[str, Any]:
     """Return the dtype fields of `module` as keyword arguments for what it is made of."""
     return {"compute_dtype": module.compute_dtype, "param_dtype": module.param_dtype}

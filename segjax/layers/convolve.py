@@ -9,11 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.layers import depthwise
+from segjax import numerics
+from segjax.layers import dense, depthwise
 from segjax.structs import Features
 
 Ints = tuple[int, ...]
 NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+LANES = 16
+"""Channels from which they are worth an axis of their own."""
 
 
 def convolve(
@@ -88,6 +91,11 @@ def _backward(window: Window, kept: Any, g: Any) -> tuple[Any, Any]:
     return g_x, g_kernel
 
 
+def is_product(window: Window) -> bool:
+    """Return whether each place sees one place, which exists."""
+    return set(window.taps) == {1} and not any(map(any, window.padding))
+
+
 def spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
     """Yield for each axis: zeros before, the kernel's reach, the input's size, that of `g` spread.
 
@@ -101,6 +109,15 @@ def spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
 def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
     """Return the gradient by the input: `g` by the kernel mirrored, with stride for dilation."""
     spatial = range(len(window.size))
+    if is_product(window):
+        product = lax.dot_general(
+            g, kernel.reshape(kernel.shape[-2:]), (((g.ndim - 1,), (1,)), ((), ()))
+        )
+        gaps = [
+            (0, size - length, stride - 1)
+            for (*_, size, length), stride in zip(spans(window, g), window.strides, strict=True)
+        ]
+        return lax.pad(product, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
     padding = [(reach - low, size + low - length) for low, reach, size, length in spans(window, g)]
     return lax.conv_general_dilated(
         g, jnp.flip(kernel, spatial).swapaxes(-1, -2), [1] * len(spatial), padding,
@@ -110,8 +127,21 @@ def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
 
 
 def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
-    """Return the gradient by the kernel: the input by `g`, channels as batch, batch as channels."""
+    """Return the gradient by the kernel: the input by `g`, channels as batch, batch as channels.
+
+    That of a 1x1 kernel is a product. oneDNN takes channels better as one axis more of the image,
+    along which the kernel has length one: 1.3 to 3.5 times as fast, with enough of them.
+    """
+    if is_product(window):
+        product = dense.outer(x[:, *(slice(None, None, n) for n in window.strides)], g)
+        return product.reshape(*window.taps, *product.shape)
     padding = [(low, reach + length - size - low) for low, reach, size, length in spans(window, g)]
+    if x.ndim == 4 and x.shape[-1] >= LANES and numerics.through_onednn(x.dtype):
+        return lax.conv_general_dilated(
+            x.transpose(1, 2, 3, 0)[None], g.transpose(1, 2, 0, 3)[:, :, None],
+            (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
+            dimension_numbers=NUMBERS[3],
+        )[0]  # fmt: skip
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],

@@ -96,14 +96,9 @@ def _backward(low, dilation, saved, g):
     window = kernel.shape[:-2]
     high = tuple(d * (n - 1) - a for a, d, n in zip(low, dilation, window, strict=True))
     g_x = stencil(high, dilation, g, jnp.flip(kernel, range(len(window))))
-    # One pass over x and g makes all taps' sums along the last spatial axis, which is never
-    # sharded; left to themselves they are a pass each.
     wide = norm.widen(x.dtype)
     products = [g.astype(wide) * copy for copy in shifted(x.astype(wide), window, low, dilation)]
-    zeros = [jnp.zeros((), wide)] * len(products)
-    along = (x.ndim - 2,)
-    sums = lax.reduce(products, zeros, lambda a, b: list(map(operator.add, a, b)), along)
-    g_kernel = jnp.stack([s.sum(range(s.ndim - 1)) for s in sums])
+    g_kernel = jnp.stack(norm.channel_sums(*products))
     return g_x, g_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 

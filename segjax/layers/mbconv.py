@@ -5,7 +5,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import conv
+from segjax.layers import conv, dense
 from segjax.structs import Features
 
 
@@ -86,9 +86,9 @@ class SqueezeExcite(nn.Module):
         """Return `x`, each channel times its weight."""
         dtypes = conv.dtypes_of(self)
         means = x.mean(tuple(range(1, x.ndim - 1)), keepdims=True)
-        y = conv.pointwise(self.squeeze, **dtypes, name="reduce")(means)
+        y = dense.Dense(self.squeeze, **dtypes, name="reduce")(means)
         y = conv.activation(self.activation)(y)
-        y = conv.pointwise(x.shape[-1], **dtypes, name="expand")(y)
+        y = dense.Dense(x.shape[-1], **dtypes, name="expand")(y)
         return x * conv.activation(self.gate)(y)
 
 

@@ -134,14 +134,23 @@ def channel_sums(*xs: Features) -> tuple[Channels, ...]:
     """Sum arrays of one shape over all axes but the last.
 
     On the CPU all are summed along the rows in one pass, and none of them is in memory before it:
-    two to six times as fast as XLA's own sums. Accelerators fuse those.
+    five to fifteen times as fast as XLA's own sums, which accelerators fuse. Eight neighbours come
+    first: LLVM unrolls a loop that short, and then works on many channels at once.
     """
     *rows, along = range(xs[0].ndim - 1)
+    shape = xs[0].shape
+    near = math.gcd(shape[along], 8) if len(rows) > 1 else 1  # tokens may be sharded
+
+    def add_along(axis, *xs):
+        zeros = tuple(jnp.zeros((), x.dtype) for x in xs)
+        return lax.reduce(xs, zeros, lambda a, b: tuple(map(jnp.add, a, b)), (axis,))
 
     def one_pass(*xs):
-        zeros = tuple(jnp.zeros((), x.dtype) for x in xs)
-        add = lambda a, b: tuple(map(jnp.add, a, b))  # noqa: E731
-        return tuple(x.sum(rows) for x in lax.reduce(xs, zeros, add, (along,)))
+        eights = (x.reshape(*shape[:along], -1, near, shape[-1]) for x in xs)
+        # XLA would make one sum of both again.
+        parts = lax.optimization_barrier(add_along(along + 1, *eights))
+        sums = add_along(along, *parts)
+        return tuple(x.sum(rows) for x in sums)
 
     return lax.platform_dependent(
         *xs, cpu=one_pass, default=lambda *xs: tuple(x.sum((*rows, along)) for x in xs)

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax import lookup
+from segjax.layers import dense, norm
 from segjax.structs import Features
 
 REACH = 2
@@ -31,11 +32,28 @@ def max_pool(x: Features, *, window: int = 2) -> Features:
         if x.shape[axis] % 2:
             x = jnp.pad(x, [(0, int(a == axis)) for a in range(x.ndim)], constant_values=-jnp.inf)
         pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-        x = larger(axis + 1, pairs)
+        x = larger(axis + 1, apart(pairs))
         if window == 3:
             odd = lax.index_in_dim(pairs, 1, axis + 1, keepdims=False)
             x = jnp.maximum(x, shift(odd, 1, axis=axis, fill=-jnp.inf))
     return x
+
+
+@jax.custom_vjp
+def apart(x: Array) -> Any:
+    """Return `x`, and let its gradient be a pass to itself on the CPU.
+
+    XLA would make one of it and of what comes before and after: reckon it again for each that needs
+    it, or reckon so much of places that it takes three times as long.
+    """
+    return x
+
+
+def _apart(_: None, g: Array) -> tuple[Array]:
+    return (lax.platform_dependent(g, cpu=lax.optimization_barrier, default=lambda g: g),)
+
+
+apart.defvjp(lambda x: (x, None), _apart)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -92,19 +110,19 @@ class UpConv(nn.Module):
         shape = (*window, x.shape[-1], self.features)
         kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.compute_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        flat = kernel.reshape(-1, *shape[-2:])
-        x = jnp.einsum("b...c,pck->b...pk", x.astype(self.compute_dtype), flat)
-        x = depth_to_space(x.reshape(*x.shape[:-2], *window, self.features))
-        return x + bias.astype(self.compute_dtype)
+        flat = jnp.moveaxis(kernel, -2, 0).reshape(x.shape[-1], -1)
+        x = dense.product(x.astype(self.compute_dtype), flat)
+        x = depth_to_space(x.reshape(*x.shape[:-1], *window, self.features))
+        return dense.add_bias(x, bias.astype(self.compute_dtype))
 
 
-def depth_to_space(x: Features) -> Features:
+def depth_to_space(x: Float[Array, "b ... c"]) -> Any:
     """Lay the block of each position out in space: [b h w i j c] becomes [b h*i w*j c]."""
     spatial = (x.ndim - 2) // 2
     axes = range(1, 1 + spatial)
     order = [0, *(a for axis in axes for a in (axis, axis + spatial)), x.ndim - 1]
     size = [x.shape[axis] * x.shape[axis + spatial] for axis in axes]
-    return x.transpose(order).reshape(x.shape[0], *size, x.shape[-1])
+    return apart(x).transpose(order).reshape(x.shape[0], *size, x.shape[-1])
 
 
 def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Features:
@@ -152,20 +170,39 @@ def matrix(x: Features, weights: np.ndarray, *, axis: int) -> Features:
 
 def _stretch(x: Features, weights: np.ndarray, *, axis: int) -> Features:
     """Do the same where rows i * factor to (i + 1) * factor - 1 of `weights` see samples near i."""
-    size = x.shape[axis]
-    factor, own = len(weights) // size, np.arange(size)
-    band = np.pad(weights, ((0, 0), (REACH, REACH)))
-    samples = []
-    for phase in range(factor):
+    n = x.shape[axis]
+    factor, own = len(weights) // n, np.arange(n)
+    # Of a sample at each phase, by each tap, along `axis`; 0 where the tap is outside.
+    band = np.pad(weights, ((0, 0), (REACH, REACH))).reshape(n, factor, -1)
+    near = {tap: band[own, :, own + REACH + tap] for tap in range(-REACH, REACH + 1)}
+    used = [(p, tap) for p in range(factor) for tap in near if near[tap][:, p].any()]
+
+    def times(x: Array, factors: np.ndarray) -> Array:
+        return x * jnp.asarray(factors.reshape(-1, *[1] * (x.ndim - 1 - axis)), x.dtype)
+
+    @jax.custom_vjp
+    def stretch(x: Array) -> Array:
+        samples = [
+            sum(times(shift(x, -tap, axis=axis), near[tap][:, p]) for q, tap in used if p == q)
+            for p in range(factor)
+        ]
+        shape = (*x.shape[:axis], n * factor, *x.shape[axis + 1 :])
+        return jnp.stack(samples, axis + 1).reshape(shape)
+
+    def gradient(_: None, g: Array) -> tuple[Array]:
+        # Autodiff's adds padded copies, rounded one by one: six times as slow on a CPU.
+        parts = g.reshape(*g.shape[:axis], n, factor, *g.shape[axis + 1 :])
+        parts = jnp.pad(parts, [(REACH * (a == axis),) * 2 for a in range(parts.ndim)])
+        parts = parts.astype(norm.widen(g.dtype))
         terms = []
-        for tap in range(-REACH, REACH + 1):
-            factors = band[own * factor + phase, own + REACH + tap]
-            if factors.any():
-                along = factors.reshape(-1, *[1] * (x.ndim - 1 - axis))
-                terms.append(shift(x, -tap, axis=axis) * jnp.asarray(along, x.dtype))
-        samples.append(sum(terms))
-    shape = (*x.shape[:axis], len(weights), *x.shape[axis + 1 :])
-    return jnp.stack(samples, axis + 1).reshape(shape)
+        for p, tap in used:
+            seen = lax.index_in_dim(parts, p, axis + 1, keepdims=False)
+            seen = lax.slice_in_dim(seen, REACH - tap, REACH - tap + n, axis=axis)
+            terms.append(times(seen, np.roll(near[tap][:, p], tap)))
+        return (sum(terms).astype(g.dtype),)
+
+    stretch.defvjp(lambda x: (stretch(x), None), gradient)
+    return stretch(x)
 
 
 def adaptive_avg_pool(x: Features, size: Sequence[int]) -> Features:

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import conv, convolve, remat, resample
+from segjax.layers import conv, convolve, dense, remat, resample
 from segjax.models import unet
 from segjax.structs import Features
 
@@ -51,6 +51,6 @@ class Gate(nn.Module):
             conv_general_dilated=convolve.convolve,
             name="skip",
         )(skip)
-        asked = conv.pointwise(features, **dtypes, name="coarse")(coarse)
-        attention = nn.sigmoid(conv.pointwise(1, **dtypes, name="attention")(nn.relu(seen + asked)))
+        asked = dense.Dense(features, **dtypes, name="coarse")(coarse)
+        attention = nn.sigmoid(dense.Dense(1, **dtypes, name="attention")(nn.relu(seen + asked)))
         return resample.crop(resample.upsample(attention, factor=2), size)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, norm, remat, resample
+from segjax.layers import conv, dense, norm, remat, resample
 from segjax.structs import Features, Outputs
 
 
@@ -190,7 +190,7 @@ class Aggregate(Stage):
 
         def separable(x: Features, name: str) -> Features:
             y = self.unit(x.shape[-1], groups=-1, **linear, name=f"{name}_depthwise")
-            mix = conv.pointwise(self.features, bias=False, **conv.dtypes_of(self), name=name)
+            mix = dense.Dense(self.features, bias=False, **conv.dtypes_of(self), name=name)
             return mix(y(x, train=train))
 
         small = self.unit(self.features, stride=2, **linear, name="detail_reduce")
@@ -212,4 +212,4 @@ class Head(Stage):
         """Return the logits."""
         x = self.unit(self.features, name="conv")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return conv.pointwise(self.num_classes, **conv.dtypes_of(self), name="logits")(x)
+        return dense.Dense(self.num_classes, **conv.dtypes_of(self), name="logits")(x)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.models import fcn_dilated
 from segjax.structs import Features, Outputs
 
@@ -77,7 +77,7 @@ class Model(nn.Module):
             x = conv.ConvNormAct(self.width, norm=self.norm, **dtypes, name=f"conv{i}")(
                 x, train=train
             )
-        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
         enlarge = {"size": size, "align_corners": self.align_corners}
         aux = fcn_dilated.auxiliary(self, features, train=train, **enlarge)
         return Outputs(resample.resize(logits, **enlarge), aux)

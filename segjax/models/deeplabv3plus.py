@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders, lookup
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.models import deeplabv3
 from segjax.structs import Outputs
 
@@ -86,5 +86,5 @@ class Model(nn.Module):
         x = jnp.concatenate([enlarge(x, low.shape[1:-1]), low], axis=-1)
         for i in range(self.fuse_convs):
             x = unit(name=f"fuse{i}")(x, train=train)
-        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
         return Outputs(enlarge(logits, size))

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, convolve, norm, remat, resample
+from segjax.layers import conv, convolve, dense, norm, remat, resample
 from segjax.structs import Features, Outputs
 
 Pieces = tuple[Features, ...]
@@ -86,7 +86,7 @@ class Model(nn.Module):
                 x = unit(width, kernel=1, name=f"down{block}")(skips[-1], train)
                 stack = (resample.max_pool(x),)
         x = jnp.concatenate(stack + new, axis=-1)
-        return Outputs(logits=conv.pointwise(self.num_classes, **dtypes, name="head")(x))
+        return Outputs(logits=dense.Dense(self.num_classes, **dtypes, name="head")(x))
 
 
 class Unit(nn.Module):

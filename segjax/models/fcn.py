@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from segjax import encoders, lookup
 from segjax.errors import ConfigError
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.structs import Features, Outputs
 
 
@@ -63,10 +63,10 @@ class Model(nn.Module):
                 x, train=train
             )
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        scores = conv.pointwise(self.num_classes, **dtypes, name="score32")(x)
+        scores = dense.Dense(self.num_classes, **dtypes, name="score32")(x)
         for stride in [s for s in (16, 8) if s >= self.stride]:
             pooled = resample.max_pool(features[encoder.strides.index(stride // 2)])
-            finer = conv.pointwise(self.num_classes, **dtypes, name=f"score{stride}")(pooled)
+            finer = dense.Dense(self.num_classes, **dtypes, name=f"score{stride}")(pooled)
             if self.up == "learned":
                 scores = Double(**dtypes, name=f"up{stride}")(scores)
             else:

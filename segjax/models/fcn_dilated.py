@@ -7,7 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from segjax import encoders
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.structs import Features, Outputs
 
 AUX_DROPOUT = 0.1
@@ -75,7 +75,7 @@ class Head(nn.Module):
         narrow = max(x.shape[-1] // 4, 1)
         x = conv.ConvNormAct(narrow, norm=self.norm, **dtypes, name="conv")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        return dense.Dense(self.num_classes, **dtypes, name="head")(x)
 
 
 def auxiliary(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Outputs
 
@@ -53,5 +53,5 @@ class Model(nn.Module):
         x = jnp.concatenate([resample.resize(y, finest) for y in features], axis=-1)
         x = norm_lib.make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(x)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
-        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
         return Outputs(resample.resize(logits, size))

@@ -7,7 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from segjax import encoders, lookup
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.structs import Outputs
 
 
@@ -54,10 +54,10 @@ class Model(nn.Module):
             high, train=train
         )
         mean = high.mean((1, 2), keepdims=True)
-        x *= nn.sigmoid(conv.pointwise(self.width, **dtypes, bias=False, name="weigh")(mean))
+        x *= nn.sigmoid(dense.Dense(self.width, **dtypes, bias=False, name="weigh")(mean))
         x = resample.resize(x, low.shape[1:-1])
         scores = [
-            conv.pointwise(self.num_classes, **dtypes, name=name)(y)
+            dense.Dense(self.num_classes, **dtypes, name=name)(y)
             for name, y in (("low", low), ("high", x))
         ]
         return Outputs(resample.resize(scores[0] + scores[1], size))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders
-from segjax.layers import attention, conv, resample
+from segjax.layers import attention, conv, dense, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
 
@@ -51,7 +51,7 @@ class Model(nn.Module):
         x = Fuse(self.width, **dtypes, name="decoder")(encoder(image, train=train))
         x = norm_lib.make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
-        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
         return Outputs(resample.resize(logits, size))
 
 

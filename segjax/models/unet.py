@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax import lookup
 from segjax.errors import ConfigError
-from segjax.layers import conv, remat, resample
+from segjax.layers import conv, dense, remat, resample
 from segjax.structs import Features, Outputs
 
 
@@ -83,7 +83,7 @@ class Model(nn.Module):
             x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
             x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train)
-        logits = conv.pointwise(self.num_classes, **dtypes, name="head")(x)
+        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
         logits = resample.upsample(logits, factor=self.stem_stride)
         return Outputs(logits=resample.crop(logits, size))
 
@@ -157,5 +157,5 @@ class Enlarge(nn.Module):
         if self.up == "transpose":
             return resample.UpConv(self.features, **dtypes, name="conv")(x)
         # Averaging commutes with a 1x1 convolution, which is cheaper before there are more pixels.
-        project = conv.pointwise(self.features, **dtypes, name="conv")
+        project = dense.Dense(self.features, **dtypes, name="conv")
         return resample.upsample(project(x), factor=2, method=self.up)

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from segjax import encoders
-from segjax.layers import conv, remat, resample
+from segjax.layers import conv, dense, remat, resample
 from segjax.models import encoder_unet
 from segjax.structs import Features, Outputs
 
@@ -75,6 +75,6 @@ class Model(nn.Module):
         aux = []
         if self.deep_supervision and (train or self.is_initializing()):
             for j in range(1, depth):
-                y = conv.pointwise(self.num_classes, **dtypes, name=f"aux{j}")(nodes[0, j])
+                y = dense.Dense(self.num_classes, **dtypes, name=f"aux{j}")(nodes[0, j])
                 aux.append(resample.crop(resample.upsample(y, factor=strides[0]), size))
         return Outputs(logits=logits, aux=tuple(aux))

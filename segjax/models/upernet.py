@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax import encoders
 from segjax.errors import ConfigError
-from segjax.layers import conv, resample
+from segjax.layers import conv, dense, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
 
@@ -64,10 +64,10 @@ class Model(nn.Module):
         features = [self.normalize(x, i, train=train) for i, x in enumerate(features)]
         unit = functools.partial(conv.ConvNormAct, norm=self.norm, **dtypes)
         x = self.top_down(features, functools.partial(unit, self.width), train=train)
-        logits = [conv.pointwise(self.num_classes, **dtypes, name="head")(x)]
+        logits = [dense.Dense(self.num_classes, **dtypes, name="head")(x)]
         if self.aux_width and (train or self.is_initializing()):
             x = unit(self.aux_width, name="aux_conv")(features[-2], train=train)
-            logits.append(conv.pointwise(self.num_classes, **dtypes, name="aux_head")(x))
+            logits.append(dense.Dense(self.num_classes, **dtypes, name="aux_head")(x))
         main, *aux = [resample.resize(x, size) for x in logits]
         return Outputs(main, tuple(aux) if train else ())
 

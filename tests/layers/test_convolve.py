@@ -16,7 +16,10 @@ ODD = (11, 8, 5)
 CASES = [
     {"spatial": 1, "taps": 3},
     {"spatial": 2, "taps": 3},
+    {"spatial": 2, "taps": 1},
     {"spatial": 2, "taps": 1, "stride": 2},
+    {"spatial": 2, "taps": 1, "stride": 2, "pads": (1, 1)},
+    {"spatial": 3, "taps": 1, "stride": 3},
     {"spatial": 2, "taps": 3, "stride": 2},
     {"spatial": 2, "taps": 7, "stride": 2, "dilation": 2},
     {"spatial": 2, "taps": 2, "stride": 2, "pads": (0, 1)},
@@ -50,11 +53,12 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
 
 
 @pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)
-def test_bfloat16_on_the_cpu_is_right(case):
+@pytest.mark.parametrize("channels", [3, 18])
+def test_bfloat16_on_the_cpu_is_right(case, channels):
     """What `numerics.xla_options` sends through oneDNN is the float32 result, rounded."""
     spatial, taps, dilation = case["spatial"], case["taps"], case.get("dilation", 1)
     side, groups = dilation * (taps - 1) // 2, case.get("groups", 1)
-    kernel = noise(*[taps] * spatial, 3 // groups, 6, seed=1)
+    kernel = noise(*[taps] * spatial, channels // groups, 6, seed=1)
     function = functools.partial(
         convolve.convolve,
         strides=[case.get("stride", 1)] * spatial,
@@ -68,7 +72,7 @@ def test_bfloat16_on_the_cpu_is_right(case):
         y, pull = jax.vjp(function, x, kernel)
         return y, *pull(noise(*y.shape, seed=2).astype("bfloat16").astype(y.dtype))
 
-    rounded = [a.astype("bfloat16") for a in (noise(2, *ODD[:spatial], 3), kernel)]
+    rounded = [a.astype("bfloat16") for a in (noise(2, *ODD[:spatial], channels), kernel)]
     expected = jax.jit(both_ways)(*[a.astype("float32") for a in rounded])
     options = numerics.xla_options("bfloat16")
     got = jax.jit(both_ways, compiler_options=options)(*rounded)

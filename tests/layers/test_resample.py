@@ -87,6 +87,31 @@ DOCUMENTED = {  # torch.nn.Upsample's documentation: [[1, 2], [3, 4]] doubled
 }
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(5,), (4, 6), (2, 3, 5)])
+def test_upsampling_has_the_gradient_of_its_matrices(factor, method, size, float64):
+    x = noise(2, *size, 3)
+    y, pull = jax.vjp(lambda x: resample.upsample(x, factor=factor, method=method), x)
+    g = noise(*y.shape, seed=1)
+    expected = g
+    for axis, n in enumerate(size, 1):
+        weights = resample.interpolation(n, factor * n, method=method, align_corners=False)
+        expected = jnp.moveaxis(jnp.tensordot(weights.T, expected, (1, axis)), 0, axis)
+    close(pull(g)[0], expected)
+
+
+def test_a_bfloat16_gradient_of_upsampling_is_rounded_once():
+    x, matrix = (
+        noise(1, 8, 8, 3).astype("bfloat16"),
+        resample.interpolation(8, 32, method="bilinear", align_corners=False),
+    )
+    y, pull = jax.vjp(lambda x: resample._stretch(x, matrix, axis=1), x)
+    g = noise(*y.shape, seed=1).astype("bfloat16")
+    exact = jnp.einsum("yh,bywc->bhwc", matrix.astype("float32"), g.astype("float32"))
+    np.testing.assert_allclose(pull(g)[0].astype("float32"), exact, rtol=2**-8 * 1.01, atol=1e-6)
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_bilinear_gives_the_documented_numbers(align_corners, float64):
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None]
