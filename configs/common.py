@@ -30,6 +30,7 @@ def base() -> ml_collections.ConfigDict:
         type="normalize:fixed", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
     config.mesh = dict(data=-1, fsdp=1, space=1)
+    config.trials = dict(seed=(), lr=())
     config.checkpoint = dict(
         save_percent=10, keep_last=2, keep_best="val/miou", mode="max", root=""
     )

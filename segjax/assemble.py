@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from segjax import lookup, numerics, sharding, state, step
+from segjax import lookup, numerics, sharding, state, step, trials
 from segjax.data import fit
 from segjax.errors import ConfigError
 from segjax.structs import Batch
@@ -68,6 +68,11 @@ def with_sharding(shapes: Any, placement: Any) -> Any:
     )
 
 
+def placement_of(shapes: Any) -> Any:
+    """Return the placement that a tree of shapes carries."""
+    return jax.tree.map(lambda leaf: leaf.sharding, shapes)
+
+
 def classes_of(source: Any) -> dict[str, Any]:
     """Return what a model must know of its data, JSON-ready."""
     return {
@@ -93,8 +98,8 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
     model = lookup.build("models", section, where="config.model", num_classes=num_classes)
     task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
     normalize = lookup.build("augment", config["normalize"], where="config.normalize")
-    lookup.check_arguments(sharding.make_mesh, config["mesh"], [], where="config.mesh")
-    mesh = sharding.make_mesh(**config["mesh"])
+    lookup.check_arguments(sharding.make_mesh, config["mesh"], ["trials"], where="config.mesh")
+    mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
     size = config["input"]["size"]
     if len(size) != 2 or min(size) < 32:
         raise ConfigError(f"config.input.size={size}: expected (height, width), each at least 32.")

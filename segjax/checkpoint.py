@@ -147,6 +147,11 @@ class Checkpointer:
         steps = sorted(self.manager.all_steps(), reverse=True)
         return self._first_good(steps) if steps else None
 
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps. All processes must call it."""
+        for later in [s for s in self.manager.all_steps() if s > step]:
+            self.manager.delete(later)
+
     def find(self, which: str) -> int:
         """Return the step that 'latest', 'best' or a number names; empty: best if any, else latest.
 

@@ -50,6 +50,7 @@ SECTIONS = (
     "normalize",
     "optimizer",
     "mesh",
+    "trials",
     "checkpoint",
     "evals",
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from segjax import assemble, checkpoint, figures, lookup, progress, schedule, workdir
+from segjax import assemble, checkpoint, figures, lookup, progress, schedule, trials, workdir
 from segjax import config as config_lib
 from segjax.errors import ConfigError
 from segjax.state import TrainState
@@ -37,6 +37,11 @@ def load(
         UserError: No run there, no such checkpoint, or an override that does not fit.
     """
     config = config_lib.override(workdir.load_config(path), overrides)
+    if number := trials.count(config):
+        raise ConfigError(
+            f"--workdir={path} holds {number} trials, each a run of its own. Name one of them: "
+            f"--workdir={path / 'trial0'}."
+        )
     parts = assemble.make_parts(config, config["resolved"])
     saving = {k: v for k, v in config["checkpoint"].items() if not k.startswith("save_")}
     checkpointer = checkpoint.Checkpointer(path, **saving, read_only=True)
@@ -67,21 +72,22 @@ def run_all(
     evaluators: list[Any],
     state: TrainState,
     path: pathlib.Path,
-    log: Any,
+    message: Callable[[str], None],
+    writer: Any,
     *,
     draw: bool,
     beat: Callable[[], None],
 ) -> dict[str, float]:
-    """Run the evaluators that are due, log their scalars, and return them.
+    """Run the evaluators that are due, write their scalars, and return them.
 
     `beat` is called after every batch; what it raises ends the evaluation.
     """
     step, scalars = int(state.step), {}
     for evaluator in evaluators:
-        shown: Any = dict(message=log.message, draw=draw, beat=beat)
+        shown: Any = dict(message=message, draw=draw, beat=beat)
         scalars |= report(evaluator, state.variables(), path, step=step, **shown)
     if scalars:
-        log.writer.write(step, scalars)
+        writer.write(step, scalars)
     return scalars
 
 

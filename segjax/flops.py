@@ -47,6 +47,9 @@ def _products(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tuple[str
         if name in PRODUCTS:
             yield here, times, equation
         runs = times * equation.params["length"] if name == "scan" else times
+        if name == "shard_map":  # its shapes are those of a part
+            parts = dict(equation.params["mesh"].shape)
+            runs *= math.prod(parts[axis] for axis in equation.params["newly_manual_axes"])
         found = [list(_products(inner, here, runs)) for inner in _inner(equation)]
         if name == "cond":  # an operation's forms on several platforms, one of which runs
             found = [max(found, key=_flops)]

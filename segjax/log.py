@@ -2,30 +2,34 @@
 
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from segjax import progress, schedule, timing, writer
 from segjax.schedule import itstime
 
 
 class Log:
-    """Read each step's numbers one step late; average, write and show them."""
+    """Read each step's numbers one step late; average, write and show them.
+
+    Of trials each has its own folder and its own average; the first one's is shown.
+    """
 
     def __init__(
         self,
-        path: pathlib.Path,
+        paths: Sequence[pathlib.Path],
         clock: schedule.Clock,
         log_steps: int,
         start: int | None,
         costs: timing.Costs,
         dtype: str,
     ):
-        self.writer = writer.Writer(path, resume_step=start, enabled=jax.process_index() == 0)
-        self.progress = progress.Progress(
-            clock.total_steps, start=start or 0, enabled=jax.process_index() == 0
-        )
+        first = jax.process_index() == 0
+        self.writers = [writer.Writer(p, resume_step=start, enabled=first) for p in paths]
+        self.progress = progress.Progress(clock.total_steps, start=start or 0, enabled=first)
         self.total_steps, self.log_steps, self.costs = clock.total_steps, log_steps, costs
         self.watch = timing.Stopwatch(
             flops=costs.flops,
@@ -35,14 +39,15 @@ class Log:
         self.started = False
         self.once: dict[str, float] = {}
         self.pending: tuple[int, Any] | None = None
-        self.window: list[dict[str, float]] = []
+        self.windows: list[list[dict[str, float]]] = [[] for _ in paths]
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.progress.close()
-        self.writer.close()
+        for each in self.writers:
+            each.close()
 
     def read_previous(self, number: int, scalars: Any) -> None:
         """Read the step before this one, now that this one has been launched."""
@@ -55,20 +60,25 @@ class Log:
             return
         number, scalars = self.pending
         self.pending = None
-        values = {f"train/{name}": float(x) for name, x in jax.device_get(scalars).items()}
-        if not all(map(math.isfinite, values.values())):
-            self.writer.write(number, values)  # writes what is finite, then raises
+        got = {f"train/{name}": np.ravel(x) for name, x in jax.device_get(scalars).items()}
+        every = [{name: float(x[i]) for name, x in got.items()} for i in range(len(self.writers))]
+        for each, values in zip(self.writers, every, strict=True):
+            if not all(map(math.isfinite, values.values())):
+                each.write(number, values)  # writes what is finite, then raises
         self.watch.tick()
         if not self.started:
             self.say_started()
-        self.window.append(values)
+        for window, values in zip(self.windows, every, strict=True):
+            window.append(values)
         shown = {}
         if itstime(number, self.log_steps, self.total_steps):
-            shown = {k: sum(v[k] for v in self.window) / len(self.window) for k in values}
-            shown |= {"train/lr": values["train/lr"]} | self.watch.scalars() | self.once
-            shown["memory/step_mb"] = sum(self.costs.memory.values()) / 1e6
-            self.writer.write(number, shown)
-            self.window, self.once = [], {}
+            common = self.watch.scalars() | self.once
+            common["memory/step_mb"] = sum(self.costs.memory.values()) / 1e6
+            means = [mean(window) | common for window in self.windows]
+            for each, values in zip(self.writers, means, strict=True):
+                each.write(number, values)
+            shown, self.once = means[0], {}
+            self.windows = [[] for _ in self.writers]
         self.progress.update(number, shown)
 
     def say_started(self) -> None:
@@ -80,3 +90,9 @@ class Log:
     def message(self, text: str) -> None:
         """Show a line above the progress bar."""
         self.progress.message(text)
+
+
+def mean(window: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each quantity over some steps; of the learning rate the last."""
+    means = {k: sum(values[k] for values in window) / len(window) for k in window[-1]}
+    return means | {"train/lr": window[-1]["train/lr"]}

@@ -11,10 +11,26 @@ from segjax import state as state_lib
 from segjax.errors import ConfigError
 
 
+def make_rate(section: Mapping[str, Any], clock: schedule.Clock) -> optax.Schedule:
+    """Return the learning-rate schedule (step → rate) of the `optimizer` section.
+
+    Raises:
+        ConfigError: Unknown or missing keys.
+    """
+    for key in ("lr", "schedule"):
+        if key not in section:
+            raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
+    shape = schedule.in_steps(
+        section["schedule"], ("warmup", "every"), clock, "config.optimizer.schedule"
+    )
+    given = {"lr": section["lr"], "total_steps": clock.total_steps}
+    return lookup.build("optim", shape, where="config.optimizer.schedule", **given)()
+
+
 def make_optimizer(
-    section: Mapping[str, Any], clock: schedule.Clock
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Return the optimiser and its learning-rate schedule (step → rate).
+    section: Mapping[str, Any], rate: optax.Schedule
+) -> optax.GradientTransformation:
+    """Return the optimiser of the `optimizer` section, with `make_rate`'s schedule.
 
     `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no
     clipping of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'),
@@ -35,20 +51,7 @@ def make_optimizer(
         ConfigError: Unknown or missing keys, anywhere in the section. A pattern that matches no
             parameter is found by the optimiser's `init`.
     """
-    own = dict(section)
-    for key in ("lr", "schedule"):
-        if key not in own:
-            raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
-    shape = schedule.in_steps(
-        own.pop("schedule"), ("warmup", "every"), clock, "config.optimizer.schedule"
-    )
-    rate = lookup.build(
-        "optim",
-        shape,
-        where="config.optimizer.schedule",
-        lr=own.pop("lr"),
-        total_steps=clock.total_steps,
-    )()
+    own = {key: value for key, value in section.items() if key not in ("lr", "schedule")}
     clip_norm = own.pop("clip_norm", 0.0)
     decay = own.pop("decay", "kernels")
     if decay not in ("kernels", "all"):
@@ -62,7 +65,7 @@ def make_optimizer(
         tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
     if frozen:
         tx = optax.partition({"held": optax.set_to_zero(), "trained": tx}, frozen.labels)
-    return (optax.chain(tx, scale_by_path(factors)) if factors else tx), rate
+    return optax.chain(tx, scale_by_path(factors)) if factors else tx
 
 
 def pairs(factors: Sequence[Any]) -> list[tuple[str, float]]:

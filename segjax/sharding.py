@@ -15,6 +15,8 @@ from segjax.errors import ConfigError
 from segjax.structs import Batch
 
 AXES = ("data", "fsdp", "space")
+TRIAL = "trial"
+"""An axis before these, if `config.trials` asks for it: what is not of one trial is on all."""
 
 RULES = {
     "image": P(("data", "fsdp"), "space"),
@@ -25,23 +27,35 @@ RULES = {
 """Where each array of a batch lies: examples over data × fsdp, image rows over space."""
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
+def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0) -> Mesh:
     """Return a mesh over all devices; one axis may be -1 and takes what the others leave.
+
+    With `trials` each has as many devices, and the mesh an axis for them.
 
     Raises:
         ConfigError: The sizes do not multiply to the number of devices.
     """
     # Each process's devices side by side: it then holds a run of the batch's rows, as it read them.
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    if trials and len(devices) % trials:
+        fits = [n for n in range(2, len(devices) + 1) if len(devices) % n == 0]
+        raise ConfigError(
+            f"config.trials: {trials} trials do not divide {len(devices)} devices. Use "
+            f"{' or '.join(map(str, fits)) or 'more devices'}."
+        )
+    share = len(devices) // (trials or 1)
     sizes = [data, fsdp, space]
     known = int(np.prod([size for size in sizes if size != -1]))
-    if sizes.count(-1) == 1 and known > 0 and len(devices) % known == 0:
-        sizes[sizes.index(-1)] = len(devices) // known
-    if min(sizes) < 1 or np.prod(sizes) != len(devices):
+    if sizes.count(-1) == 1 and known > 0 and share % known == 0:
+        sizes[sizes.index(-1)] = share // known
+    if min(sizes) < 1 or np.prod(sizes) != share:
+        each = f" for each of {trials} trials" if trials else ""
         raise ConfigError(
-            f"config.mesh: data={data} × fsdp={fsdp} × space={space} does not make {len(devices)} "
-            f"devices. Use sizes whose product is {len(devices)}; one of them may be -1."
+            f"config.mesh: data={data} × fsdp={fsdp} × space={space} does not make {share} "
+            f"devices{each}. Use sizes whose product is {share}; one of them may be -1."
         )
+    if trials:
+        return Mesh(np.asarray(devices).reshape([trials, *sizes]), (TRIAL, *AXES))
     return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
@@ -63,6 +77,11 @@ def constrain(batch: Batch, mesh: Mesh | None) -> Batch:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the placement of what every device holds in full."""
     return NamedSharding(mesh, P())
+
+
+def of_each_trial(place: Any) -> NamedSharding:
+    """Return the placement of arrays that have an axis of trials in front of one placed so."""
+    return NamedSharding(place.mesh, P(TRIAL, *place.spec))
 
 
 def infer(shapes: Any, mesh: Mesh) -> Any:
@@ -158,7 +177,8 @@ def row_block(mesh: Mesh) -> tuple[int, int]:
     Raises:
         ConfigError: The rows do not fall to the processes in whole blocks.
     """
-    columns = mesh.devices.reshape(-1, mesh.shape["space"])
+    columns = mesh.devices.reshape(-1, mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["space"])
+    columns = columns.swapaxes(0, 1).reshape(columns.shape[1], -1)  # all trials read the same rows
     me = jax.process_index()
     mine = [i for i, row in enumerate(columns) if any(d.process_index == me for d in row)]
     size = len(mine)

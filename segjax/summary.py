@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from segjax import assemble, flops, schedule, train
+from segjax import assemble, flops, schedule, train, trials
 from segjax import config as config_lib
 
 
@@ -133,7 +133,8 @@ def training(
         "activations kept for the gradient": kept(parts, target, batch) // examples,
     }
     count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
-    total = flops.total(step.trace(target, batch, key).jaxpr)
+    states, keys = trials.stacked(target, parts.mesh), trials.keys_like(key, parts.mesh)
+    total = flops.total(step.trace(states, batch, keys).jaxpr)
     facts = {
         "parameters": f"{count:,}",
         "FLOPs of a train step": f"{total / 1e9:,.1f} G for {clock.batch_size} images",

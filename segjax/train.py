@@ -1,13 +1,15 @@
 """Train: build, shard, restore, loop. The only file that sees everything."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from segjax import (
     assemble,
@@ -26,6 +28,7 @@ from segjax import (
     sharding,
     step,
     timing,
+    trials,
     watchdog,
     workdir,
     writer,
@@ -38,6 +41,7 @@ from segjax.errors import ConfigError
 from segjax.log import Log
 from segjax.pretrained import transfer
 from segjax.schedule import itstime
+from segjax.scoring import Keeper, Scoring
 
 DONE, PREEMPTED = 0, 75
 
@@ -65,63 +69,63 @@ def run(
     tracer = profile.Tracer(path / "profile", profile_steps, clock.total_steps)
     resolved = config | {"resolved": parts.classes | clock._asdict()}
     workdir.check(path, resolved, allow_change=allow_config_change)
+    members = trials.members(resolved, path)
+    paths = [member.path for member in members]
     weights = transfer.Weights(config["model"], parts.model, parts.image_shape())
-    if not transfer.resumes(path, saving):
+    if not transfer.resumes(paths[0], members[0].config["checkpoint"]):
         weights.read()  # what is wrong with them is said before anything is compiled or written
 
-    init_key, step_key = jax.random.split(jax.random.key(config["seed"]))
+    step_key = trials.step_keys(members)
     with tracer.compiling() as options:
-        program = compile_step(config, parts, clock, init_key, step_key, options)
+        program = compile_step(config, parts, clock, members[0].init_key, step_key, options)
     train_step, costs = program.step, program.costs
     first = jax.process_index() == 0
     if first:
-        workdir.record(path, resolved, facts(parts, costs))
+        for place, own in {path: resolved, **{m.path: m.config for m in members}}.items():
+            workdir.record(place, own, facts(parts, costs))
     with (
         watchdog.Watchdog() as dog,
         distributed.preemption() as preempted,
-        checkpoint.Checkpointer(path, **saving) as checkpointer,
+        contextlib.ExitStack() as stack,
         tracer,
     ):
+        savers = [stack.enter_context(open_checkpoints(member, saving)) for member in members]
         dog.now("restore", 0)
-        start, state = start_state(checkpointer, program, weights, init_key)
+        start, state = start_state(savers, program, weights, members)
         begin = start or 0
         tracer.check(begin)
-        log = Log(path, clock, setup.log_steps, start, costs, parts.model.compute_dtype)
-        score = Scoring(evaluators, path, log, clock, dog, preempted)
+        log = Log(paths, clock, setup.log_steps, start, costs, parts.model.compute_dtype)
+        score = functools.partial(Scoring, evaluators, log, clock, dog, preempted)
+        scores = [score(*each) for each in zip(paths, log.writers, strict=True)]
+        keeper = Keeper(scores, savers, program.target)
         with log, contextlib.closing(make_batches(config, setup.source, parts, begin)) as batches:
             log.message(f"{describe(state, parts, costs)}; from step {begin}, {path}")
             for line in weights.said:
                 log.message(line)
-            if start is not None and score.missed(start):
-                metrics, stop = score(start, state)
-                if saving["keep_best"] in metrics:
-                    checkpointer.save(start, state, metrics)  # again, now with its rank
-                if stop:
-                    return preempted_at(start, log)
+            if start is not None and keeper.catch_up(start, state):
+                return preempted_at(start, log)
             for number in range(begin + 1, clock.total_steps + 1):
                 dog.now("data wait", number)
                 with log.watch.waiting_for_data():
                     batch = next(batches)
                 if config["log_batch_hashes"]:
-                    log.writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
+                    log.writers[0].write(number, {"data/batch_hash": digest.of_arrays(batch)})
                 dog.now("step", number)
                 with tracer.step(number, train_step, log):
                     state, scalars = train_step(state, batch, step_key)
                     log.read_previous(number, scalars)  # the device works on this step meanwhile
                 save, stop = itstime(number, setup.save_steps, clock.total_steps), preempted()
-                if save or stop or score.due(number):
+                if save or stop or scores[0].due(number):
                     log.read_last()
                     with log.watch.paused():
-                        metrics, stop = ({}, True) if stop else score(number, state)
-                        if save or stop or saving["keep_best"] in metrics:
-                            dog.now("checkpoint save", number)
-                            checkpointer.save(number, state, metrics)
+                        stop = keeper(number, state, save=save, stop=stop)
                 if stop:
-                    checkpointer.wait()
+                    for saver in savers:
+                        saver.wait()
                     return preempted_at(number, log)
         dog.now("checkpoint save", clock.total_steps)
-    if first:
-        figures.learning_curves(path / "figures" / "learning_curves.png", writer.read(path))
+    for place in paths if first else ():
+        figures.learning_curves(place / "figures" / "learning_curves.png", writer.read(place))
     return DONE
 
 
@@ -174,6 +178,12 @@ def prepare(config: Mapping[str, Any]) -> Setup:
     return Setup(source, parts, clock, evaluators, durations["log_steps"], save_steps, saving)
 
 
+def open_checkpoints(member: trials.Member, saving: Mapping[str, Any]) -> checkpoint.Checkpointer:
+    """Open a run's checkpoints, or a trial's own; `saving` names the options."""
+    own = member.config["checkpoint"]
+    return checkpoint.Checkpointer(member.path, **{name: own[name] for name in saving})
+
+
 def preempted_at(number: int, log: "Log") -> int:
     """Say that the run stops here, and return the exit code that asks for another start."""
     log.message(f"preempted: checkpoint {number} is saved, run again to go on")
@@ -185,8 +195,8 @@ class Program(NamedTuple):
 
     Attributes:
         init: Jitted, `key → state`.
-        step: Compiled, `(state, batch, key) → state, scalars`.
-        target: The state's shapes with placement.
+        step: Compiled, `(state, batch, key) → state, scalars`; of trials all, side by side.
+        target: The state's shapes with placement, of a single trial.
         jaxpr: The step as traced.
         costs: What it costs.
     """
@@ -209,7 +219,9 @@ def compile_step(
     """Trace and compile the train step, with XLA's `options`; nothing is computed."""
     begun = time.perf_counter()
     init, train_step, target = make_step(config, parts, clock, init_key)
-    traced = train_step.trace(target, batch_shapes(parts, clock), step_key)
+    states = trials.stacked(target, parts.mesh)
+    key = trials.keys_like(step_key, parts.mesh)
+    traced = train_step.trace(states, batch_shapes(parts, clock), key)
     compiled = traced.lower().compile(options or None)
     flop, seconds = flops.total(traced.jaxpr) / parts.mesh.size, time.perf_counter() - begun
     costs = timing.Costs(flop, timing.memory_of(compiled), seconds)
@@ -217,16 +229,25 @@ def compile_step(
 
 
 def start_state(
-    checkpointer: checkpoint.Checkpointer,
+    savers: Sequence[checkpoint.Checkpointer],
     program: Program,
     weights: transfer.Weights,
-    init_key: jax.Array,
+    members: Sequence[trials.Member],
 ) -> tuple[int | None, state_lib.TrainState]:
-    """Return the newest good checkpoint's step and state; None and a new state without one."""
-    start = checkpointer.newest_good()
+    """Return the newest good checkpoint's step and state; None and a new state without one.
+
+    Of trials the newest that all have, stacked; what some have beyond it is dropped.
+    """
+    found = [saver.newest_good() for saver in savers]
+    start = None if None in found else min(step for step in found if step is not None)
+    if len(savers) > 1:
+        for saver in savers:
+            saver.drop_after(start or 0)
     if start is None:
-        return None, weights.put(program.init(init_key))
-    return start, checkpointer.restore(start, program.target)
+        states = [weights.put(program.init(member.init_key)) for member in members]
+    else:
+        states = [saver.restore(start, program.target) for saver in savers]
+    return start, trials.stack(states, program.target)
 
 
 def batch_shapes(parts: assemble.Parts, clock: schedule.Clock) -> Any:
@@ -242,7 +263,8 @@ def make_step(
     sharding.check_logical_shards(
         config["deterministic_reduction"], clock.batch_size, config["microbatches"], parts.mesh
     )
-    tx, rate = optim.make_optimizer(config["optimizer"], clock)
+    rates = [optim.make_rate(own["optimizer"], clock) for own in trials.configs(config)]
+    make_tx = functools.partial(optim.make_optimizer, config["optimizer"])
     ops = [
         lookup.build("augment", section, where=f"config.augment[{i}]")
         for i, section in enumerate(config["augment"])
@@ -251,16 +273,14 @@ def make_step(
 
     def init(key: jax.Array) -> state_lib.TrainState:
         ema = config["ema_decay"] > 0
+        tx = make_tx(rates[0])
         return state_lib.init_state(key, model=parts.model, tx=tx, image_shape=image_shape, ema=ema)
 
-    target = assemble.state_shapes(init, init_key, parts.mesh)
-    placement = jax.tree.map(lambda leaf: leaf.sharding, target)
-    whole = sharding.replicated(parts.mesh)
-    train_step = jax.jit(
-        step.make_train_step(
+    def make(rate: optax.Schedule) -> Callable[..., Any]:
+        return step.make_train_step(
             freeze.hold(parts.model, config["optimizer"]),
             parts.task,
-            tx,
+            make_tx(rate),
             rate,
             augment=compose.make_augment(ops),
             normalize=parts.normalize,
@@ -268,10 +288,17 @@ def make_step(
             ema_decay=config["ema_decay"],
             logical_shards=config["deterministic_reduction"],
             mesh=parts.mesh,
-        ),
+        )
+
+    target = assemble.state_shapes(init, init_key, parts.mesh)
+    placement = assemble.placement_of(target)
+    states = assemble.placement_of(trials.stacked(target, parts.mesh))
+    whole = sharding.replicated(parts.mesh)
+    train_step = jax.jit(
+        make(rates[0]) if len(rates) == 1 else trials.side_by_side(make, rates, parts.mesh),
         donate_argnums=0,
-        in_shardings=(placement, sharding.batch_sharding(parts.mesh), whole),
-        out_shardings=(placement, whole),
+        in_shardings=(states, sharding.batch_sharding(parts.mesh), whole),
+        out_shardings=(states, whole),
         compiler_options=numerics.xla_options(parts.model.compute_dtype),
     )
     # It runs once: LLVM's care for its many random kernels took as long as for the step itself.
@@ -325,55 +352,3 @@ def describe(state: state_lib.TrainState, parts: assemble.Parts, costs: timing.C
         f"{memory / 1e6:.0f} MB a device; {len(devices)} × {devices[0].device_kind}, "
         f"mesh {dict(parts.mesh.shape)}"
     )
-
-
-class Scoring:
-    """Run the evaluators when they are due; preemption need not wait for their end."""
-
-    def __init__(
-        self,
-        evaluators: list[Any],
-        path: pathlib.Path,
-        log: "Log",
-        clock: schedule.Clock,
-        dog: watchdog.Watchdog,
-        preempted: Callable[[], bool],
-    ):
-        self.evaluators, self.path, self.log, self.dog = evaluators, path, log, dog
-        self.total_steps, self.preempted = clock.total_steps, preempted
-
-    def due(self, number: int) -> list[Any]:
-        """Return the evaluators that are to run after step `number`."""
-        return [e for e in self.evaluators if itstime(number, e.every_steps, self.total_steps)]
-
-    def missed(self, number: int) -> bool:
-        """Return whether evaluation was due at `number` and is not in the log: it was cut short."""
-        name = next((name for e in self.due(number) for name in e.metrics()), None)
-        if name is None:
-            return False
-        # Only process 0 is sure to see the log.
-        records = writer.read(self.path) if jax.process_index() == 0 else []
-        done = any(record["step"] == number and name in record for record in records)
-        return not distributed.from_first(done)
-
-    def __call__(self, number: int, state: state_lib.TrainState) -> tuple[dict[str, float], bool]:
-        """Return the scalars of the evaluators that are due, and whether SIGTERM cut them short."""
-        self.dog.now("evaluation", number)
-        last = number == self.total_steps
-        try:
-            due = self.due(number)
-            return evaluate.run_all(
-                due, state, self.path, self.log, draw=last, beat=self.beat
-            ), False
-        except Preempted:
-            return {}, True
-
-    def beat(self) -> None:
-        """Say that the evaluation goes on; called after each of its batches."""
-        self.dog.now("evaluation", self.dog.step)
-        if self.preempted():
-            raise Preempted
-
-
-class Preempted(Exception):
-    """SIGTERM came during an evaluation."""

@@ -19,7 +19,8 @@ PARAMS = {
 
 def make(**section):
     constant = {"type": "constant"}
-    return optim.make_optimizer({"lr": 0.1, "schedule": constant, **section}, CLOCK)[0]
+    section = {"lr": 0.1, "schedule": constant, **section}
+    return optim.make_optimizer(section, optim.make_rate(section, CLOCK))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lamb"])

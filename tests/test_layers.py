@@ -18,6 +18,7 @@ LAYERS = [
         "freeze",
         "optim",
         "sharding",
+        "trials",
         "digest",
         "damage",
         "checkpoint",
@@ -30,7 +31,7 @@ LAYERS = [
     {"figures", "log", "pretrained"},
     {"tasks", "step", "evaluators", "fixed_order"},
     {"assemble"},
-    {"evaluate", "predict", "train", "export"},
+    {"evaluate", "predict", "train", "export", "scoring"},
     {"summary", "plan"},
     {"modes"},
 ]

@@ -11,7 +11,8 @@ CLOCK = schedule.Clock(batch_size=4, num_examples=40, total_steps=100)
 
 
 def make(**section):
-    return optim.make_optimizer(section, CLOCK)
+    rate = optim.make_rate(section, CLOCK)
+    return optim.make_optimizer(section, rate), rate
 
 
 @pytest.mark.parametrize(

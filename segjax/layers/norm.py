@@ -181,8 +181,22 @@ class GroupNorm(nn.Module):
         axes = (-1,) if self.per_pixel else (*range(1, x.ndim - 1), -1)
         y = y - y.mean(axes, keepdims=True)
         y = y * lax.rsqrt(jnp.square(y).mean(axes, keepdims=True) + self.epsilon)
-        y = y.reshape(x.shape) * scale.astype(wide) + bias.astype(wide)
+        y = rescale(y.reshape(x.shape), scale.astype(wide), bias.astype(wide))
         return self.activation(y).astype(x.dtype)
+
+
+@jax.custom_vjp
+def rescale(x: Features, scale: Channels, bias: Channels) -> Features:
+    """Return `x * scale + bias` per channel; the gradients of both are summed in one pass."""
+    return affine(x, scale, bias)
+
+
+def _rescale_gradient(saved: tuple[Features, Channels], g: Features) -> tuple[Features, ...]:
+    x, scale = saved
+    return g * scale, *channel_sums(g * x, g)
+
+
+rescale.defvjp(lambda x, scale, bias: (rescale(x, scale, bias), (x, scale)), _rescale_gradient)
 
 
 def affine(x: Features, slope: Channels, offset: Channels) -> Features:

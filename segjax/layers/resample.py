@@ -199,7 +199,7 @@ def _stretch(x: Features, weights: np.ndarray, *, axis: int) -> Features:
             seen = lax.index_in_dim(parts, p, axis + 1, keepdims=False)
             seen = lax.slice_in_dim(seen, REACH - tap, REACH - tap + n, axis=axis)
             terms.append(times(seen, np.roll(near[tap][:, p], tap)))
-        return (sum(terms).astype(g.dtype),)
+        return (functools.reduce(jnp.add, terms).astype(g.dtype),)
 
     stretch.defvjp(lambda x: (stretch(x), None), gradient)
     return stretch(x)

@@ -35,6 +35,7 @@ CONFIG = {
     "microbatches": 1,
     "ema_decay": 0.0,
     "deterministic_reduction": 0,
+    "trials": {"seed": (), "lr": ()},
 }  # fmt: skip
 """Of a run: what its train step is made of, beside the model."""
 DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
