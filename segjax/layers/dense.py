@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -31,11 +32,12 @@ class Dense(nn.Module):
         """Return the products in `compute_dtype`."""
         shape = x.shape[-1], self.features
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        x = product(x.astype(self.compute_dtype), kernel.astype(self.compute_dtype))
+        dtype = self.compute_dtype
+        x = product(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
         if not self.bias:
             return x
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        return add_bias(x, bias.astype(self.compute_dtype))
+        return add_bias(x, jnp.asarray(bias, dtype))
 
 
 @jax.custom_vjp

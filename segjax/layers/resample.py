@@ -113,7 +113,7 @@ class UpConv(nn.Module):
         flat = jnp.moveaxis(kernel, -2, 0).reshape(x.shape[-1], -1)
         x = dense.product(x.astype(self.compute_dtype), flat)
         x = depth_to_space(x.reshape(*x.shape[:-1], *window, self.features))
-        return dense.add_bias(x, bias.astype(self.compute_dtype))
+        return dense.add_bias(x, jnp.asarray(bias, self.compute_dtype))
 
 
 def depth_to_space(x: Float[Array, "b ... c"]) -> Any:
