@@ -14,9 +14,12 @@ from segjax.layers import dense, depthwise
 from segjax.structs import Features
 
 Ints = tuple[int, ...]
+Pads = Sequence[tuple[int, int]]
 NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 LANES = 16
 """Channels from which they are worth an axis of their own."""
+FEW = 4
+"""Images in a batch below which they are too few for channels."""
 
 
 def convolve(
@@ -129,24 +132,55 @@ def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
 def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
     """Return the gradient by the kernel: the input by `g`, channels as batch, batch as channels.
 
-    That of a 1x1 kernel is a product. oneDNN takes channels better as one axis more of the image,
-    along which the kernel has length one: 1.3 to 3.5 times as fast, with enough of them.
+    That of a 1x1 kernel is a product. oneDNN takes channels better as an axis more of the image.
     """
     if is_product(window):
         product = dense.outer(x[:, *(slice(None, None, n) for n in window.strides)], g)
         return product.reshape(*window.taps, *product.shape)
     padding = [(low, reach + length - size - low) for low, reach, size, length in spans(window, g)]
     if x.ndim == 4 and x.shape[-1] >= LANES and numerics.through_onednn(x.dtype):
-        return lax.conv_general_dilated(
-            x.transpose(1, 2, 3, 0)[None], g.transpose(1, 2, 0, 3)[:, :, None],
-            (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
-            dimension_numbers=NUMBERS[3],
-        )[0]  # fmt: skip
+        few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
+        return few_images(window, g, x) if few else many_channels(window, padding, g, x)
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
     )  # fmt: skip
     return jnp.moveaxis(summed, 0, -2)
+
+
+def many_channels(window: Window, padding: Pads, g: Array, x: Array) -> Array:
+    """Do the same with channels as a third axis of the image, along which the kernel has length 1.
+
+    1.3 to 3.5 times as fast as with channels for a batch.
+    """
+    return lax.conv_general_dilated(
+        x.transpose(1, 2, 3, 0)[None], g.transpose(1, 2, 0, 3)[:, :, None],
+        (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
+        dimension_numbers=NUMBERS[3],
+    )[0]  # fmt: skip
+
+
+def few_images(window: Window, g: Array, x: Array) -> Array:
+    """Do the same where a batch is too few channels: neighbours along a row are channels as well.
+
+    What each column of taps sees is then an image of its own. Twice to three times as fast for a
+    single image. Without strides and dilation only.
+    """
+    images, rows, columns, features = g.shape
+    near = LANES // images
+    blocks = -(-columns // near)
+    more = blocks * near - columns
+    low, high = window.padding[1]
+    g = jnp.pad(g, ((0, 0), (0, 0), (0, more), (0, 0)))
+    g = g.reshape(images, rows, blocks, near, features).transpose(1, 2, 0, 3, 4)
+    x = jnp.pad(x, ((0, 0), (0, 0), (low, high + more), (0, 0)))
+    seen = jnp.stack([x[:, :, tap : tap + blocks * near] for tap in range(window.taps[1])])
+    seen = seen.reshape(*seen.shape[:3], blocks, near, -1).transpose(0, 2, 3, 5, 1, 4)
+    summed = lax.conv_general_dilated(
+        seen.reshape(*seen.shape[:4], -1), g.reshape(rows, blocks, 1, -1, features),
+        (1, 1, 1), [window.padding[0], (0, 0), (0, 0)], dimension_numbers=NUMBERS[3],
+    )  # fmt: skip
+    return summed[:, :, 0].swapaxes(0, 1)
 
 
 plain.defvjp(_forward, _backward, symbolic_zeros=True)

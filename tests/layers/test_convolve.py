@@ -53,8 +53,8 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
 
 
 @pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)
-@pytest.mark.parametrize("channels", [3, 18])
-def test_bfloat16_on_the_cpu_is_right(case, channels):
+@pytest.mark.parametrize(("images", "channels"), [(2, 3), (2, 18), (5, 18)])
+def test_bfloat16_on_the_cpu_is_right(case, images, channels):
     """What `numerics.xla_options` sends through oneDNN is the float32 result, rounded."""
     spatial, taps, dilation = case["spatial"], case["taps"], case.get("dilation", 1)
     side, groups = dilation * (taps - 1) // 2, case.get("groups", 1)
@@ -72,7 +72,7 @@ def test_bfloat16_on_the_cpu_is_right(case, channels):
         y, pull = jax.vjp(function, x, kernel)
         return y, *pull(noise(*y.shape, seed=2).astype("bfloat16").astype(y.dtype))
 
-    rounded = [a.astype("bfloat16") for a in (noise(2, *ODD[:spatial], channels), kernel)]
+    rounded = [a.astype("bfloat16") for a in (noise(images, *ODD[:spatial], channels), kernel)]
     expected = jax.jit(both_ways)(*[a.astype("float32") for a in rounded])
     options = numerics.xla_options("bfloat16")
     got = jax.jit(both_ways, compiler_options=options)(*rounded)
