@@ -59,11 +59,11 @@ def make_model(section: dict[str, Any]) -> nn.Module:
     """Return the network of a segjax `model` section."""
     if section["type"] == "unet":
         return UNet(section.get("widths", (64, 128, 256, 512, 1024)))
-    if section["type"] == "segformer":
-        return Segformer(section["encoder"]["variant"])
     from tests import parity
 
-    parity.torchvision()  # smp's libraries import it, and its CPU wheel lacks the operators
+    parity.torchvision()  # the libraries import it, and beside CPU wheels it lacks the operators
+    if section["type"] == "segformer":
+        return Segformer(section["encoder"]["variant"])
     import segmentation_models_pytorch as smp
 
     kind = {"deeplabv3plus": smp.DeepLabV3Plus, "pspnet": smp.PSPNet}[section["type"]]
