@@ -58,7 +58,7 @@ def draw_seconds(ax: Axes, records: Sequence[dict]) -> None:
     ax.set_ylim(len(records) - 0.4, -0.6)
     ax.set_xlim(0, 1.25 * ax.get_xlim()[1])
     ax.set(xlabel="time, PyTorch's fastest variant = 1", title="One run, taking turns")
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncols=2, fontsize=9)
+    ax.legend(loc="lower right", fontsize=9)
 
 
 def draw_roofline(ax: Axes, records: Sequence[dict]) -> None:
