@@ -191,7 +191,7 @@ def rescale(x: Features, scale: Channels, bias: Channels) -> Features:
     return affine(x, scale, bias)
 
 
-def _rescale_gradient(saved: tuple[Features, Channels], g: Features) -> tuple[Features, ...]:
+def _rescale_gradient(saved: tuple[Features, Channels], g: Features) -> tuple[Array, ...]:
     x, scale = saved
     return g * scale, *channel_sums(g * x, g)
 
