@@ -99,3 +99,20 @@ def test_a_job_that_is_half_given_is_refused_at_once(tmp_path):
     job = jobs.Job(1, tmp_path, CONFIG, f"--workdir={tmp_path / 'run'}", "--process_id=1")
     assert job.wait(60)[0] == [2]
     assert "--coordinator and --num_processes missing" in job.error(0)
+
+
+@pytest.mark.slow
+def test_a_trial_for_each_process(tmp_path):
+    """Nothing is exchanged, all read the same images, and process 0 writes of both."""
+    for count in (1, 2):
+        jobs.run(count, tmp_path / "log", CONFIG + ":data", "--config.trials.lr=(0.001, 0.01)",
+                 "--config.total_steps=5", f"--workdir={tmp_path / f'run{count}'}",
+                 devices=2 // count)  # fmt: skip
+    curves = []
+    for trial in ("trial0", "trial1"):
+        one, two = (losses(tmp_path / f"run{count}" / trial) for count in (1, 2))
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+        curves.append(one)
+    assert curves[0] != curves[1]
+    assert len(hashes(tmp_path / "run1" / "trial0")) == 5
+    assert hashes(tmp_path / "run1" / "trial0") == hashes(tmp_path / "run2" / "trial0")
