@@ -138,8 +138,13 @@ def channel_sums(*xs: Features) -> tuple[Channels, ...]:
     first: LLVM unrolls a loop that short, and then works on many channels at once.
     """
     *rows, along = range(xs[0].ndim - 1)
-    shape = xs[0].shape
-    near = math.gcd(shape[along], 8) if len(rows) > 1 else 1  # tokens may be sharded
+    shape, near = xs[0].shape, math.gcd(xs[0].shape[along], 8)
+
+    def each(*xs):
+        return tuple(x.sum((*rows, along)) for x in xs)
+
+    if len(rows) < 2:  # tokens and signals may be sharded along, which only single sums take
+        return each(*xs)
 
     def add_along(axis, *xs):
         zeros = tuple(jnp.zeros((), x.dtype) for x in xs)
@@ -152,9 +157,7 @@ def channel_sums(*xs: Features) -> tuple[Channels, ...]:
         sums = add_along(along, *parts)
         return tuple(x.sum(rows) for x in sums)
 
-    return lax.platform_dependent(
-        *xs, cpu=one_pass, default=lambda *xs: tuple(x.sum((*rows, along)) for x in xs)
-    )
+    return lax.platform_dependent(*xs, cpu=one_pass, default=each)
 
 
 class GroupNorm(nn.Module):
