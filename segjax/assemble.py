@@ -68,11 +68,6 @@ def with_sharding(shapes: Any, placement: Any) -> Any:
     )
 
 
-def placement_of(shapes: Any) -> Any:
-    """Return the placement that a tree of shapes carries."""
-    return jax.tree.map(lambda leaf: leaf.sharding, shapes)
-
-
 def classes_of(source: Any) -> dict[str, Any]:
     """Return what a model must know of its data, JSON-ready."""
     return {

@@ -21,8 +21,6 @@ from segjax.state import TrainState
 
 SLACK = 1 << 20
 """Bytes that must stay free beside a checkpoint's arrays: for metadata and the next log lines."""
-
-
 LAST_SECONDS = 15.0
 """How long a process of several that ends for an error waits for a checkpoint on its way."""
 

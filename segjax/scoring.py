@@ -76,7 +76,7 @@ class Keeper:
         savers: Sequence[checkpoint.Checkpointer],
         target: state_lib.TrainState,
     ):
-        self.each, self.target = list(zip(scores, savers, strict=True)), target
+        self.each, self.take = list(zip(scores, savers, strict=True)), trials.make_take(target)
 
     def __call__(self, number: int, state: state_lib.TrainState, *, save: bool, stop: bool) -> bool:
         """Score what is due and save what is asked for or best; return whether SIGTERM came.
@@ -84,7 +84,7 @@ class Keeper:
         With `stop`, or once it came, nothing is scored any more and all is saved.
         """
         for i, (score, saver) in enumerate(self.each):
-            own = trials.take(state, i, self.target)
+            own = self.take(state, i)
             metrics, stop = ({}, True) if stop else score(number, own)
             if save or stop or saver.keep_best in metrics:
                 score.dog.now("checkpoint save", number)
@@ -95,7 +95,7 @@ class Keeper:
         """Score what was due at `number` and cut short; return whether SIGTERM came again."""
         for i, (score, saver) in enumerate(self.each):
             if score.missed(number):
-                own = trials.take(state, i, self.target)
+                own = self.take(state, i)
                 metrics, stop = score(number, own)
                 if saver.keep_best in metrics:
                     saver.save(number, own, metrics)  # again, now with its rank

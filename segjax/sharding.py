@@ -79,6 +79,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def placement_of(shapes: Any) -> Any:
+    """Return the placement that a tree of shapes carries."""
+    return jax.tree.map(lambda leaf: leaf.sharding, shapes)
+
+
 def of_each_trial(place: Any) -> NamedSharding:
     """Return the placement of arrays that have an axis of trials in front of one placed so."""
     return NamedSharding(place.mesh, P(TRIAL, *place.spec))

@@ -133,7 +133,7 @@ def training(
         "activations kept for the gradient": kept(parts, target, batch) // examples,
     }
     count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
-    states, keys = trials.stacked(target, parts.mesh), trials.keys_like(key, parts.mesh)
+    states, keys = trials.stacked(target), trials.keys_like(key, parts.mesh)
     total = flops.total(step.trace(states, batch, keys).jaxpr)
     facts = {
         "parameters": f"{count:,}",

@@ -219,7 +219,7 @@ def compile_step(
     """Trace and compile the train step, with XLA's `options`; nothing is computed."""
     begun = time.perf_counter()
     init, train_step, target = make_step(config, parts, clock, init_key)
-    states = trials.stacked(target, parts.mesh)
+    states = trials.stacked(target)
     key = trials.keys_like(step_key, parts.mesh)
     traced = train_step.trace(states, batch_shapes(parts, clock), key)
     compiled = traced.lower().compile(options or None)
@@ -291,8 +291,8 @@ def make_step(
         )
 
     target = assemble.state_shapes(init, init_key, parts.mesh)
-    placement = assemble.placement_of(target)
-    states = assemble.placement_of(trials.stacked(target, parts.mesh))
+    placement = sharding.placement_of(target)
+    states = sharding.placement_of(trials.stacked(target))
     whole = sharding.replicated(parts.mesh)
     train_step = jax.jit(
         make(rates[0]) if len(rates) == 1 else trials.side_by_side(make, rates, parts.mesh),

@@ -116,20 +116,19 @@ def side_by_side(
     )  # fmt: skip
 
 
-def stacked(target: Any, mesh: Mesh) -> Any:
-    """Return the shapes of all trials' states from those of one, which a mesh without trials has.
+def stacked(target: Any) -> Any:
+    """Return the shapes of all trials' states from those of one; these, on a mesh without trials.
 
     Args:
         target: Shapes with their placement.
-        mesh: Theirs.
     """
-    if sharding.TRIAL not in mesh.shape:
-        return target
-    number = mesh.shape[sharding.TRIAL]
 
     def widen(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        place = sharding.of_each_trial(leaf.sharding)
-        return jax.ShapeDtypeStruct((number, *leaf.shape), leaf.dtype, sharding=place)
+        place: Any = leaf.sharding
+        if sharding.TRIAL not in place.mesh.shape:
+            return leaf
+        shape = place.mesh.shape[sharding.TRIAL], *leaf.shape
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding.of_each_trial(place))
 
     return jax.tree.map(widen, target)
 
@@ -144,15 +143,16 @@ def stack(states: Sequence[Any], target: Any) -> Any:
     """Return the states of all trials, each placed as `target`, as one; a single one as it is."""
     if len(states) == 1:
         return states[0]
-    placement = jax.tree.map(lambda leaf: sharding.of_each_trial(leaf.sharding), target)
+    placement = sharding.placement_of(stacked(target))
     join = jax.jit(lambda *s: jax.tree.map(lambda *x: jnp.stack(x), *s), out_shardings=placement)
     return join(*states)
 
 
-def take(states: Any, number: int, target: Any) -> Any:
-    """Return one trial's state, placed as `target`; a single one as it is."""
-    if states.step.ndim == 0:
-        return states
-    placement = jax.tree.map(lambda leaf: leaf.sharding, target)
-    pick = jax.jit(lambda s: jax.tree.map(lambda x: x[number], s), out_shardings=placement)
-    return pick(states)
+def make_take(target: Any) -> Callable[[Any, int], Any]:
+    """Return `take(states, number)`: one trial's state, placed as `target`; a single one as it is.
+
+    Compiled at its first use, for all trials.
+    """
+    placement = sharding.placement_of(target)
+    pick = jax.jit(lambda s, i: jax.tree.map(lambda x: x[i], s), out_shardings=placement)
+    return lambda states, number: pick(states, number) if states.step.ndim else states

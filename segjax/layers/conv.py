@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": nn.sigmoid,
     "hard_swish": nn.hard_swish,
     "hard_sigmoid": nn.hard_sigmoid,
-    "none": lambda x: x,
+    "none": norm_lib.same,
 }
 MIN_SIZE = 32
 """The smallest height and width of an image, in pixels."""

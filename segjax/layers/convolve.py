@@ -113,9 +113,7 @@ def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
     """Return the gradient by the input: `g` by the kernel mirrored, with stride for dilation."""
     spatial = range(len(window.size))
     if is_product(window):
-        product = lax.dot_general(
-            g, kernel.reshape(kernel.shape[-2:]), (((g.ndim - 1,), (1,)), ((), ()))
-        )
+        product = dense.back(g, kernel.reshape(kernel.shape[-2:]))
         gaps = [
             (0, size - length, stride - 1)
             for (*_, size, length), stride in zip(spans(window, g), window.strides, strict=True)

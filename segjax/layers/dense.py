@@ -48,7 +48,12 @@ def product(x: Float[Array, "*b c"], kernel: Float[Array, "c k"]) -> Float[Array
 
 def _product_gradient(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return lax.dot_general(g, kernel, (((x.ndim - 1,), (1,)), ((), ()))), outer(x, g)
+    return back(g, kernel), outer(x, g)
+
+
+def back(g: Float[Array, "*b k"], kernel: Float[Array, "c k"]) -> Float[Array, "*b c"]:
+    """Return `g @ kernel.T`, the gradient of `product` by its input."""
+    return lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ())))
 
 
 def outer(x: Float[Array, "*b c"], g: Float[Array, "*b k"]) -> Float[Array, "c k"]:
