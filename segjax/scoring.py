@@ -89,6 +89,10 @@ class Keeper:
             if save or stop or saver.keep_best in metrics:
                 score.dog.now("checkpoint save", number)
                 saver.save(number, own, metrics)
+                if len(self.each) > 1:
+                    # Orbax's processes wait for each other by the step's number: two trials' saves
+                    # of one step, both on their way, would take each other's word.
+                    saver.wait()
         return stop
 
     def catch_up(self, number: int, state: state_lib.TrainState) -> bool:
