@@ -14,12 +14,13 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segjax import distributed, modes, numerics
+from segjax.commands import cli
 from segjax.errors import ConfigError, UserError
+from segjax.runtime import distributed, xla
 
 config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:argument].")
 flags.DEFINE_string("workdir", "", "The run's folder: config, log, checkpoints, figures.")
-MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", list(cli.MODES), "What to do.")
 flags.DEFINE_string("input", "", "predict: an image, a folder or a glob.")
 flags.DEFINE_string("output", "", "predict: the folder to write to. export: the file.")
 flags.DEFINE_string("publisher", "", "export: whose names: segjax, torchvision, timm, smp, …")
@@ -49,7 +50,7 @@ def main(_) -> int:
         flags.FLAGS[n].value for n in ("coordinator", "process_id", "num_processes")
     ]
     with distributed.job(*place, shared=MODE.value in ("train", "eval"), what=MODE.value):
-        return modes.run(MODE.value, flags.FLAGS)
+        return cli.run(MODE.value, flags.FLAGS)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -68,7 +69,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    numerics.set_xla_flags()
+    xla.set_xla_flags()
     try:
         app.run(main, flags_parser=parse)
     except UserError as error:

@@ -11,7 +11,7 @@ published weights, with a tenth of the rate. Not measured yet.
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 ENCODERS = {
     "resnet18": dict(type="resnet", depth=18),

@@ -11,7 +11,7 @@ again for the gradient; `:cpu` takes FC-DenseNet56 with growth 6. Published: FC-
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ Without an argument a frozen ViT-S/14, whose weights `pretrained=hf:facebook/din
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

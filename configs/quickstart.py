@@ -8,7 +8,7 @@ python run.py --config=configs/quickstart.py --workdir=runs/quickstart
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -20,7 +20,7 @@ does. Val is one clip of frames between training frames: it flatters, so compare
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

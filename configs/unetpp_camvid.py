@@ -11,7 +11,7 @@ rate. Not measured yet.
 import ml_collections
 
 from configs import common
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -2,9 +2,9 @@
 
 import os
 
-from segjax import numerics
+from segjax.runtime import xla
 
-numerics.set_xla_flags()
+xla.set_xla_flags()
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -26,7 +26,7 @@ TYPED = (
     "metrics",
     "augment",
     "tasks",
-    "step",
+    "training.step",
 )  # structs ride in pytrees of other leaves
 install_import_hook([f"segjax.{name}" for name in TYPED], "beartype.beartype")
 
@@ -56,13 +56,13 @@ def float64():
 def tiny_config():
     """Return a function that makes a small synthetic run of the config system's own plain data."""
     from configs import quickstart
-    from segjax import config
+    from segjax.config import sections
 
     def make(**changes):
-        plain = config.plain(quickstart.get_config("debug"))
+        plain = sections.plain(quickstart.get_config("debug"))
         plain["mesh"]["data"] = -1
         plain["input"]["batch_size"] = plain["evals"]["val"]["batch_size"] = 8
         flat = [f"{key.replace('__', '.')}={value!r}" for key, value in changes.items()]
-        return config.override(plain, flat)
+        return sections.override(plain, flat)
 
     return make

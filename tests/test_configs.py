@@ -12,8 +12,10 @@ import re
 import numpy as np
 import pytest
 
-from segjax import assemble, config, lookup, schedule, train, writer
+from segjax.assemble import parts as assemble
+from segjax.config import lookup, schedule, sections
 from segjax.data import synthetic
+from segjax.runs import train, writer
 from tests import camvid, costs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,7 +48,7 @@ CASES += [
 
 def load(case: str) -> dict:
     name, _, arg = case.partition(":")
-    return config.section(importlib.import_module(f"configs.{name}").get_config(arg))
+    return sections.section(importlib.import_module(f"configs.{name}").get_config(arg))
 
 
 def test_no_config_is_left_out():
@@ -57,7 +59,7 @@ def test_no_config_is_left_out():
 @pytest.mark.parametrize("case", CASES)
 def test_the_resolved_text_is_the_recorded_one(case):
     path = GOLDEN / f"{re.sub('[:=/,]', '-', case)}.txt"
-    text = config.to_text(load(case))
+    text = sections.to_text(load(case))
     if os.environ.get("SEGJAX_GOLDEN") == "write":
         path.write_text(text)
     assert path.read_text() == text
@@ -66,7 +68,7 @@ def test_the_resolved_text_is_the_recorded_one(case):
 @pytest.mark.parametrize("case", CASES)
 def test_every_section_builds(case):
     plain = load(case)
-    config.check_top_level(plain)
+    sections.check_top_level(plain)
     scenes = synthetic.Source(split="train", num_examples=4)
     plain["mesh"]["data"] = 8
     parts = assemble.make_parts(
@@ -85,7 +87,7 @@ def test_every_section_builds(case):
 @pytest.mark.parametrize("case", CASES)
 def test_no_default_is_none(case):
     """ml_collections cannot override a None from the shell."""
-    empty = [key for key, value in config.flatten(load(case)).items() if value is None]
+    empty = [key for key, value in sections.flatten(load(case)).items() if value is None]
     assert not empty
 
 

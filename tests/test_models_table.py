@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.models import study
-from segjax import flops
+from segjax.costs import flops
 
 
 def test_the_table_is_drawn_from_the_records():

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax import assemble, hlo, schedule, sharding, train
+from segjax.assemble import parts as assemble
 from segjax.augment import compose, geometry
+from segjax.config import schedule
+from segjax.costs import hlo
 from segjax.data import pipeline
 from segjax.models import unet
+from segjax.runs import train
+from segjax.runtime import sharding
 
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
 UNET = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments.speed import figure, study, works
-from segjax import lookup
+from segjax.config import lookup
 from tests import parity
 
 

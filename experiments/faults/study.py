@@ -26,7 +26,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags, logging
 
-from segjax import damage, writer
+from segjax.runs import damage, writer
 from tests.distributed import jobs
 
 HERE = pathlib.Path(__file__).parent

@@ -17,8 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax import config as config_lib
-from segjax import flops, lookup, numerics, progress, summary
+from segjax.config import lookup, sections
+from segjax.costs import flops
+from segjax.runs import summary
+from segjax.runtime import xla
+from segjax.views import progress
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
@@ -50,7 +53,7 @@ def build(name: str):
     """Return the model of `configs/<name>_camvid.py` in float32, without remat."""
     module, _, argument = name.partition(":")
     config = importlib.import_module(f"configs.{module}_camvid").get_config(argument)
-    section = config_lib.section(config)["model"] | {"compute_dtype": "float32", "remat": "none"}
+    section = sections.section(config)["model"] | {"compute_dtype": "float32", "remat": "none"}
     return lookup.build("models", section, where="config.model", num_classes=CLASSES)
 
 
@@ -145,7 +148,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     names = [] if arguments.table else arguments.models or list(MODELS)
-    numerics.prepare()
+    xla.prepare()
     with progress.Progress(len(names), unit="models") as bar, RESULTS.open("a") as log:
         for number, name in enumerate(names, 1):
             lookup.choose(name, list(MODELS), what="model")

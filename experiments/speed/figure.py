@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.speed.works import WORKS
-from segjax import figures
+from segjax.views import figures
 
 COLOURS = {"segjax": figures.BLUE, "torch": figures.ORANGE}
 NAMES = {"segjax": "segjax", "torch": "PyTorch"}

@@ -22,7 +22,11 @@ from jax.sharding import Mesh
 
 from experiments.speed import segjax_side
 from experiments.speed.works import WORKS
-from segjax import hlo, numerics, progress, schedule, sharding, train
+from segjax.config import schedule
+from segjax.costs import hlo
+from segjax.runs import train
+from segjax.runtime import sharding, xla
+from segjax.views import progress
 
 RESULTS = pathlib.Path(__file__).parent / "fixed_order.jsonl"
 SIZE, BATCH = 128, 16
@@ -57,7 +61,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    numerics.prepare(virtual_devices=arguments.devices)
+    xla.prepare(virtual_devices=arguments.devices)
     runs = {n: build(arguments.work, n, arguments.devices) for n in (0, arguments.shards)}
     seconds = {n: [] for n in runs}
     with progress.Progress(arguments.repeats, unit="rounds") as bar:

@@ -10,13 +10,16 @@ import numpy as np
 
 from configs import common
 from experiments.speed.works import CLASSES, Work
-from segjax import assemble, flops, numerics, schedule, timing, train
-from segjax import config as config_lib
+from segjax.assemble import parts as assemble
+from segjax.config import schedule, sections
+from segjax.costs import flops, timing
+from segjax.runs import train
+from segjax.runtime import xla
 
 
 def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
-    numerics.prepare()
+    xla.prepare()
     config = make_config(work, variant, size, batch)
     parts = make_parts(config)
     clock = schedule.Clock(batch, 1000, 1000)
@@ -63,7 +66,7 @@ def compile_inference(
         return parts.model.apply(variables, parts.normalize(image), train=False).logits
 
     begun = time.perf_counter()
-    options = numerics.xla_options(parts.model.compute_dtype)
+    options = xla.xla_options(parts.model.compute_dtype)
     traced = jax.jit(infer, compiler_options=options).trace(variables, image)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - begun
@@ -90,7 +93,7 @@ def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
 
 def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:
     """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
-    config = config_lib.section(common.base())
+    config = sections.section(common.base())
     config["model"] = {**work.model, "compute_dtype": variant}
     config["input"] |= {"size": (size, size), "batch_size": batch}
     config["optimizer"] = {

@@ -26,7 +26,7 @@ from typing import Any
 
 from experiments.speed import figure
 from experiments.speed.works import KINDS, VARIANTS, WORKS
-from segjax import progress
+from segjax.views import progress
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README, PLOT = HERE / "results.jsonl", HERE / "README.md", HERE / "speed.png"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.layers import conv
 
 

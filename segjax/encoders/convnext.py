@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv, dense, norm, remat
 from segjax.structs import Features

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import attention, conv, remat
 from segjax.structs import Features

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv, mbconv, remat
 from segjax.structs import Features

@@ -4,7 +4,7 @@ import functools
 
 import flax.linen as nn
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.layers import conv, remat, resample
 from segjax.structs import Features
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import attention, conv, remat, resample
 from segjax.layers import norm as norm_lib

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax import sharding
 from segjax.data import core, pipeline
 from segjax.metrics import confusion
+from segjax.runtime import sharding
 from segjax.structs import Batch
 
 HEADLINES = ("miou", "dice", "pixel_accuracy", "mean_accuracy", "precision", "recall", "f1")

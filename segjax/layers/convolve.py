@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax import numerics
 from segjax.layers import dense, depthwise
+from segjax.runtime import xla
 from segjax.structs import Features
 
 Ints = tuple[int, ...]
@@ -136,7 +136,7 @@ def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
         product = dense.outer(x[:, *(slice(None, None, n) for n in window.strides)], g)
         return product.reshape(*window.taps, *product.shape)
     padding = [(low, reach + length - size - low) for low, reach, size, length in spans(window, g)]
-    if x.ndim == 4 and x.shape[-1] >= LANES and numerics.through_onednn(x.dtype):
+    if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
         few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
         return few_images(window, g, x) if few else many_channels(window, padding, g, x)
     summed = lax.conv_general_dilated(

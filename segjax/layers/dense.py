@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax import numerics
 from segjax.layers import norm
+from segjax.runtime import xla
 
 
 class Dense(nn.Module):
@@ -72,7 +72,7 @@ def outer(x: Float[Array, "*b c"], g: Float[Array, "*b k"]) -> Float[Array, "c k
         every = tuple(range(x.ndim - 1))
         return lax.dot_general(x, g, ((every, every), ((), ())))
 
-    cpu = flat if numerics.through_onednn(x.dtype) else general
+    cpu = flat if xla.through_onednn(x.dtype) else general
     return lax.platform_dependent(x, g, cpu=cpu, default=general)
 
 

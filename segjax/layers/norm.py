@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.structs import Features
 
 Channels = Float[Array, " c"]

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax import lookup
+from segjax.config import lookup
 
 
 def is_product(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.layers import dense, norm
 from segjax.structs import Features
 

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import encoders, lookup
+from segjax import encoders
+from segjax.config import lookup
 from segjax.layers import conv, dense, resample
 from segjax.models import deeplabv3
 from segjax.structs import Outputs

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from segjax import encoders, lookup
+from segjax import encoders
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv, dense, resample
 from segjax.structs import Features, Outputs

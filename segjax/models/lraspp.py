@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax import encoders, lookup
+from segjax import encoders
+from segjax.config import lookup
 from segjax.layers import conv, dense, resample
 from segjax.structs import Outputs
 

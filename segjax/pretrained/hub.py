@@ -7,9 +7,11 @@ import re
 import urllib.request
 from typing import NamedTuple
 
-from segjax import lookup, numerics, progress, writer
+from segjax.config import lookup
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
+from segjax.runtime import files, xla
+from segjax.views import progress
 
 WHERE = "config.model.pretrained.weights"
 TORCHVISION_URL = "https://download.pytorch.org/models/{}.pth"
@@ -130,14 +132,14 @@ def download(url: str, expected: str, *, shown: bool) -> pathlib.Path:
     scheme = url.partition(":")[0]
     lookup.choose(scheme, ("https", "http"), what=f"{WHERE}={url!r}: the scheme {scheme}")
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    path = numerics.cache_dir() / "weights" / f"{digest}-{url.rpartition('/')[2]}"
+    path = xla.cache_dir() / "weights" / f"{digest}-{url.rpartition('/')[2]}"
     if path.exists() and checksum(path).startswith(expected):
         return path
-    with writer.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         try:
             stream(url, temporary, shown=shown)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and writer.is_full(error):
+            if isinstance(error, OSError) and files.is_full(error):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{url}: cannot be fetched: {reason}. {OFFLINE}") from error

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 

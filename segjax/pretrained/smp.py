@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.pretrained import convert, torchvision
 from segjax.pretrained.convert import Rule
 from segjax.pretrained.torchvision import unit

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.encoders import efficientnet as efficientnet_lib
 from segjax.encoders import mobilenetv3 as mobilenetv3_lib
 from segjax.encoders import vgg as vgg_lib

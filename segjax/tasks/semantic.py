@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.metrics import confusion
 from segjax.structs import Batch, Outputs

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segjax import lookup
 from segjax.augment import compose, geometry, photometric
+from segjax.config import lookup
 from segjax.errors import ConfigError
 
 SIZE = (20, 28)

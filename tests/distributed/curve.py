@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from segjax import config as config_lib
-from segjax import sharding, train
+from segjax.config import sections
+from segjax.runs import train
+from segjax.runtime import sharding
 from tests.distributed import small_config
 
 STEPS = 20
@@ -20,7 +21,7 @@ STEPS = 20
 def losses(kind: str, mesh: tuple[int, int, int] = (1, 1, 1)) -> tuple[float, ...]:
     """Train as `run.py` does, on a mesh data × fsdp × space over the first devices; float64 too."""
     with jax.enable_x64(kind == "float64"):
-        config = config_lib.plain(small_config.get_config(kind))
+        config = sections.plain(small_config.get_config(kind))
         setup = train.prepare(config)
         devices = np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh)
         parts = dataclasses.replace(setup.parts, mesh=Mesh(devices, sharding.AXES))

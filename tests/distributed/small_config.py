@@ -1,7 +1,7 @@
 """A tiny run with all that could depend on the number of processes; SGD keeps it comparable."""
 
 from configs import quickstart
-from segjax.config import parse_arg
+from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = ""):

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from segjax import config as config_lib
-from segjax import digest, writer
+from segjax.config import sections
 from segjax.data import pipeline, synthetic
+from segjax.runs import digest, writer
 from tests.distributed import curve, jobs, small_config
 
 CONFIG = "--config=tests/distributed/small_config.py"
@@ -47,7 +47,7 @@ def test_two_processes_train_and_score_as_one_does(tmp_path, kind, rtol):
 @pytest.fixture(scope="module")
 def expected():
     """Return the digests of 200 global batches as the pipeline makes them in this process."""
-    config = config_lib.plain(small_config.get_config("data"))
+    config = sections.plain(small_config.get_config("data"))
     source = synthetic.Source(split="train", size=(32, 32), num_examples=24)
     size, seed = config["input"]["size"], config["seed"]
     batches = pipeline.train_batches(source, batch_size=16, size=tuple(size), seed=seed)

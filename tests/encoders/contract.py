@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax import hlo
+from segjax.costs import hlo
 from segjax.layers import conv
 from tests import parity
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax import hlo
+from segjax.costs import hlo
 from segjax.encoders import vit
 from segjax.errors import ConfigError
 from segjax.pretrained import huggingface as names

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import assemble, sharding, step
+from segjax.assemble import parts as assemble
 from segjax.evaluators import semantic
+from segjax.runtime import sharding
 from segjax.structs import Outputs
 from segjax.tasks import semantic as task_lib
+from segjax.training import step
 
 K = 3
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax import hlo
+from segjax.costs import hlo
 from segjax.errors import ConfigError
 from segjax.layers import attention
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from segjax import numerics
 from segjax.layers import convolve
+from segjax.runtime import xla
 
 ODD = (11, 8, 5)
 CASES = [
@@ -55,7 +55,7 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
 @pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)
 @pytest.mark.parametrize(("images", "channels"), [(2, 3), (2, 18), (5, 18)])
 def test_bfloat16_on_the_cpu_is_right(case, images, channels):
-    """What `numerics.xla_options` sends through oneDNN is the float32 result, rounded."""
+    """What `xla.xla_options` sends through oneDNN is the float32 result, rounded."""
     spatial, taps, dilation = case["spatial"], case["taps"], case.get("dilation", 1)
     side, groups = dilation * (taps - 1) // 2, case.get("groups", 1)
     kernel = noise(*[taps] * spatial, channels // groups, 6, seed=1)
@@ -74,7 +74,7 @@ def test_bfloat16_on_the_cpu_is_right(case, images, channels):
 
     rounded = [a.astype("bfloat16") for a in (noise(images, *ODD[:spatial], channels), kernel)]
     expected = jax.jit(both_ways)(*[a.astype("float32") for a in rounded])
-    options = numerics.xla_options("bfloat16")
+    options = xla.xla_options("bfloat16")
     got = jax.jit(both_ways, compiler_options=options)(*rounded)
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == jnp.bfloat16

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import numerics
 from segjax.layers import dense
+from segjax.runtime import xla
 
 
 def noise(*shape, seed=0):
@@ -40,9 +40,9 @@ def test_a_bfloat16_bias_sums_its_gradient_in_float32():
 
 
 def test_onednn_takes_features_as_they_lie():
-    if not numerics.through_onednn("bfloat16"):
+    if not xla.through_onednn("bfloat16"):
         pytest.skip("this jaxlib or processor has no oneDNN for bfloat16")
     x, g = (jax.ShapeDtypeStruct((4, 32, 32, n), "bfloat16") for n in (64, 256))
-    options = numerics.xla_options("bfloat16")
+    options = xla.xla_options("bfloat16")
     text = jax.jit(dense.outer, compiler_options=options).lower(x, g).compile().as_text()
     assert "onednn$matmul" in text and " copy(" not in text and " transpose(" not in text

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax import assemble, hlo, lookup, schedule, sharding
-from segjax import train as train_lib
+from segjax.assemble import parts as assemble
 from segjax.augment import normalize
+from segjax.config import lookup, schedule
+from segjax.costs import hlo
 from segjax.data import pipeline
+from segjax.runs import train as train_lib
+from segjax.runtime import sharding
 
 SIZES = ((32, 32), (33, 47), (64, 41), (97, 64))
 ODD = (33, 47)

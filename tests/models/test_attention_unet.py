@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.models import attention_unet, unet
 from tests.models import contract
 

@@ -3,7 +3,7 @@
 import flax
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.encoders import resnet
 from segjax.errors import ConfigError
 from segjax.models import fcn_dilated

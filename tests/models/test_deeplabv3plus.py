@@ -3,7 +3,7 @@
 import flax
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.pretrained import smp
 from tests import parity
 from tests.encoders.contract import count

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.models import encoder_unet
 from segjax.pretrained import smp

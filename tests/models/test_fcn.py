@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax import hlo, lookup
+from segjax.config import lookup
+from segjax.costs import hlo
 from segjax.errors import ConfigError
 from segjax.layers import resample
 from segjax.models import fcn

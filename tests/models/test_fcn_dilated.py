@@ -3,7 +3,7 @@
 import flax
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.encoders import resnet
 from segjax.pretrained import torchvision
 from tests import parity

@@ -3,7 +3,7 @@
 import flax
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.pretrained import torchvision
 from tests import parity

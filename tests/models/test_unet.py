@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.layers import norm, resample
 from segjax.models import unet

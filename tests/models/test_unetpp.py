@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.models import unetpp
 from segjax.pretrained import smp
 from tests import parity

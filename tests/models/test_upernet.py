@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax import lookup
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.pretrained import huggingface as names
 from tests import parity

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import export, lookup
-from segjax.pretrained import convert, tables, transfer
+from segjax.config import lookup
+from segjax.export import weights
+from segjax.pretrained import convert, tables
+from segjax.runs import transfer
 
 ENCODERS = {
     "resnet": {"depth": 18, "width": 2},
@@ -54,7 +56,7 @@ def round_trip(path, publisher, part, section):
         tables.part_of(tables.variable_shapes(module, IMAGE), part),
     )
     rules, *_ = tables.rules_of(publisher, part, section, module)
-    export.save(path, convert.to_torch(variables, rules), about={})
+    weights.save(path, convert.to_torch(variables, rules), about={})
     options = {"weights": str(path), "publisher": publisher, "part": part}
     loaded = transfer.load(section | {"pretrained": options}, module, IMAGE)
     expected = dict(convert.leaves(variables))

@@ -9,10 +9,14 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import quickstart
-from segjax import assemble, export, log, lookup, sharding, state, train
-from segjax import config as config_lib
+from segjax.assemble import parts as assemble
+from segjax.config import lookup, sections
 from segjax.errors import ConfigError, DataError, UserError
-from segjax.pretrained import convert, tables, torchvision, transfer
+from segjax.export import weights
+from segjax.pretrained import convert, tables, torchvision
+from segjax.runs import log, train, transfer
+from segjax.runtime import sharding
+from segjax.training import state
 from tests.pretrained import pth
 
 ENCODER = {"type": "resnet", "depth": 18, "width": 4, "stages": 3}
@@ -64,7 +68,7 @@ def tuned(tmp_path_factory):
     variables = made_up(build())
     names = encoder_state(variables) | {"fc.weight": np.ones((2, 3), np.float32)}
     pth.write(root / "resnet.pth", {"state_dict": {f"module.{k}": v for k, v in names.items()}})
-    config = config_lib.plain(quickstart.get_config("debug"))
+    config = sections.plain(quickstart.get_config("debug"))
     options = {"weights": str(root / "resnet.pth"), "publisher": "torchvision"}
     config |= {"model": MODEL | {"pretrained": options}, "ema_decay": 0.5}
     config |= {"mesh": {"data": 2, "fsdp": 4, "space": 1}}
@@ -124,7 +128,7 @@ def test_an_encoder_out_of_any_file(tmp_path, prefix):
     variables = made_up(build())
     state_dict = {f"{prefix}{name}": x for name, x in encoder_state(variables).items()}
     state_dict["classifier.0.weight"] = np.zeros((3, 3), np.float32)
-    export.save(tmp_path / "x.safetensors", state_dict, about={})
+    weights.save(tmp_path / "x.safetensors", state_dict, about={})
     options = {"weights": str(tmp_path / "x.safetensors"), "publisher": "timm"}
     loaded = load(options)
     expected = ours(tables.part_of(variables, "encoder"))
@@ -159,7 +163,7 @@ def test_a_stem_takes_other_channels(tmp_path, channels):
 
 def saved_model(path, *, num_classes=5):
     variables = made_up(build(num_classes=num_classes))
-    export.save(path, ours(variables), about={})
+    weights.save(path, ours(variables), about={})
     return ours(variables)
 
 
@@ -264,7 +268,7 @@ def test_from_another_run(tuned, tmp_path):
     with pytest.raises(UserError, match=r"\[2\]"):
         load({"weights": str(root / "run@7")})
     output = tmp_path / "x.safetensors"
-    assert export.run(root / "run", output=output, publisher="segjax") == 0
+    assert weights.run(root / "run", output=output, publisher="segjax") == 0
     options = {"weights": str(output), "publisher": "segjax", "part": "model"}
     classes = json.loads((root / "run" / "config.json").read_text())["resolved"]["class_names"]
     again = load(options, num_classes=len(classes)).leaves

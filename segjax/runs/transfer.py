@@ -1,0 +1,194 @@
+"""Start a run from weights that are already there: published ones, or those of another run."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from segjax.config import lookup
+from segjax.data import core
+from segjax.errors import ConfigError, DataError
+from segjax.pretrained import convert, files, hub, tables
+from segjax.runs import checkpoint, damage, workdir
+from segjax.training import state as state_lib
+
+WHERE = "config.model.pretrained"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """`config.model.pretrained`: what a run starts from, once, before its first step.
+
+    Attributes:
+        weights: A local `.safetensors` or `.pth`, `hf:<org>/<repo>[@revision][/file]`,
+            `https://…`, `torchvision:<name>`, `timm:<name>`, or the workdir of another run
+            (`runs/x`, `runs/x@best`, `runs/x@1200`; by default its best checkpoint if it keeps
+            one, else its latest).
+        publisher: Who named the arrays: 'torchvision', 'timm', 'smp', 'huggingface' or 'segjax'.
+            Empty where `weights` says it: a workdir, `torchvision:`, `timm:`.
+        part: 'encoder', also out of a whole network's file, or 'model'. Of a whole model the
+            leaves that count classes are initialised anew where the file has other classes.
+        sha256: Checksum of the file, or its first eight hex digits or more. A URL needs it, unless
+            its name ends with it as torchvision's do.
+        prefix: What the names of the arrays begin with, where a file holds the network twice
+            (`state_dict_ema.`). Otherwise it is found.
+    """
+
+    weights: str
+    publisher: str = ""
+    part: str = "encoder"
+    sha256: str = ""
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not isinstance(value, str):
+                raise ConfigError(f"{WHERE}.{name}={value!r}: expected a string.")
+        lookup.choose(self.part, tables.PARTS, what=f"{WHERE}.part")
+        if self.publisher:
+            lookup.choose(self.publisher, tables.PUBLISHERS, what=f"{WHERE}.publisher")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What was loaded: our leaves by path, and one line for the log."""
+
+    leaves: dict[str, np.ndarray]
+    message: str
+
+
+class Weights:
+    """What `config.model.pretrained` gives a run to start from, read at most once.
+
+    Args:
+        model: The section `config.model`.
+        module: What it builds.
+        image: A shape that it takes, [b h w c].
+
+    Attributes:
+        said: What the log is to say once they were put into a state.
+    """
+
+    def __init__(self, model: Mapping[str, Any], module: nn.Module, image: jax.ShapeDtypeStruct):
+        self.said: list[str] = []
+        self._read = functools.cache(
+            lambda: load(model, module, image, shown=jax.process_index() == 0)
+        )
+
+    def read(self) -> None:
+        """Read them, so that what is wrong with them is known early.
+
+        Raises:
+            UserError: They cannot be had, or do not fit.
+        """
+        self._read()
+
+    def put(self, state: state_lib.TrainState) -> state_lib.TrainState:
+        """Return a state at step 0 that has them."""
+        loaded = self._read()
+        self.said = [loaded.message] if loaded.message else []
+        return state_lib.replace_variables(state, loaded.leaves) if loaded.leaves else state
+
+
+def resumes(path: pathlib.Path, saving: Mapping[str, Any]) -> bool:
+    """Return whether the run in the workdir `path` has a checkpoint, and so needs no weights."""
+    folder = checkpoint.locate(path, saving.get("root", ""))
+    return any(file.name.isdigit() for file in folder.glob("*"))
+
+
+def options(model: Mapping[str, Any]) -> Pretrained | None:
+    """Return what `config.model.pretrained` says, None where there is none.
+
+    Raises:
+        ConfigError: An unknown or missing key, or a value that is none of the known.
+    """
+    if "pretrained" not in model:
+        return None
+    lookup.check_arguments(Pretrained, model["pretrained"], [], where=WHERE)
+    return Pretrained(**model["pretrained"])
+
+
+def load(model: Mapping[str, Any], module: nn.Module, image: Any, *, shown: bool = True) -> Loaded:
+    """Return the leaves that `config.model.pretrained` provides for a model.
+
+    Args:
+        model: The section `config.model`.
+        module: What it builds.
+        image: A shape that it takes, [b h w c].
+        shown: Show the progress of a download.
+
+    Raises:
+        UserError: The weights cannot be had, or a leaf is not among them.
+    """
+    chosen = options(model)
+    if chosen is None:
+        return Loaded({}, "")
+    shapes = tables.variable_shapes(module, image)
+    target = tables.part_of(shapes, chosen.part)
+    paths = [path for path, _ in convert.leaves(target)]
+    if not paths:
+        raise ConfigError(f"{WHERE}.part='encoder': the model has no encoder. Use part='model'.")
+    state, publisher, source = fetch(chosen, shown=shown)
+    stems = tables.stems_of(module, image, shapes) if publisher == "segjax" else ()
+    found = tables.rules_of(publisher, chosen.part, model, module, stems=stems)
+    axes = tables.class_axes(module, image, shapes) if chosen.part == "model" else {}
+    try:
+        rules, names, state = tables.pick(found, state, target, chosen.prefix)
+        leaves = convert.from_torch(state, target, rules, class_axes=axes)
+    except DataError as error:
+        raise DataError(f"{WHERE}.weights={chosen.weights!r}: {error}") from error
+    new = [path for path in paths if path not in leaves]
+    unused = [k for k in state if k not in names and not k.endswith("num_batches_tracked")]
+    return Loaded(leaves, describe(chosen.part, source, paths, new, unused))
+
+
+def describe(
+    part: str, source: str, paths: Sequence[str], new: Sequence[str], unused: Sequence[str]
+) -> str:
+    """Return one line on what was loaded, what was not, and what stayed behind."""
+    text = f"pretrained {part}: loaded {len(paths) - len(new)} of {len(paths)} leaves from {source}"
+    if new:
+        text += f"; re-initialised {len(new)} for other classes: {', '.join(new)}"
+    if unused:
+        text += f"; not used: {len(unused)} of its arrays ({core.some(unused)})"
+    return text
+
+
+def fetch(chosen: Pretrained, *, shown: bool = True) -> tuple[convert.State, str, str]:
+    """Return the arrays of a source, their publisher, and the source in words.
+
+    Raises:
+        UserError: They cannot be had.
+    """
+    kind, place, publisher = hub.parse(chosen.weights)
+    if kind == "path":
+        path, which = core.expand_path(place, where=f"{WHERE}.weights"), ""
+        if "@" in path.name:
+            path, which = path.with_name(path.name.split("@")[0]), path.name.split("@")[1]
+        if path.is_dir():
+            lookup.choose(chosen.publisher, ("", "segjax"), what=f"{WHERE}.publisher of a workdir")
+            return from_run(path, which)
+    publisher = chosen.publisher or publisher
+    if not publisher:
+        raise ConfigError(
+            f"{WHERE}: needs 'publisher', who named the arrays of {chosen.weights!r}: "
+            f"{', '.join(tables.PUBLISHERS)}."
+        )
+    path = hub.fetch(chosen.weights, sha256=chosen.sha256, shown=shown)
+    return files.read(path), publisher, chosen.weights
+
+
+def from_run(path: pathlib.Path, which: str) -> tuple[convert.State, str, str]:
+    """Return the leaves of a run's checkpoint (averaged where it has averages), by our path."""
+    saving = workdir.load_config(path)["checkpoint"]
+    saving = {key: value for key, value in saving.items() if not key.startswith("save_")}
+    with checkpoint.Checkpointer(path, **saving, read_only=True) as checkpointer:
+        step = checkpointer.find(which)
+    tree = damage.read(checkpointer.path / str(step) / "default")
+    variables = tree["ema"] or {name: tree[name] for name in ("params", "batch_stats")}
+    return dict(convert.leaves(variables)), "segjax", f"{path}, step {step}"

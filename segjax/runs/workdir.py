@@ -1,0 +1,71 @@
+"""The run's folder: which config made it, and on what. Never imports jax."""
+
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from segjax.config import sections
+from segjax.errors import ConfigError, UserError
+from segjax.runtime import files
+
+
+def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
+    """Refuse a workdir that holds a run of another config; nothing is written.
+
+    Raises:
+        ConfigError: The keys that differ, and what to do.
+    """
+    path = workdir / "config.json"
+    if allow_change or not path.exists():
+        return
+    old, new = (sections.flatten(sections.plain(c)) for c in (load_config(workdir), config))
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if changed:
+        shown = "; ".join(
+            f"{key}: {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} now"
+            for key in changed[:3]
+        )
+        more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"{workdir} holds a run of another config: {shown}{more}. Use another --workdir, or "
+            "--allow_config_change to go on with the new config."
+        )
+
+
+def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`."""
+    files.write_json(workdir / "config.json", sections.plain(config))
+    run = {
+        "fingerprint": sections.fingerprint(config),
+        "git_revision": _git_revision(),
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
+        **facts,
+    }
+    files.write_json(workdir / "run.json", run)
+
+
+def load_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Return the resolved config of the run in `workdir`.
+
+    Raises:
+        UserError: There is no run.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
+    return json.loads(path.read_text())
+
+
+def _git_revision() -> str:
+    root = pathlib.Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,1 @@
+"""The machine below: XLA, processes, placement, files."""

@@ -1,0 +1,58 @@
+"""Write files that are whole or not there, and say in one line why one cannot be written."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from segjax.errors import UserError
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Write JSON so that a reader sees either the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a temporary name beside `path` that replaces it on success and is removed on failure.
+
+    The folder is made if it is not there.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    target = pathlib.Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with explain_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def is_full(error: OSError) -> bool:
+    """Say whether a write failed for want of room: on the disk, or in the user's share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a failure to write `path` into one clear line (UserError)."""
+    try:
+        yield
+    except OSError as error:
+        full = is_full(error)
+        advice = (
+            "Free some space, then run the same command again."
+            if full
+            else "Check that the folder is there and may be written, or name another one."
+        )
+        raise UserError(f"Cannot write {path}: {error.strerror or error}. {advice}") from error

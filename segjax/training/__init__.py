@@ -1,0 +1,1 @@
+"""State, step, optimiser: what is compiled and what drives it."""

@@ -1,0 +1,230 @@
+"""Optimisers and learning-rate schedules from the `optimizer` section of a config."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from segjax.config import lookup, schedule
+from segjax.errors import ConfigError
+from segjax.training import freeze
+from segjax.training import state as state_lib
+
+
+def make_rate(section: Mapping[str, Any], clock: schedule.Clock) -> optax.Schedule:
+    """Return the learning-rate schedule (step → rate) of the `optimizer` section.
+
+    Raises:
+        ConfigError: Unknown or missing keys.
+    """
+    for key in ("lr", "schedule"):
+        if key not in section:
+            raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
+    shape = schedule.in_steps(
+        section["schedule"], ("warmup", "every"), clock, "config.optimizer.schedule"
+    )
+    given = {"lr": section["lr"], "total_steps": clock.total_steps}
+    return lookup.build("training.optim", shape, where="config.optimizer.schedule", **given)()
+
+
+def make_optimizer(
+    section: Mapping[str, Any], rate: optax.Schedule
+) -> optax.GradientTransformation:
+    """Return the optimiser of the `optimizer` section, with `make_rate`'s schedule.
+
+    `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no
+    clipping of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'),
+    `freeze`, `lr_factors`, and the optimiser's own arguments.
+
+    `freeze=("encoder/.*",)` holds the parameters whose whole path one of the patterns matches:
+    neither update nor decay nor optimiser state, and `freeze.py` for what the step leaves out.
+    `lr_factors=(("encoder/.*", 0.1),)` multiplies the rate where a pattern matches; the first that
+    does counts, all else has 1. Layer-wise decay is a list of them:
+    `[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`.
+
+    `moment_dtype="bfloat16"` (sgd, adam, adamw) halves the memory of the first moment, the
+    momentum. Only that one is safe: a tenth of it changes at every step, which its 8 bits resolve.
+    Of Adam's second moment it is a thousandth, under half a unit in the last of them: where
+    gradients shrink, it would stand still.
+
+    Raises:
+        ConfigError: Unknown or missing keys, anywhere in the section. A pattern that matches no
+            parameter is found by the optimiser's `init`.
+    """
+    own = {key: value for key, value in section.items() if key not in ("lr", "schedule")}
+    clip_norm = own.pop("clip_norm", 0.0)
+    decay = own.pop("decay", "kernels")
+    if decay not in ("kernels", "all"):
+        raise ConfigError(f"config.optimizer.decay={decay!r}: expected 'kernels' or 'all'.")
+    frozen = freeze.Patterns(own.pop("freeze", ()), where=freeze.WHERE)
+    factors = pairs(own.pop("lr_factors", ()))
+    tx = lookup.build("training.optim", own, where="config.optimizer")(
+        rate, kernels_only if decay == "kernels" else None
+    )
+    if clip_norm:
+        tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+    if frozen:
+        tx = optax.partition({"held": optax.set_to_zero(), "trained": tx}, frozen.labels)
+    return optax.chain(tx, scale_by_path(factors)) if factors else tx
+
+
+def pairs(factors: Sequence[Any]) -> list[tuple[str, float]]:
+    """Return `lr_factors`, checked: pairs of a pattern and a factor of at least 0."""
+    try:
+        checked = [(str(pattern), float(factor)) for pattern, factor in factors]
+        if min((factor for _, factor in checked), default=0.0) >= 0:
+            return checked
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(
+        f"config.optimizer.lr_factors={factors!r}: expected pairs of a pattern and a factor of at "
+        "least 0, such as (('encoder/.*', 0.1),)."
+    )
+
+
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first pattern that matches their path."""
+    patterns = freeze.Patterns(
+        [pattern for pattern, _ in factors], where="config.optimizer.lr_factors"
+    )
+
+    def scale(path: Any, update: jax.Array) -> jax.Array:
+        index = patterns.index(state_lib.path_of(path))
+        return update if index is None else update * factors[index][1]
+
+    def init(params: Any) -> optax.EmptyState:
+        patterns.check(params)
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def kernels_only(params: Any) -> Any:
+    """Mark the weights that decay: those of two or more axes, so neither biases nor norms."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def moment(dtype: str) -> str | None:
+    """Return `moment_dtype`, checked; None, the parameters' own, for an empty one."""
+    known = ("", "float32", "bfloat16")
+    return lookup.choose(dtype, known, what="config.optimizer.moment_dtype") or None
+
+
+def sgd(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    moment_dtype: str = "",
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum and coupled L2 weight decay, as in PyTorch."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.sgd(rate, momentum, nesterov, accumulator_dtype=moment(moment_dtype)),
+    )
+
+
+def adam(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    moment_dtype: str = "",
+) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015) with coupled L2 weight decay, as in PyTorch."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.adam(rate, b1=b1, b2=b2, eps=eps, mu_dtype=moment(moment_dtype)),
+    )
+
+
+def adamw(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    moment_dtype: str = "",
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    dtype = moment(moment_dtype)
+    return optax.adamw(
+        rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask, mu_dtype=dtype
+    )
+
+
+def lamb(
+    rate: optax.Schedule,
+    mask: Any,
+    /,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 1e-2,
+) -> optax.GradientTransformation:
+    """LAMB (You et al. 2020): AdamW with a trust ratio a layer, for large batches."""
+    return optax.lamb(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
+
+
+def constant(*, lr: float, total_steps: int, warmup_steps: int = 0) -> optax.Schedule:
+    """Keep the rate at `lr` after a linear warm-up."""
+    return _warm_up(optax.constant_schedule(lr), lr, warmup_steps)
+
+
+def poly(
+    *, lr: float, total_steps: int, warmup_steps: int = 0, power: float = 0.9, end: float = 0.0
+) -> optax.Schedule:
+    """Decay as (1 − t/T)^power, the schedule of DeepLab (Chen et al. 2018)."""
+    steps = max(1, total_steps - warmup_steps)
+    return _warm_up(optax.polynomial_schedule(lr, end, power, steps), lr, warmup_steps)
+
+
+def cosine(
+    *, lr: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
+) -> optax.Schedule:
+    """Decay along half a cosine to `end` (Loshchilov & Hutter 2017)."""
+    steps = max(1, total_steps - warmup_steps)
+    return _warm_up(optax.cosine_decay_schedule(lr, steps, alpha=end / lr), lr, warmup_steps)
+
+
+def one_cycle(
+    *,
+    lr: float,
+    total_steps: int,
+    rise: float = 0.3,
+    start_factor: float = 25.0,
+    end_factor: float = 1e4,
+) -> optax.Schedule:
+    """Rise from `lr / start_factor` for the share `rise` of the run, then fall (Smith 2018)."""
+    return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
+
+
+def step(
+    *, lr: float, total_steps: int, every_steps: int, factor: float = 0.1, warmup_steps: int = 0
+) -> optax.Schedule:
+    """Multiply the rate by `factor` after every `every_steps` steps."""
+    staircase = optax.exponential_decay(lr, every_steps, factor, staircase=True)
+    return _warm_up(staircase, lr, warmup_steps)
+
+
+def _warm_up(after: optax.Schedule, lr: float, warmup_steps: int) -> optax.Schedule:
+    if not warmup_steps:
+        return after
+    # The first step already moves: rate lr/n at step 0, lr at step n - 1.
+    rise = optax.linear_schedule(lr / warmup_steps, lr, max(1, warmup_steps - 1))
+    return optax.join_schedules([rise, after], [warmup_steps])

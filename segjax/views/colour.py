@@ -1,0 +1,122 @@
+"""Turn label maps and images of any kind into colours that people can look at (NumPy, uint8)."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Integer, Num, UInt8
+from PIL import Image
+
+from segjax.errors import DataError
+from segjax.runtime import files
+
+Colour = tuple[int, int, int]
+"""Red, green, blue in 0..255."""
+VOID_LABEL = 255  # structs.IGNORE_LABEL, which cannot be imported without jax
+BLACK: Colour = (0, 0, 0)
+CORRECT: Colour = (205, 209, 214)
+# Red on grey is told apart with any colour vision; on green it is not.
+WRONG: Colour = (214, 39, 40)
+
+
+def table(palette: Sequence[Colour], *, void: Colour = BLACK) -> UInt8[np.ndarray, "256 3"]:
+    """Return the colour of every label value: the palette's, then black, and `void` at 255."""
+    if not 0 < len(palette) <= VOID_LABEL:
+        raise DataError(f"Palette: expected 1 to {VOID_LABEL} colours, got {len(palette)}.")
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[VOID_LABEL] = void
+    return colours
+
+
+def colourise(
+    label: Integer[np.ndarray, "h w"], palette: Sequence[Colour], *, void: Colour = BLACK
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the picture of a label map.
+
+    Raises:
+        DataError: A label is neither a class of the palette nor 255.
+    """
+    colours = table(palette, void=void)
+    bad = label[((label < 0) | (label >= len(palette))) & (label != VOID_LABEL)]
+    if bad.size:
+        raise DataError(
+            f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} (void)."
+            " Give the palette one colour per class, or mend the label map."
+        )
+    return colours[label]
+
+
+def overlay(
+    image: Num[np.ndarray, "h w *c"],
+    label: Integer[np.ndarray, "h w"],
+    palette: Sequence[Colour],
+    *,
+    alpha: float = 0.5,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the image tinted with its classes, `alpha` of colour; void pixels keep the image.
+
+    Raises:
+        DataError: Image and label differ in size, or a label is neither a class nor 255.
+    """
+    if image.shape[:2] != label.shape:
+        raise DataError(f"Overlay: image of {image.shape[:2]} (h, w), label map of {label.shape}.")
+    base, tint = displayable(image), colourise(label, palette)
+    weight = np.where(label == VOID_LABEL, 0, alpha)[..., None].astype(np.float32)
+    return np.rint(base * (1 - weight) + tint * weight).astype(np.uint8)
+
+
+def error_map(
+    pred: Integer[np.ndarray, "h w"], label: Integer[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return where a prediction is right (`CORRECT`), wrong (`WRONG`) and not judged (black)."""
+    if pred.shape != label.shape:
+        raise DataError(f"Error map: prediction of {pred.shape}, label map of {label.shape}.")
+    right = np.where((pred == label)[..., None], np.array(CORRECT), np.array(WRONG))
+    return np.where((label == VOID_LABEL)[..., None], np.array(BLACK), right).astype(np.uint8)
+
+
+def displayable(image: Num[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image of any channels and type as RGB.
+
+    Fewer than three channels show the first as grey, more show the first three. Values other than
+    uint8 are stretched from their 1st and 99th percentile, because only the user knows their range.
+    """
+    image = image[..., None] if image.ndim == 2 else image
+    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if image.dtype == np.uint8:
+        return image
+    values = image.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+    scaled = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
+    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def save_palette_png(
+    path: str | os.PathLike[str],
+    label: UInt8[np.ndarray, "h w"],
+    palette: Sequence[Colour],
+    *,
+    void: Colour = BLACK,
+) -> None:
+    """Save a label map as a PNG that holds the class ids and shows the palette's colours.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(label, dtype=np.uint8))
+    # All 256 entries: with fewer, Pillow packs the ids into fewer than 8 bits.
+    picture.putpalette(table(palette, void=void).tobytes())
+    save_png(path, picture)
+
+
+def save_png(path: str | os.PathLike[str], picture: Image.Image, *, dpi: int | None = None) -> None:
+    """Save a picture under a temporary name first, so that `path` is never half a file.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    options = {} if dpi is None else {"dpi": (dpi, dpi)}
+    with files.replacing(path) as temporary:
+        picture.save(temporary, format="PNG", **options)

@@ -1,0 +1,402 @@
+"""Draw what a run is judged by: learning curves, IoU per class, confusion matrix, examples.
+
+Every function writes one PNG (150 dpi, under its final name only when whole) and touches no global
+matplotlib state beyond its own drawing, so it is safe inside a training run without a display.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Integer, Num
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+from segjax.views import colour
+
+DPI = 150
+INK, GREY, FAINT = "#22272e", "#6b7480", "#d9dde2"
+BLUE, ORANGE = "#2f6db5", "#e07b00"
+SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": "#2b8a5a"}
+SPARE_COLOURS = ("#8a4fa3", "#b8433f", "#5a7d1e", "#3aa0a8")
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 11,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "US$ note"
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.solid_capstyle": "round",
+}
+
+
+class Row(TypedDict):
+    """One line of `examples`: an image beside its truth and prediction, all of one size."""
+
+    title: str  # "best", "median" or "worst"
+    name: NotRequired[str]  # where the example came from; its end is shown
+    image: Num[np.ndarray, "h w c"]
+    label: Integer[np.ndarray, "h w"]  # 0..K-1, 255 = void
+    pred: Integer[np.ndarray, "h w"]
+    miou: float
+
+
+@contextlib.contextmanager
+def drawing(
+    path: str | os.PathLike[str], width: float, height: float, *, tight: bool = True
+) -> Iterator[Figure]:
+    """Yield an empty figure of this size in inches and save it as `path` at the end."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((width, height), dpi=DPI)
+        if tight:
+            figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+        canvas = FigureCanvasAgg(figure)
+        yield figure
+        canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    colour.save_png(path, picture, dpi=DPI)
+
+
+def learning_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw training and validation loss on one plot, every `<split>/miou` and the learning rate.
+
+    Args:
+        path: The PNG to write.
+        records: Lines of `metrics.jsonl`; any key may be missing, a value of None is left out.
+    """
+    rate = series(records, "train/lr")[1].size > 0
+    with drawing(path, 13.5 if rate else 10.5, 4.2) as figure:
+        axes = figure.subplots(1, 2 + rate, width_ratios=[4, 4, 2.8][: 2 + rate], sharex=True)
+        draw_losses(axes[0], records)
+        draw_mious(axes[1], records)
+        if rate:
+            draw_rate(axes[2], records)
+        for ax in axes:
+            ax.set_xlabel("step")
+            ax.grid(axis="y")
+            ax.set_xlim(0, 1.03 * max((record["step"] for record in records), default=0) or 1)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+
+
+def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw `train/loss` smoothed over its raw values, and the loss of every other split."""
+    ax.set_title("Loss")
+    tops = []
+    for index, split in enumerate(splits(records, "loss")):
+        step, loss = series(records, f"{split}/loss")
+        shade = split_colour(split, index)
+        # A few points far above the rest would squash the part that matters.
+        usual = np.percentile(loss, 97)
+        tops.append(usual if loss.max() > 3 * usual else loss.max())
+        if split == "train" and loss.size > 20:
+            ax.plot(step, loss, color=shade, alpha=0.25, linewidth=1)
+            ax.plot(step, smooth(loss), color=shade, label="train (smoothed)")
+        else:
+            plot_points(ax, step, loss, shade, split)
+    if tops:
+        ax.set_ylim(0, max(tops) * 1.1 or 1)
+        ax.legend(loc="best")
+    else:
+        note(ax, "no loss logged yet")
+
+
+def draw_mious(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw every `<split>/miou` on one scale from 0, with its best value named."""
+    ax.set_title("Mean IoU")
+    names = splits(records, "miou")
+    top = 0.0
+    for index, split in enumerate(names):
+        step, miou = series(records, f"{split}/miou")
+        best = int(miou.argmax())
+        top = max(top, float(miou[best]))
+        shade = split_colour(split, index)
+        plot_points(ax, step, miou, shade, f"{split}, best {miou[best]:.3f} at {step[best]:,}")
+        ax.plot(step[best], miou[best], "o", color=shade, markersize=9, clip_on=False)
+    if names:
+        ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
+        ax.legend(loc="best")
+    else:
+        note(ax, "no validation yet")
+
+
+def draw_rate(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the learning rate."""
+    step, rate = series(records, "train/lr")
+    ax.set_title("Learning rate")
+    plot_points(ax, step, rate, GREY, "")
+    ax.set_ylim(0, rate.max() * 1.1 or 1)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
+
+
+def plot_points(ax: Axes, step: np.ndarray, value: np.ndarray, shade: str, name: str) -> None:
+    """Draw a line, with its points marked while they are few."""
+    ax.plot(
+        step, value, color=shade, label=name, marker="o" if step.size <= 40 else "", markersize=4
+    )
+
+
+def class_iou(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
+    """Draw the IoU of each class as bars, best first, with the mean; absent classes last, in grey.
+
+    Args:
+        path: The PNG to write.
+        result: What `eval/<split>.json` holds.
+    """
+    scores = {name: c["iou"] for name, c in result["per_class"].items() if is_number(c["iou"])}
+    absent = [name for name in result["per_class"] if name not in scores]
+    names = sorted(scores, key=lambda name: -scores[name]) + absent
+    row = min(0.34, 24 / len(names))
+    size = min(11, row * 32)
+    with drawing(path, 8.0, 1.5 + row * len(names)) as figure:
+        ax = figure.subplots()
+        ax.barh(range(len(scores)), sorted(scores.values(), reverse=True), height=0.7, color=BLUE)
+        if is_number(result["miou"]):
+            ax.axvline(result["miou"], color=ORANGE, linewidth=1.5, linestyle=(0, (4, 3)))
+        for y, name in enumerate(names):
+            score = scores.get(name)
+            ax.text(
+                (score or 0) + 0.012,
+                y,
+                "absent" if score is None else f"{score:.2f}",
+                va="center",
+                fontsize=size,
+                color=GREY if score is None else INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            )
+        ax.set_yticks(range(len(names)), [shorten(name) for name in names], fontsize=size)
+        for tick in ax.get_yticklabels()[len(scores) :]:
+            tick.set_color(GREY)
+        ax.set(xlim=(0, 1.08), ylim=(len(names) - 0.4, -0.6), xlabel="intersection over union")
+        ax.set_xticks(np.linspace(0, 1, 6))
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x")
+        set_titles(ax, f"IoU per class, mean {three(result['miou'])}", result)
+
+
+def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
+    """Draw where the pixels of each true class went, in percent of the row.
+
+    Args:
+        path: The PNG to write.
+        result: What `eval/<split>.json` holds. A class without pixels leaves its row grey.
+    """
+    percent = row_percent(np.asarray(result["confusion_matrix"]))
+    k = len(percent)
+    names = [shorten(name) for name in result["per_class"]]
+    side = min(max(0.5 * k, 4.6), 12)
+    shown = range(0, k, math.ceil(k / 50))  # names that would not be legible are left out
+    with drawing(path, side + 2.8, side + 1.9) as figure:
+        ax = figure.subplots()
+        ax.set_facecolor(FAINT)
+        image = ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+        size = min(11, side / len(shown) * 28)
+        ticks = [names[i] for i in shown]
+        ax.set_xticks(shown, ticks, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        ax.set_yticks(shown, ticks, fontsize=size)
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        if k <= 20:
+            write_cells(ax, percent)
+        bar = figure.colorbar(image, ax=ax, shrink=0.6, aspect=25, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_label("% of the true class")
+        set_titles(ax, f"Pixel accuracy {three(result['pixel_accuracy'])}", result)
+
+
+def write_cells(ax: Axes, percent: Float[np.ndarray, "k k"]) -> None:
+    """Write each cell's whole percent into it, leaving out those that round to 0."""
+    for (i, j), value in np.ndenumerate(percent):
+        if value >= 0.5:
+            shade = "white" if value > 55 else INK
+            ax.text(j, i, f"{value:.0f}", ha="center", va="center", color=shade, fontsize=10)
+
+
+def row_percent(confusion: Num[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+    """Return a confusion matrix as percent of each row; NaN in rows without pixels."""
+    total = confusion.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.divide(
+        100.0 * confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0
+    )
+
+
+def examples(
+    path: str | os.PathLike[str],
+    rows: Sequence[Row],
+    *,
+    palette: Sequence[colour.Colour],
+    class_names: Sequence[str],
+) -> None:
+    """Draw image, truth, prediction and errors of a few examples, with the colours' legend below.
+
+    Args:
+        path: The PNG to write.
+        rows: What to draw, from the top down; each row has its own aspect ratio.
+        palette: One colour per class.
+        class_names: One name per class; the legend holds those that occur in `rows`.
+    """
+    if not rows:
+        with drawing(path, 8, 2) as figure:
+            note(figure.subplots(), "no image with a labelled pixel")
+        return
+    cell, gap, left, head = 2.5, 0.08, 1.5, 0.38  # inches
+    heights = [cell * min(row["label"].shape[0] / row["label"].shape[1], 1.0) for row in rows]
+    patches = legend_patches(rows, palette, class_names)
+    per_line = 6
+    foot = 0.2 + 0.26 * math.ceil(len(patches) / per_line)
+    width = left + 4 * (cell + gap)
+    height = head + sum(heights) + gap * len(rows) + foot
+    with drawing(path, width, height, tight=False) as figure:
+        top = height - head
+        for index, (row, tall) in enumerate(zip(rows, heights, strict=True)):
+            for column, (title, picture) in enumerate(panels(row, palette).items()):
+                x = left + column * (cell + gap)
+                wide = tall * picture.shape[1] / picture.shape[0]
+                x += (cell - wide) / 2
+                ax = figure.add_axes(
+                    (x / width, (top - tall) / height, wide / width, tall / height)
+                )
+                ax.imshow(fit(picture, wide, tall, smooth=column == 0), aspect="auto")
+                ax.set_axis_off()
+                if index == 0:
+                    ax.set_title(title, loc="center", pad=6)
+            write_title(figure, row, x=(left - 0.15) / width, y=(top - tall / 2) / height)
+            top -= tall + gap
+        figure.legend(
+            handles=patches,
+            loc="lower center",
+            bbox_to_anchor=((left + width) / 2 / width, 0.04 / height),
+            ncols=min(per_line, len(patches)),
+            fontsize=10,
+            handlelength=1.1,
+            handleheight=1.1,
+            columnspacing=1.4,
+        )
+
+
+def write_title(figure: Figure, row: Row, *, x: float, y: float) -> None:
+    """Write a row's title, the end of its name and its mIoU, right-aligned at x, centred on y."""
+    name = row.get("name", "")
+    lines = [
+        (row["title"], {"fontweight": "bold"}),
+        (f"…{name[-14:]}" if len(name) > 15 else name, {"color": GREY, "fontsize": 9}),
+        (f"mIoU {row['miou']:.2f}", {}),
+    ]
+    if not name:
+        del lines[1]
+    for index, (text, style) in enumerate(lines):
+        height = y + ((len(lines) - 1) / 2 - index) * 0.21 / figure.get_figheight()
+        figure.text(x, height, text, ha="right", va="center", **style)
+
+
+def panels(row: Row, palette: Sequence[colour.Colour]) -> dict[str, np.ndarray]:
+    """Return the four pictures of a row of `examples` by their titles."""
+    return {
+        "image": colour.displayable(row["image"]),
+        "truth": colour.colourise(row["label"], palette),
+        "prediction": colour.colourise(row["pred"], palette),
+        "error": colour.error_map(row["pred"], row["label"]),
+    }
+
+
+def legend_patches(
+    rows: Sequence[Row], palette: Sequence[colour.Colour], class_names: Sequence[str]
+) -> list[Patch]:
+    """Return a patch for each class that occurs in the rows, for void, and for right and wrong."""
+    seen = {int(k) for row in rows for ids in (row["label"], row["pred"]) for k in np.unique(ids)}
+    classes = sorted(seen - {colour.VOID_LABEL})
+    shades = [(shorten(class_names[k]), palette[k]) for k in classes]
+    if colour.VOID_LABEL in seen:
+        shades.append(("void", colour.BLACK))
+    shades += [("correct", colour.CORRECT), ("wrong", colour.WRONG)]
+    return [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*c), edgecolor=GREY, linewidth=0.5, label=name)
+        for name, c in shades
+    ]
+
+
+def fit(picture: np.ndarray, width: float, height: float, *, smooth: bool) -> np.ndarray:
+    """Return a picture at the pixels of a cell given in inches; only photographs are smoothed."""
+    method = Image.Resampling.BOX if smooth else Image.Resampling.NEAREST
+    size = round(width * DPI), round(height * DPI)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, method))
+
+
+def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps and values of one logged quantity, in order of step."""
+    points = {r["step"]: r[name] for r in records if r.get(name) is not None}
+    steps = sorted(points)
+    return np.array(steps, np.int64), np.array([points[step] for step in steps], np.float64)
+
+
+def splits(records: Sequence[Mapping[str, Any]], quantity: str) -> list[str]:
+    """Return the splits that logged `<split>/<quantity>`, `train` first, then as they came."""
+    names = {key: None for r in records for key, value in r.items() if value is not None}
+    found = [group for group, _, name in (key.partition("/") for key in names) if name == quantity]
+    return sorted(found, key=lambda split: split != "train")
+
+
+def split_colour(split: str, index: int) -> str:
+    """Return the colour a split has in every figure."""
+    return SPLIT_COLOURS.get(split, SPARE_COLOURS[index % len(SPARE_COLOURS)])
+
+
+def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return a centred running mean over a thirtieth of the curve, shorter windows at its ends."""
+    half = max(1, len(values) // 60)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+def shorten(name: str, *, width: int = 22) -> str:
+    """Return a class name that fits beside a plot, by its head and its tail."""
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[: width - 1 - half]}…{name[-half:]}"
+
+
+def set_titles(ax: Axes, title: str, result: Mapping[str, Any]) -> None:
+    """Write the title on the left and what the result was measured on at the right."""
+    measured = f"{result['num_examples']:,} images, step {result['step']:,}"
+    ax.set_title(title)
+    ax.set_title(measured, loc="right", color=GREY, fontweight="normal", fontsize=10)
+
+
+def is_number(value: float | None) -> bool:
+    """Return False for None and NaN, which stand for a quantity without any pixels."""
+    return value is not None and math.isfinite(value)
+
+
+def three(value: float | None) -> str:
+    """Return a value to three decimals, or n/a."""
+    return f"{value:.3f}" if is_number(value) else "n/a"
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write into an empty plot why it is empty."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)

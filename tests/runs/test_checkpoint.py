@@ -1,0 +1,271 @@
+import contextlib
+import shutil
+import threading
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.assemble import parts as assemble
+from segjax.errors import ConfigError, UserError
+from segjax.runs import checkpoint
+from segjax.runtime import sharding
+from segjax.training.state import TrainState
+
+
+def state(step, ema=False):
+    leaf = jnp.arange(32.0).reshape(4, 8) + step
+    params = {"kernel": leaf}
+    average = {"params": {"kernel": -leaf}, "batch_stats": {}} if ema else {}
+    return TrainState(jnp.asarray(step), params, {}, (leaf, ()), average)
+
+
+def save(path, values, **options):
+    keeper = checkpoint.Checkpointer(path, keep_best="val/miou", **options)
+    for step, value in values.items():
+        keeper.save(step, state(step), {} if value is None else {"val/miou": value})
+    keeper.close()
+    return checkpoint.Checkpointer(path, keep_best="val/miou", **options)
+
+
+def test_keeps_the_newest_and_the_best_whatever_comes_later(tmp_path):
+    values = {1: 0.2, 2: 0.9, 3: float("nan"), 4: 0.5, 5: None, 6: 0.1}
+    keeper = save(tmp_path, values, keep_last=2)
+    assert sorted(keeper.manager.all_steps()) == [2, 5, 6]
+    assert (keeper.find("best"), keeper.find("latest"), keeper.find("5")) == (2, 6, 5)
+    assert keeper.find("") == 2
+    with pytest.raises(UserError, match=r"\[2, 5, 6\]"):
+        keeper.find("4")
+
+
+def test_without_a_best_the_latest_is_meant(tmp_path):
+    assert save(tmp_path, {1: None, 2: None}).find("") == 2
+
+
+def test_the_smallest_can_be_the_best(tmp_path):
+    assert save(tmp_path, {1: 0.2, 2: 0.9, 3: 0.5}, keep_last=1, mode="min").find("best") == 1
+
+
+def test_restores_bit_for_bit_onto_another_mesh(tmp_path):
+    keeper = save(tmp_path, {7: 0.5})
+    mesh = sharding.make_mesh(data=2, fsdp=4)
+    target = assemble.state_shapes(lambda _: state(0), jax.random.key(0), mesh)
+    restored = keeper.restore(7, target)
+    assert restored.params["kernel"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp")
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state(7)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_reading_leaves_a_checkpoint_being_written_alone(tmp_path):
+    save(tmp_path, {1: 0.5}).close()
+    unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    reader = checkpoint.Checkpointer(tmp_path, keep_best="val/miou", read_only=True)
+    assert (reader.find("best"), reader.find("latest")) == (1, 1) and unfinished.exists()
+    reader.close()
+    assert save(tmp_path, {}).newest_good() == 1 and not unfinished.exists()
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_evaluation_gets_the_average_where_there_is_one(tmp_path, ema):
+    keeper = checkpoint.Checkpointer(tmp_path, keep_best="")
+    keeper.save(3, state(3, ema=ema), {})
+    keeper.close()
+    mesh = sharding.make_mesh()
+    shapes = jax.eval_shape(lambda: {"params": state(0).params, "batch_stats": {}})
+    shapes = assemble.with_sharding(shapes, sharding.infer(shapes, mesh))
+    variables = checkpoint.Checkpointer(tmp_path, keep_best="").restore_variables(3, shapes)
+    sign = -1 if ema else 1
+    np.testing.assert_array_equal(variables["params"]["kernel"], sign * state(3).params["kernel"])
+
+
+def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
+    keeper = save(tmp_path, {1: 0.5})
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))
+    with pytest.raises(UserError, match="disk full.*checkpoint 1 is the last good one"):
+        keeper.save(2, state(2), {})
+    assert keeper.newest_good() == 1
+
+
+def test_wrong_options_are_errors(tmp_path):
+    with pytest.raises(ConfigError, match="'max' or 'min'"):
+        checkpoint.Checkpointer(tmp_path, keep_best="", mode="biggest")
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    file.write_bytes(content)
+
+
+def remove(file):
+    file.unlink()
+
+
+def largest(folder):
+    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+def whole_state(step):
+    noise = jax.random.normal(jax.random.key(step), (64, 64))  # does not compress away
+    return TrainState(jnp.asarray(step), {"kernel": noise}, {}, (jnp.ones(3), ()), {})
+
+
+@pytest.fixture(scope="module")
+def three_checkpoints(tmp_path_factory):
+    path = tmp_path_factory.mktemp("three")
+    with checkpoint.Checkpointer(path, keep_best="val/miou", keep_last=3) as keeper:
+        for step in (1, 2, 3):
+            keeper.save(step, whole_state(step), {"val/miou": 0.1 * step})
+    return path
+
+
+@pytest.fixture
+def run_folder(three_checkpoints, tmp_path):
+    shutil.copytree(three_checkpoints, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def reopen(path, **options):
+    return checkpoint.Checkpointer(path, keep_best="val/miou", keep_last=3, **options)
+
+
+def assert_is_state(keeper, step):
+    target = assemble.state_shapes(
+        lambda _: whole_state(0), jax.random.key(0), sharding.make_mesh()
+    )
+    restored = keeper.restore(step, target)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(whole_state(step)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("hurt", "name"),
+    [
+        (truncate, "_CHECKPOINT_METADATA"),
+        (remove, "_CHECKPOINT_METADATA"),
+        (empty, "default/_METADATA"),
+        (flip_a_byte, "default/_METADATA"),
+        (truncate, "largest"),
+        (remove, "largest"),
+        (flip_a_byte, "largest"),
+    ],
+)
+def test_a_damaged_newest_checkpoint_is_named_moved_aside_and_saved_again(
+    run_folder, capsys, hurt, name
+):
+    newest = run_folder / "checkpoints" / "3"
+    hurt(largest(newest) if name == "largest" else newest / name)
+    with reopen(run_folder) as keeper:
+        assert keeper.newest_good() == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[0].startswith(f"damaged checkpoint {newest}: ") and len(said) == 2
+        assert said[1] == "checkpoint 2 is used instead"
+        assert_is_state(keeper, 2)
+        assert (newest.parent / "3.damaged").is_dir() and not newest.exists()
+        keeper.save(3, whole_state(3), {})
+    with reopen(run_folder) as keeper:
+        assert keeper.newest_good() == 3
+        assert_is_state(keeper, 3)
+
+
+def test_no_single_damaged_file_goes_unseen(three_checkpoints, tmp_path):
+    """Whatever file is cut short, removed or changed: what is used is a state that was saved."""
+    names = [f.relative_to(three_checkpoints) for f in three_checkpoints.rglob("3/**/*")]
+    names = [name for name in names if (three_checkpoints / name).is_file()]
+    assert len(names) > 8
+    for number, name in enumerate(names):
+        for hurt in (truncate, remove, flip_a_byte):
+            folder = tmp_path / f"{number}{hurt.__name__}"
+            shutil.copytree(three_checkpoints, folder)
+            hurt(folder / name)
+            keeper = reopen(folder)
+            assert_is_state(keeper, keeper.newest_good())
+            keeper.close()
+            shutil.rmtree(folder)
+
+
+def test_evaluation_falls_back_too_and_touches_nothing(run_folder, capsys):
+    truncate(largest(run_folder / "checkpoints" / "3"))
+    before = sorted(run_folder.rglob("*"))
+    with reopen(run_folder, read_only=True) as keeper:
+        assert [keeper.find(which) for which in ("", "best", "latest")] == [2, 2, 2]
+        assert "damaged checkpoint" in capsys.readouterr().err
+        assert keeper.find("1") == 1
+        with pytest.raises(UserError, match="damaged: 3, and there is no other"):
+            keeper.find("3")
+    assert sorted(run_folder.rglob("*")) == before
+
+
+def test_all_damaged_is_an_error_and_all_stay(run_folder):
+    for step in (1, 2, 3):
+        truncate(largest(run_folder / "checkpoints" / str(step)))
+    with reopen(run_folder) as keeper, pytest.raises(UserError, match="damaged: 3, 2, 1"):
+        keeper.newest_good()
+    kept = [path.name for path in (run_folder / "checkpoints").iterdir() if path.name.isdigit()]
+    assert sorted(kept) == ["1", "2", "3"]
+
+
+def test_no_checkpoint_is_not_a_damaged_one(tmp_path):
+    with reopen(tmp_path) as keeper:
+        assert keeper.newest_good() is None
+
+
+def test_a_checkpoint_saved_before_its_evaluation_is_ranked_after_it(tmp_path):
+    with reopen(tmp_path) as keeper:
+        keeper.save(1, whole_state(1), {"val/miou": 0.2})
+        keeper.save(2, whole_state(2), {})
+        keeper.wait()
+        assert keeper.find("best") == 1
+        keeper.save(2, whole_state(2), {"val/miou": 0.3})
+    with reopen(tmp_path) as keeper:
+        assert keeper.find("best") == 2
+        assert_is_state(keeper, 2)
+
+
+def test_checkpoints_can_go_elsewhere(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    with reopen(tmp_path / "run", root=str(elsewhere)) as keeper:
+        keeper.save(1, whole_state(1), {})
+    assert (elsewhere / "1" / "default").is_dir() and not (tmp_path / "run").exists()
+    with reopen(tmp_path / "run", root=str(elsewhere), read_only=True) as keeper:
+        assert keeper.find("latest") == 1
+
+
+@pytest.mark.parametrize("root", ["gs://bucket/run", "nothing://known"])
+def test_a_root_that_cannot_be_reached_says_what_is_missing(tmp_path, root):
+    if root.startswith("gs"):
+        pytest.importorskip("etils")
+        with contextlib.suppress(ImportError):
+            import gcsfs  # noqa: F401
+
+            pytest.skip("gcsfs is installed: this would go to the network")
+    with pytest.raises(ConfigError, match="config.checkpoint.root.*gcsfs"):
+        reopen(tmp_path, root=root)
+
+
+def test_an_error_does_not_wait_for_what_others_may_never_save(tmp_path, monkeypatch):
+    """A full disk: the other process's part of the checkpoint on its way does not come."""
+    monkeypatch.setattr(checkpoint, "LAST_SECONDS", 0.3)
+    never = threading.Event()
+    with checkpoint.Checkpointer(tmp_path, keep_best="") as checkpointer:
+        with monkeypatch.context() as two:
+            two.setattr(jax, "process_count", lambda: 2)
+            two.setattr(checkpointer, "close", never.wait)
+            start = time.monotonic()
+            checkpointer.__exit__(UserError)
+            assert 0.2 < time.monotonic() - start < 5
+            checkpointer.__exit__(RuntimeError)  # another process is lost
+            assert time.monotonic() - start < 5
+        never.set()

@@ -1,0 +1,57 @@
+"""The summary's numbers are the model's."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import quickstart
+from segjax.assemble import parts as assemble
+from segjax.config import schedule, sections
+from segjax.models import unet
+from segjax.runs import summary, train
+
+
+def test_rows_add_up():
+    model = unet.Model(num_classes=2, widths=(4, 8), convs_per_level=1)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    whole, *rows = summary.modules(model, image, depth=1)
+    assert [row.path for row in rows][:3] == ["down0", "bottom", "Dropout_0"]
+    assert whole.parameters == sum(row.parameters for row in rows) > 0
+    assert whole.flops == sum(row.flops for row in rows) > 0
+    assert whole.shapes == ((1, 32, 32, 2),) and whole.bytes == 4 * 32 * 32 * 2
+    deeper = summary.modules(model, image, depth=2)
+    assert {row.path for row in deeper} >= {"down0/conv0", "enlarge0/conv"}
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_memory_of_a_training_step(remat, tiny_config):
+    config = tiny_config()
+    config["model"]["remat"] = remat
+    source = assemble.make_source(config, "train")
+    parts = assemble.make_parts(config, assemble.classes_of(source))
+    clock = schedule.Clock(8, len(source), 2)
+    key = jax.random.key(0)
+    _, step, target = train.make_step(config, parts, clock, key)
+    batch = {
+        "image": jax.ShapeDtypeStruct((8, *parts.canvas.size, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((8, *parts.canvas.size), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((8,), jnp.bool_),
+        "index": jax.ShapeDtypeStruct((8,), jnp.int32),
+    }
+    memory = step.lower(target, batch, key).compile().memory_analysis()
+    held = summary.on_device(target) + sum(x.size * x.dtype.itemsize for x in batch.values()) // 8
+    assert memory.argument_size_in_bytes == pytest.approx(held, rel=0.01)
+    kept = summary.kept(parts, target, batch) / 8
+    logits = 4 * 8 * parts.canvas.size[0] * parts.canvas.size[1]
+    assert kept > logits
+    if remat == "full":
+        config["model"]["remat"] = "none"
+        plain = assemble.make_parts(config, assemble.classes_of(source))
+        assert kept < 0.8 * summary.kept(plain, target, batch) / 8
+
+
+def test_the_printed_table(capsys):
+    assert summary.run(sections.plain(quickstart.get_config("debug"))) == 0
+    text = capsys.readouterr().out
+    for word in ("down0", "48×48×8", "parameters", "FLOPs of a train step", "memory of a device"):
+        assert word in text

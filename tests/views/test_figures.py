@@ -1,0 +1,207 @@
+"""Every figure is a whole PNG of a sensible size, whatever the run has or lacks."""
+
+import pathlib
+import subprocess
+import sys
+import threading
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.views import colour, figures
+
+
+def records(count, **extra):
+    for i in range(1, count + 1):
+        yield {"step": 10 * i, "train/loss": 2.0 / i, **extra}
+        if i % 5 == 0:
+            yield {"step": 10 * i, "val/loss": 2.5 / i, "val/miou": 0.5 * i / count}
+
+
+def result(num_classes, *, absent=(), name="class {0}"):
+    rng = np.random.default_rng(0)
+    confusion = rng.integers(1, 50, (num_classes, num_classes)) + 500 * np.eye(
+        num_classes, dtype=int
+    )
+    confusion[list(absent)], confusion[:, list(absent)] = 0, 0
+    iou = [None if k in absent else float(rng.random()) for k in range(num_classes)]
+    names = [name.format(k) for k in range(num_classes)]
+    return {
+        "miou": 0.5,
+        "pixel_accuracy": 0.75,
+        "per_class": {n: {"iou": x} for n, x in zip(names, iou, strict=True)},
+        "absent_classes": [names[k] for k in absent],
+        "confusion_matrix": confusion.tolist(),
+        "num_examples": 101,
+        "step": 6000,
+    }
+
+
+def read_png(path):
+    """A whole picture (decoded to its last byte) of less than 1 MB, with something drawn on it."""
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert picture.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+        pixels = np.asarray(picture.convert("RGB"))
+    assert path.stat().st_size < 1_000_000
+    assert (pixels != 255).any()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    return pixels
+
+
+def near(pixels, shade, tolerance=6):
+    """How many pixels have this colour."""
+    wanted = np.array([round(255 * c) for c in mpl.colors.to_rgb(shade)])
+    return int((np.abs(pixels.astype(int) - wanted).max(-1) <= tolerance).sum())
+
+
+def test_curves_show_both_losses_in_their_colours(tmp_path):
+    path = tmp_path / "curves.png"
+    figures.learning_curves(path, list(records(60)))
+    pixels = read_png(path)
+    assert pixels.shape == (630, 1575, 3)
+    left = pixels[:, : 1575 // 2]
+    assert near(left, figures.BLUE) > 500 and near(left, figures.ORANGE) > 500
+    assert near(pixels[:, 1575 // 2 :], figures.BLUE) == 0  # no train mIoU was logged
+
+
+def test_learning_rate_adds_a_panel(tmp_path):
+    path = tmp_path / "curves.png"
+    figures.learning_curves(path, list(records(60, **{"train/lr": 0.1})))
+    assert read_png(path).shape == (630, 2025, 3)
+
+
+@pytest.mark.parametrize(
+    "logged",
+    [
+        [],
+        [{"step": 0}],
+        [{"step": 10, "train/loss": 2.0}],
+        [{"step": 10, "val/miou": 0.0}],
+        [{"step": 10, "train/loss": None, "train/lr": 0.0}],
+        [{"step": 10, "train/loss": 0.0}, {"step": 20, "val_2/miou": 0.5, "x.y/loss": 1.0}],
+    ],
+)
+def test_curves_of_a_run_that_has_just_begun(tmp_path, logged):
+    path = tmp_path / "curves.png"
+    figures.learning_curves(path, logged)
+    read_png(path)
+
+
+def test_smoothing_keeps_a_constant_and_the_mean_of_a_line():
+    assert figures.smooth(np.full(100, 3.0)) == pytest.approx(np.full(100, 3.0))
+    line = np.arange(300.0)
+    assert figures.smooth(line)[5:-5] == pytest.approx(line[5:-5])
+
+
+def test_a_quantity_is_drawn_in_order_of_steps_without_gaps():
+    logged = [
+        {"step": 3, "a/b": 3.0},
+        {"step": 1, "a/b": 1.0},
+        {"step": 2, "a/b": None},
+        {"step": 4},
+    ]
+    step, value = figures.series(logged, "a/b")
+    assert (step.tolist(), value.tolist()) == ([1, 3], [1.0, 3.0])
+
+
+@pytest.mark.parametrize("num_classes", [2, 11, 30])
+@pytest.mark.parametrize("draw", [figures.class_iou, figures.confusion_matrix])
+def test_results_of_any_number_of_classes(tmp_path, draw, num_classes):
+    path = tmp_path / "figure.png"
+    draw(
+        path,
+        result(
+            num_classes, absent=(1,) if num_classes > 2 else (), name=r"$\frac$ {0}" + " long" * 9
+        ),
+    )
+    height, width, _ = read_png(path).shape
+    assert 300 <= height <= 2400 and 800 <= width <= 2400
+
+
+@pytest.mark.parametrize("draw", [figures.class_iou, figures.confusion_matrix])
+def test_results_without_a_single_valid_pixel(tmp_path, draw):
+    path = tmp_path / "figure.png"
+    nothing = result(3, absent=(0, 1, 2)) | {"miou": None, "pixel_accuracy": float("nan")}
+    draw(path, nothing)
+    assert near(read_png(path), figures.BLUE) == 0
+
+
+def test_bars_are_as_long_as_the_iou(tmp_path):
+    path = tmp_path / "iou.png"
+    two = result(2)
+    two["per_class"] = {"low": {"iou": 0.25}, "high": {"iou": 0.75}}
+    figures.class_iou(path, two)
+    blue = np.abs(read_png(path).astype(int) - [0x2F, 0x6D, 0xB5]).max(-1) <= 6
+    lengths = blue.sum(axis=1)
+    first, last = lengths[np.flatnonzero(lengths)[[3, -3]]]  # best first
+    assert first / last == pytest.approx(3, rel=0.05)
+
+
+def test_rows_of_the_confusion_matrix_are_percent_of_the_truth():
+    got = figures.row_percent(np.array([[3, 1], [0, 0]]))
+    assert got[0].tolist() == [75.0, 25.0] and np.isnan(got[1]).all()
+
+
+def example_row(height, width, channels, *, num_classes):
+    rng = np.random.default_rng(1)
+    label = np.sort(rng.integers(0, num_classes, (height, width)), axis=1).astype(np.uint8)
+    label[:5] = 255
+    image = rng.integers(0, 256, (height, width, channels)).astype(np.uint8)
+    pred = np.roll(label, 7, 1)
+    return figures.Row(title="best", name="f" * 40, image=image, label=label, pred=pred, miou=0.5)
+
+
+@pytest.mark.parametrize(("num_classes", "channels"), [(2, 1), (11, 3), (30, 5)])
+def test_examples_of_any_size_and_channels(tmp_path, num_classes, channels):
+    path = tmp_path / "examples.png"
+    palette = [(8 * k, 255 - 8 * k, 128) for k in range(num_classes)]
+    names = [f"a rather long class name {k}" for k in range(num_classes)]
+    sizes = [(60, 80), (90, 40), (33, 200)]
+    rows = [example_row(h, w, channels, num_classes=num_classes) for h, w in sizes]
+    figures.examples(path, rows, palette=palette, class_names=names)
+    pixels = read_png(path)
+    assert 1600 <= pixels.shape[1] <= 2000
+    assert near(pixels, [c / 255 for c in colour.WRONG]) > 1000
+    assert near(pixels, [c / 255 for c in colour.CORRECT]) > 1000
+
+
+def test_examples_without_a_single_valid_image(tmp_path):
+    figures.examples(tmp_path / "a.png", [], palette=[(0, 0, 0)], class_names=["a"])
+    read_png(tmp_path / "a.png")
+
+
+def test_the_legend_names_the_classes_that_occur_and_no_other():
+    row = example_row(40, 50, 3, num_classes=2)
+    row["label"][:] = 2
+    row["pred"][:] = 0
+    palette, names = [(0, 0, 9), (0, 9, 0), (9, 0, 0)], ["a", "b", "c"]
+    patches = figures.legend_patches([row], palette, names)
+    assert [patch.get_label() for patch in patches] == ["a", "c", "correct", "wrong"]
+
+
+def test_long_names_keep_what_tells_them_apart():
+    a, b = (figures.shorten(f"background of the {k}") for k in ("left half, 1", "left half, 2"))
+    assert a != b and len(a) == len(b) == 22
+
+
+def test_drawing_leaves_the_users_matplotlib_alone(tmp_path):
+    before = dict(mpl.rcParams)
+    thread = threading.Thread(target=figures.class_iou, args=(tmp_path / "a.png", result(3)))
+    thread.start()
+    thread.join()
+    read_png(tmp_path / "a.png")
+    assert dict(mpl.rcParams) == before
+
+
+def test_what_people_look_at_needs_no_jax():
+    code = (
+        "import sys\nfrom segjax.runs import writer\n"
+        "from segjax.views import colour, figures, progress\n"
+        "sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    )
+    root = pathlib.Path(figures.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
