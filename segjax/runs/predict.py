@@ -15,7 +15,6 @@ from segjax.data import decode, fit
 from segjax.errors import DataError, UserError
 from segjax.runs import evaluate
 from segjax.runtime import files as files_lib
-from segjax.runtime import files as files_lib
 from segjax.runtime import sharding, xla
 from segjax.structs import IGNORE_LABEL
 from segjax.views import colour, progress
