@@ -64,7 +64,7 @@ class Field:
 
 
 Schema: TypeAlias = Mapping[str, Field]
-"""The fields of a source or of a batch, by name; `image` and `label` have these names everywhere."""
+"""The fields of a source or of a batch by name; `image` and `label` are called so everywhere."""
 
 
 class Example(TypedDict):
