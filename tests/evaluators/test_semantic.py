@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.assemble import parts as assemble
+from segjax.data import core
 from segjax.evaluators import semantic
 from segjax.runtime import sharding
 from segjax.structs import Outputs
@@ -21,7 +22,8 @@ K = 3
 class Scenes:
     """Seven images whose first channel is a noisy copy of the label."""
 
-    class_names, palette, channels = ("a", "b", "c"), ((0, 0, 0),) * K, 3
+    class_names, palette = ("a", "b", "c"), ((0, 0, 0),) * K
+    schema = core.semantic_schema(3)
 
     def __len__(self):
         return 7
@@ -45,10 +47,11 @@ def evaluator(batch_size, data=1):
     losses = [dict(type="pixel:cross_entropy", weight=1.0), dict(type="region:dice", weight=0.5)]
     task = task_lib.Task(losses=losses, num_classes=K)
     mesh = sharding.make_mesh(data=data, space=8 // data)
-    whole, batch = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    whole, batch = sharding.replicated(mesh), sharding.batch_sharding(mesh, Scenes.schema)
     parts = types.SimpleNamespace(
         task=task,
         mesh=mesh,
+        schema=Scenes.schema,
         canvas=assemble.Canvas((32, 32), "pad", 0),
         classes=assemble.classes_of(Scenes()),
         eval_step=jax.jit(

@@ -213,7 +213,7 @@ def train_step(
     clock, key = schedule.Clock(batch_size, batch_size, 100), jax.random.key(0)
     with jax.numpy_dtype_promotion("standard"):
         _, step, target = train_lib.make_step(CONFIG, parts, clock, key)
-    return step, (target, pipeline.batch_shapes(batch_size, tuple(size), channels), key)
+    return step, (target, pipeline.batch_shapes(batch_size, parts.schema, tuple(size)), key)
 
 
 def assert_inputs_stay(found: list[hlo.Collective]) -> None:

@@ -27,7 +27,7 @@ def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
     made = plan.make_plan(config, parts, clock)
     key = jax.random.key(0)
     _, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(8, parts.canvas.size, 3)
+    batch = pipeline.batch_shapes(8, parts.schema, parts.canvas.size)
     compiled = step.lower(target, batch, key).compile()
     memory = compiled.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
