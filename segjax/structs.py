@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import flax.struct
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
@@ -65,6 +65,20 @@ class Field:
 
 Schema: TypeAlias = Mapping[str, Field]
 """The fields of a source or of a batch by name; `image` and `label` are called so everywhere."""
+
+
+class Classes(NamedTuple):
+    """What a model must know of its data.
+
+    Attributes:
+        class_names: One name per class, in the order of the label values.
+        palette: One RGB colour per class, 0..255.
+        channels: Channels of every image.
+    """
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    channels: int
 
 
 class Example(TypedDict):

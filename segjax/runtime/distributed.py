@@ -232,6 +232,11 @@ def preemption() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def is_first() -> bool:
+    """Return whether this is process 0 of its job, or alone. Never starts a backend."""
+    return _client()[1] == 0
+
+
 def from_first(value: int) -> int:
     """Return process 0's `value` on every process; all must call it."""
     import jax
