@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "segjax").rglob("*.py"))
 LAYERS = [
     {"errors", "structs", "config", "runtime"},
-    {"views", "layers"},
+    {"views", "kernels", "layers"},
     {"encoders", "losses", "metrics", "augment", "data"},
     {"models", "costs"},
     {"tasks", "evaluators", "training", "pretrained"},

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
-from segjax.layers import convolve
+from segjax.kernels import conv as convolve
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 

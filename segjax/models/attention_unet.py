@@ -3,7 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import conv, convolve, dense, remat, resample
+from segjax.kernels import conv as convolve
+from segjax.layers import conv, dense, remat, resample
 from segjax.models import unet
 from segjax.structs import Features
 

@@ -9,7 +9,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, convolve, dense, norm, remat, resample
+from segjax.kernels import conv as convolve
+from segjax.layers import conv, dense, norm, remat, resample
 from segjax.structs import Features, Outputs
 
 Pieces = tuple[Features, ...]
