@@ -5,7 +5,7 @@ python run.py --mode=eval --workdir=runs/quickstart
 python run.py --mode=predict --workdir=runs/quickstart --input='photos/*.jpg' --output=out
 python run.py --mode=export --workdir=runs/quickstart --publisher=segjax --output=x.safetensors
 python run.py --mode=summary --config=configs/quickstart.py
-python run.py --mode=plan --config=configs/unet_camvid.py --devices=64 --config.mesh.fsdp=8
+python run.py --mode=plan --config=configs/camvid.py --devices=64 --config.mesh.fsdp=8
 """
 
 import sys
@@ -15,10 +15,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segjax.commands import cli
+from segjax.config import spelling
 from segjax.errors import ConfigError, UserError
 from segjax.runtime import distributed, xla
 
-config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:argument].")
+config_flags.DEFINE_config_file("config", None, "The experiment: configs/<file>.py[:arguments].")
 flags.DEFINE_string("workdir", "", "The run's folder: config, log, checkpoints, figures.")
 MODE = flags.DEFINE_enum("mode", "train", list(cli.MODES), "What to do.")
 flags.DEFINE_string("input", "", "predict: an image, a folder or a glob.")
@@ -56,7 +57,7 @@ def main(_) -> int:
 def parse(argv: list[str]) -> list[str]:
     """Parse the flags; a wrong one, or a wrong config key, is a UserError."""
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(spelling.modernize(argv))
         if flags.FLAGS.config is not None:
             flags.FLAGS.config.keys()  # a file that could not be loaded complains only when used
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:

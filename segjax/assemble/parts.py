@@ -8,12 +8,12 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from segjax.config import lookup
+from segjax.config import lookup, trials
 from segjax.data import fit
 from segjax.errors import ConfigError
 from segjax.runtime import sharding, xla
 from segjax.structs import Batch
-from segjax.training import state, step, trials
+from segjax.training import state, step
 
 
 @dataclasses.dataclass(frozen=True)

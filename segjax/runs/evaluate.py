@@ -7,11 +7,10 @@ from typing import Any
 import jax
 
 from segjax.assemble import parts as assemble
-from segjax.config import lookup, schedule, sections
+from segjax.config import lookup, schedule, sections, trials
 from segjax.errors import ConfigError
 from segjax.runs import checkpoint, workdir
 from segjax.runtime import files
-from segjax.training import trials
 from segjax.training.state import TrainState
 from segjax.views import figures, progress
 

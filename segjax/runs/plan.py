@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
+from segjax.config import schedule, schema
 from segjax.costs import flops, hlo, timing
 from segjax.runs import train
 
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 def run(config: Mapping[str, Any]) -> int:
     """Print the plan of `config` on the devices that are there: virtual ones, see run.py."""
-    config = sections.section(config)
+    config = schema.fill(config)
     _, parts, clock = train.open_run(config)
     total = clock.total_steps
     plan = make_plan(config, parts, clock)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
+from segjax.config import schedule, schema
 from segjax.costs import flops
 from segjax.runs import train
 from segjax.training import trials
@@ -26,7 +26,7 @@ def run(config: Mapping[str, Any], *, depth: int = 2) -> int:
         config: The experiment. Its data set is opened for the classes; nothing is computed.
         depth: How many levels of modules to list.
     """
-    config = sections.section(config)
+    config = schema.fill(config)
     _, parts, clock = train.open_run(config)
     image = parts.image_shape()
     rows = modules(parts.model, image, depth=depth)

@@ -13,7 +13,8 @@ import optax
 
 from segjax.assemble import parts as assemble
 from segjax.augment import compose
-from segjax.config import lookup, schedule, sections
+from segjax.config import lookup, schedule, schema
+from segjax.config import trials as trial_configs
 from segjax.config.schedule import itstime
 from segjax.costs import flops, profile, timing
 from segjax.data import pipeline
@@ -46,7 +47,7 @@ def run(
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
-    config = sections.section(config)
+    config = schema.fill(config)
     setup = prepare(config)
     parts, clock, evaluators, saving = setup.parts, setup.clock, setup.evaluators, setup.saving
     tracer = profile.Tracer(path / "profile", profile_steps, clock.total_steps)
@@ -130,7 +131,7 @@ def open_run(config: Mapping[str, Any]) -> tuple[Any, assemble.Parts, schedule.C
     Raises:
         UserError: Bad config or data.
     """
-    sections.check_top_level(config)
+    schema.check(config)
     source = assemble.make_source(config, config["input"]["split"])
     parts = assemble.make_parts(config, assemble.classes_of(source))
     clock = schedule.Clock(config["input"]["batch_size"], len(source))
@@ -246,8 +247,9 @@ def make_step(
     sharding.check_logical_shards(
         config["deterministic_reduction"], clock.batch_size, config["microbatches"], parts.mesh
     )
-    rates = [optim.make_rate(own["optimizer"], clock) for own in trials.configs(config)]
+    rates = [optim.make_rate(own["optimizer"], clock) for own in trial_configs.configs(config)]
     make_tx = functools.partial(optim.make_optimizer, config["optimizer"])
+    held = schema.complete("optimizer", config["optimizer"])["freeze"]
     ops = [
         lookup.build("augment", section, where=f"config.augment[{i}]")
         for i, section in enumerate(config["augment"])
@@ -261,7 +263,7 @@ def make_step(
 
     def make(rate: optax.Schedule) -> Callable[..., Any]:
         return step.make_train_step(
-            freeze.hold(parts.model, config["optimizer"]),
+            freeze.hold(parts.model, held),
             parts.task,
             make_tx(rate),
             rate,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.assemble import parts as assemble
+from segjax.config import trials as trial_configs
 from segjax.costs import hlo
 from segjax.errors import ConfigError
 from segjax.runs import evaluate, train, writer
@@ -32,7 +33,7 @@ def test_each_trial_is_the_run_alone_and_resumes(tmp_path, tiny_config):
         assert train.run(alone, tiny_config(optimizer__lr=rate, **common)) == 0
         np.testing.assert_allclose(losses(trial), losses(alone), rtol=1e-3)
         own = json.loads((trial / "config.json").read_text())
-        assert own["optimizer"]["lr"] == rate and not trials.count(own)
+        assert own["optimizer"]["lr"] == rate and not trial_configs.count(own)
         scored = json.loads((trial / "eval" / "val.json").read_text())
         expected = json.loads((alone / "eval" / "val.json").read_text())
         assert scored["miou"] == pytest.approx(expected["miou"], abs=0.02)
@@ -54,15 +55,9 @@ def test_each_trial_is_the_run_alone_and_resumes(tmp_path, tiny_config):
     assert evaluate.run(tmp_path / "both" / "trial1") == 0
 
 
-def test_checkpoints_elsewhere_are_each_trial_s_own(tiny_config):
-    config = tiny_config(trials__seed=[3, 4], checkpoint__root="gs://bucket/run/")
-    roots = [own["checkpoint"]["root"] for own in trials.configs(config)]
-    assert roots == ["gs://bucket/run/trial0", "gs://bucket/run/trial1"]
-
-
 def test_seeds_start_apart(tmp_path, tiny_config):
     config = tiny_config(trials__seed=[3, 4], total_steps=2, log_steps=1)
-    assert [own["seed"] for own in trials.configs(config)] == [3, 4]
+    assert [own["seed"] for own in trial_configs.configs(config)] == [3, 4]
     starts = [size_at_start(member, config) for member in trials.members(config, tmp_path)]
     assert starts[0] != starts[1]
 
@@ -103,19 +98,6 @@ def expand(groups):
     ids = np.arange(8).reshape(*map(int, order.split(",")))
     ids = ids.transpose(*map(int, turn.split(","))) if turn else ids
     return ids.reshape(*map(int, shape.split(","))).tolist()
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"seed": [1], "lr": []}, "at least two values"),
-        ({"seed": [1, 2], "lr": [0.1, 0.2, 0.3]}, "as many of one as of the other"),
-        ({"seed": [], "rate": [0.1, 0.2]}, "'lr' is unknown or missing"),
-    ],
-)
-def test_what_makes_no_trials_is_refused(section, message, tiny_config):
-    with pytest.raises(ConfigError, match=message):
-        trials.count({"trials": section})
 
 
 def test_devices_must_divide():
