@@ -5,7 +5,7 @@ python run.py --mode=eval --workdir=runs/quickstart
 python run.py --mode=predict --workdir=runs/quickstart --input='photos/*.jpg' --output=out
 python run.py --mode=export --workdir=runs/quickstart --publisher=segjax --output=x.safetensors
 python run.py --mode=summary --config=configs/quickstart.py
-python run.py --mode=plan --config=configs/camvid.py:model=unet --devices=64 --config.mesh.fsdp=8
+python run.py --mode=plan --config=configs/camvid.py --devices=64 --config.mesh.fsdp=8
 python run.py --mode=predict --help
 """
 

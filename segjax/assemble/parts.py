@@ -104,9 +104,7 @@ def make_parts(
     num_classes = len(classes.class_names)
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}
     model = lookup.build("models", section, where="config.model", num_classes=num_classes)
-    task: Task = lookup.build(
-        "tasks", config["task"], where="config.task", num_classes=num_classes
-    )
+    task: Task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
     normalize = lookup.build("augment", config["normalize"], where="config.normalize")
     if mesh is None:
         mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
@@ -118,7 +116,8 @@ def make_parts(
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)
-    trained = freeze.hold(model, config["optimizer"])
+    held = schema.complete("optimizer", config["optimizer"])["freeze"]
+    trained = freeze.hold(model, held)
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 
 

@@ -94,9 +94,7 @@ def make_step(setup: Setup, init_key: Key) -> tuple[Any, Any, TrainState]:
         ConfigError: Batch, image and mesh do not go together, or the optimiser's section is wrong.
     """
     config, parts, clock = setup.config, setup.parts, setup.clock
-    sharding.check_divides(
-        clock.batch_size, parts.canvas.size[0], parts.mesh, where="config.input"
-    )
+    sharding.check_divides(clock.batch_size, parts.canvas.size[0], parts.mesh, where="config.input")
     sharding.check_logical_shards(
         config["deterministic_reduction"], clock.batch_size, config["microbatches"], parts.mesh
     )

@@ -41,9 +41,7 @@ class Setup(NamedTuple):
         return self.config | {"resolved": found}
 
 
-def make_setup(
-    config: Mapping[str, Any], *, mesh: Mesh | None = None
-) -> tuple[Setup, core.Source]:
+def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[Setup, core.Source]:
     """Check a config, open its training data and build its parts; nothing is computed.
 
     Args:
@@ -53,7 +51,7 @@ def make_setup(
     Raises:
         UserError: Bad config or data.
     """
-    config = sections.section(config)
+    config = schema.fill(config)
     schema.check(config)
     source = parts_lib.make_source(config, config["input"]["split"])
     classes = parts_lib.classes_of(source)

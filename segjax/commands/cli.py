@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from absl import flags, logging
 
 from segjax import commands
-from segjax.config import lookup
+from segjax.config import lookup, spelling
 from segjax.errors import ConfigError, UserError
 from segjax.runtime import distributed, xla
 
@@ -110,7 +110,7 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # config files import their neighbours
     try:
-        rest = values(argv)
+        rest = values(spelling.modernize(argv))
         if "config" in values and values.config is not None:
             values.config.keys()  # a file that could not be loaded complains only when used
     except flags.UnrecognizedFlagError as error:
@@ -139,5 +139,7 @@ def help_of(mode: str) -> str:
     """Return what a mode does, its flags, and which other modes there are."""
     about = (load(mode).__doc__ or "").strip()
     own = flags_of(mode).get_help(include_special_flags=False).strip()
-    others = [f"  --mode={other:9} {(load(other).__doc__ or '').splitlines()[0]}" for other in modes()]
+    others = [
+        f"  --mode={other:9} {(load(other).__doc__ or '').splitlines()[0]}" for other in modes()
+    ]
     return "\n".join([f"--mode={mode}: {about}", "", own, "", "All modes:", *others])

@@ -105,9 +105,7 @@ def write(
         UserError: The disk is full or cannot be written.
     """
     if label.ndim == 2:
-        colour.save_palette_png(
-            path.with_name(f"{path.name}_label.png"), label, classes.palette
-        )
+        colour.save_palette_png(path.with_name(f"{path.name}_label.png"), label, classes.palette)
     else:
         with files_lib.replacing(path.with_name(f"{path.name}_label.npy")) as temporary:
             with open(temporary, "wb") as file:

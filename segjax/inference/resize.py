@@ -30,9 +30,7 @@ def at_size(scores: Scores, size: Sequence[int]) -> Scores:
     return np.stack([resized(scores[..., k], size) for k in range(scores.shape[-1])], axis=-1)
 
 
-def resized(
-    plane: Float[np.ndarray, "*space"], size: Sequence[int]
-) -> Float[np.ndarray, "*space"]:
+def resized(plane: Float[np.ndarray, "*space"], size: Sequence[int]) -> Float[np.ndarray, "*space"]:
     """Return one class's scores at `size`: Pillow's bilinear of images, else axis by axis."""
     if plane.shape == tuple(size):
         return plane

@@ -63,9 +63,7 @@ def rows(shape: Sequence[int], size: Sequence[int]) -> Iterator[list[Window]]:
     *outer, last = (spans(length, window) for length, window in zip(shape, size, strict=True))
     for above in itertools.product(*outer):
         yield [
-            Window(
-                (*(start for start, _ in above), start), (*(kept for _, kept in above), kept)
-            )
+            Window((*(start for start, _ in above), start), (*(kept for _, kept in above), kept))
             for start, kept in last
         ]
 

@@ -9,7 +9,7 @@ from typing import Any
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
-from segjax.config import lookup, schedule, schema, sections, trials
+from segjax.config import lookup, schedule, sections, trials
 from segjax.errors import ConfigError
 from segjax.evaluators import report
 from segjax.evaluators.report import Report
@@ -87,9 +87,7 @@ class Run:
         if not chosen:
             known = list(self.config["evals"])
             raise ConfigError(f"{name!r} is no key of config.evals.{lookup.suggest(name, known)}")
-        evaluators = setup_lib.make_evaluators(
-            self.config | {"evals": chosen}, self.parts, clock
-        )
+        evaluators = setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
         return [
             report.run(each, self._network, step=self.step, shown=shown, draw=draw)
             for each in evaluators
@@ -100,9 +98,7 @@ class Run:
         return Network(self.parts.forward, self.variables)
 
 
-def open_run(
-    path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[str] = ()
-) -> Run:
+def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[str] = ()) -> Run:
     """Open the run in a folder; nothing in it is changed.
 
     Args:
@@ -139,4 +135,4 @@ def read_config(path: pathlib.Path, overrides: Iterable[str] = ()) -> dict[str, 
     Raises:
         UserError: No run there, or an override that does not fit.
     """
-    return sections.override(schema.fill(workdir.load_config(path)), overrides)
+    return sections.override(workdir.load_config(path), overrides)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segjax.config import sections
+from segjax.config import schema, sections
 from segjax.errors import ConfigError, UserError
 from segjax.runtime import distributed, files
 
@@ -23,7 +23,7 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
     path = workdir / "config.json"
     if allow_change or not path.exists():
         return
-    old, new = (sections.flatten(sections.plain(c)) for c in (load_config(workdir), config))
+    old, new = (sections.flatten(c) for c in (load_config(workdir), schema.fill(config)))
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         shown = "; ".join(
@@ -41,7 +41,7 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`."""
     files.write_json(workdir / "config.json", sections.plain(config))
     run = {
-        "fingerprint": sections.fingerprint(config),
+        "fingerprint": schema.fingerprint(config),
         "git_revision": _git_revision(),
         "command": sys.argv,
         "python": sys.version.split()[0],
@@ -68,7 +68,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """Return the resolved config of the run in `workdir`.
+    """Return the resolved config of the run in `workdir`; what it is too old to have, by default.
 
     Raises:
         UserError: There is no run.
@@ -76,7 +76,7 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
-    return json.loads(path.read_text())
+    return schema.fill(json.loads(path.read_text()))
 
 
 def _git_revision() -> str:

@@ -16,33 +16,8 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from segjax.config import lookup
-from segjax.errors import ConfigError
+from segjax.config.trials import configs, count
 from segjax.runtime import sharding
-
-
-def count(config: Mapping[str, Any]) -> int:
-    """Return how many trials `config.trials` describes; 0: none, a run as usual.
-
-    Raises:
-        ConfigError: Unknown keys, or lists that do not go together.
-    """
-    if "trials" not in config:  # a run from before there were any
-        return 0
-    section = dict(config["trials"])
-    if section.keys() != {"seed", "lr"}:
-        wrong = sorted(section.keys() ^ {"seed", "lr"})[0]
-        hint = lookup.suggest(wrong, ["seed", "lr"])
-        raise ConfigError(
-            f"config.trials: {wrong!r} is unknown or missing: expected seed, lr.{hint}"
-        )
-    lengths = {len(values) for values in section.values()} - {0}
-    if len(lengths) > 1 or lengths == {1}:
-        raise ConfigError(
-            f"config.trials: seed={section['seed']}, lr={section['lr']}: expected at least two "
-            "values each, as many of one as of the other. Leave empty what all trials share."
-        )
-    return max(lengths, default=0)
 
 
 class Member(NamedTuple):
@@ -74,21 +49,6 @@ def step_keys(found: Sequence[Member]) -> jax.Array:
     """Return the keys of all trials as one array; of a single run its own."""
     keys = [member.step_key for member in found]
     return jnp.stack(keys) if len(keys) > 1 else keys[0]
-
-
-def configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the config of each trial, as a run alone would have it; without trials the config."""
-    found = []
-    for i in range(count(config)):
-        own = {**config, "trials": {"seed": [], "lr": []}, "mesh": {**config["mesh"], "data": -1}}
-        if config["trials"]["seed"]:
-            own["seed"] = int(config["trials"]["seed"][i])
-        if config["trials"]["lr"]:
-            own["optimizer"] = {**config["optimizer"], "lr": float(config["trials"]["lr"][i])}
-        if root := config["checkpoint"].get("root", ""):
-            own["checkpoint"] = {**config["checkpoint"], "root": f"{root.rstrip('/')}/trial{i}"}
-        found.append(own)
-    return found or [dict(config)]
 
 
 def side_by_side(

@@ -16,8 +16,8 @@ from segjax.export import weights
 from segjax.pretrained import convert, tables, torchvision
 from segjax.runs import log, train, transfer
 from segjax.runs.run import open_run
-from segjax.structs import Classes
 from segjax.runtime import sharding
+from segjax.structs import Classes
 from segjax.training import state
 from tests.pretrained import pth
 

@@ -106,19 +106,6 @@ def expand(groups):
     return ids.reshape(*map(int, shape.split(","))).tolist()
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"seed": [1], "lr": []}, "at least two values"),
-        ({"seed": [1, 2], "lr": [0.1, 0.2, 0.3]}, "as many of one as of the other"),
-        ({"seed": [], "rate": [0.1, 0.2]}, "'lr' is unknown or missing"),
-    ],
-)
-def test_what_makes_no_trials_is_refused(section, message, tiny_config):
-    with pytest.raises(ConfigError, match=message):
-        trials.count({"trials": section})
-
-
 def test_devices_must_divide():
     with pytest.raises(ConfigError, match="3 trials do not divide 8 devices. Use 2 or 4 or 8"):
         sharding.make_mesh(trials=3)
