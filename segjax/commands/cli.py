@@ -128,18 +128,6 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
 
 def unknown(error: flags.UnrecognizedFlagError, mode: str) -> str:
     """Return what to say of an unknown flag: whose it is, or what was meant."""
-    others = [other for other in modes() if error.flagname in flags_of(other)]
-    if others:
-        whose = " and ".join(f"--mode={other}" for other in others)
-        return f"--{error.flagname} is a flag of {whose}, not of --mode={mode}. Leave it out."
-    return " ".join(str(error).split())
-
-
-def help_of(mode: str) -> str:
-    """Return what a mode does, its flags, and which other modes there are."""
-    about = (load(mode).__doc__ or "").strip()
-    own = flags_of(mode).get_help(include_special_flags=False).strip()
-    others = [
-        f"  --mode={other:9} {(load(other).__doc__ or '').splitlines()[0]}" for other in modes()
-    ]
+    first = {other: (load(other).__doc__ or "").partition("\n")[0] for other in modes()}
+    others = [f"  --mode={other:9} {text}" for other, text in first.items()]
     return "\n".join([f"--mode={mode}: {about}", "", own, "", "All modes:", *others])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax.assemble import program
+from segjax.assemble import program as program_lib
 from segjax.assemble.parts import Parts
 from segjax.assemble.setup import Setup
 from segjax.augment import compose, normalize
@@ -218,7 +218,7 @@ def train_step(
     setup = Setup(CONFIG, parts, schedule.Clock(batch_size, batch_size, 100), 1)
     key = jax.random.key(0)
     with jax.numpy_dtype_promotion("standard"):
-        _, step, target = program.make_step(setup, key)
+        _, step, target = program_lib.make_step(setup, key)
     return step, (target, setup.batch_shapes(), key)
 
 

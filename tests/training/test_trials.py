@@ -57,12 +57,6 @@ def test_each_trial_is_the_run_alone_and_resumes(tmp_path, tiny_config):
     assert [run.path.name for run in list_runs(tmp_path / "both")] == ["trial0", "trial1"]
 
 
-def test_checkpoints_elsewhere_are_each_trial_s_own(tiny_config):
-    config = tiny_config(trials__seed=[3, 4], checkpoint__root="gs://bucket/run/")
-    roots = [own["checkpoint"]["root"] for own in trials.configs(config)]
-    assert roots == ["gs://bucket/run/trial0", "gs://bucket/run/trial1"]
-
-
 def test_seeds_start_apart(tmp_path, tiny_config):
     config = tiny_config(trials__seed=[3, 4], total_steps=2, log_steps=1)
     assert [own["seed"] for own in trials.configs(config)] == [3, 4]
