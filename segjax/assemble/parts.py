@@ -9,10 +9,10 @@ import jax
 from jax.sharding import Mesh
 
 from segjax.config import lookup
-from segjax.data import fit
+from segjax.data import core, fit
 from segjax.errors import ConfigError
 from segjax.runtime import sharding, xla
-from segjax.structs import Batch
+from segjax.structs import Batch, Schema
 from segjax.training import state, step, trials
 
 
@@ -21,13 +21,13 @@ class Canvas:
     """How images of any size become one size, from `config.input`.
 
     Attributes:
-        size: Height and width every image is fitted to.
+        size: The sides every image is fitted to, as many as the data has axes.
         fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an
             error).
         pad_value: Grey value of the padding, 0 to 255.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
     fit: fit.Fit
     pad_value: int
 
@@ -48,6 +48,11 @@ class Parts:
     canvas: Canvas
     classes: dict[str, Any]
     eval_step: Callable[[Any, Batch], dict]
+
+    @property
+    def schema(self) -> Schema:
+        """The fields of a batch."""
+        return core.semantic_schema(self.classes["channels"])
 
     def image_shape(self) -> jax.ShapeDtypeStruct:
         """Return one image [1 h w c] as a shape."""
@@ -75,7 +80,7 @@ def classes_of(source: Any) -> dict[str, Any]:
     return {
         "class_names": list(source.class_names),
         "palette": [list(map(int, colour)) for colour in source.palette],
-        "channels": int(source.channels),
+        "channels": core.channels_of(source.schema),
     }
 
 
@@ -98,10 +103,12 @@ def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
     lookup.check_arguments(sharding.make_mesh, config["mesh"], ["trials"], where="config.mesh")
     mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
     size = config["input"]["size"]
-    if len(size) != 2 or min(size) < 32:
-        raise ConfigError(f"config.input.size={size}: expected (height, width), each at least 32.")
+    fit.check_canvas(size)
+    if min(size[-2:]) < 32:
+        raise ConfigError(f"config.input.size={size}: expected at least 32 pixels on each side.")
     canvas = Canvas(tuple(size), config["input"]["fit"], config["input"]["pad_value"])
-    batch, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    batch = sharding.batch_sharding(mesh, core.semantic_schema(classes["channels"]))
+    whole = sharding.replicated(mesh)
     eval_step = jax.jit(
         step.make_eval_step(model, task, normalize=normalize, mesh=mesh),
         in_shardings=(None, batch),

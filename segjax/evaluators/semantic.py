@@ -119,6 +119,7 @@ class Evaluator:
         canvas, (block, blocks) = self.parts.canvas, sharding.row_block(self.parts.mesh)
         batches = pipeline.eval_batches(
             source,
+            schema=self.parts.schema,
             batch_size=self.batch_size,
             size=canvas.size,
             fit=canvas.fit,
@@ -129,7 +130,7 @@ class Evaluator:
         )
         previous = None
         with contextlib.closing(batches):
-            for batch in sharding.to_device(batches, self.parts.mesh):
+            for batch in sharding.to_device(batches, self.parts.mesh, self.parts.schema):
                 measured = self.parts.eval_step(variables, batch)
                 if previous is not None:
                     yield previous

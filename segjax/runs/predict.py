@@ -105,7 +105,7 @@ def output_names(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
 def make_logits(parts: assemble.Parts, variables: dict) -> Logits:
     """Return a function from uint8 canvases `[h w c]` to their logits, compiled once."""
     batch = parts.mesh.shape["data"] * parts.mesh.shape["fsdp"]
-    image = sharding.batch_sharding(parts.mesh)["image"]
+    image = sharding.batch_sharding(parts.mesh, parts.schema)["image"]
 
     @functools.partial(jax.jit, compiler_options=xla.xla_options(parts.model.compute_dtype))
     def apply(variables: dict, image: jax.Array) -> jax.Array:

@@ -235,7 +235,7 @@ def start_state(
 
 def batch_shapes(parts: assemble.Parts, clock: schedule.Clock) -> Any:
     """Return a training batch as shapes."""
-    return pipeline.batch_shapes(clock.batch_size, parts.canvas.size, parts.classes["channels"])
+    return pipeline.batch_shapes(clock.batch_size, parts.schema, parts.canvas.size)
 
 
 def make_step(
@@ -265,8 +265,9 @@ def make_step(
             parts.task,
             make_tx(rate),
             rate,
-            augment=compose.make_augment(ops),
+            augment=compose.make_augment(ops, parts.schema),
             normalize=parts.normalize,
+            schema=parts.schema,
             microbatches=config["microbatches"],
             ema_decay=config["ema_decay"],
             logical_shards=config["deterministic_reduction"],
@@ -280,7 +281,7 @@ def make_step(
     train_step = jax.jit(
         make(rates[0]) if len(rates) == 1 else trials.side_by_side(make, rates, parts.mesh),
         donate_argnums=0,
-        in_shardings=(states, sharding.batch_sharding(parts.mesh), whole),
+        in_shardings=(states, sharding.batch_sharding(parts.mesh, parts.schema), whole),
         out_shardings=(states, whole),
         compiler_options=xla.xla_options(parts.model.compute_dtype),
     )
@@ -299,6 +300,7 @@ def make_batches(
     block, blocks = sharding.row_block(parts.mesh)
     host = pipeline.train_batches(
         source,
+        schema=parts.schema,
         size=parts.canvas.size,
         seed=config["seed"],
         start_step=start_step,
@@ -307,10 +309,10 @@ def make_batches(
         **section,
     )
     with contextlib.closing(host):
-        yield from sharding.to_device(host, parts.mesh)
+        yield from sharding.to_device(host, parts.mesh, parts.schema)
 
 
-PIPELINE_GIVEN = ("size", "seed", "start_step", "process_index", "process_count")
+PIPELINE_GIVEN = ("schema", "size", "seed", "start_step", "process_index", "process_count")
 
 
 def facts(parts: assemble.Parts, costs: timing.Costs) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from segjax.runtime import sharding
-from segjax.structs import Batch, Key, Outputs
+from segjax.structs import Batch, Key, Outputs, Schema
 from segjax.training import fixed_order
 from segjax.training import state as state_lib
 from segjax.training.fixed_order import Gradient, Scalars
@@ -27,6 +27,7 @@ def make_train_step(
     *,
     augment: Callable[[Key, Batch], Batch],
     normalize: Callable[[jax.Array], jax.Array],
+    schema: Schema,
     microbatches: int = 1,
     ema_decay: float = 0.0,
     logical_shards: int = 0,
@@ -45,7 +46,7 @@ def make_train_step(
     if logical_shards and mesh:
         gradient = fixed_order.make_gradient(gradient_of, weigh, augment, mesh, logical_shards)
     else:
-        gradient = make_gradient(gradient_of, weigh, augment, mesh, microbatches)
+        gradient = make_gradient(gradient_of, weigh, augment, mesh, schema, microbatches)
 
     def train_step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Scalars]:
         keys = jax.random.split(jax.random.fold_in(key, state.step))
@@ -113,12 +114,13 @@ def make_gradient(
     weigh: Callable[[TrainState, Batch], dict],
     augment: Callable[[Key, Batch], Batch],
     mesh: Mesh | None,
+    schema: Schema,
     microbatches: int,
 ) -> Callable[[TrainState, Batch, jax.Array], Gradient]:
     """Return the gradient of a batch, augmented, with the loss's terms and running statistics."""
 
     def gradient(state: TrainState, batch: Batch, keys: jax.Array) -> Gradient:
-        batch = sharding.constrain(augment(keys[0], batch), mesh)
+        batch = sharding.constrain(augment(keys[0], batch), mesh, schema)
         weights = weigh(state, batch)
 
         def accumulate(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
