@@ -17,8 +17,6 @@ Features = Float[Array, "b ... _"]
 """Channels last; as many spatial axes as the data has."""
 Label = Int[Array, "b *space"]
 Logits = Float[Array, "b *space k"]
-Confusion = Int32[Array, "k k"]
-"""Rows are true classes, columns are predicted classes."""
 
 
 Kind = Literal["image", "classes", "ids", "value"]

@@ -66,7 +66,7 @@ class Parts:
 
 def classes_of(source: core.Source) -> Classes:
     """Return what a model must know of a data set."""
-    channels = source.schema["image"].shape[-1]
+    channels = core.channels_of(source.schema)
     return Classes(tuple(source.class_names), tuple(source.palette), channels)
 
 

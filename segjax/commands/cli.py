@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         values = parse(argv, mode)
         names = ("coordinator", "process_id", "num_processes")
-        place = {name: values[name].value if name in values else None for name in names}
+        place = {name: values[name].value for name in names if name in values}
         with distributed.job(**place, shared=load(mode).SHARED, what=mode):
             return load(mode).run(values)
     except UserError as error:
@@ -128,6 +128,17 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
 
 def unknown(error: flags.UnrecognizedFlagError, mode: str) -> str:
     """Return what to say of an unknown flag: whose it is, or what was meant."""
+    others = [other for other in modes() if error.flagname in flags_of(other)]
+    if others:
+        whose = " and ".join(f"--mode={other}" for other in others)
+        return f"--{error.flagname} is a flag of {whose}, not of --mode={mode}. Leave it out."
+    return " ".join(str(error).split())
+
+
+def help_of(mode: str) -> str:
+    """Return what a mode does, its flags, and which other modes there are."""
+    about = (load(mode).__doc__ or "").strip()
+    own = flags_of(mode).get_help(include_special_flags=False).strip()
     first = {other: (load(other).__doc__ or "").partition("\n")[0] for other in modes()}
     others = [f"  --mode={other:9} {text}" for other, text in first.items()]
     return "\n".join([f"--mode={mode}: {about}", "", own, "", "All modes:", *others])

@@ -29,9 +29,20 @@ largest batch is where that memory, as it grows from the configured batch to twi
 class Compiled(Protocol):
     """A compiled train step, its jaxpr and its costs."""
 
-    step: Any
-    jaxpr: Any
-    costs: timing.Costs
+    @property
+    def step(self) -> Any:
+        """The compiled step."""
+        ...
+
+    @property
+    def jaxpr(self) -> Any:
+        """The step as traced."""
+        ...
+
+    @property
+    def costs(self) -> timing.Costs:
+        """What it costs."""
+        ...
 
 
 class Plan(NamedTuple):

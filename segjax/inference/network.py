@@ -14,7 +14,7 @@ from segjax.inference import resize, windows
 from segjax.inference.predictor import Image, Prediction
 from segjax.runtime import sharding, xla
 from segjax.structs import Batch, Schema
-from segjax.tasks import semantic
+from segjax.tasks.base import DenseTask
 
 
 class Forward:
@@ -36,7 +36,7 @@ class Forward:
     def __init__(
         self,
         model: nn.Module,
-        task: semantic.Task,
+        task: DenseTask,
         *,
         normalize: Callable[[jax.Array], jax.Array],
         mesh: Mesh,
@@ -103,7 +103,7 @@ class Network:
             DataError: The image has another number of axes than the canvas.
         """
         canvas, size = self.forward.canvas, image.shape[:-1]
-        fit.check_axes(image, canvas.size)
+        fit.scaled_size(size, size=canvas.size, fit="resize", name="image")  # as many axes
         fits = all(n <= m for n, m in zip(size, canvas.size, strict=True))
         if canvas.fit == "resize" or fits:
             fitted, covered = fit.fit_image(

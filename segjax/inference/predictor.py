@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
@@ -62,5 +63,5 @@ class FunctionPredictor:
     def measure(self, batch: Batch, /) -> Mapping[str, Any]:
         """Return `pred` and `counts` of a batch, see `semantic.Task.compare`; there is no loss."""
         whole = sharding.fetch(dict(batch))
-        pred = np.stack([self(image).classes for image in whole["image"]]).astype(np.int32)
+        pred = jnp.asarray(np.stack([self(image).classes for image in whole["image"]]), jnp.int32)
         return self.task.compare(pred, whole) | {"mask": whole["mask"]}

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import future
 from orbax.checkpoint.checkpoint_args import register_with_handler
 
 from segjax.runs import digest
@@ -44,7 +45,7 @@ class VerifiedHandler(ocp.PyTreeCheckpointHandler):
         """Start a save; see `ocp.PyTreeCheckpointHandler.async_save`."""
         copies = {name: digest.copy(branch) for name, branch in args.item.items()}
         started = await super().async_save(directory, *more, args=args, **options)
-        writing = ocp.future.CommitFutureAwaitingContractedSignals(
+        writing = future.CommitFutureAwaitingContractedSignals(
             write_digests(directory, copies), name="write digests"
         )
         return [*(started or []), writing]

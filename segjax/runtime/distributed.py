@@ -39,7 +39,12 @@ _ending = threading.Lock()
 
 @contextlib.contextmanager
 def job(
-    coordinator: str, process_id: int | None, num_processes: int | None, *, shared: bool, what: str
+    coordinator: str = "",
+    process_id: int | None = None,
+    num_processes: int | None = None,
+    *,
+    shared: bool,
+    what: str,
 ) -> Iterator[None]:
     """Take part in the job this process was started for, if any; an error inside ends the job.
 

@@ -64,3 +64,17 @@ class Task(Protocol):
     def placement(self, mesh: Mesh) -> dict[str, Any]:
         """Return where each entry of `measure` lies: replicated, or split as the batch is."""
         ...
+
+
+class DenseTask(Task, Protocol):
+    """A task with a score for every pixel and class, so that windows can be joined.
+
+    Attributes:
+        num_classes: Of its scores.
+    """
+
+    num_classes: int
+
+    def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
+        """Return what may be resized and blended before the largest is chosen, float32."""
+        ...

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
-from segjax.losses.base import Loss
+from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
 from segjax.runtime import sharding
 from segjax.structs import Batch, Field, Key, Kind, Outputs
@@ -52,14 +52,15 @@ class Task:
             name = str(own.get("type", "")).rpartition(":")[2]
             if name in self.losses:
                 raise ConfigError(f"{where}: {name!r} stands twice. Put its weight in one place.")
-            self.losses[name] = factor, lookup.build("losses", own, where=where)
+            loss = as_loss(lookup.build("losses", own, where=where))
+            loss.check(num_classes)
+            self.losses[name] = factor, loss
 
     def weights(self, batch: Batch) -> dict[str, Scalar]:
-        """Return the weight of every loss whose weight the labels alone decide."""
+        """Return the weight of each loss."""
         return {
             name: loss.weight(batch["label"], num_classes=self.num_classes)
             for name, (_, loss) in self.losses.items()
-            if hasattr(loss, "weight")
         }
 
     def loss(self, outputs: Outputs, batch: Batch, key: Key) -> dict[str, Term]:
@@ -71,8 +72,7 @@ class Task:
         for head, (share, logits) in heads.items():
             for name, (factor, loss) in self.losses.items():
                 total, weight = loss(logits, batch["label"])
-                divisor = name if hasattr(loss, "weight") else ""
-                terms[head + name] = Term(total, weight, share * factor, divisor)
+                terms[head + name] = Term(total, weight, share * factor, divisor=name)
         return terms
 
     def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
