@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import flax.struct
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 from numpy import ndarray
 
@@ -13,6 +14,7 @@ IGNORE_LABEL = 255
 
 Key = Array
 """A typed JAX PRNG key (`jax.random.key`)."""
+Scalar = Float[Array, ""]
 Features = Float[Array, "b ... _"]
 """Channels last; as many spatial axes as the data has."""
 Label = Int[Array, "b *space"]
@@ -108,3 +110,26 @@ class Outputs:
 
     logits: Features
     aux: tuple[Features, ...] = ()
+
+
+@flax.struct.dataclass
+class Term:
+    """One term of a loss, `factor * total / weight`, before the division.
+
+    Attributes:
+        total: The sum over the valid pixels, regions or objects of some images.
+        weight: The sum of their weights.
+        factor: The term's share of the loss.
+        divisor: The key of `Task.weights` that divides `total` over the whole batch; empty: the
+            term's own `weight`, because labels alone do not decide it.
+    """
+
+    total: Scalar
+    weight: Scalar
+    factor: float = flax.struct.field(pytree_node=False, default=1.0)
+    divisor: str = flax.struct.field(pytree_node=False, default="")
+
+    def mean(self, weights: Mapping[str, Scalar]) -> Scalar:
+        """Return the term divided by its weight over the whole batch."""
+        weight = weights[self.divisor] if self.divisor else self.weight
+        return self.factor * self.total / jnp.maximum(weight, 1e-8).astype(self.total.dtype)

@@ -11,12 +11,13 @@ from jax.sharding import Mesh
 
 from segjax.augment import compose
 from segjax.config import lookup, trials
+from segjax.config import schema as schema_lib
 from segjax.data import core, fit
 from segjax.errors import ConfigError
 from segjax.inference.network import Forward
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Field, Key, Schema
-from segjax.tasks.base import Task
+from segjax.tasks.base import DenseTask, Task
 from segjax.training import freeze
 from segjax.training.state import TrainState
 
@@ -36,7 +37,7 @@ class Parts:
 
     model: nn.Module
     trained: nn.Module
-    task: Task
+    task: DenseTask
     augment: Callable[[Key, Batch], Batch]
     normalize: Callable[[jax.Array], jax.Array]
     mesh: Mesh
@@ -104,7 +105,9 @@ def make_parts(
     num_classes = len(classes.class_names)
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}
     model = lookup.build("models", section, where="config.model", num_classes=num_classes)
-    task: Task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
+    task: DenseTask = lookup.build(
+        "tasks", config["task"], where="config.task", num_classes=num_classes
+    )
     normalize = lookup.build("augment", config["normalize"], where="config.normalize")
     if mesh is None:
         mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
@@ -116,7 +119,7 @@ def make_parts(
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)
-    held = schema.complete("optimizer", config["optimizer"])["freeze"]
+    held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.hold(model, held)
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         values = parse(argv, mode)
         names = ("coordinator", "process_id", "num_processes")
-        place = {name: values[name].value for name in names if name in values}
+        place: Any = {name: values[name].value for name in names if name in values}
         with distributed.job(**place, shared=load(mode).SHARED, what=mode):
             return load(mode).run(values)
     except UserError as error:

@@ -64,4 +64,5 @@ class FunctionPredictor:
         """Return `pred` and `counts` of a batch, see `semantic.Task.compare`; there is no loss."""
         whole = sharding.fetch(dict(batch))
         pred = jnp.asarray(np.stack([self(image).classes for image in whole["image"]]), jnp.int32)
+        whole["label"] = jnp.asarray(whole["label"])
         return self.task.compare(pred, whole) | {"mask": whole["mask"]}

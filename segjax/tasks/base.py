@@ -1,45 +1,20 @@
 """What the loop, the step and evaluation know of a task."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import flax.struct
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from segjax.structs import Batch, Key, Kind
+from segjax.structs import Batch, Key, Kind, Scalar, Term
 
-Scalar = Float[Array, ""]
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
 Measures = Mapping[str, Any]
 """What a task reads off one batch; `mask` is in it, so that padding rows can be told apart."""
 
 
-@flax.struct.dataclass
-class Term:
-    """One term of a loss, `factor * total / weight`, before the division.
-
-    Attributes:
-        total: The sum over the valid pixels, regions or objects of some images.
-        weight: The sum of their weights.
-        factor: The term's share of the loss.
-        divisor: The key of `Task.weights` that divides `total` over the whole batch; empty: the
-            term's own `weight`, because labels alone do not decide it.
-    """
-
-    total: Scalar
-    weight: Scalar
-    factor: float = flax.struct.field(pytree_node=False, default=1.0)
-    divisor: str = flax.struct.field(pytree_node=False, default="")
-
-    def mean(self, weights: Mapping[str, Scalar]) -> Scalar:
-        """Return the term divided by its weight over the whole batch."""
-        weight = weights[self.divisor] if self.divisor else self.weight
-        return self.factor * self.total / jnp.maximum(weight, 1e-8).astype(self.total.dtype)
-
-
+@runtime_checkable
 class Task(Protocol):
     """What a run does with a model's outputs.
 
@@ -66,6 +41,7 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class DenseTask(Task, Protocol):
     """A task with a score for every pixel and class, so that windows can be joined.
 

@@ -13,8 +13,7 @@ from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
 from segjax.runtime import sharding
-from segjax.structs import Batch, Field, Key, Kind, Outputs
-from segjax.tasks.base import Scalar, Term
+from segjax.structs import Batch, Field, Key, Kind, Outputs, Scalar, Term
 
 
 class Task:

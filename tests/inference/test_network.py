@@ -59,7 +59,7 @@ def test_a_resized_image_comes_back_at_its_own_size():
 
 def test_another_number_of_axes_is_an_error():
     predict, _ = network((32, 40), "pad")
-    with pytest.raises(DataError, match="3 spatial axes.*expected 2"):
+    with pytest.raises(DataError, match="3 axes in space, the canvas 32x40 has 2"):
         predict(np.zeros((4, 40, 40, 3), np.uint8))
 
 

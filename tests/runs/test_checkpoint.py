@@ -37,7 +37,7 @@ def target(make=state):
     return parts.state_shapes(lambda _: make(0), jax.random.key(0), sharding.make_mesh())
 
 
-def newest(keeper, make=state):
+def newest_step(keeper, make=state):
     """Return the step of the newest good checkpoint."""
     found = keeper.restore_newest(target(make))
     return found and found[0]
@@ -78,7 +78,7 @@ def test_reading_leaves_a_checkpoint_being_written_alone(tmp_path):
     reader = checkpoint.Checkpointer(tmp_path, keep_best="val/miou", read_only=True)
     assert (reader.find("best"), reader.find("latest")) == (1, 1) and unfinished.exists()
     reader.close()
-    assert newest(save(tmp_path, {})) == 1 and not unfinished.exists()
+    assert newest_step(save(tmp_path, {})) == 1 and not unfinished.exists()
 
 
 @pytest.mark.parametrize("ema", [False, True])
@@ -103,7 +103,7 @@ def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))
     with pytest.raises(UserError, match="disk full.*checkpoint 1 is the last good one"):
         keeper.save(2, state(2), {})
-    assert newest(keeper) == 1
+    assert newest_step(keeper) == 1
 
 
 def test_wrong_options_are_errors(tmp_path):
@@ -181,7 +181,7 @@ def test_a_damaged_newest_checkpoint_is_named_moved_aside_and_saved_again(
     newest = run_folder / "checkpoints" / "3"
     hurt(largest(newest) if name == "largest" else newest / name)
     with reopen(run_folder) as keeper:
-        assert newest(keeper, whole_state) == 2
+        assert newest_step(keeper, whole_state) == 2
         said = capsys.readouterr().err.splitlines()
         assert said[0].startswith(f"damaged checkpoint {newest}: ") and len(said) == 2
         assert said[1] == "checkpoint 2 is used instead"
@@ -189,7 +189,7 @@ def test_a_damaged_newest_checkpoint_is_named_moved_aside_and_saved_again(
         assert (newest.parent / "3.damaged").is_dir() and not newest.exists()
         keeper.save(3, whole_state(3), {})
     with reopen(run_folder) as keeper:
-        assert newest(keeper, whole_state) == 3
+        assert newest_step(keeper, whole_state) == 3
         assert_is_state(keeper, 3)
 
 
@@ -204,7 +204,7 @@ def test_no_single_damaged_file_goes_unseen(three_checkpoints, tmp_path):
             shutil.copytree(three_checkpoints, folder)
             hurt(folder / name)
             keeper = reopen(folder)
-            assert_is_state(keeper, newest(keeper, whole_state))
+            assert_is_state(keeper, newest_step(keeper, whole_state))
             keeper.close()
             shutil.rmtree(folder)
 
@@ -230,14 +230,14 @@ def test_all_damaged_is_an_error_and_all_stay(run_folder):
     for step in (1, 2, 3):
         truncate(largest(run_folder / "checkpoints" / str(step)))
     with reopen(run_folder) as keeper, pytest.raises(UserError, match="damaged: 3, 2, 1"):
-        newest(keeper, whole_state)
+        newest_step(keeper, whole_state)
     kept = [path.name for path in (run_folder / "checkpoints").iterdir() if path.name.isdigit()]
     assert sorted(kept) == ["1", "2", "3"]
 
 
 def test_no_checkpoint_is_not_a_damaged_one(tmp_path):
     with reopen(tmp_path) as keeper:
-        assert newest(keeper) is None
+        assert newest_step(keeper) is None
 
 
 def test_a_checkpoint_saved_before_its_evaluation_is_ranked_after_it(tmp_path):
@@ -304,7 +304,7 @@ def test_a_checkpoint_from_before_branches_had_digests_is_checked_as_a_whole(tmp
         content["custom_metadata"] = {"digest": saved + (step == 2)}
         metadata.write_text(json.dumps(content))
     with reopen(tmp_path) as keeper:
-        assert newest(keeper, whole_state) == 1
+        assert newest_step(keeper, whole_state) == 1
     assert "some bytes have changed" in capsys.readouterr().err
 
 
@@ -323,4 +323,4 @@ def test_saving_waits_for_no_digest(tmp_path, monkeypatch):
         assert not (tmp_path / "checkpoints" / "1").exists()
         going.set()
         keeper.wait()
-        assert newest(keeper, whole_state) == 1
+        assert newest_step(keeper, whole_state) == 1
