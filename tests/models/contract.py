@@ -20,6 +20,7 @@ from segjax.augment import compose, normalize
 from segjax.config import lookup, schedule
 from segjax.costs import hlo
 from segjax.data import fit
+from segjax.errors import ConfigError
 from segjax.runtime import sharding
 from segjax.structs import Classes, Field
 
@@ -55,6 +56,8 @@ class ModelContract:
     """How many products of a bfloat16 model are in float32; say of what."""
     side = 64
     """Of the image whose sums are counted: at stride 32 every tap of a window still sees some."""
+    dims: tuple[int, ...] = (1, 2, 3)
+    """How many spatial axes the model takes."""
     idle: str = "^$"
     """Pattern of the parameters' names that change nothing by their nature; say why."""
     row_collectives: frozenset[str] = frozenset()
@@ -71,6 +74,21 @@ class ModelContract:
             logits, aux, _ = shapes(self.model(), image, train=train)
             assert logits.shape == (2, *size, self.num_classes)
             assert all(a.shape == logits.shape for a in aux)
+
+    @pytest.mark.parametrize("size", [(47,), (33, 34, 35)])
+    def test_signals_and_volumes_have_logits_or_are_refused(self, size):
+        image = jax.ShapeDtypeStruct((2, *size, self.channels), jnp.float32)
+        if len(size) in self.dims:
+            logits, aux, _ = shapes(self.model(), image, train=True)
+            assert {y.shape for y in (logits, *aux)} == {(2, *size, self.num_classes)}
+        else:
+            with pytest.raises(ConfigError, match=f"has {len(size)} spatial axes, expected 2"):
+                shapes(self.model(), image, train=True)
+
+    def test_an_image_below_the_smallest_size_is_refused(self):
+        image = jax.ShapeDtypeStruct((2, 64, 31, self.channels), jnp.float32)
+        with pytest.raises(ConfigError, match="64 x 31 pixels, expected at least 32"):
+            shapes(self.model(), image, train=False)
 
     @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
     @pytest.mark.parametrize("param_dtype", ["float32", "bfloat16"])
