@@ -128,7 +128,9 @@ def test_a_held_stage_is_a_constant_also_in_training(policy):
         for a, b in zip(jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True):
             assert bool((a == b).all()) == same
     # Running statistics are per channel and fixed: an image's features do not see the others.
-    alone = Block().apply({name: tree["first"] for name, tree in variables.items()}, x[:1], train=False)
+    alone = Block().apply(
+        {name: tree["first"] for name, tree in variables.items()}, x[:1], train=False
+    )
     _, state = held.apply(
         variables, x, train=True, mutable=["batch_stats", "intermediates"],
         capture_intermediates=lambda module, _: module.name == "first",
