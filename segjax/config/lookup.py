@@ -136,9 +136,13 @@ def check_arguments(
 
 
 def modules(package: str) -> list[str]:
-    """List the module names of the package `segjax.<package>` without importing them."""
+    """List the module names of the package `segjax.<package>` without importing them.
+
+    All but `base`, which holds what the others share.
+    """
     root = importlib.import_module(f"segjax.{package}")
-    return [module.name for module in pkgutil.iter_modules(getattr(root, "__path__", []))]
+    names = [module.name for module in pkgutil.iter_modules(getattr(root, "__path__", []))]
+    return [name for name in names if name != "base"]
 
 
 def symbols(module: Any) -> list[str]:

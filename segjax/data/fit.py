@@ -1,5 +1,6 @@
 """Bring examples of any size to the one canvas that a compiled step needs, and remember how."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,6 +15,29 @@ from segjax.structs import Example, Schema
 Fit = Literal["resize", "pad"]
 PAD_VALUE = 124
 """Close to the mean of ImageNet: nearly 0 once normalised."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """How images of any size become one size, from `config.input`.
+
+    Attributes:
+        size: The sides every image is fitted to, as many as the data has axes.
+        fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an
+            error).
+        pad_value: What fills the canvas, in the image's own units.
+
+    Raises:
+        ConfigError: A size that is none, or an unknown `fit`.
+    """
+
+    size: tuple[int, ...]
+    fit: Fit
+    pad_value: float
+
+    def __post_init__(self) -> None:
+        check_fit(self.fit)
+        check_canvas(self.size)
 
 
 class Fitted(core.View):

@@ -85,6 +85,15 @@ def placement_of(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.sharding, shapes)
 
 
+def with_placement(shapes: Any, placement: Any) -> Any:
+    """Return a tree of shapes that carry their placement."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        placement,
+    )
+
+
 def of_each_trial(place: Any) -> NamedSharding:
     """Return the placement of arrays that have an axis of trials in front of one placed so."""
     return NamedSharding(place.mesh, P(TRIAL, *place.spec))
