@@ -33,9 +33,7 @@ def test_this_environment_computes_right_and_remembers_it(tmp_path, monkeypatch)
 def test_wrong_numbers_stop_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path))
     for error in (0.5, float("nan")):
-        monkeypatch.setattr(
-            numerics, "gradient_errors", lambda e=error: {"a LayerNorm gradient": e}
-        )
+        monkeypatch.setattr(xla, "gradient_errors", lambda e=error: {"a LayerNorm gradient": e})
         with pytest.raises(UserError, match="a LayerNorm gradient is off by"):
             xla.self_check()
     assert not list(tmp_path.iterdir())
