@@ -1,6 +1,5 @@
 """Images larger than a device: rows on eight devices, and what a train step moves between them."""
 
-import dataclasses
 import functools
 import math
 
@@ -10,13 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax.assemble import parts as assemble
+from segjax.assemble import program
+from segjax.assemble.setup import make_setup
 from segjax.augment import compose, geometry
-from segjax.config import schedule
 from segjax.costs import hlo
 from segjax.data import pipeline
 from segjax.models import unet
-from segjax.runs import train
 from segjax.runtime import sharding
 
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
@@ -42,13 +40,11 @@ def compile_step(config, mesh, *, size, model=UNET, augment=LIT, batch_size=1, *
         section | ({"size": size} if section["type"] == "geometry:affine" else {})
         for section in augment
     ]
-    parts = assemble.make_parts(config, assemble.classes_of(assemble.make_source(config, "train")))
     mesh = Mesh(np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh), sharding.AXES)
-    parts, key = dataclasses.replace(parts, mesh=mesh), jax.random.key(0)
-    clock = schedule.Clock(batch_size, 8, 2)
-    init, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(batch_size, size, 3)
-    return mesh, init, step.lower(target, batch, key).compile()
+    setup, _ = make_setup(config, mesh=mesh)
+    key = jax.random.key(0)
+    init, step, target = program.make_step(setup, key)
+    return mesh, init, step.lower(target, setup.batch_shapes(), key).compile()
 
 
 @pytest.mark.slow

@@ -100,6 +100,11 @@ INPUT: Table = {
         0, rules.whole(0), "Processes that decode, for hosts where Python is the limit; 0: none."
     ),
     "prefetch": Knob(4, rules.whole(1), "Batches held ready, per worker."),
+    "fields": Knob(
+        (),
+        rules.each(rules.NAME, "a list of names, such as ['instance']"),
+        "Fields of the source that batches carry beside those that the task needs.",
+    ),
     "cache": Knob(False, rules.FLAG, "Keep the fitted examples in memory; not with workers."),
 }
 """Training data, and how images become one size for training and evaluation."""

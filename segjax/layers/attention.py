@@ -87,10 +87,3 @@ similarity.defvjp(_similarity, _similarity_gradient)
 def dense(features: int, **options: Any) -> dense_lib.Dense:
     """Return a linear layer on channels that starts as those of transformers do."""
     return dense_lib.Dense(features, kernel_init=INIT, **options)
-
-
-def layer_norm(module: Any, name: str, *, epsilon: float) -> norm.GroupNorm:
-    """Return a layer norm over channels, in the parameter dtype of `module`."""
-    return norm.GroupNorm(
-        per_pixel=True, epsilon=epsilon, param_dtype=module.param_dtype, name=name
-    )

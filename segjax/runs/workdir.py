@@ -1,16 +1,17 @@
 """The run's folder: which config made it, and on what. Never imports jax."""
 
+import contextlib
 import importlib.metadata
 import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segjax.config import schema, sections
 from segjax.errors import ConfigError, UserError
-from segjax.runtime import files
+from segjax.runtime import distributed, files
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -48,6 +49,22 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
         **facts,
     }
     files.write_json(workdir / "run.json", run)
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Be the only one who writes into a workdir; the lock ends with the process, however it ends.
+
+    The first process of a job has the lock for all.
+
+    Raises:
+        UserError: Another process has it.
+    """
+    if not distributed.is_first():
+        yield
+        return
+    with files.locked(workdir / ".lock", what=f"--workdir={workdir}"):
+        yield
 
 
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:

@@ -77,6 +77,16 @@ def xla_options(compute_dtype: str) -> dict[str, bool] | None:
     return {ONEDNN_FLAG: True} if on_cpu and through_onednn(compute_dtype) else None
 
 
+def options_of_one_run() -> dict[str, int] | None:
+    """Return XLA's options for a program that runs once, such as a model's initialisation.
+
+    On a CPU, LLVM's care for its many random kernels takes as long as for the train step itself.
+    """
+    import jax
+
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+
+
 def through_onednn(dtype: Any) -> bool:
     """Return whether `xla_options` sends convolutions of this type through oneDNN on the CPU.
 

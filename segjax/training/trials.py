@@ -5,9 +5,8 @@ trains its own. All see the same batches, those of the config's seed. Each trial
 its own in the workdir, `trial0`, `trial1`, …, which is that of a run like any other.
 """
 
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,39 +15,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from segjax.config.trials import configs, count
 from segjax.runtime import sharding
-
-
-class Member(NamedTuple):
-    """One trial, or the run itself where there are none.
-
-    Attributes:
-        path: Its folder.
-        config: What a run alone would need for it.
-        init_key: Of its parameters.
-        step_key: Of augmentation and dropout.
-    """
-
-    path: pathlib.Path
-    config: dict[str, Any]
-    init_key: jax.Array
-    step_key: jax.Array
-
-
-def members(config: Mapping[str, Any], path: pathlib.Path) -> list[Member]:
-    """Return the trials of a config whose run is in `path`; without trials the run itself."""
-    found = []
-    for i, own in enumerate(configs(config)):
-        folder = path / f"trial{i}" if count(config) else path
-        found.append(Member(folder, own, *jax.random.split(jax.random.key(own["seed"]))))
-    return found
-
-
-def step_keys(found: Sequence[Member]) -> jax.Array:
-    """Return the keys of all trials as one array; of a single run its own."""
-    keys = [member.step_key for member in found]
-    return jnp.stack(keys) if len(keys) > 1 else keys[0]
 
 
 def side_by_side(

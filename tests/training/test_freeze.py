@@ -93,8 +93,8 @@ class Network(nn.Module):
     def __call__(self, x, *, train):
         """Return the head's output."""
         block = remat.remat(Block, self.remat)
-        x = block(name="first")(x, train)
-        x = block(name="second")(x, train)
+        x = block(name="first")(x, train=train)
+        x = block(name="second")(x, train=train)
         return nn.Dense(2, name="head")(x)
 
 
@@ -102,7 +102,7 @@ class Block(nn.Module):
     """Convolve and normalise."""
 
     @nn.compact
-    def __call__(self, x, train):
+    def __call__(self, x, *, train):
         """Return the features."""
         return conv.ConvNormAct(4, name="unit")(x, train=train)
 
@@ -128,7 +128,9 @@ def test_a_held_stage_is_a_constant_also_in_training(policy):
         for a, b in zip(jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True):
             assert bool((a == b).all()) == same
     # Running statistics are per channel and fixed: an image's features do not see the others.
-    alone = Block().apply({name: tree["first"] for name, tree in variables.items()}, x[:1], False)
+    alone = Block().apply(
+        {name: tree["first"] for name, tree in variables.items()}, x[:1], train=False
+    )
     _, state = held.apply(
         variables, x, train=True, mutable=["batch_stats", "intermediates"],
         capture_intermediates=lambda module, _: module.name == "first",

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import quickstart
-from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
+from segjax.assemble import program
+from segjax.assemble.setup import make_setup
+from segjax.commands import cli
+from segjax.commands import summary as command
+from segjax.costs import summary
 from segjax.models import unet
-from segjax.runs import summary, train
 
 
 def test_rows_add_up():
@@ -27,31 +28,30 @@ def test_rows_add_up():
 def test_memory_of_a_training_step(remat, tiny_config):
     config = tiny_config()
     config["model"]["remat"] = remat
-    source = assemble.make_source(config, "train")
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    clock = schedule.Clock(8, len(source), 2)
+    setup, _ = make_setup(config)
+    size = setup.parts.canvas.size
     key = jax.random.key(0)
-    _, step, target = train.make_step(config, parts, clock, key)
+    _, step, target = program.make_step(setup, key)
     batch = {
-        "image": jax.ShapeDtypeStruct((8, *parts.canvas.size, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((8, *parts.canvas.size), jnp.int32),
+        "image": jax.ShapeDtypeStruct((8, *size, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((8, *size), jnp.int32),
         "mask": jax.ShapeDtypeStruct((8,), jnp.bool_),
         "index": jax.ShapeDtypeStruct((8,), jnp.int32),
     }
     memory = step.lower(target, batch, key).compile().memory_analysis()
     held = summary.on_device(target) + sum(x.size * x.dtype.itemsize for x in batch.values()) // 8
     assert memory.argument_size_in_bytes == pytest.approx(held, rel=0.01)
-    kept = summary.kept(parts, target, batch) / 8
-    logits = 4 * 8 * parts.canvas.size[0] * parts.canvas.size[1]
+    kept = command.kept(setup, target, batch) / 8
+    logits = 4 * 8 * size[0] * size[1]
     assert kept > logits
     if remat == "full":
         config["model"]["remat"] = "none"
-        plain = assemble.make_parts(config, assemble.classes_of(source))
-        assert kept < 0.8 * summary.kept(plain, target, batch) / 8
+        plain, _ = make_setup(config)
+        assert kept < 0.8 * command.kept(plain, target, batch) / 8
 
 
 def test_the_printed_table(capsys):
-    assert summary.run(sections.plain(quickstart.get_config("debug"))) == 0
+    assert cli.main(["run.py", "--mode=summary", "--config=configs/quickstart.py:debug"]) == 0
     text = capsys.readouterr().out
     for word in ("down0", "48×48×8", "parameters", "FLOPs of a train step", "memory of a device"):
         assert word in text

@@ -5,30 +5,22 @@ import math
 import jax
 import pytest
 
-from segjax.assemble import parts as assemble
-from segjax.config import schedule
-from segjax.costs import timing
-from segjax.data import pipeline
-from segjax.runs import plan, train
+from segjax.assemble import program as program_lib
+from segjax.assemble.setup import make_setup
+from segjax.commands import plan as command
+from segjax.costs import plan, timing
 from tests import program
-
-
-def build(config):
-    source = assemble.make_source(config, "train")
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    return parts, schedule.Clock(config["input"]["batch_size"], len(source), 2)
 
 
 @pytest.mark.parametrize("mesh", [(8, 1), (1, 8)])
 def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
     config = tiny_config()
     config["mesh"].update(data=mesh[0], fsdp=mesh[1])
-    parts, clock = build(config)
-    made = plan.make_plan(config, parts, clock)
+    setup, _ = make_setup(config)
+    made = command.make_plan(setup)
     key = jax.random.key(0)
-    _, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(8, parts.canvas.size, 3)
-    compiled = step.lower(target, batch, key).compile()
+    _, step, target = program_lib.make_step(setup, key)
+    compiled = step.lower(target, setup.batch_shapes(), key).compile()
     memory = compiled.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert sum(made.memory.values()) == pytest.approx(peak, rel=0.15)
@@ -43,14 +35,15 @@ def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
 
 def test_the_largest_batch_needs_the_memory_it_is_for(tiny_config):
     config = tiny_config(microbatches=2, input__batch_size=16)
-    parts, clock = build(config)
-    made = plan.make_plan(config, parts, clock)
+    setup, _ = make_setup(config)
+    made = command.make_plan(setup)
     device = 20e6
     batch_size = plan.largest_batch(made, device)
     assert batch_size % 16 == 0 and batch_size > 4 * made.batch_size  # 8 devices, 2 microbatches
     key = jax.random.key(0)
-    program = train.compile_step(config, parts, clock._replace(batch_size=batch_size), key, key)
-    needed = sum(program.costs.memory.values())
+    full = setup._replace(clock=setup.clock._replace(batch_size=batch_size))
+    compiled = program_lib.trace(full, key, key).compile()
+    needed = sum(compiled.costs.memory.values())
     assert needed == pytest.approx(plan.ROOM * device, rel=0.15)
     assert (
         plan.largest_batch(made, (sum(made.memory.values()) + 1000) / plan.ROOM) == made.batch_size

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from segjax.layers import convolve
+from segjax.kernels import conv as convolve
 from segjax.runtime import xla
 
 ODD = (11, 8, 5)

@@ -1,40 +1,16 @@
 """Summary: a model's modules, parameters, FLOPs and memory, before anything is trained."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from segjax.assemble import parts as assemble
-from segjax.config import schedule, schema
 from segjax.costs import flops
-from segjax.runs import train
-from segjax.training import trials
-
-
-def run(config: Mapping[str, Any], *, depth: int = 2) -> int:
-    """Print the model of `config` as a table, and what training at its batch size will need.
-
-    Args:
-        config: The experiment. Its data set is opened for the classes; nothing is computed.
-        depth: How many levels of modules to list.
-    """
-    config = schema.fill(config)
-    _, parts, clock = train.open_run(config)
-    image = parts.image_shape()
-    rows = modules(parts.model, image, depth=depth)
-    console = Console(width=None if Console().is_terminal else 100)
-    console.print(draw(rows, title=f"{config['model']['type']} on one image {image.shape[1:]}"))
-    for name, value in training(config, parts, clock).items():
-        console.print(f"{name:34} {value}", highlight=False)
-    return 0
 
 
 class Row(NamedTuple):
@@ -114,63 +90,12 @@ def draw(rows: list[Row], *, title: str) -> Table:
     return table
 
 
-def training(
-    config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock
-) -> dict[str, str]:
-    """Return what a train step needs: FLOPs, and bytes on each device by what they hold.
-
-    Activations are what JAX keeps for the gradient at the configured microbatch. A compiler may
-    need less (it fuses) or more (scratch space): `--mode=plan` compiles and tells.
-    """
-    key = jax.random.key(config["seed"])
-    _, step, target = train.make_step(config, parts, clock, key)
-    batch = train.batch_shapes(parts, clock)
-    devices = parts.mesh.size
-    examples = devices * config["microbatches"]
-    held = {
-        "parameters": on_device(target.params),
-        "gradients": on_device(target.params),
-        "optimiser": on_device(target.opt_state),
-        "averages and statistics": on_device((target.batch_stats, target.ema)),
-        "batch": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(dict(batch))) // devices,
-        "activations kept for the gradient": kept(parts, target, batch) // examples,
-    }
-    count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
-    states, keys = trials.stacked(target), trials.keys_like(key, parts.mesh)
-    total = flops.total(step.trace(states, batch, keys).jaxpr)
-    facts = {
-        "parameters": f"{count:,}",
-        "FLOPs of a train step": f"{total / 1e9:,.1f} G for {clock.batch_size} images",
-        "mesh": " × ".join(f"{axis} {n}" for axis, n in parts.mesh.shape.items()),
-    }
-    memory = {f"  {name}": f"{size / 1e6:12,.1f} MB" for name, size in held.items()}
-    whole = {"memory of a device, estimated": f"{sum(held.values()) / 1e6:14,.1f} MB"}
-    return facts | whole | memory
-
-
 def on_device(tree: Any) -> int:
     """Return the bytes that one device holds of a tree of shapes with placement."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
-
-
-def kept(parts: assemble.Parts, state: Any, batch: Any) -> int:
-    """Return the bytes of all activations that the gradient of a step on `batch` needs."""
-
-    def loss(params: Any, batch_stats: Any, batch: Any) -> jax.Array:
-        outputs, _ = parts.model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            parts.normalize(batch["image"].astype(jnp.float32) / 255),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)},
-        )
-        terms = parts.task.loss(outputs, batch)
-        return jnp.stack([factor * total for factor, total, _ in terms.values()]).sum()
-
-    return residual_bytes(loss, state.params, state.batch_stats, dict(batch))
 
 
 def residual_bytes(function: Callable[..., Any], params: Any, *arguments: Any) -> int:

@@ -4,19 +4,12 @@ Virtual CPU devices stand in for real ones. What XLA partitions, communicates an
 from the compiled program; how long it takes is predicted from `timing.SPECS`.
 """
 
-import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import jax
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from segjax.assemble import parts as assemble
-from segjax.config import schedule, schema
 from segjax.costs import flops, hlo, timing
-from segjax.runs import train
 
 COMPUTE, MEMORY, LINK = 0.5, 0.8, 0.35
 """Shares of a data sheet's figures that a good program reaches: of the peak FLOP/s, of the memory's
@@ -31,6 +24,25 @@ bandwidth between all devices and hide behind nothing. Memory is XLA's own analy
 accelerator's compiler lays out and fuses differently, and bfloat16 is widened on the CPU. The
 largest batch is where that memory, as it grows from the configured batch to twice as much, fills
 {ROOM:.0%} of the device's; convolution algorithms and fragments want the rest."""
+
+
+class Compiled(Protocol):
+    """A compiled train step, its jaxpr and its costs."""
+
+    @property
+    def step(self) -> Any:
+        """The compiled step."""
+        ...
+
+    @property
+    def jaxpr(self) -> Any:
+        """The step as traced."""
+        ...
+
+    @property
+    def costs(self) -> timing.Costs:
+        """What it costs."""
+        ...
 
 
 class Plan(NamedTuple):
@@ -59,46 +71,47 @@ class Plan(NamedTuple):
     wide: bool
 
 
-def run(config: Mapping[str, Any]) -> int:
-    """Print the plan of `config` on the devices that are there: virtual ones, see run.py."""
-    config = schema.fill(config)
-    _, parts, clock = train.open_run(config)
-    total = clock.total_steps
-    plan = make_plan(config, parts, clock)
-    console = Console(width=None if Console().is_terminal else 100)
-    mesh = " × ".join(f"{axis} {n}" for axis, n in parts.mesh.shape.items())
-    console.print(
-        f"{plan.devices} devices, mesh {mesh}, {plan.batch_size} images a step, {total} steps"
-    )
-    console.print(f"FLOPs of a device     {plan.flops / 1e9:14,.1f} G a step")
-    for name, size in {**plan.memory, "all": sum(plan.memory.values())}.items():
-        console.print(f"memory, {name:15} {size / 1e6:12,.1f} MB", highlight=False)
-    for kind, size in plan.collectives.items():
-        console.print(f"{kind:22} {size / 1e6:13,.2f} MB a step", highlight=False)
-    console.print(draw(plan, steps=total))
-    console.print(ASSUMPTIONS, highlight=False)
-    return 0
+def make_plan(
+    program: Compiled,
+    twice: Compiled,
+    *,
+    batch_size: int,
+    unit: int,
+    devices: int,
+    compute_dtype: str,
+) -> Plan:
+    """Read off what a compiled train step needs.
 
-
-def make_plan(config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock) -> Plan:
-    """Compile a train step and read off what it needs, then one of twice the batch; run none."""
-    key = jax.random.key(config["seed"])
-    program = train.compile_step(config, parts, clock, key, key)
-    double = clock._replace(batch_size=2 * clock.batch_size)
-    twice = train.compile_step(config, parts, double, key, key)
+    Args:
+        program: The step.
+        twice: The step for twice the batch.
+        batch_size: Images in a global batch of `program`.
+        unit: A global batch is a multiple of it.
+        devices: How many the step runs on.
+        compute_dtype: Of the model.
+    """
     more = sum(twice.costs.memory.values()) - sum(program.costs.memory.values())
-    devices, groups = parts.mesh.size, parts.mesh.shape["data"] * parts.mesh.shape["fsdp"]
     return Plan(
         devices,
-        clock.batch_size,
-        math.lcm(groups * config["microbatches"], config["deterministic_reduction"] or 1),
+        batch_size,
+        unit,
         program.costs.memory,
-        max(more, 0) / clock.batch_size,
+        max(more, 0) / batch_size,
         program.costs.flops,
         flops.traffic(program.jaxpr) / devices,
         hlo.bytes_by_kind(hlo.collectives_of(program.step.as_text())),
-        parts.model.compute_dtype not in ("bfloat16", "float16"),
+        compute_dtype not in ("bfloat16", "float16"),
     )
+
+
+def lines(plan: Plan) -> list[str]:
+    """Return what each device needs, a line each."""
+    needs = {**plan.memory, "all": sum(plan.memory.values())}
+    return [
+        f"FLOPs of a device     {plan.flops / 1e9:14,.1f} G a step",
+        *(f"memory, {name:15} {size / 1e6:12,.1f} MB" for name, size in needs.items()),
+        *(f"{kind:22} {size / 1e6:13,.2f} MB a step" for kind, size in plan.collectives.items()),
+    ]
 
 
 def largest_batch(plan: Plan, memory: float) -> int:

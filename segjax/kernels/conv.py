@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.layers import dense, depthwise
+from segjax.kernels import depthwise
+from segjax.layers import dense
 from segjax.runtime import xla
 from segjax.structs import Features
 

@@ -1,0 +1,1 @@
+"""What XLA's backends compute badly: a plain reference and a tuned form of each, one switch."""
