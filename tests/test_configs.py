@@ -92,7 +92,8 @@ def test_no_data_set_is_left_out():
 
 
 def test_every_model_has_a_zoo_entry():
-    models = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")} - {"__init__", "base"}
+    names = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")}
+    models = names - {"__init__", "base"}
     assert set(zoo.ZOO) == models
     assert set(WEIGHTS) == {name for name, entry in zoo.ZOO.items() if "encoder" in entry.full}
 

@@ -13,10 +13,11 @@ from segjax.assemble import program
 from segjax.assemble.setup import make_setup
 from segjax.augment import compose, geometry
 from segjax.costs import hlo
-from segjax.data import pipeline
+from segjax.data import core, pipeline
 from segjax.models import unet
 from segjax.runtime import sharding
 
+SCHEMA = core.semantic_schema(3)
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
 UNET = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}
 DEEPLAB = {
@@ -62,10 +63,10 @@ def test_eight_shards_of_rows_hold_an_eighth_and_gather_nothing(tiny_config):
 
 def test_mirroring_each_row_moves_none():
     mesh = Mesh(np.asarray(jax.devices()).reshape(ROWS), sharding.AXES)
-    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)])
-    placement = sharding.batch_sharding(mesh)
+    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)], SCHEMA)
+    placement = sharding.batch_sharding(mesh, SCHEMA)
     step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
-    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, (64, 32), 3))
+    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, SCHEMA, (64, 32)))
     assert not hlo.collectives_of(lowered.compile().as_text())
 
 
@@ -111,7 +112,7 @@ def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_c
         )  # fmt: skip
         state = init(jax.random.key(0))
         before = jax.device_get(state.params)
-        placed = jax.device_put(batch, sharding.batch_sharding(mesh))
+        placed = jax.device_put(batch, sharding.batch_sharding(mesh, SCHEMA))
         state, _ = step(state, placed, jax.random.key(0))
         changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
         kinds = set(hlo.bytes_by_kind(hlo.collectives_of(step.as_text())))
@@ -143,7 +144,7 @@ def test_a_volume_is_split_along_its_depth(float64):
     results = []
     for devices in (1, 4):
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, 1, devices), sharding.AXES)
-        placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh)["image"])
+        placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh, SCHEMA)["image"])
         program = jax.jit(gradient, in_shardings=placed).lower(variables["params"], volume)
         compiled = program.compile()
         found = hlo.collectives_of(compiled.as_text())

@@ -145,7 +145,7 @@ def draw_axes(
     return jnp.concatenate([jax.random.uniform(own, last_two[:1].shape, jnp.float32), last_two])
 
 
-def box(lines: Sequence[Bool[Array, "*n length"]]) -> Bool[Array, "..."]:
+def box(lines: Sequence[Bool[Array, "*n _"]]) -> Bool[Array, "..."]:
     """Return where every axis is inside, given which pixels of each axis are."""
     *more, _ = lines[0].shape
     axes = len(lines)

@@ -1,7 +1,10 @@
-"""What all encoders share."""
+"""What all encoders share: the check, the cast, the output stride."""
+
+from typing import ClassVar
 
 import flax.linen as nn
 
+from segjax.config import lookup
 from segjax.layers import style
 from segjax.structs import Features
 
@@ -31,3 +34,25 @@ class Encoder(style.Network):
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return the feature maps of `x`, which `prepare` made of an image."""
         raise NotImplementedError
+
+
+class Dilated(Encoder, kw_only=True):
+    """An encoder whose later stages may dilate instead of striding (Chen et al. 2017).
+
+    Attributes:
+        output_stride: 32, 16 or 8: the largest stride.
+    """
+
+    full_strides: ClassVar[tuple[int, ...]] = (2, 4, 8, 16, 32)
+    """Strides without dilation."""
+
+    output_stride: int = 32
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are returned, finest first."""
+        return tuple(min(stride, self.output_stride) for stride in self.full_strides)
+
+    def check(self) -> None:
+        """Raise `ConfigError` for an output stride that is none."""
+        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")

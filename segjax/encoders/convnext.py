@@ -20,8 +20,8 @@ DEPTHS = {"tiny": (3, 3, 9, 3), "small": (3, 3, 27, 3), "base": (3, 3, 27, 3)}
 EPSILON = 1e-6
 
 
-class Encoder(base.Encoder):
-    """Return features at strides 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     They are the residual stream's: who wants them normalised does it (UPerNet).
 
@@ -29,7 +29,6 @@ class Encoder(base.Encoder):
         variant: 'tiny', 'small' or 'base'.
         widths: Channels of the four stages, where not the variant's.
         depths: Blocks of the four stages, where not the variant's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding, as in timm.
         edge: What becomes of rows and columns that fill no whole patch. 'pad' completes the patch
             with zeros, so sizes are rounded up as in other encoders; 'drop' leaves them out and
             rounds down, as published: the same features at sizes that 32 does not divide.
@@ -37,18 +36,14 @@ class Encoder(base.Encoder):
         layer_scale: Initial factor of each channel of a residual branch.
     """
 
+    full_strides = (4, 8, 16, 32)
+
     variant: str = "tiny"
     widths: Sequence[int] = ()
     depths: Sequence[int] = ()
-    output_stride: int = 32
     edge: str = "pad"
     drop_path: float = 0.1
     layer_scale: float = 1e-6
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(4 * 2**stage, self.output_stride) for stage in range(4))
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
@@ -93,7 +88,7 @@ class Encoder(base.Encoder):
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ConvNeXt."""
         lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         lookup.choose(self.edge, ("pad", "drop"), what="encoder.edge")
         for field in ("widths", "depths"):
             if len(getattr(self, field)) not in (0, 4):

@@ -33,8 +33,8 @@ SCALES = {"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)
 """Factors of width and depth."""
 
 
-class Encoder(base.Encoder):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     They are those of the last block at each stride; the 1x1 convolution of the classifier is left
     out. Weights ported from TensorFlow (`tf_efficientnet_*`) do not fit: their strided
@@ -44,7 +44,6 @@ class Encoder(base.Encoder):
         variant: 'b0' to 'b3'.
         width: Factor of all channels, which stay multiples of 8, where not the variant's.
         depth: Factor of the number of blocks, where not the variant's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding.
         drop_path: Rate of stochastic depth, which a block has as its share of those before it.
         norm: A name in `norm.NORMS`.
     """
@@ -52,14 +51,8 @@ class Encoder(base.Encoder):
     variant: str = "b0"
     width: float | None = None
     depth: float | None = None
-    output_stride: int = 32
     drop_path: float = 0.2
     norm: str = "batch"
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, 6))
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
@@ -98,4 +91,4 @@ class Encoder(base.Encoder):
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no EfficientNet."""
         lookup.choose(self.variant, tuple(SCALES), what="encoder.variant")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()

@@ -130,11 +130,11 @@ class Block(style.Block):
         return x + drop(self.mix(norm(name="norm2")(x), train=train))
 
     def reduce(self, x: Features, *, train: bool) -> Features:
-        """Return one place for each whole window of `reduction` along each axis."""
+        """Return one feature for each full window of `reduction` along each axis."""
         size = x.shape[1:-1]
         if min(size) < self.reduction:
             raise ConfigError(
-                f"mit: features of {' x '.join(map(str, size))} places have no window of "
+                f"mit: features of size {' x '.join(map(str, size))} cannot be reduced by "
                 f"encoder.reduction={self.reduction}. Enlarge the image or reduce less."
             )
         reduce = self.style.conv(
@@ -144,7 +144,7 @@ class Block(style.Block):
         return self.style.layer_norm(epsilon=1e-5, name="reduce_norm")(reduce(x, train=train))
 
     def mix(self, x: Features, *, train: bool) -> Features:
-        """Return the feed-forward part, which looks at 3x3 places and so knows where it is."""
+        """Return the feed-forward part, whose 3x3 convolution encodes positions by its padding."""
         channels, wide = x.shape[-1], EXPANSION * x.shape[-1]
         dense = functools.partial(attention.dense, **self.style.dtypes)
         x = dense(wide, name="expand")(x)
@@ -153,5 +153,5 @@ class Block(style.Block):
 
 
 def tokens(x: Float[Array, "b ... c"]) -> Float[Array, "b n c"]:
-    """Return the places of a feature map in a row."""
+    """Return the pixels of a feature map as a sequence."""
     return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from segjax.config import lookup
 from segjax.encoders import base
 from segjax.errors import ConfigError
 from segjax.layers import mbconv, remat
@@ -34,8 +33,8 @@ STAGES = (
 )
 
 
-class Encoder(base.Encoder):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     The last are those of the 1x1 convolution to six times the channels (960), behind which the
     classifier would pool.
@@ -43,7 +42,6 @@ class Encoder(base.Encoder):
     Attributes:
         width: Factor of all channels, which stay multiples of 8.
         depths: Blocks of each of the six widths, where fewer than the paper's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding.
         first_blocks: Return the features of the first block at each stride, and of the stem, as
             torchvision's LRASPP and DeepLab take them; otherwise of the last block, as timm.
         norm: A name in `norm.NORMS`.
@@ -52,15 +50,9 @@ class Encoder(base.Encoder):
 
     width: float = 1.0
     depths: Sequence[int] = ()
-    output_stride: int = 32
     first_blocks: bool = False
     norm: str = "batch"
     epsilon: float = 1e-3
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, 6))
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
@@ -99,7 +91,7 @@ class Encoder(base.Encoder):
 
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no MobileNetV3."""
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         if self.depths and (len(self.depths) != len(STAGES) or min(self.depths) < 1):
             raise ConfigError(
                 f"encoder.depths={tuple(self.depths)}: expected {len(STAGES)} numbers from 1 on."

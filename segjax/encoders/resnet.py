@@ -14,15 +14,14 @@ from segjax.structs import Features
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
-class Encoder(base.Encoder):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     In v1.5 the 3x3 convolution of a bottleneck has the stride, not the first 1x1: that is what
     torchvision and timm publish weights for.
 
     Attributes:
         depth: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
-        output_stride: 32, 16 or 8: later stages dilate instead of striding (Chen et al. 2017).
         multi_grid: Factors of the dilation in the last stage's blocks, e.g. (1, 2, 4).
         dilate_first: Dilate the first block of a stage as the others; torchvision's DeepLab and FCN
             weights come from a first block that still has the dilation of the stage before.
@@ -31,7 +30,6 @@ class Encoder(base.Encoder):
     """
 
     depth: int = 50
-    output_stride: int = 32
     multi_grid: Sequence[int] = ()
     dilate_first: bool = True
     stages: int = 5
@@ -41,7 +39,7 @@ class Encoder(base.Encoder):
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, self.stages + 1))
+        return super().strides[: self.stages]
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
@@ -71,7 +69,7 @@ class Encoder(base.Encoder):
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ResNet."""
         lookup.choose(self.depth, tuple(BLOCKS), what="encoder.depth")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         if not 2 <= self.stages <= 5:
             raise ConfigError(f"encoder.stages={self.stages}: expected 2 to 5.")
 

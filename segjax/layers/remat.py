@@ -36,7 +36,7 @@ def remat(block: type[B], policy: str) -> type[B]:
     if policy == "none":
         return block
 
-    # Flax takes a wrapped method for the block's own: neither scopes nor state see a second call.
+    # `wraps` copies Flax's mark of a method that it has prepared: it adds no scope of its own.
     @functools.wraps(block.__call__)
     def call(self: B, *arrays: Any, **static: Any) -> Any:
         @functools.wraps(block.__call__)

@@ -1,4 +1,4 @@
-"""How the parts of one network are made alike: their normalisation, dtypes, rematerialisation."""
+"""The style of a network: norm, dtypes and rematerialisation, which all of its layers share."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ class Dtypes(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What a network and all that it is made of agree on, and layers made so.
+    """Norm, dtypes and rematerialisation that all layers of a network share; makes such layers.
 
     Attributes:
         norm: A name in `norm.NORMS`.
@@ -74,7 +74,7 @@ class Style:
 
 
 class Block(nn.Module, kw_only=True):
-    """A part of a network, made in the network's style.
+    """A building block of a network, in the network's style.
 
     Attributes:
         style: That of the network.

@@ -10,13 +10,13 @@ from segjax.structs import Features
 
 
 class Model(unet.Model):
-    """A U-Net whose coarser features say which pixels of each skip to hand across (figure 1).
+    """Gate the skip connections of a U-Net by attention from the coarser features (figure 1).
 
-    The finest skip passes as it is: its features are too low-level to be asked (section 2, and the
-    authors' code). Fields are those of `unet.Model`.
+    The finest skip is not gated: its features are too low-level (section 2, and the authors'
+    code). Fields are those of `unet.Model`.
     """
 
-    def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
+    def gate_skip(self, skip: Features, coarse: Features, *, level: int) -> Features:
         """Return `skip`, gated by the `coarse` features from below unless it is the finest."""
         if level == 0:
             return skip

@@ -14,7 +14,7 @@ from segjax.structs import Features, Outputs
 
 
 class Model(base.Segmenter):
-    """A shallow wide branch for detail, a deep narrow one for meaning, each gating the other.
+    """Join a wide shallow detail branch and a narrow deep semantic one, each gating the other.
 
     The gather-and-expansion layers activate after their depthwise convolutions, which the paper's
     figure 5 leaves out: so do the implementations that reached the paper's accuracy.

@@ -12,7 +12,7 @@ from segjax.structs import Features, Outputs
 
 
 class Model(base.EncoderDecoder):
-    """Look at dilated features through holes of several sizes and at their mean; classify.
+    """Pool an encoder's features by atrous convolutions of several rates, then classify.
 
     `encoder` sets the output stride and multi-grid: the paper's is `dict(type="resnet", depth=101,
     output_stride=16, multi_grid=(1, 2, 4))`. Published weights have fields of their own:

@@ -10,7 +10,8 @@ from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
 
-Places = Int[Array, "b h w c"]
+Index = Int[Array, "b h w c"]
+"""Which pixel of each 2x2 window: 0 to 3, row by row."""
 
 
 class Model(base.EncoderDecoder):
@@ -70,22 +71,22 @@ def argmax_pool(x: Float[Array, "b h w c"]) -> Int[Array, "b _ _ c"]:
         x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), constant_values=-jnp.inf
     )
     windows = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, x.shape[3])
-    best, place = windows[:, :, 0, :, 0], jnp.zeros((), jnp.int8)
+    best, index = windows[:, :, 0, :, 0], jnp.zeros((), jnp.int8)
     for number, (i, j) in enumerate(((0, 1), (1, 0), (1, 1)), 1):
         other = windows[:, :, i, :, j]
         better = (other > best) | (jnp.isnan(other) & ~jnp.isnan(best))
         best = jnp.where(better, other, best)
-        place = jnp.where(better, jnp.int8(number), place)
-    return place
+        index = jnp.where(better, jnp.int8(number), index)
+    return index
 
 
-def unpool(x: Float[Array, "b h w c"], place: Places, size: tuple[int, ...]) -> Features:
-    """Put each feature at its place in a 2x2 window of zeros; leave out what is beyond `size`.
+def unpool(x: Float[Array, "b h w c"], index: Index, size: tuple[int, ...]) -> Features:
+    """Put each feature at its index in a 2x2 window of zeros; leave out what is beyond `size`.
 
-    Its gradient is four selects; nothing is scattered, and sharded rows stay where they are.
+    Its gradient is four selects; nothing is scattered, and sharded rows are not moved.
     """
-    pixels = jnp.arange(4, dtype=place.dtype)
+    pixels = jnp.arange(4, dtype=index.dtype)
     zero = jnp.zeros((), x.dtype)
-    windows = jnp.where(place[..., None, :] == pixels[:, None], x[..., None, :], zero)
+    windows = jnp.where(index[..., None, :] == pixels[:, None], x[..., None, :], zero)
     windows = windows.reshape(*x.shape[:-1], 2, 2, x.shape[-1])
     return resample.crop(resample.depth_to_space(windows), size)

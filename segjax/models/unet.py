@@ -16,7 +16,7 @@ from segjax.structs import Features, Outputs
 
 
 class Model(base.Segmenter):
-    """Contract, expand, and hand the features of each resolution across.
+    """Contract and expand, with a skip connection at each resolution.
 
     Differs from the figure where practice does: convolutions normalise, and pad so that the output
     has the input's size. Pooling lets an odd last row or column stand for itself and the way up
@@ -59,7 +59,7 @@ class Model(base.Segmenter):
         x = level(bottom, name="bottom")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for i, features in reversed(list(enumerate(widths))):
-            skip = self.hand_across(skips[i], x, level=i)
+            skip = self.gate_skip(skips[i], x, level=i)
             x = Enlarge(features, self.up, style=self.style, name=f"enlarge{i}")(x)
             x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train=train)
@@ -67,8 +67,8 @@ class Model(base.Segmenter):
         logits = resample.upsample(logits, factor=self.stem_stride)
         return Outputs(resample.crop(logits, size))
 
-    def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
-        """Return what the way up sees of `skip`: here all; `attention_unet` asks `coarse` first."""
+    def gate_skip(self, skip: Features, coarse: Features, *, level: int) -> Features:
+        """Return what the way up gets of `skip`: all of it, unless a subclass gates it."""
         return skip
 
     def check(self) -> None:

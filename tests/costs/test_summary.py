@@ -4,12 +4,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+<<<<<<< HEAD:tests/costs/test_summary.py
 from segjax.assemble import program
 from segjax.assemble.setup import make_setup
 from segjax.commands import cli
 from segjax.commands import summary as command
 from segjax.costs import summary
 from segjax.models import unet
+=======
+from configs import quickstart
+from segjax.assemble import parts as assemble
+from segjax.config import schedule, sections
+from segjax.models import pspnet, unet
+from segjax.runs import summary, train
+>>>>>>> models:tests/runs/test_summary.py
 
 
 def test_rows_add_up():
@@ -22,6 +30,14 @@ def test_rows_add_up():
     assert whole.shapes == ((1, 32, 32, 2),) and whole.bytes == 4 * 32 * 32 * 2
     deeper = summary.modules(model, image, depth=2)
     assert {row.path for row in deeper} >= {"down0/conv0", "enlarge0/conv"}
+
+
+def test_what_a_method_of_the_model_builds_has_its_flops():
+    encoder = {"type": "resnet", "depth": 18, "width": 4}
+    model = pspnet.Model(num_classes=2, encoder=encoder, bins=(1, 2))
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    rows = {row.path: row for row in summary.modules(model, image, depth=2)}
+    assert rows["level1/conv"].flops == rows["level1"].flops == 2 * (2 * 2) * 32 * 16
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])

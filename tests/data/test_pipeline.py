@@ -42,7 +42,7 @@ def take(count, source, **options):
     options = {"batch_size": 4, "size": SIZE, "seed": 1, "schema": SCHEMA} | options
     batches = pipeline.train_batches(source, **options)
     taken = [
-        batch | {"number": batch["image"][:, 0, 0, 0].tolist()}
+        batch | {"number": batch["image"].reshape(len(batch["image"]), -1)[:, 0].tolist()}
         for batch in itertools.islice(batches, count)
     ]
     batches.close()

@@ -56,6 +56,17 @@ def test_any_size_for_every_form(stride, up, size):
     assert logits.shape == (1, *size, 5)
 
 
+def test_learned_doubling_is_of_images():
+    volume = jax.ShapeDtypeStruct((1, 32, 32, 32, 3), jnp.float32)
+    with pytest.raises(ConfigError, match="got 3 spatial axes. Use up='bilinear'"):
+        contract.shapes(build(encoder=TINY, width=4), volume, train=True)
+
+
+def test_fully_connected_layers_normalise_if_told():
+    plain, normal = (count(build(encoder=TINY, width=4, norm=norm)) for norm in ("none", "batch"))
+    assert normal - plain == 2 * 4  # scale and bias in place of one bias, in fc6 and fc7
+
+
 def test_double_is_a_transposed_convolution(float64):
     rng = np.random.default_rng(0)
     kernel, x = rng.normal(size=(4, 4, 3, 3)), jnp.asarray(rng.normal(size=(2, 5, 7, 3)))
