@@ -15,8 +15,7 @@ import pytest
 
 from configs import zoo
 from segjax.assemble import parts as parts_lib
-from segjax.assemble import program
-from segjax.assemble.setup import make_setup
+from segjax.assemble import program, setup
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import synthetic
 from segjax.errors import ConfigError
@@ -151,10 +150,10 @@ def test_what_the_zoo_does_not_have_is_an_error(arg, said):
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_another_data_set_has_every_model(name):
     """A data set of six classes, without a file for any model of it."""
-    setup, source = make_setup(made_up(f"model={name},size=debug"))
-    assert setup.parts.task.num_classes == len(source.class_names) != 11
-    _, _, target = program.make_step(setup, jax.random.key(0))
-    assert target.params and setup.clock.total_steps == 2
+    made, source = setup.make_setup(made_up(f"model={name},size=debug"))
+    assert made.parts.model.num_classes == len(source.class_names) != 11
+    _, _, target = program.make_step(made, jax.random.key(0))
+    assert target.params and made.clock.total_steps == 2
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -164,10 +163,10 @@ def test_every_section_builds(case):
     scenes = synthetic.Source(split="train", num_examples=4)
     plain["mesh"]["data"] = 8
     classes = parts_lib.classes_of(scenes)._replace(class_names=tuple("abcdefghijk"))
-    parts = parts_lib.make_parts(plain, classes, available=scenes.schema)
+    parts = parts_lib.make_parts(plain, classes)
     clock = schedule.Clock(plain["input"]["batch_size"], 367)
     durations = schedule.in_steps(plain, ("total", "log"), clock, "config")
-    assert durations["total_steps"] >= 2 and parts.task.num_classes == 11
+    assert durations["total_steps"] >= 2 and parts.model.num_classes == 11
     lookup.resolve("data", plain["input"]["source"]["type"], where="config.input.source")
     for section in plain["evals"].values():
         lookup.resolve("evaluators", section["type"], where="config.evals")
@@ -191,8 +190,8 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
         section["batch_size"] = 8
     compiled = []
 
-    def compile_step(traced, options=None):
-        compiled.append(real(traced, options))
+    def compile_step(*arguments):
+        compiled.append(real(*arguments))
         return compiled[0]
 
     real = program.Traced.compile
