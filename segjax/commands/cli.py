@@ -31,7 +31,8 @@ def run(mode: str, flags: Any) -> int:
     for flag in needs:
         if not getattr(flags, flag):
             raise ConfigError(f"--mode={mode} needs --{flag}, e.g. {EXAMPLES[flag]}.")
-    xla.prepare(virtual_devices=flags.devices if mode == "plan" else 0)
+    virtual_devices = flags.devices if mode == "plan" else 0
+    xla.prepare(virtual_devices=virtual_devices, keep_memory=mode == "train")
     return call(flags)
 
 

@@ -284,9 +284,7 @@ def make_step(
         out_shardings=(states, whole),
         compiler_options=xla.xla_options(parts.model.compute_dtype),
     )
-    # It runs once: LLVM's care for its many random kernels took as long as for the step itself.
-    quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    init = jax.jit(init, out_shardings=placement, compiler_options=quick)
+    init = jax.jit(init, out_shardings=placement, compiler_options=xla.quick_options())
     return init, train_step, target
 
 
