@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, UInt8
 
 from segjax.errors import ConfigError
+from segjax.kernels import fusion
 from segjax.structs import Batch, Key
 
 Op: TypeAlias = Callable[
@@ -36,29 +37,10 @@ def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         for number, op in enumerate(ops):
             op_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            image, label = _apart(jax.vmap(op), key, op_keys, image, label)
+            image, label = fusion.isolate(key, op_keys, image, label, function=jax.vmap(op))
         return {**batch, "image": image, "label": label}
 
     return augment
-
-
-def _apart(fn: Callable[..., Any], key: Key, *arguments: Array) -> Any:
-    """Call `fn` so that XLA does not fuse it with what comes before or after.
-
-    XLA's CPU backend fuses gathers into every use of their result and computes them anew there (an
-    affine and a flip take 60 ms per 360 x 480 image instead of 3), and it drops optimisation
-    barriers before. Behind a condition that it cannot know always to hold, an op stays one piece.
-    """
-    if jax.default_backend() != "cpu":
-        return fn(*arguments)
-    shapes = jax.eval_shape(fn, *arguments)
-    always = jax.random.uniform(key, (), jnp.float32) < 1
-    return jax.lax.cond(
-        always,
-        fn,
-        lambda *_: jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes),
-        *arguments,
-    )
 
 
 def unit_range(

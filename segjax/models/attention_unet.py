@@ -3,7 +3,6 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.kernels import conv as convolve
 from segjax.layers import conv, dense, remat, resample
 from segjax.models import unet
 from segjax.structs import Features
@@ -40,18 +39,10 @@ class Gate(nn.Module):
         skip, coarse = x
         size, dtypes = skip.shape[1:-1], conv.dtypes_of(self)
         features = skip.shape[-1]
-        seen = nn.Conv(
-            features,
-            (2,) * len(size),
-            strides=(2,) * len(size),
-            padding=[(0, n % 2) for n in size],
-            use_bias=False,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
-            name="skip",
-        )(skip)
+        seen = conv.Conv(
+            features, kernel=2, stride=2, padding=[(0, n % 2) for n in size], bias=False,
+            **dtypes, name="skip",
+        )(skip)  # fmt: skip
         asked = dense.Dense(features, **dtypes, name="coarse")(coarse)
         attention = nn.sigmoid(dense.Dense(1, **dtypes, name="attention")(nn.relu(seen + asked)))
         return resample.crop(resample.upsample(attention, factor=2), size)

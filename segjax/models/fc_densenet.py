@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.kernels import conv as convolve
+from segjax.kernels import resize
 from segjax.layers import conv, dense, norm, remat, resample
 from segjax.structs import Features, Outputs
 
@@ -108,17 +108,7 @@ class Unit(nn.Module):
         """Return the new features, without those they are made of."""
         y = jnp.concatenate(x, axis=-1)
         y = norm.make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(y)
-        side, spatial = self.kernel // 2, y.ndim - 2
-        y = nn.Conv(
-            self.features,
-            (self.kernel,) * spatial,
-            padding=[(side, side)] * spatial,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            name="conv",
-        )(nn.relu(y))
+        y = conv.Conv(self.features, self.kernel, **conv.dtypes_of(self), name="conv")(nn.relu(y))
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
@@ -150,7 +140,7 @@ class TransitionUp(nn.Module):
             first, centre, last = (
                 lax.index_in_dim(y, i, axis + spatial, keepdims=False) for i in range(3)
             )
-            even = first + resample.shift(last, 1, axis=axis)
+            even = first + resize.shift(last, 1, axis=axis)
             y = jnp.stack([even, centre], axis + spatial)
         y = resample.crop(resample.depth_to_space(y), self.size)
         return y + bias.astype(self.compute_dtype)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from segjax import encoders
 from segjax.config import lookup
 from segjax.errors import ConfigError
+from segjax.kernels import conv as conv_lib
 from segjax.layers import conv, dense, resample
 from segjax.structs import Features, Outputs
 
@@ -108,10 +109,13 @@ class Double(nn.Module):
         rows = jnp.pad(kernel.astype(self.compute_dtype), ((1, 1), (1, 1), (0, 0), (0, 0)))
         rows = rows.reshape(3, 2, 3, 2, channels, channels)[::-1, :, ::-1]
         taps = rows.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, 4 * channels)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.compute_dtype), taps, (1, 1), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        y = conv_lib.convolve(
+            x.astype(self.compute_dtype),
+            taps,
+            strides=(1, 1),
+            padding=[(1, 1)] * 2,
+            dilation=(1, 1),
+        )
         return resample.depth_to_space(y.reshape(*y.shape[:-1], 2, 2, channels))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders
+from segjax.kernels import resize
 from segjax.layers import conv, resample
 from segjax.models import fcn_dilated
 from segjax.structs import Features, Outputs
@@ -96,6 +97,6 @@ class Model(nn.Module):
                 weights = resample.interpolation(
                     bins, x.shape[axis], method="bilinear", align_corners=self.align_corners
                 )
-                y = resample.matrix(y, weights, axis=axis)
+                y = resize.matrix(y, weights, axis=axis)
             levels.append(y)
         return jnp.concatenate([*levels, x], axis=-1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax import encoders
+from segjax.kernels import sums
 from segjax.layers import attention, conv, dense, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
@@ -71,7 +72,7 @@ class Fuse(nn.Module):
     def __call__(self, stages: Sequence[Features]) -> Float[Array, "b h w {self.features}"]:
         """Return the sum of what the stages, finest first, contribute."""
         width, size = self.features, stages[0].shape[1:-1]
-        wide = norm_lib.widen(self.param_dtype)
+        wide = sums.widen(self.param_dtype)
         fuse = self.param("fuse", attention.INIT, (len(stages) * width, width), self.param_dtype)
         parts = jnp.split(fuse.astype(wide), len(stages))[::-1]  # published coarsest first
         total = jnp.zeros((), self.compute_dtype)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from segjax import encoders
 from segjax.errors import ConfigError
+from segjax.kernels import resize
 from segjax.layers import conv, dense, resample
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
@@ -101,6 +102,6 @@ class Model(nn.Module):
                 weights = resample.interpolation(
                     bins, x.shape[axis], method="bilinear", align_corners=False
                 )
-                y = resample.matrix(y, weights, axis=axis)
+                y = resize.matrix(y, weights, axis=axis)
             levels.append(y)
         return unit(name="bottleneck")(jnp.concatenate(levels, axis=-1), train=train)
