@@ -72,12 +72,11 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, wide)
         var = self.variable("batch_stats", "var", jnp.ones, channels, wide)
         if self.train:
-            y, *new = scaling.standardize(x, scale, bias, epsilon=self.epsilon)
-            for kept, value in zip((mean, var), new, strict=True):
-                if not self.is_initializing():
-                    kept.value = self.momentum * kept.value + (1 - self.momentum) * value.astype(
-                        wide
-                    )
+            y, new_mean, new_var = scaling.standardize(x, scale, bias, epsilon=self.epsilon)
+            if not self.is_initializing():
+                keep, take = self.momentum, 1 - self.momentum
+                mean.value = keep * mean.value + take * new_mean.astype(wide)
+                var.value = keep * var.value + take * new_var.astype(wide)
         else:
             slope = scale.astype(wide) * lax.rsqrt(var.value + self.epsilon)
             y = scaling.affine(x, slope, bias.astype(wide) - mean.value * slope)
