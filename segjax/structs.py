@@ -1,9 +1,12 @@
-"""The array types that cross module boundaries: a batch going in, a model's outputs coming out."""
+"""What crosses module boundaries: fields of an example, a batch going in, outputs coming out."""
 
-from typing import TypedDict
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import flax.struct
-from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 from numpy import ndarray
 
 IGNORE_LABEL = 255
@@ -11,27 +14,86 @@ IGNORE_LABEL = 255
 
 Key = Array
 """A typed JAX PRNG key (`jax.random.key`)."""
+Scalar = Float[Array, ""]
 Features = Float[Array, "b ... _"]
 """Channels last; as many spatial axes as the data has."""
-Label = Int[Array, "b h w"]
-Logits = Float[Array, "b h w k"]
-Confusion = Int32[Array, "k k"]
-"""Rows are true classes, columns are predicted classes."""
+Label = Int[Array, "b *space"]
+Logits = Float[Array, "b *space k"]
+
+
+Kind = Literal["image", "classes", "ids", "value"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One array that every example of a source holds, and how it may be treated.
+
+    Attributes:
+        kind: 'image': values that are interpolated when they move, and padded with a grey.
+            'classes': a class map, moved to the nearest pixel and padded with void (255).
+            'ids': an instance map, moved to the nearest pixel and padded with 0, no instance.
+            'value': numbers that have no place in the image, such as spacing; they never move.
+        shape: The axes behind the spatial ones, `(channels,)` of an image and `()` of a map; of a
+            'value' all axes.
+        dtype: Of the source's arrays. Images keep it up to the device.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...] = ()
+    dtype: str = "uint8"
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it has the image's spatial axes."""
+        return self.kind != "value"
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it holds whole numbers that must not be blended."""
+        return self.kind in ("classes", "ids")
+
+    @property
+    def fill(self) -> int:
+        """What stands where the source has no pixel; an image's canvas has its own grey."""
+        return IGNORE_LABEL if self.kind == "classes" else 0
+
+    @property
+    def batch_dtype(self) -> str:
+        """The type in a batch: int32 for maps, its own for the rest."""
+        return "int32" if self.is_map else self.dtype
+
+
+Schema: TypeAlias = Mapping[str, Field]
+"""The fields of a source or of a batch by name; `image` and `label` are called so everywhere."""
+
+
+class Classes(NamedTuple):
+    """What a model must know of its data.
+
+    Attributes:
+        class_names: One name per class, in the order of the label values.
+        palette: One RGB colour per class, 0..255.
+        channels: Channels of every image.
+    """
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    channels: int
 
 
 class Example(TypedDict):
-    """One example as a `Source` yields it (NumPy, any size)."""
+    """One example as a `Source` yields it (NumPy, any size); its schema may name more."""
 
-    image: ndarray  # uint8 [h w c]
-    label: ndarray  # uint8 [h w]: classes 0..K-1, 255 = ignore
+    image: ndarray  # [*space c], one to three spatial axes
+    label: ndarray  # uint8 [*space]: classes 0..K-1, 255 = ignore
     name: str  # where it came from, for messages and figures
 
 
 class Batch(TypedDict):
-    """One global batch (or this process's rows of it) after `data/`."""
+    """One global batch (or this process's rows of it) after `data/`; the schema may name more."""
 
-    image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
-    label: Int32[Array, "b h w"]  # 0..K-1, 255 = ignore
+    image: Shaped[Array, "b *space c"]  # in the source's own type up to the device
+    label: Int32[Array, "b *space"]  # 0..K-1, 255 = ignore
     mask: Bool[Array, " b"]  # False on rows that only pad the last batch
     index: Int32[Array, " b"]  # global example position
 
@@ -48,3 +110,26 @@ class Outputs:
 
     logits: Features
     aux: tuple[Features, ...] = ()
+
+
+@flax.struct.dataclass
+class Term:
+    """One term of a loss, `factor * total / weight`, before the division.
+
+    Attributes:
+        total: The sum over the valid pixels, regions or objects of some images.
+        weight: The sum of their weights.
+        factor: The term's share of the loss.
+        divisor: The key of `Task.weights` that divides `total` over the whole batch; empty: the
+            term's own `weight`, because labels alone do not decide it.
+    """
+
+    total: Scalar
+    weight: Scalar
+    factor: float = flax.struct.field(pytree_node=False, default=1.0)
+    divisor: str = flax.struct.field(pytree_node=False, default="")
+
+    def mean(self, weights: Mapping[str, Scalar]) -> Scalar:
+        """Return the term divided by its weight over the whole batch."""
+        weight = weights[self.divisor] if self.divisor else self.weight
+        return self.factor * self.total / jnp.maximum(weight, 1e-8).astype(self.total.dtype)

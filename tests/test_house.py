@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -29,15 +30,13 @@ STRANGERS = {
     "data": 4,
 }
 FREE_OF_JAX = {"errors", "config", "views", "commands"}
-
-
 CONVOLUTIONS = r"nn\.Conv\b|nn\.ConvTranspose\b|lax\.conv"
 PLATFORMS = r"platform_dependent|default_backend|optimization_barrier|custom_vjp|custom_jvp"
 PLATFORMS_ELSEWHERE = {
     "segjax/runtime/xla.py": "options of XLA by backend: runtime stands below kernels",
     "segjax/runtime/sharding.py": "the gradient's placement, the same on every platform",
 }
-PRIVATE = r"jax\._src|object\.__setattr__|sys\.excepthook|sys\.unraisablehook|ctypes|mallopt"
+PRIVATE = r"jax\._src|orbax\S*\._src|sys\.excepthook|sys\.unraisablehook|ctypes"
 
 
 def room(path: pathlib.Path) -> str:
@@ -117,12 +116,22 @@ def test_hooks_into_other_libraries_stand_in_quirks():
     assert mentions(PRIVATE) == {"segjax/runtime/quirks.py"}
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_train_is_said_by_name(path):
+    """A bare True says nothing where it is read, and jax.checkpoint would trace it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            positional = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            assert "train" not in positional, getattr(node, "name", "lambda")
+
+
 def test_run_py_is_short():
     assert (ROOT / "run.py").read_text().count("\n") <= 80
 
 
 def test_configs_import_neither_jax_nor_models():
+    allowed = ("ml_collections", "configs.zoo", "segjax.config", "segjax.errors")
     for path in (ROOT / "configs").glob("*.py"):
         for name in imports(path):
-            allowed = ("ml_collections", "configs.common", "segjax.config", "types.SimpleNamespace")
-            assert name.startswith(allowed), f"{path.name} imports {name}"
+            standard = name.split(".")[0] in sys.stdlib_module_names
+            assert standard or name.startswith(allowed), f"{path.name} imports {name}"

@@ -40,7 +40,8 @@ def build(work: str, shards: int, devices: int):
     parts = dataclasses.replace(segjax_side.make_parts(config), mesh=mesh)
     key = jax.random.key(0)
     program = train.compile_step(config, parts, schedule.Clock(BATCH, 1000, 1000), key, key)
-    placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), sharding.batch_sharding(mesh))
+    placement = sharding.batch_sharding(mesh, parts.schema)
+    placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), placement)
     state = program.init(key)
 
     def once() -> None:

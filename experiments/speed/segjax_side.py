@@ -8,10 +8,9 @@ import jax
 import jaxlib
 import numpy as np
 
-from configs import common
 from experiments.speed.works import CLASSES, Work
 from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
+from segjax.config import schedule, schema, sections
 from segjax.costs import flops, timing
 from segjax.runs import train
 from segjax.runtime import xla
@@ -93,7 +92,7 @@ def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
 
 def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:
     """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
-    config = sections.section(common.base())
+    config = sections.section(schema.defaults())
     config["model"] = {**work.model, "compute_dtype": variant}
     config["input"] |= {"size": (size, size), "batch_size": batch}
     config["optimizer"] = {

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segjax.costs import flops
 from segjax.errors import ConfigError
 from segjax.runtime import files, xla
 
@@ -261,7 +262,7 @@ def place(op_name: str) -> tuple[str, str]:
         derived = "jvp(" in part
         while inside := TRANSFORMS.match(part):
             part = inside[1]
-        if CONTROL.search(part):
+        if CONTROL.search(part) or flops.is_method(part):
             continue
         if derived:
             model = part

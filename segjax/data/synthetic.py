@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from segjax import structs
 from segjax.data import core
 from segjax.errors import ConfigError
 from segjax.structs import IGNORE_LABEL, Example
@@ -51,7 +52,7 @@ class Source:
         ConfigError: An unknown split, or a number out of range.
     """
 
-    channels = 3
+    schema = {**core.semantic_schema(3), "instance": structs.Field("ids")}
 
     def __init__(
         self,

@@ -56,7 +56,8 @@ class Source:
             class_names or _names(features[label_key], num_classes, name=name), where=f"tfds {name}"
         )
         self.palette = core.voc_palette(len(self.class_names))
-        self.channels = features[image_key].shape[-1] or 3
+        self._channels = features[image_key].shape[-1] or 3
+        self.schema = core.semantic_schema(self._channels)
         self.ignore, self.label_offset = core.ignore_values(ignore_index), label_offset
         self.title = f"{name}/{split}"
         self.records = _open(builder, split, path=path)
@@ -78,7 +79,7 @@ class Source:
             *(record[key] for key in self.keys),
             image_name=image_name,
             label_name=label_name,
-            channels=self.channels,
+            channels=self._channels,
             exif=False,
         )
         label = core.check_label(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
 from segjax.kernels import products
-from segjax.layers import conv, norm
+from segjax.layers import conv
 from segjax.layers import dense as dense_lib
 
 INIT = nn.initializers.truncated_normal(0.02)
@@ -61,10 +61,3 @@ def attend(
 def dense(features: int, **options: Any) -> dense_lib.Dense:
     """Return a linear layer on channels that starts as those of transformers do."""
     return dense_lib.Dense(features, kernel_init=INIT, **options)
-
-
-def layer_norm(module: Any, name: str, *, epsilon: float) -> norm.GroupNorm:
-    """Return a layer norm over channels, in the parameter dtype of `module`."""
-    return norm.GroupNorm(
-        per_pixel=True, epsilon=epsilon, param_dtype=module.param_dtype, name=name
-    )

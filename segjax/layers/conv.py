@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import lookup
-from segjax.errors import ConfigError
 from segjax.kernels import conv as conv_lib
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
@@ -27,8 +26,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "hard_sigmoid": nn.hard_sigmoid,
     "none": norm_lib.same,
 }
-MIN_SIZE = 32
-"""The smallest height and width of an image, in pixels."""
 
 
 class Conv(nn.Module):
@@ -157,15 +154,6 @@ def activation(name: str) -> Callable[[Array], Array]:
 def dtypes_of(module: Any) -> dict[str, Any]:
     """Return the dtype fields of `module` as keyword arguments for what it is made of."""
     return {"compute_dtype": module.compute_dtype, "param_dtype": module.param_dtype}
-
-
-def check_size(size: Sequence[int], *, model: str) -> None:
-    """Raise `ConfigError` for an image with a side below `MIN_SIZE`."""
-    if min(size) < MIN_SIZE:
-        raise ConfigError(
-            f"{model}: the image is {' x '.join(map(str, size))} pixels, expected at least "
-            f"{MIN_SIZE} on every side. Pad or enlarge it."
-        )
 
 
 class DropPath(nn.Module):

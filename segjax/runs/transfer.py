@@ -14,7 +14,8 @@ from segjax.config import lookup
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert, files, hub, tables
-from segjax.runs import checkpoint, damage, workdir
+from segjax.runs import checkpoint, workdir
+from segjax.runs.checkpoint import Checkpointer
 from segjax.training import state as state_lib
 
 WHERE = "config.model.pretrained"
@@ -185,10 +186,7 @@ def fetch(chosen: Pretrained, *, shown: bool = True) -> tuple[convert.State, str
 
 def from_run(path: pathlib.Path, which: str) -> tuple[convert.State, str, str]:
     """Return the leaves of a run's checkpoint (averaged where it has averages), by our path."""
-    saving = workdir.load_config(path)["checkpoint"]
-    saving = {key: value for key, value in saving.items() if not key.startswith("save_")}
-    with checkpoint.Checkpointer(path, **saving, read_only=True) as checkpointer:
-        step = checkpointer.find(which)
-    tree = damage.read(checkpointer.path / str(step) / "default")
-    variables = tree["ema"] or {name: tree[name] for name in ("params", "batch_stats")}
+    section = workdir.load_config(path)["checkpoint"]
+    with Checkpointer.of_section(path, section, read_only=True) as saver:
+        step, variables = saver.restore_variables(which, None)
     return dict(convert.leaves(variables)), "segjax", f"{path}, step {step}"

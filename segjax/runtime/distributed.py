@@ -40,7 +40,12 @@ _ending = threading.Lock()
 
 @contextlib.contextmanager
 def job(
-    coordinator: str, process_id: int | None, num_processes: int | None, *, shared: bool, what: str
+    coordinator: str = "",
+    process_id: int | None = None,
+    num_processes: int | None = None,
+    *,
+    shared: bool,
+    what: str,
 ) -> Iterator[None]:
     """Take part in the job this process was started for, if any; an error inside ends the job.
 
@@ -223,6 +228,11 @@ def preemption() -> Iterator[Callable[[], bool]]:
         yield event.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def is_first() -> bool:
+    """Return whether this is process 0 of its job, or alone. Never starts a backend."""
+    return quirks.job_client()[1] == 0
 
 
 def from_first(value: int) -> int:

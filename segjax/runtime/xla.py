@@ -90,10 +90,10 @@ def xla_options(compute_dtype: str) -> dict[str, bool] | None:
     return {ONEDNN_FLAG: True} if on_cpu and through_onednn(compute_dtype) else None
 
 
-def quick_options() -> dict[str, int] | None:
-    """Return XLA's options for a program that runs once, such as a network's initialisation.
+def options_of_one_run() -> dict[str, int] | None:
+    """Return XLA's options for a program that runs once, such as a model's initialisation.
 
-    On a CPU, LLVM's care for its many random kernels takes as long as for a whole train step.
+    On a CPU, LLVM's care for its many random kernels takes as long as for the train step itself.
     """
     import jax
 

@@ -20,7 +20,7 @@ Gradient = tuple[Any, Scalars, Any]
 
 def make_gradient(
     gradient_of: Callable[..., Any],
-    weigh: Callable[[TrainState, Batch], dict],
+    weigh: Callable[[Batch], Scalars],
     augment: Callable[[Key, Batch], Batch],
     mesh: Mesh,
     logical_shards: int,
@@ -52,17 +52,17 @@ def make_gradient(
         shard_keys = jax.vmap(functools.partial(jax.random.fold_in, keys[1]))(numbers)
         shards = jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), dict(batch))
         shards = each(lambda shard: augment(keys[0], shard), shards)
-        weights = total(each(functools.partial(weigh, state), shards))
+        weights = total(each(weigh, shards))
 
         def one(item: tuple[Batch, jax.Array]) -> Gradient:
             shard, key = item
-            grads, (parts, stats) = gradient_of(
+            grads, (means, stats) = gradient_of(
                 state.params, state.batch_stats, shard, key, weights
             )
-            return grads, parts, stats
+            return grads, means, stats
 
-        grads, parts, stats = total(each(one, (shards, shard_keys)))
-        return grads, parts, jax.tree.map(lambda x: x / logical_shards, stats)
+        grads, means, stats = total(each(one, (shards, shard_keys)))
+        return grads, means, jax.tree.map(lambda x: x / logical_shards, stats)
 
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(P(), P(axis), P()), out_specs=P(), check_vma=False

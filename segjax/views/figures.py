@@ -80,18 +80,26 @@ def drawing(
     colour.save_png(path, picture, dpi=DPI)
 
 
-def learning_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw training and validation loss on one plot, every `<split>/miou` and the learning rate.
+def learning_curves(
+    path: str | os.PathLike[str],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    metric: str = "miou",
+    title: str = "Mean IoU",
+) -> None:
+    """Draw training and validation loss on one plot, a score of every split and the learning rate.
 
     Args:
         path: The PNG to write.
         records: Lines of `metrics.jsonl`; any key may be missing, a value of None is left out.
+        metric: The score, 0 to 1 and best at 1: what follows the split in its name.
+        title: What the score is called in prose.
     """
     rate = series(records, "train/lr")[1].size > 0
     with drawing(path, 13.5 if rate else 10.5, 4.2) as figure:
         axes = figure.subplots(1, 2 + rate, width_ratios=[4, 4, 2.8][: 2 + rate], sharex=True)
         draw_losses(axes[0], records)
-        draw_mious(axes[1], records)
+        draw_scores(axes[1], records, metric=metric, title=title)
         if rate:
             draw_rate(axes[2], records)
         for ax in axes:
@@ -124,18 +132,18 @@ def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
         note(ax, "no loss logged yet")
 
 
-def draw_mious(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw every `<split>/miou` on one scale from 0, with its best value named."""
-    ax.set_title("Mean IoU")
-    names = splits(records, "miou")
+def draw_scores(ax: Axes, records: Sequence[Mapping[str, Any]], *, metric: str, title: str) -> None:
+    """Draw every `<split>/<metric>` on one scale from 0, with its best value named."""
+    ax.set_title(title)
+    names = splits(records, metric)
     top = 0.0
     for index, split in enumerate(names):
-        step, miou = series(records, f"{split}/miou")
-        best = int(miou.argmax())
-        top = max(top, float(miou[best]))
+        step, score = series(records, f"{split}/{metric}")
+        best = int(score.argmax())
+        top = max(top, float(score[best]))
         shade = split_colour(split, index)
-        plot_points(ax, step, miou, shade, f"{split}, best {miou[best]:.3f} at {step[best]:,}")
-        ax.plot(step[best], miou[best], "o", color=shade, markersize=9, clip_on=False)
+        plot_points(ax, step, score, shade, f"{split}, best {score[best]:.3f} at {step[best]:,}")
+        ax.plot(step[best], score[best], "o", color=shade, markersize=9, clip_on=False)
     if names:
         ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
         ax.legend(loc="best")

@@ -3,13 +3,11 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TextIO
 
 from tqdm import tqdm
 
-SHOWN = ("loss", "miou")
-"""The quantities worth a place on the line, by the last part of their name."""
 RATE = "time/images_per_s"
 
 
@@ -26,6 +24,7 @@ class Progress:
         leave: Keep the finished bar on the terminal; False for a bar inside another.
         enabled: False on every process but the first: shows nothing.
         beat: Called at every update, whether it shows anything or not.
+        shown: The quantities worth a place on the line, by the last part of their name.
         clock: Seconds from any origin, for tests.
     """
 
@@ -41,12 +40,13 @@ class Progress:
         leave: bool = True,
         enabled: bool = True,
         beat: Callable[[], None] = lambda: None,
+        shown: Sequence[str] = ("loss",),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._count, self._unit, self._title = total, start, unit, title
         self._stream = sys.stderr if stream is None else stream
         self._enabled, self._interval, self._clock = enabled, interval, clock
-        self._beat = beat
+        self._beat, self._shown = beat, shown
         self._begun = self._printed = clock()
         self._origin: tuple[float, int] | None = None
         self._scalars: dict[str, float] = {}
@@ -105,7 +105,7 @@ class Progress:
         """Return the line without its bar: count, scalars, images/s, time left."""
         parts = [f"{self._title} {self._unit} {self._count}/{self._total}".lstrip()]
         for name, value in self._scalars.items():
-            if name.rpartition("/")[2] in SHOWN:
+            if name.rpartition("/")[2] in self._shown:
                 parts.append(f"{name.removeprefix('train/').replace('/', ' ')} {number(value)}")
         rate = self.rate()
         images_per_s = rate if self._unit == "images" else self._scalars.get(RATE)

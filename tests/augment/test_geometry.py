@@ -2,14 +2,13 @@
 
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 
 from segjax import kernels
 from segjax.augment import geometry
+from tests.augment.samples import run
 
 SIZE = (30, 44)
 FILL = (0.25, 0.5)
@@ -36,21 +35,6 @@ MOVES = {
     ),
     "elastic": functools.partial(geometry.elastic, std=2.0, fill=FILL),
 }
-
-
-@functools.cache
-def over_keys(op):
-    """Compile `op` for one example and many keys."""
-    return jax.jit(jax.vmap(op, (0, None, None)))
-
-
-def run(op, image, label, keys=32):
-    """Apply `op` to one example with many keys."""
-    keys = jax.random.split(jax.random.key(7), keys)
-    image, label = over_keys(op)(
-        keys, jnp.asarray(image, jnp.float32), jnp.asarray(label, jnp.int32)
-    )
-    return np.asarray(image), np.asarray(label)
 
 
 def blocks(height=SIZE[0], width=SIZE[1], side=8):

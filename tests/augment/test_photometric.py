@@ -1,8 +1,8 @@
 """What each op does to pixel values, against its definition, SciPy, or statistics."""
 
 import functools
+import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,18 +11,15 @@ import scipy.stats
 
 from segjax.augment import photometric
 from segjax.errors import ConfigError
+from tests.augment import samples
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def run(op, image, keys=64):
     """Apply `op` to one example with many keys."""
-    label = jnp.arange(image.shape[0] * image.shape[1], dtype=jnp.int32).reshape(image.shape[:2])
-    keys = jax.random.split(jax.random.key(3), keys)
-    out, moved = jax.jit(jax.vmap(op, (0, None, None)))(
-        keys, jnp.asarray(image, jnp.float32), label
-    )
-    return np.asarray(out), np.asarray(moved)
+    label = np.arange(math.prod(image.shape[:-1])).reshape(image.shape[:-1])
+    return samples.run(op, image, label, keys=keys, seed=3)
 
 
 def soft_image(channels=3):

@@ -32,7 +32,7 @@ def test_scenes_have_the_contract_shapes(scenes):
     image, label, instance = scenes
     source = synthetic.Source(split="train")
     assert image.dtype == label.dtype == instance.dtype == np.uint8
-    assert image.shape == (200, 128, 128, source.channels)
+    assert image.shape == (200, 128, 128, *source.schema["image"].shape)
     assert label.shape == instance.shape == (200, 128, 128)
     assert image[0].flags.c_contiguous
 

@@ -10,6 +10,7 @@ from segjax.augment import compose
 from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.kernels.dispatch import Kernel, with_gradient
+from segjax.structs import Field
 from segjax.training import step
 from tests.kernels import forms
 
@@ -77,6 +78,7 @@ def test_a_gradient_by_hand_is_that_of_every_platform_but_not_of_the_reference()
         assert jax.grad(times)(1.0, by=3.0) == 3
 
 
+SCHEMA = {"image": Field("image", (3,)), "label": Field("classes")}
 OURS = ("platform_index", "custom_vjp", "optimization_barrier")
 
 
@@ -106,7 +108,7 @@ def small_unet():
     key, batch = jax.random.key(0), make_batch()
     variables = model.init(key, jnp.asarray(batch["image"]), train=False)
     weights = {"cross_entropy": jnp.asarray(2.0 * 33 * 41)}
-    objective = step.make_objective(model, task, lambda image: image, None)
+    objective = step.make_objective(model, task, lambda image: image, None, whole=True)
     return objective, (variables["params"], variables["batch_stats"], batch, key, weights)
 
 
@@ -140,6 +142,6 @@ def test_augmentation_under_reference_is_plain_operations():
     batch["image"] = batch["image"].astype(np.float32)
     for form in ("tuned", "reference"):
         with kernels.use(form):
-            text = str(jax.make_jaxpr(compose.make_augment(ops))(key, batch))
+            text = str(jax.make_jaxpr(compose.make_augment(ops, SCHEMA))(key, batch))
         found = {name for name in OURS if name in text}
         assert found == ({"platform_index", "optimization_barrier"} if form == "tuned" else set())
