@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -124,9 +124,7 @@ def make_parts(
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 
 
-def select(
-    available: Schema | None, task: Task, classes: Classes, more: Mapping[str, Any] | list[str]
-) -> Schema:
+def select(available: Schema | None, task: Task, classes: Classes, more: Sequence[str]) -> Schema:
     """Return the fields that a batch has: the image, what the task needs, and `more`.
 
     Raises:
@@ -135,18 +133,14 @@ def select(
     if available is None:
         needed = {name: Field(kind) for name, kind in task.needs.items()}
         return {"image": Field("image", (classes.channels,)), **needed}
-    for name in ("image", *task.needs, *more):
-        if name not in available:
-            raise ConfigError(
-                f"config.input.source has no field {name!r}.{lookup.suggest(name, list(available))}"
-            )
+    chosen = core.choose_fields(available, [*task.needs, *more])
     for name, kind in task.needs.items():
-        if available[name].kind != kind:
+        if chosen[name].kind != kind:
             raise ConfigError(
                 f"config.task needs {name!r} of kind {kind!r}; that of config.input.source is "
-                f"{available[name].kind!r}. Use another task or source."
+                f"{chosen[name].kind!r}. Use another task or source."
             )
-    return {name: available[name] for name in dict.fromkeys(("image", *task.needs, *more))}
+    return chosen
 
 
 def state_shapes(init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh) -> Any:

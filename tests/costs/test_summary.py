@@ -4,20 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-<<<<<<< HEAD:tests/costs/test_summary.py
 from segjax.assemble import program
 from segjax.assemble.setup import make_setup
 from segjax.commands import cli
 from segjax.commands import summary as command
 from segjax.costs import summary
-from segjax.models import unet
-=======
-from configs import quickstart
-from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
 from segjax.models import pspnet, unet
-from segjax.runs import summary, train
->>>>>>> models:tests/runs/test_summary.py
 
 
 def test_rows_add_up():
