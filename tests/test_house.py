@@ -24,6 +24,13 @@ STRANGERS = {
     "data": 4,
 }
 FREE_OF_JAX = {"errors", "config", "views", "commands"}
+CONVOLUTIONS = r"nn\.Conv\b|nn\.ConvTranspose\b|lax\.conv"
+PLATFORMS = r"platform_dependent|default_backend|optimization_barrier|custom_vjp|custom_jvp"
+PLATFORMS_ELSEWHERE = {
+    "segjax/runtime/xla.py": "options of XLA by backend: runtime stands below kernels",
+    "segjax/runtime/sharding.py": "the gradient's placement, the same on every platform",
+}
+PRIVATE = r"jax\._src|orbax\S*\._src|sys\.excepthook|sys\.unraisablehook|ctypes"
 
 
 def room(path: pathlib.Path) -> str:
@@ -89,6 +96,37 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 80, node.name
     assert path.name not in ("utils.py", "helpers.py", "misc.py")
+
+
+def code_of(path: pathlib.Path) -> str:
+    """Return a file's code: comments gone, every string empty."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+    return ast.unparse(tree)
+
+
+def mentions(pattern: str, *rooms: str) -> set[str]:
+    """Return the files of some rooms, or of all, whose code matches a regular expression."""
+    files = [path for path in FILES if not rooms or room(path) in rooms]
+    found = [path for path in files if re.search(pattern, code_of(path))]
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+def test_networks_convolve_by_the_one_convolution():
+    """XLA's own misses the gradient that its CPU backend needs (`kernels.conv`)."""
+    assert not mentions(CONVOLUTIONS, *NETWORKS)
+
+
+def test_what_depends_on_the_platform_stands_in_kernels():
+    kernels = {str(path.relative_to(ROOT)) for path in FILES if room(path) == "kernels"}
+    elsewhere = mentions(PLATFORMS) - kernels
+    assert elsewhere == set(PLATFORMS_ELSEWHERE), "and each exception has its reason"
+
+
+def test_hooks_into_other_libraries_stand_in_quirks():
+    assert mentions(PRIVATE) == {"segjax/runtime/quirks.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

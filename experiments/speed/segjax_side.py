@@ -18,7 +18,7 @@ from segjax.runtime import xla
 
 def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
-    xla.prepare()
+    xla.prepare(keep_memory=kind == "train")
     config = make_config(work, variant, size, batch)
     parts = make_parts(config)
     clock = schedule.Clock(batch, 1000, 1000)
