@@ -32,6 +32,8 @@ def train(
 ) -> "Run":
     """Train what `config` describes in `workdir`, continuing what is there, and open it.
 
+    On a CPU the process keeps the memory that a step frees, see `runtime.quirks.keep_memory`.
+
     Args:
         config: A `ConfigDict` or plain data, as `get_config` of a config file returns it.
         workdir: The run's folder.
@@ -47,7 +49,7 @@ def train(
     """
     from segjax.runtime import xla
 
-    xla.prepare()
+    xla.prepare(keep_memory=True)
     from segjax.runs import run, train
 
     path = pathlib.Path(workdir).expanduser()

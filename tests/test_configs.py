@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from configs import zoo
-from segjax.assemble import parts as assemble
+from segjax.assemble import parts as parts_lib
+from segjax.assemble import program, setup
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import synthetic
 from segjax.errors import ConfigError
@@ -149,11 +150,10 @@ def test_what_the_zoo_does_not_have_is_an_error(arg, said):
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_another_data_set_has_every_model(name):
     """A data set of six classes, without a file for any model of it."""
-    config = schema.fill(made_up(f"model={name},size=debug"))
-    source, parts, clock = train.open_run(config)
-    assert parts.model.num_classes == len(source.class_names) != 11
-    _, _, target = train.make_step(config, parts, clock, jax.random.key(0))
-    assert target.params and clock.total_steps == 2
+    made, source = setup.make_setup(made_up(f"model={name},size=debug"))
+    assert made.parts.model.num_classes == len(source.class_names) != 11
+    _, _, target = program.make_step(made, jax.random.key(0))
+    assert target.params and made.clock.total_steps == 2
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -162,14 +162,11 @@ def test_every_section_builds(case):
     schema.check(plain)
     scenes = synthetic.Source(split="train", num_examples=4)
     plain["mesh"]["data"] = 8
-    parts = assemble.make_parts(
-        plain, assemble.classes_of(scenes) | {"class_names": list("abcdefghijk")}
-    )
+    classes = parts_lib.classes_of(scenes)._replace(class_names=tuple("abcdefghijk"))
+    parts = parts_lib.make_parts(plain, classes)
     clock = schedule.Clock(plain["input"]["batch_size"], 367)
     durations = schedule.in_steps(plain, ("total", "log"), clock, "config")
     assert durations["total_steps"] >= 2 and parts.model.num_classes == 11
-    for i, op in enumerate(plain["augment"]):
-        lookup.build("augment", op, where=f"config.augment[{i}]")
     lookup.resolve("data", plain["input"]["source"]["type"], where="config.input.source")
     for section in plain["evals"].values():
         lookup.resolve("evaluators", section["type"], where="config.evals")
@@ -197,8 +194,8 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
         compiled.append(real(*arguments))
         return compiled[0]
 
-    real = train.compile_step
-    monkeypatch.setattr(train, "compile_step", compile_step)
+    real = program.Traced.compile
+    monkeypatch.setattr(program.Traced, "compile", compile_step)
     assert train.run(tmp_path / "run", plain) == 0
     result = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
     assert result["num_examples"] == 4 and result["step"] == 2

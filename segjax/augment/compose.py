@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from segjax.errors import ConfigError
+from segjax.kernels import fusion
 from segjax.structs import Batch, Key, Schema
 
 Number = (int, float)
@@ -86,7 +87,7 @@ def make_augment(ops: Sequence[Op], schema: Schema) -> Callable[[Key, Batch], Ba
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         for number, op in enumerate(ops):
             op_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            arrays = _apart(jax.vmap(_on_arrays(op, schema)), key, op_keys, arrays)
+            arrays = fusion.isolate(key, op_keys, arrays, function=jax.vmap(_on_arrays(op, schema)))
         augmented: Any = {**batch, **arrays}
         return augmented
 
@@ -96,25 +97,6 @@ def make_augment(ops: Sequence[Op], schema: Schema) -> Callable[[Key, Batch], Ba
 def _on_arrays(op: Op, schema: Schema) -> Callable[[Key, Mapping[str, Array]], Mapping[str, Array]]:
     """Return an op as a function of arrays alone, which JAX can map and trace."""
     return lambda key, arrays: dict(op(key, Sample(arrays, schema)).arrays)
-
-
-def _apart(fn: Callable[..., Any], key: Key, *arguments: Any) -> Any:
-    """Call `fn` so that XLA does not fuse it with what comes before or after.
-
-    XLA's CPU backend fuses gathers into every use of their result and computes them anew there (an
-    affine and a flip take 60 ms per 360 x 480 image instead of 3), and it drops optimisation
-    barriers before. Behind a condition that it cannot know always to hold, an op stays one piece.
-    """
-    if jax.default_backend() != "cpu":
-        return fn(*arguments)
-    shapes = jax.eval_shape(fn, *arguments)
-    always = jax.random.uniform(key, (), jnp.float32) < 1
-    return jax.lax.cond(
-        always,
-        fn,
-        lambda *_: jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes),
-        *arguments,
-    )
 
 
 def unit_range(image: Shaped[Array, "b *space c"]) -> Float[Array, "b *space c"]:

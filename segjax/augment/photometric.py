@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt32
 from segjax.augment import compose
 from segjax.augment.compose import Fill, Interval, Real, Sample
 from segjax.errors import ConfigError
+from segjax.kernels import fusion
 from segjax.structs import Key
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -213,7 +214,7 @@ def _blur_along(
     first = jnp.tile(jax.lax.slice_in_dim(image, 0, step, axis=axis), reps)
     last = jnp.tile(jax.lax.slice_in_dim(image, size - step, size, axis=axis), reps)
     # The barrier: XLA would split the padded image into one piece per slice and compute each.
-    padded = jax.lax.optimization_barrier(jnp.concatenate([first, image, last], axis))
+    padded = fusion.barrier(jnp.concatenate([first, image, last], axis))
 
     def shifted(tap: int) -> Float[Array, "n m"]:
         start = (radius + tap) * step

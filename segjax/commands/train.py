@@ -22,7 +22,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Train; return 0, or 75 when preempted after a saved checkpoint."""
-    xla.prepare()
+    xla.prepare(keep_memory=True)
     from segjax.runs import train
 
     return train.run(

@@ -117,9 +117,11 @@ MESH: Table = {
 """How devices are laid out; the three multiply to their number."""
 
 TRIALS: Table = {
-    "seed": Knob((), rules.each(SEED, f"a list of {SEED.expected}"), "The seed of each trial."),
+    "seed": Knob(
+        (), rules.each(SEED, "a list of integers from 0 to 4294967295"), "The seed of each trial."
+    ),
     "lr": Knob(
-        (), rules.each(RATE, f"a list of {RATE.expected}"), "The learning rate of each trial."
+        (), rules.each(RATE, "a list of numbers above 0"), "The learning rate of each trial."
     ),
 }
 """Runs side by side in one program, see `training.trials`; empty: what all share."""
@@ -158,7 +160,8 @@ OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
         "The rate is multiplied where a pattern matches a whole path; the first that does counts.",
     ),
 }
-"""Keys of every optimiser. Layer-wise decay is a list of factors, the last block's first."""
+"""Keys of every optimiser. Layer-wise decay is a list of factors:
+`[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`."""
 
 EVALS: Mapping[str, Knob | Duration | Typed] = {
     "split": Knob(REQUIRED, rules.NAME, "The split that is scored."),

@@ -1,22 +1,20 @@
-"""Convolution with a gradient that XLA's CPU backend compiles well anywhere, also inside loops."""
+"""Convolution with gradients that XLA's CPU backend compiles well anywhere, also inside loops."""
 
-import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depthwise
-from segjax.layers import dense
+from segjax.kernels import depthwise, products
+from segjax.kernels.dispatch import Kernel, with_gradient
+from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import xla
 from segjax.structs import Features
 
-Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
-NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 LANES = 16
 """Channels from which they are worth an axis of their own."""
 FEW = 4
@@ -26,101 +24,79 @@ FEW = 4
 def convolve(
     x: Features,
     kernel: Float[Array, "... i o"],
+    *,
     strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    **options: Any,
-) -> Features:
-    """Do as `lax.conv_general_dilated`, for `nn.Conv(conv_general_dilated=convolve.convolve)`."""
-    if options.get("feature_group_count", 1) > 1:
-        return depthwise.convolve(x, kernel, strides, padding, **options)
+    padding: Pads,
+    dilation: Sequence[int],
+) -> Float[Array, "b ... o"]:
+    """Slide `kernel` over `x`, in one, two or three dimensions.
+
+    Args:
+        x: Features.
+        kernel: [*window i o]. Where `i` is a part of the channels of `x`, channels come in groups;
+            each by itself (depthwise) where it is 1.
+        strides: By spatial axis, as all that follow.
+        padding: Zeros before and behind.
+        dilation: Distance of neighbouring taps.
+    """
     pads = tuple((low, high) for low, high in padding)
     sizes = x.shape[1:-1], kernel.shape[:-2]
-    return plain(Window(tuple(strides), pads, tuple(options["rhs_dilation"]), *sizes), x, kernel)
+    window = Window(tuple(strides), pads, tuple(dilation), *sizes)
+    if x.shape[-1] == kernel.shape[-2]:
+        return plain(x, kernel, window=window)
+    if kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
+        return depthwise.convolve(x, kernel, window=window)
+    return slide(x, kernel, window=window)
 
 
-class Window(NamedTuple):
-    """How a convolution slides, by spatial axis; `size` is the input's, `taps` the kernel's."""
-
-    strides: Ints
-    padding: tuple[tuple[int, int], ...]
-    dilation: Ints
-    size: Ints
-    taps: Ints
+@Kernel
+def plain(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve without groups."""
+    return slide(x, kernel, window=window)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def plain(window: Window, x: Array, kernel: Array) -> Any:
-    """Convolve without groups.
-
-    What autodiff makes of it has its axes in an order that XLA's CPU backend sets right only
-    outside of loops, and computes by a naive loop inside of them: a step with microbatches took
-    twenty times as long. Here they are in order to begin with. Accelerators keep autodiff's.
-    """
-    return slide(window, x, kernel)
-
-
-def slide(window: Window, x: Array, kernel: Array) -> Array:
-    """Convolve by `lax`, with autodiff's gradient."""
-    return lax.conv_general_dilated(
-        x, kernel, window.strides, window.padding, rhs_dilation=window.dilation,
-        dimension_numbers=NUMBERS[x.ndim - 2],
-    )  # fmt: skip
-
-
-def _forward(window: Window, x: Any, kernel: Any) -> tuple[Any, Any]:
+def _plain_forward(x: Any, kernel: Any, *, window: Window) -> tuple[Any, Any]:
     # Each gradient needs the other argument; one that no one asks for is not computed.
     kept = (x.value if kernel.perturbed else None, kernel.value if x.perturbed else None)
-    return slide(window, x.value, kernel.value), kept
+    return slide(x.value, kernel.value, window=window), kept
 
 
-def _backward(window: Window, kept: Any, g: Any) -> tuple[Any, Any]:
+def _plain_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
+    """Return gradients with axes in the order that XLA's CPU backend has a fast convolution for.
+
+    Autodiff's are in another, which XLA sets right only outside of loops; inside of them, as in a
+    step with microbatches, it convolves by a naive loop.
+    """
     x, kernel = kept
-    g_x = g_kernel = None
-    if kernel is not None:
-        inputs = jax.ShapeDtypeStruct((g.shape[0], *window.size, kernel.shape[-2]), g.dtype)
-        g_x = lax.platform_dependent(
-            g,
-            kernel,
-            cpu=functools.partial(input_gradient, window),
-            default=lambda g, k: jax.linear_transpose(lambda x: slide(window, x, k), inputs)(g)[0],
-        )
-    if x is not None:
-        kernels = jax.ShapeDtypeStruct((*window.taps, x.shape[-1], g.shape[-1]), g.dtype)
-        g_kernel = lax.platform_dependent(
-            g,
-            x,
-            cpu=functools.partial(kernel_gradient, window),
-            default=lambda g, x: jax.linear_transpose(lambda k: slide(window, x, k), kernels)(g)[0],
-        )
+    g_x = None if kernel is None else by_input(g, kernel, window=window)
+    g_kernel = None if x is None else by_kernel(g, x, window=window)
     return g_x, g_kernel
 
 
-def is_product(window: Window) -> bool:
-    """Return whether each place sees one place, which exists."""
-    return set(window.taps) == {1} and not any(map(any, window.padding))
+plain.everywhere(
+    with_gradient(_plain_forward, _plain_backward, primal=plain.reference, symbolic_zeros=True)
+)
 
 
-def spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
-    """Yield for each axis: zeros before, the kernel's reach, the input's size, that of `g` spread.
-
-    Reach is from the first tap to the last; `g` is spread by the stride.
-    """
-    for axis, (low, _) in enumerate(window.padding):
-        reach = window.dilation[axis] * (window.taps[axis] - 1)
-        yield low, reach, window.size[axis], (g.shape[1 + axis] - 1) * window.strides[axis] + 1
+@Kernel
+def by_input(g: Array, kernel: Array, *, window: Window) -> Array:
+    """Return the gradient of `slide` by its input."""
+    inputs = jax.ShapeDtypeStruct((len(g), *window.size, kernel.shape[-2]), g.dtype)
+    return jax.linear_transpose(lambda x: slide(x, kernel, window=window), inputs)(g)[0]
 
 
-def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
-    """Return the gradient by the input: `g` by the kernel mirrored, with stride for dilation."""
+@by_input.on_cpu
+def _by_input_on_cpu(g: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve `g` by the kernel mirrored, with stride for dilation."""
     spatial = range(len(window.size))
-    if is_product(window):
-        product = dense.back(g, kernel.reshape(kernel.shape[-2:]))
+    if window.sees_one():
+        product = products.by_input(g, kernel.reshape(kernel.shape[-2:]))
         gaps = [
             (0, size - length, stride - 1)
-            for (*_, size, length), stride in zip(spans(window, g), window.strides, strict=True)
+            for (*_, size, length), stride in zip(_spans(window, g), window.strides, strict=True)
         ]
         return lax.pad(product, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
-    padding = [(reach - low, size + low - length) for low, reach, size, length in spans(window, g)]
+    padding = [(reach - low, size + low - length) for low, reach, size, length in _spans(window, g)]
     return lax.conv_general_dilated(
         g, jnp.flip(kernel, spatial).swapaxes(-1, -2), [1] * len(spatial), padding,
         lhs_dilation=window.strides, rhs_dilation=window.dilation,
@@ -128,18 +104,26 @@ def input_gradient(window: Window, g: Array, kernel: Array) -> Array:
     )  # fmt: skip
 
 
-def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
-    """Return the gradient by the kernel: the input by `g`, channels as batch, batch as channels.
+@Kernel
+def by_kernel(g: Array, x: Array, *, window: Window) -> Array:
+    """Return the gradient of `slide` by its kernel."""
+    kernels = jax.ShapeDtypeStruct((*window.taps, x.shape[-1], g.shape[-1]), g.dtype)
+    return jax.linear_transpose(lambda kernel: slide(x, kernel, window=window), kernels)(g)[0]
 
-    That of a 1x1 kernel is a product. oneDNN takes channels better as an axis more of the image.
+
+@by_kernel.on_cpu
+def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
+    """Convolve the input by `g`, with channels for the batch and the batch for channels.
+
+    The gradient by a 1x1 kernel is a product. oneDNN takes channels better as an axis of the image.
     """
-    if is_product(window):
-        product = dense.outer(x[:, *(slice(None, None, n) for n in window.strides)], g)
+    if window.sees_one():
+        product = products.by_kernel(x[:, *(slice(None, None, n) for n in window.strides)], g)
         return product.reshape(*window.taps, *product.shape)
-    padding = [(low, reach + length - size - low) for low, reach, size, length in spans(window, g)]
+    padding = [(low, reach + length - size - low) for low, reach, size, length in _spans(window, g)]
     if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
         few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
-        return few_images(window, g, x) if few else many_channels(window, padding, g, x)
+        return _of_few_images(window, g, x) if few else _of_channels(window, padding, g, x)
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
@@ -147,23 +131,30 @@ def kernel_gradient(window: Window, g: Array, x: Array) -> Array:
     return jnp.moveaxis(summed, 0, -2)
 
 
-def many_channels(window: Window, padding: Pads, g: Array, x: Array) -> Array:
-    """Do the same with channels as a third axis of the image, along which the kernel has length 1.
+def _spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
+    """Yield for each axis: zeros before, the kernel's reach, the input's size, that of `g` spread.
 
-    1.3 to 3.5 times as fast as with channels for a batch.
+    Reach is from the first tap to the last; `g` is spread by the stride.
     """
+    for axis, (low, _) in enumerate(window.padding):
+        length = (g.shape[1 + axis] - 1) * window.strides[axis] + 1
+        yield low, window.reach[axis], window.size[axis], length
+
+
+def _of_channels(window: Window, padding: Pads, g: Array, x: Array) -> Array:
+    """Return the same with channels as a third axis of the image, where the kernel has length 1."""
     return lax.conv_general_dilated(
-        x.transpose(1, 2, 3, 0)[None], g.transpose(1, 2, 0, 3)[:, :, None],
+        x.transpose(1, 2, 3, 0)[None],  # [1 h w c b]
+        g.transpose(1, 2, 0, 3)[:, :, None],  # [h w 1 b k]
         (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
         dimension_numbers=NUMBERS[3],
     )[0]  # fmt: skip
 
 
-def few_images(window: Window, g: Array, x: Array) -> Array:
-    """Do the same where a batch is too few channels: neighbours along a row are channels as well.
+def _of_few_images(window: Window, g: Array, x: Array) -> Array:
+    """Return the same where a batch is too few channels: neighbours along a row are channels too.
 
-    What each column of taps sees is then an image of its own. Twice to three times as fast for a
-    single image. Without strides and dilation only.
+    What each column of taps sees is then an image of its own. Without strides and dilation only.
     """
     images, rows, columns, features = g.shape
     near = LANES // images
@@ -171,15 +162,13 @@ def few_images(window: Window, g: Array, x: Array) -> Array:
     more = blocks * near - columns
     low, high = window.padding[1]
     g = jnp.pad(g, ((0, 0), (0, 0), (0, more), (0, 0)))
-    g = g.reshape(images, rows, blocks, near, features).transpose(1, 2, 0, 3, 4)
+    g = g.reshape(images, rows, blocks, near, features).transpose(1, 2, 0, 3, 4)  # [h w' b near k]
     x = jnp.pad(x, ((0, 0), (0, 0), (low, high + more), (0, 0)))
     seen = jnp.stack([x[:, :, tap : tap + blocks * near] for tap in range(window.taps[1])])
-    seen = seen.reshape(*seen.shape[:3], blocks, near, -1).transpose(0, 2, 3, 5, 1, 4)
+    seen = seen.reshape(*seen.shape[:3], blocks, near, -1)  # [tap b h w' near c]
+    seen = seen.transpose(0, 2, 3, 5, 1, 4)  # [tap h w' c b near]
     summed = lax.conv_general_dilated(
         seen.reshape(*seen.shape[:4], -1), g.reshape(rows, blocks, 1, -1, features),
         (1, 1, 1), [window.padding[0], (0, 0), (0, 0)], dimension_numbers=NUMBERS[3],
     )  # fmt: skip
-    return summed[:, :, 0].swapaxes(0, 1)
-
-
-plain.defvjp(_forward, _backward, symbolic_zeros=True)
+    return summed[:, :, 0].swapaxes(0, 1)  # [tap rows c k] to [rows tap c k]

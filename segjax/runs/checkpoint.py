@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import shutil
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -18,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from segjax.errors import ConfigError, UserError
 from segjax.runs import damage
-from segjax.runtime import distributed, files
+from segjax.runtime import distributed, files, quirks
 from segjax.training.state import TrainState
 
 SLACK = 1 << 20
@@ -56,10 +55,7 @@ class Checkpointer:
                 f"config.checkpoint: mode={mode!r}, keep_last={keep_last}: expected 'max' or 'min' "
                 "and at least 1."
             )
-        if sys.excepthook is sys.__excepthook__:
-            sys.excepthook = _but_abandoned_writes
-        if sys.unraisablehook is sys.__unraisablehook__:
-            sys.unraisablehook = _but_abandoned_reads
+        quirks.silence_abandoned_io()
         self.path = locate(workdir, root)
         self.keep_best, self.read_only = keep_best, read_only
         if jax.process_index() == 0:
@@ -319,21 +315,6 @@ def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
             "(pip install gcsfs) or s3://bucket/run (pip install s3fs)."
         ) from error
     return path
-
-
-def _but_abandoned_writes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Report an uncaught exception, but not those of TensorStore's threads after a failed write.
-
-    The failure itself reaches `save` or `wait`; each write given up with it would print its own.
-    """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _but_abandoned_reads(unraisable: Any) -> None:
-    """Report an exception that nobody can catch, but not those of reads given up with another."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 def _value(metrics: Mapping[str, float]) -> float:

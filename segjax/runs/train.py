@@ -5,18 +5,19 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from segjax.assemble import program as program_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
-from segjax.assemble.program import Program
+from segjax.assemble.program import Program, Traced
 from segjax.assemble.setup import Setup
 from segjax.config import lookup, schedule
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
+from segjax.data import core
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.inference.network import Network
@@ -56,106 +57,152 @@ def run(
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
+    ready = prepare(path, config, allow_config_change=allow_config_change)
+    tracer = profile.Tracer(path / "profile", profile_steps, ready.setup.clock.total_steps)
+    if not ready.resumes():
+        ready.weights.read()  # what is wrong with them is said before anything is written
+    with workdir.locked(path):
+        with tracer.compiling() as options:
+            program = ready.traced.compile(options)
+        live.record(path, ready.resolved, ready.runs, facts(ready.setup.parts, program.costs))
+        return go_on(ready, program, tracer, on_score)
+
+
+class Ready(NamedTuple):
+    """All that a config says, checked, and nothing compiled, downloaded or written.
+
+    Attributes:
+        path: The folder.
+        setup: The config and what it describes.
+        source: The training data.
+        evaluators: Of `config.evals`.
+        save_steps: How often to save.
+        resolved: The config as the folder records it.
+        runs: One, or one for each trial.
+        step_key: Of augmentation and dropout; of trials one each.
+        traced: The train step.
+        weights: What a new run starts from.
+    """
+
+    path: pathlib.Path
+    setup: Setup
+    source: core.Source
+    evaluators: list[Evaluator]
+    save_steps: int
+    resolved: dict[str, Any]
+    runs: list[Live]
+    step_key: Key
+    traced: Traced
+    weights: transfer.Weights
+
+    def resumes(self) -> bool:
+        """Return whether there is a checkpoint to go on from."""
+        first = self.runs[0]
+        return transfer.resumes(first.path, first.config["checkpoint"])
+
+
+def prepare(
+    path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: bool = False
+) -> Ready:
+    """Find everything that a config can get wrong.
+
+    Raises:
+        UserError: Bad config or data, or a folder of another config's run.
+    """
     setup, source = setup_lib.make_setup(config)
-    parts, clock = setup.parts, setup.clock
-    evaluators = setup_lib.make_evaluators(setup.config, parts, clock)
+    evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
-    tracer = profile.Tracer(path / "profile", profile_steps, clock.total_steps)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
     step_key = live.step_keys(runs)
     traced = program_lib.trace(setup, runs[0].init_key, step_key)
-    weights = transfer.Weights(setup.config["model"], parts.model, parts.image_shape())
-    if not transfer.resumes(runs[0].path, runs[0].config["checkpoint"]):
-        weights.read()  # what is wrong with them is said before anything is compiled or written
-    with workdir.locked(path):
-        with tracer.compiling() as options:
-            program = traced.compile(options)
-        live.record(path, resolved, runs, facts(parts, program.costs))
-        with (
-            watchdog.Watchdog() as dog,
-            distributed.preemption() as preempted,
-            contextlib.ExitStack() as stack,
-            tracer,
-        ):
-            for each in runs:
-                stack.enter_context(each.open_checkpoints())
-            dog.now("restore", 0)
-            start, state = start_state(runs, program, weights)
-            begin = start or 0
-            tracer.check(begin)
-            for each in runs:
-                stack.enter_context(each.open_log(start))
-            log = stack.enter_context(
-                Log(runs, clock, setup.log_steps, start, program.costs, parts.model.compute_dtype)
-            )
-            keeper = Keeper(
-                runs,
-                evaluators,
-                predictor=functools.partial(Network, parts.forward),
-                take=trials.make_take(program.target),
-                log=log,
-                watchdog=dog,
-                preempted=preempted,
-                on_score=on_score,
-            )
-            batches = program_lib.make_batches(setup, source, begin)
+    weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
+    return Ready(
+        path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights
+    )
+
+
+def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
+    """Restore what is there, train to the end, and return the exit code."""
+    setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
+    with (
+        watchdog.Watchdog() as watcher,
+        distributed.preemption() as preempted,
+        contextlib.ExitStack() as stack,
+        tracer,
+    ):
+        for run in runs:
+            stack.enter_context(run.open_checkpoints())
+        watcher.now("restore", 0)
+        start, state = start_state(runs, program, ready.weights)
+        begin, total_steps = start or 0, setup.clock.total_steps
+        tracer.check(begin)
+        for run in runs:
+            stack.enter_context(run.open_log(start))
+        dtype = parts.model.compute_dtype
+        log = stack.enter_context(
+            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
+        )
+        log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
+        for line in ready.weights.notes:
+            log.message(line)
+        keeper = Keeper(
+            runs,
+            ready.evaluators,
+            predictor=functools.partial(Network, parts.forward),
+            take=trials.make_take(program.target),
+            log=log,
+            watchdog=watcher,
+            preempted=preempted,
+            on_score=on_score,
+        )
+        then = Next.GO_ON if start is None else keeper.catch_up(start, state)
+        if then is Next.GO_ON:
+            batches = program_lib.make_batches(setup, ready.source, begin)
             stack.enter_context(contextlib.closing(batches))
-            log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {path}")
-            for line in weights.said:
-                log.message(line)
-            then = Next.GO_ON if start is None else keeper.catch_up(start, state)
-            last = begin
-            if then is Next.GO_ON:
-                hashes = setup.config["log_batch_hashes"]
-                then, last = loop(
-                    program, batches, state, keeper, tracer,
-                    steps=range(begin + 1, clock.total_steps + 1), step_key=step_key,
-                    save_steps=save_steps, hashes=hashes,
-                )  # fmt: skip
-            if then is not Next.GO_ON:
-                return stopped(then, last, keeper)
-            dog.now("checkpoint save", last)
-    draw_curves(runs, evaluators)
+            begin, then = loop(
+                ready, program, batches, state, keeper, tracer, range(begin + 1, total_steps + 1)
+            )
+        if then is not Next.GO_ON:
+            return stopped(then, begin, keeper)
+        watcher.now("checkpoint save", total_steps)
+    draw_curves(runs, ready.evaluators)
     return DONE
 
 
 def loop(
+    ready: Ready,
     program: Program,
     batches: Iterator[Batch],
     state: TrainState,
     keeper: Keeper,
     tracer: profile.Tracer,
-    *,
     steps: range,
-    step_key: Key,
-    save_steps: int,
-    hashes: bool,
-) -> tuple[Next, int]:
-    """Train from the first of `steps` on; return what ended it, and after which step.
+) -> tuple[int, Next]:
+    """Train through `steps`; return after which it ended, and why.
 
     The device works on a step while the numbers of the one before are read.
     """
-    log, dog = keeper.log, keeper.watchdog
+    log, watcher, key = keeper.log, keeper.watchdog, ready.step_key
     for number in steps:
-        dog.now("data wait", number)
+        watcher.now("data wait", number)
         with log.watch.waiting_for_data():
             batch = next(batches)
-        if hashes:
+        if ready.setup.config["log_batch_hashes"]:
             keeper.runs[0].writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
-        dog.now("step", number)
+        watcher.now("step", number)
         with tracer.step(number, program.step, log):
-            state, scalars = program.step(state, batch, step_key)
+            state, scalars = program.step(state, batch, key)
             log.read_previous(number, scalars)
-        save, stop = itstime(number, save_steps, steps[-1]), keeper.preempted()
+        save, stop = itstime(number, ready.save_steps, steps[-1]), keeper.preempted()
         if save or stop or keeper.due(number):
             log.read_last()
             with log.watch.paused():
                 then = keeper(number, state, save=save, stop=stop)
             if then is not Next.GO_ON:
-                return then, number
-    return Next.GO_ON, steps.stop - 1
+                return number, then
+    return steps.stop - 1, Next.GO_ON
 
 
 def stopped(then: Next, number: int, keeper: Keeper) -> int:
@@ -199,7 +246,7 @@ def start_state(
         for run in runs:
             run.saver.drop_after(start or 0)
     if start is None:
-        states = [weights.put(program.init(run.init_key)) for run in runs]
+        states = [weights.apply(program.init(run.init_key)) for run in runs]
     else:
         states = [
             state if step == start else run.saver.restore(start, program.target)

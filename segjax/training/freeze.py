@@ -10,12 +10,13 @@ import jax
 
 from segjax.errors import ConfigError
 from segjax.layers import norm
+from segjax.runtime import quirks
 from segjax.training import state as state_lib
 
 WHERE = "config.optimizer.freeze"
 
 
-def hold(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
+def frozen(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
     """Return `model` as a train step is to see it, held where `config.optimizer.freeze` says."""
     return Frozen(model, tuple(patterns)) if patterns else model
 
@@ -44,7 +45,7 @@ class Frozen(nn.Module):
             module = context.module
             if isinstance(module, norm.BatchNorm):
                 if patterns.index("/".join((*module.path, "scale"))) is not None:
-                    object.__setattr__(module, "train", False)  # it lives for this call only
+                    quirks.set_field(module, "train", False)
             return method(*inputs, **options)
 
         held = {**variables, "params": jax.tree.map_with_path(hold, variables["params"])}

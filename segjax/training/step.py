@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jax.sharding import Mesh
 
 from segjax.errors import ConfigError
+from segjax.kernels import sums
 from segjax.runtime import sharding
 from segjax.structs import Batch, Key, Schema
 from segjax.tasks.base import Task
@@ -81,20 +81,8 @@ def make_train_step(
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """Return the square root of the sum of all squares in `tree`.
-
-    On the CPU by products of each leaf with itself: two to three times as fast as XLA's sums.
-    """
-
-    def product(x):
-        every = tuple(range(x.ndim))
-        return lax.dot_general(x, x, ((every, every), ((), ())))
-
-    squares = [
-        lax.platform_dependent(x, cpu=product, default=lambda x: jnp.square(x).sum())
-        for x in jax.tree.leaves(tree)
-    ]
-    return jnp.sqrt(sum(squares))
+    """Return the square root of the sum of all squares in `tree`."""
+    return jnp.sqrt(sum(sums.square_sum(x) for x in jax.tree.leaves(tree)))
 
 
 def make_objective(
@@ -114,7 +102,7 @@ def make_objective(
 
     def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars) -> Any:
         outputs, updates = model.apply(
-            {"params": sharding.whole(params, mesh), "batch_stats": batch_stats},
+            {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
             normalize(batch["image"]),
             train=True,
             mutable=["batch_stats"],

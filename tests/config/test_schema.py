@@ -284,6 +284,6 @@ def parameters(function) -> set[str]:
 
 def test_every_key_has_a_reader():
     """Of the sections whose reader is one function."""
-    assert set(schema.INPUT) - {"source", "split"} <= parameters(pipeline.train_batches)
+    assert set(schema.INPUT) - {"source", "split", "fields"} <= parameters(pipeline.train_batches)
     assert set(schema.MESH) == parameters(sharding.make_mesh) - {"trials"}
     assert set(schema.CHECKPOINT) - {"save"} <= parameters(checkpoint.Checkpointer)

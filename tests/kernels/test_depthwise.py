@@ -9,10 +9,11 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from segjax import kernels
 from segjax.costs import hlo
-from segjax.kernels import depthwise
+from segjax.kernels import conv
+from segjax.kernels.window import NUMBERS
 
-NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 ODD = (11, 8, 5)
 
 
@@ -35,10 +36,11 @@ def arguments(spatial, *, window, stride=1, dilation=1, channels=6, shift=0):
     return x, kernel, options
 
 
-def ours(x, kernel, window_strides, padding, **options):
-    return depthwise.convolve(x, kernel, window_strides, padding, **options)
+def ours(x, kernel, *, window_strides, rhs_dilation, padding, **_):
+    return conv.convolve(x, kernel, strides=window_strides, padding=padding, dilation=rhs_dilation)
 
 
+XLAS = lax.conv_general_dilated
 CASES = [
     {"spatial": 2, "window": 3},
     {"spatial": 2, "window": 3, "stride": 2},
@@ -55,17 +57,26 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_values_and_gradients_are_those_of_xla(case, float64):
     x, kernel, options = arguments(**case)
+    results = []
+    for function, form in ((ours, "tuned"), (ours, "reference"), (XLAS, "tuned")):
+        with kernels.use(form):
+            y, pull = jax.vjp(jax.jit(functools.partial(function, **options)), x, kernel)
+            results.append((y, *pull(noise(*y.shape, seed=2))))
+    for tuned, reference, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(tuned, expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_array_equal(reference, expected)
 
-    @jax.jit
-    def both(x, kernel):
-        results = []
-        for convolve in (ours, lax.conv_general_dilated):
-            y, pull = jax.vjp(functools.partial(convolve, **options), x, kernel)
-            results.append((y, *pull(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))))
-        return results
 
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
-    jax.tree.map(close, *both(x, kernel))
+@pytest.mark.parametrize("shift", [0, 1])
+def test_groups_and_windows_that_are_no_stencil_are_left_to_xla(shift, float64):
+    x, kernel, options = arguments(2, window=3, channels=6)
+    kernel = jnp.concatenate([kernel, kernel], 2 + shift)  # pairs of channels, or two a channel
+    options["feature_group_count"] = 3 if shift == 0 else 6
+    np.testing.assert_array_equal(ours(x, kernel, **options), XLAS(x, kernel, **options))
+    options["padding"] = [(0, 0)] * 2
+    x, kernel, _ = arguments(2, window=3)
+    options["feature_group_count"] = 6
+    np.testing.assert_array_equal(ours(x, kernel, **options), XLAS(x, kernel, **options))
 
 
 def test_bfloat16_is_rounded_once():
