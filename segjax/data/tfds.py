@@ -8,11 +8,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from segjax.data import core, decode
-from segjax.errors import ConfigError, DataError
+from segjax.errors import ConfigError, DataError, extra
 from segjax.structs import Example
+
+with extra("tfds", what="config.input.source.type='tfds'"):
+    import tensorflow_datasets as tfds
 
 
 class Source:
