@@ -24,6 +24,7 @@ STRANGERS = {
     "data": 4,
 }
 FREE_OF_JAX = {"errors", "config", "views", "commands"}
+LOOKUPS = ("lookup.build", "lookup.resolve")
 CONVOLUTIONS = r"nn\.Conv\b|nn\.ConvTranspose\b|lax\.conv"
 PLATFORMS = r"platform_dependent|default_backend|optimization_barrier|custom_vjp|custom_jvp"
 PLATFORMS_ELSEWHERE = {
@@ -46,9 +47,9 @@ def imports(path: pathlib.Path, *, late: bool = True) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("lookup."):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in LOOKUPS:
             package = node.args[0] if node.args else None
-            if node.func.attr in ("build", "resolve") and isinstance(package, ast.Constant):
+            if isinstance(package, ast.Constant):
                 names.add(f"segjax.{package.value}")
     return names
 
