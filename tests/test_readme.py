@@ -1,7 +1,7 @@
 """The front door: every command runs, every link resolves, every number comes from a file.
 
-Of the README and the pages of docs/, bash blocks are run line by line, in short form. A python
-block whose first line names a file is that file; one below RUN is run. Text is for people.
+Of the README and of docs/, ```bash blocks are run line by line, in short form. A ```python
+block whose first line names a file is that file; one below RUN is run. ```text is for people.
 """
 
 import os

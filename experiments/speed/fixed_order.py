@@ -7,7 +7,6 @@ device, each with the mode off and on.
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import os
@@ -22,9 +21,8 @@ from jax.sharding import Mesh
 
 from experiments.speed import segjax_side
 from experiments.speed.works import WORKS
-from segjax.config import schedule
+from segjax.assemble import program as program_lib
 from segjax.costs import hlo
-from segjax.runs import train
 from segjax.runtime import sharding, xla
 from segjax.views import progress
 
@@ -37,10 +35,10 @@ def build(work: str, shards: int, devices: int):
     config = segjax_side.make_config(WORKS[work], "float32", SIZE, BATCH)
     config["deterministic_reduction"] = shards
     mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1, 1), sharding.AXES)
-    parts = dataclasses.replace(segjax_side.make_parts(config), mesh=mesh)
+    setup = segjax_side.make_setup(config, BATCH, mesh=mesh)
     key = jax.random.key(0)
-    program = train.compile_step(config, parts, schedule.Clock(BATCH, 1000, 1000), key, key)
-    placement = sharding.batch_sharding(mesh, parts.schema)
+    program = program_lib.trace(setup, key, key).compile()
+    placement = sharding.batch_sharding(mesh, setup.parts.schema)
     placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), placement)
     state = program.init(key)
 

@@ -120,7 +120,7 @@ def make_parts(
     ]
     augment = compose.make_augment(ops, schema)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
-    trained = freeze.hold(model, held)
+    trained = freeze.frozen(model, held)
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 
 

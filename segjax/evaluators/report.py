@@ -88,13 +88,18 @@ def run(
     step: int,
     shown: bool,
     draw: bool,
-    beat: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Report:
     """Return an evaluator's report, with a progress bar where it is `shown`.
 
-    `beat` is called after every batch; what it raises ends the evaluation.
+    `heartbeat` is called after every batch; what it raises ends the evaluation.
     """
     with Progress(
-        len(evaluator), unit="images", title=evaluator.name, leave=False, enabled=shown, beat=beat
+        len(evaluator),
+        unit="images",
+        title=evaluator.name,
+        leave=False,
+        enabled=shown,
+        heartbeat=heartbeat,
     ) as bar:
         return evaluator.evaluate(predictor, step=step, progress=bar, draw=draw)

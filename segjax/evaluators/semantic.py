@@ -16,7 +16,7 @@ from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Schema
-from segjax.views import figures
+from segjax.views import examples, figures
 from segjax.views.progress import Progress
 
 HEADLINES = ("miou", "dice", "pixel_accuracy", "mean_accuracy", "precision", "recall", "f1")
@@ -102,7 +102,7 @@ class Evaluator:
             self._figures(result, predictor, np.concatenate(scores)) if draw else {},
         )
 
-    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[figures.Row]:
+    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
         """Return the best, median and worst example with image, truth and prediction.
 
         Args:
@@ -114,7 +114,7 @@ class Evaluator:
             return []
         picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
         chosen = core.Subset(self.source, [int(i) for i in picks.values()])
-        rows: list[figures.Row] = []
+        rows: list[examples.Row] = []
         for batch, measured in self._measured(chosen, predictor):
             arrays = {"image": batch["image"], "label": batch["label"], "pred": measured["pred"]}
             arrays = sharding.fetch(arrays)
@@ -122,7 +122,7 @@ class Evaluator:
                 title = list(picks)[len(rows)]
                 index = int(picks[title])
                 rows.append(
-                    figures.Row(
+                    examples.Row(
                         title=title,
                         name=self.source[index]["name"],
                         miou=float(scores[index]),
@@ -135,7 +135,7 @@ class Evaluator:
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
         draw_examples = functools.partial(
-            figures.examples,
+            examples.draw,
             rows=self.examples(predictor, scores),
             palette=self.classes.palette,
             class_names=self.classes.class_names,

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from segjax.data import decode
 from segjax.errors import DataError, UserError
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
-from segjax.views import colour, progress
+from segjax.views import colour, examples, progress
 
 ARRAY_ENDINGS = (".npy",)
 """Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
@@ -110,8 +109,13 @@ def write(
         with files_lib.replacing(path.with_name(f"{path.name}_label.npy")) as temporary:
             with open(temporary, "wb") as file:
                 np.save(file, label)
-    tinted = colour.overlay(image, label, classes.palette)
-    colour.save_png(path.with_name(f"{path.name}_overlay.png"), Image.fromarray(tinted))
+    examples.overlay(
+        path.with_name(f"{path.name}_overlay.png"),
+        image,
+        label,
+        palette=classes.palette,
+        class_names=classes.class_names,
+    )
 
 
 def list_images(inputs: str) -> list[pathlib.Path]:

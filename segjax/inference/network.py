@@ -49,7 +49,7 @@ class Forward:
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
         def forward(variables: Any, image: jax.Array) -> Any:
-            return model.apply(sharding.whole(variables, mesh), normalize(image), train=False)
+            return model.apply(sharding.replicate(variables, mesh), normalize(image), train=False)
 
         def measure(variables: Any, batch: Batch) -> dict[str, Any]:
             outputs = forward(variables, batch["image"])

@@ -98,7 +98,12 @@ class Keeper:
             for evaluator in self.due(number):
                 predictor = self.predictor(state.variables())
                 found = report.run(
-                    evaluator, predictor, step=number, shown=first, draw=last, beat=self._beat
+                    evaluator,
+                    predictor,
+                    step=number,
+                    shown=first,
+                    draw=last,
+                    heartbeat=self._heartbeat,
                 )
                 scalars |= found.scalars
                 if first:
@@ -125,7 +130,7 @@ class Keeper:
         done = any(record["step"] == number and name in record for record in records)
         return not distributed.from_first(done)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         """Say that the evaluation goes on; called after each of its batches."""
         self.watchdog.now("evaluation", self.watchdog.step)
         if self.preempted():

@@ -127,14 +127,14 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
     """Restore what is there, train to the end, and return the exit code."""
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
-        watchdog.Watchdog() as dog,
+        watchdog.Watchdog() as watcher,
         distributed.preemption() as preempted,
         contextlib.ExitStack() as stack,
         tracer,
     ):
         for run in runs:
             stack.enter_context(run.open_checkpoints())
-        dog.now("restore", 0)
+        watcher.now("restore", 0)
         start, state = start_state(runs, program, ready.weights)
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
@@ -145,7 +145,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
         )
         log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
-        for line in ready.weights.said:
+        for line in ready.weights.notes:
             log.message(line)
         keeper = Keeper(
             runs,
@@ -153,7 +153,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             predictor=functools.partial(Network, parts.forward),
             take=trials.make_take(program.target),
             log=log,
-            watchdog=dog,
+            watchdog=watcher,
             preempted=preempted,
             on_score=on_score,
         )
@@ -166,7 +166,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             )
         if then is not Next.GO_ON:
             return stopped(then, begin, keeper)
-        dog.now("checkpoint save", total_steps)
+        watcher.now("checkpoint save", total_steps)
     draw_curves(runs, ready.evaluators)
     return DONE
 
@@ -184,14 +184,14 @@ def loop(
 
     The device works on a step while the numbers of the one before are read.
     """
-    log, dog, key = keeper.log, keeper.watchdog, ready.step_key
+    log, watcher, key = keeper.log, keeper.watchdog, ready.step_key
     for number in steps:
-        dog.now("data wait", number)
+        watcher.now("data wait", number)
         with log.watch.waiting_for_data():
             batch = next(batches)
         if ready.setup.config["log_batch_hashes"]:
             keeper.runs[0].writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
-        dog.now("step", number)
+        watcher.now("step", number)
         with tracer.step(number, program.step, log):
             state, scalars = program.step(state, batch, key)
             log.read_previous(number, scalars)
@@ -246,7 +246,7 @@ def start_state(
         for run in runs:
             run.saver.drop_after(start or 0)
     if start is None:
-        states = [weights.put(program.init(run.init_key)) for run in runs]
+        states = [weights.apply(program.init(run.init_key)) for run in runs]
     else:
         states = [
             state if step == start else run.saver.restore(start, program.target)

@@ -72,11 +72,11 @@ class Weights:
         image: A shape that it takes, [b h w c].
 
     Attributes:
-        said: What the log is to say once they were put into a state.
+        notes: What the log is to say once they were put into a state.
     """
 
     def __init__(self, model: Mapping[str, Any], module: nn.Module, image: jax.ShapeDtypeStruct):
-        self.said: list[str] = []
+        self.notes: list[str] = []
         self._read = functools.cache(
             lambda: load(model, module, image, shown=jax.process_index() == 0)
         )
@@ -89,10 +89,10 @@ class Weights:
         """
         self._read()
 
-    def put(self, state: state_lib.TrainState) -> state_lib.TrainState:
+    def apply(self, state: state_lib.TrainState) -> state_lib.TrainState:
         """Return a state at step 0 that has them."""
         loaded = self._read()
-        self.said = [loaded.message] if loaded.message else []
+        self.notes = [loaded.message] if loaded.message else []
         return state_lib.replace_variables(state, loaded.leaves) if loaded.leaves else state
 
 

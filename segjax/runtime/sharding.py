@@ -117,7 +117,7 @@ def infer(shapes: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, shapes)
 
 
-def whole(variables: Any, mesh: Mesh | None) -> Any:
+def replicate(variables: Any, mesh: Mesh | None) -> Any:
     """Return variables in full on every device, for use inside a compiled program.
 
     Their gradient is split over `fsdp` again. Without this XLA may leave a kernel split by channels
@@ -126,25 +126,25 @@ def whole(variables: Any, mesh: Mesh | None) -> Any:
     if mesh is None or mesh.shape["fsdp"] == 1:
         return variables
     placement = infer(jax.tree.map(jax.typeof, variables), mesh)
-    return jax.tree.map(lambda leaf, place: _whole(place, leaf), variables, placement)
+    return jax.tree.map(lambda leaf, place: _replicate(place, leaf), variables, placement)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _whole(place: NamedSharding, leaf: jax.Array) -> jax.Array:
+def _replicate(place: NamedSharding, leaf: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, P()))
 
 
-def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
-    return _whole(place, leaf), None
+def _replicate_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
+    return _replicate(place, leaf), None
 
 
-def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+def _replicate_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     # In full first: for a part of it XLA might gather the activations that it comes from.
     gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(place.mesh, P()))
     return (jax.lax.with_sharding_constraint(gradient, place),)
 
 
-_whole.defvjp(_whole_forward, _whole_gradient)
+_replicate.defvjp(_replicate_forward, _replicate_gradient)
 
 
 def check_divides(batch_size: int, length: int, mesh: Mesh, *, where: str) -> None:

@@ -16,7 +16,7 @@ from segjax.training import state as state_lib
 WHERE = "config.optimizer.freeze"
 
 
-def hold(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
+def frozen(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
     """Return `model` as a train step is to see it, held where `config.optimizer.freeze` says."""
     return Frozen(model, tuple(patterns)) if patterns else model
 

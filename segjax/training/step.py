@@ -102,7 +102,7 @@ def make_objective(
 
     def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars) -> Any:
         outputs, updates = model.apply(
-            {"params": sharding.whole(params, mesh), "batch_stats": batch_stats},
+            {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
             normalize(batch["image"]),
             train=True,
             mutable=["batch_stats"],

@@ -292,7 +292,7 @@ def gradient_of(
 
     def loss(params):
         outputs, updates = model.apply(
-            {**variables, "params": sharding.whole(params, mesh)},
+            {**variables, "params": sharding.replicate(params, mesh)},
             image,
             train=train,
             mutable=["batch_stats"],
