@@ -25,7 +25,6 @@ STRANGERS = {
 }
 BUILDERS = ("lookup.build", "lookup.resolve")
 FREE_OF_JAX = {"errors", "config", "views", "commands"}
-LOOKUPS = ("lookup.build", "lookup.resolve")
 CONVOLUTIONS = r"nn\.Conv\b|nn\.ConvTranspose\b|lax\.conv"
 PLATFORMS = r"platform_dependent|default_backend|optimization_barrier|custom_vjp|custom_jvp"
 PLATFORMS_ELSEWHERE = {
