@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,7 +44,8 @@ def _products(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tuple[str
     """Yield `(scope, times, equation)` of every product in a program."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        here = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+        names = str(equation.source_info.name_stack).split("/")
+        here = "/".join(filter(None, (scope, *(n for n in names if not is_method(n)))))
         if name in PRODUCTS:
             yield here, times, equation
         runs = times * equation.params["length"] if name == "scan" else times
@@ -54,6 +56,11 @@ def _products(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tuple[str
         if name == "cond":  # an operation's forms on several platforms, one of which runs
             found = [max(found, key=_flops)]
         yield from itertools.chain(*found)
+
+
+def is_method(scope: str) -> bool:
+    """Return whether Flax named a scope for a method of a module, `Model.decode`, not a module."""
+    return re.fullmatch(r"\w+\.\w+", scope) is not None
 
 
 def _flops(products: list[tuple[str, int, Any]]) -> int:

@@ -1,14 +1,19 @@
 """Networks that models are built on: one paper a file, each with an `Encoder`."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from segjax.config import lookup
-from segjax.layers import conv
+from segjax.encoders import base
+from segjax.layers.style import Style
 
 
-def build(model: Any) -> Any:
-    """Return the encoder that the field `encoder` of `model` describes, in its dtypes and remat."""
+def build(section: Mapping[str, object], style: Style) -> base.Encoder:
+    """Return the encoder of `config.model.encoder`, with the dtypes and remat of `style`.
+
+    Raises:
+        ConfigError: No such encoder, or a field that it does not have.
+    """
     return lookup.build(
-        "encoders", model.encoder, where="config.model.encoder", remat=model.remat,
-        **conv.dtypes_of(model), name="encoder",
+        "encoders", section, where="config.model.encoder", remat=style.remat, **style.dtypes,
+        name="encoder",
     )  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from segjax.config import lookup
+from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.layers import conv, dense, norm, remat
+from segjax.layers import conv, style
 from segjax.structs import Features
 
 WIDTHS = {
@@ -19,8 +20,8 @@ DEPTHS = {"tiny": (3, 3, 9, 3), "small": (3, 3, 27, 3), "base": (3, 3, 27, 3)}
 EPSILON = 1e-6
 
 
-class Encoder(nn.Module):
-    """Return features at strides 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     They are the residual stream's: who wants them normalised does it (UPerNet).
 
@@ -28,57 +29,41 @@ class Encoder(nn.Module):
         variant: 'tiny', 'small' or 'base'.
         widths: Channels of the four stages, where not the variant's.
         depths: Blocks of the four stages, where not the variant's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding, as in timm.
         edge: What becomes of rows and columns that fill no whole patch. 'pad' completes the patch
             with zeros, so sizes are rounded up as in other encoders; 'drop' leaves them out and
             rounds down, as published: the same features at sizes that 32 does not divide.
         drop_path: Rate of stochastic depth in the last block; it rises linearly from the first's 0.
         layer_scale: Initial factor of each channel of a residual branch.
-        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
     """
+
+    full_strides = (4, 8, 16, 32)
 
     variant: str = "tiny"
     widths: Sequence[int] = ()
     depths: Sequence[int] = ()
-    output_stride: int = 32
     edge: str = "pad"
     drop_path: float = 0.1
     layer_scale: float = 1e-6
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(4 * 2**stage, self.output_stride) for stage in range(4))
-
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
-        self.check()
         widths = self.widths or WIDTHS[self.variant]
         depths = self.depths or DEPTHS[self.variant]
-        dtypes = conv.dtypes_of(self)
-        block = functools.partial(
-            remat.remat(Block, self.remat), layer_scale=self.layer_scale, **dtypes
-        )
-        x, features, dilation, blocks = image.astype(self.compute_dtype), [], 1, 0
+        block = functools.partial(self.style.block(Block), layer_scale=self.layer_scale)
+        features, dilation, blocks = [], 1, 0
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             stride, before = 2 if stage else 4, dilation
             if 4 * 2**stage > self.output_stride:
                 stride, dilation = 1, 2 * dilation
             # The stem normalises its patches, later stages what they are cut from.
-            layer_norm = norm.make_norm(
-                "layer", train=train, epsilon=EPSILON, param_dtype=self.param_dtype,
-                name=f"norm{stage}",
-            )  # fmt: skip
-            x = layer_norm(x) if stage else x
+            norm = self.style.layer_norm(epsilon=EPSILON, name=f"norm{stage}")
+            x = norm(x) if stage else x
             x = self.patches(width, stride, before, x.shape, stage)(x, train=train)
-            x = x if stage else layer_norm(x)
+            x = x if stage else norm(x)
             for i in range(depth):
                 rate = self.drop_path * blocks / max(sum(depths) - 1, 1)
-                x = block(dilation=dilation, drop_path=rate, name=f"stage{stage}_{i}")(x, train)
+                layer = block(dilation=dilation, drop_path=rate, name=f"stage{stage}_{i}")
+                x = layer(x, train=train)
                 blocks += 1
             features.append(x)
         return tuple(features)
@@ -90,22 +75,20 @@ class Encoder(nn.Module):
         padding = [(0, 0 if self.edge == "drop" else -n % stride) for n in shape[1:-1]]
         if stride == 1:
             padding = [(dilation // 2, dilation - dilation // 2)] * len(padding)
-        return conv.ConvNormAct(
+        return self.style.conv(
             width,
             kernel=max(stride, 2),
             stride=stride,
             dilation=dilation if stride == 1 else 1,
             padding=padding,
-            norm="none",
             activation="none",
-            **conv.dtypes_of(self),
             name=f"patches{stage}",
         )
 
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ConvNeXt."""
         lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         lookup.choose(self.edge, ("pad", "drop"), what="encoder.edge")
         for field in ("widths", "depths"):
             if len(getattr(self, field)) not in (0, 4):
@@ -114,28 +97,24 @@ class Encoder(nn.Module):
                 )
 
 
-class Block(nn.Module):
+class Block(style.Block):
     """Add a depthwise 7x7 convolution, normalised, and two 1x1 ones (the paper's figure 4)."""
 
     dilation: int
     drop_path: float
     layer_scale: float
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Features:
+    def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features."""
-        dtypes, width = conv.dtypes_of(self), x.shape[-1]
-        spread = conv.ConvNormAct(
-            width, kernel=7, dilation=self.dilation, groups=-1, norm="none", activation="none",
-            **dtypes, name="depthwise",
-        )  # fmt: skip
-        y = norm.make_norm(
-            "layer", train=train, epsilon=EPSILON, param_dtype=self.param_dtype, name="norm"
-        )(spread(x, train=train))
-        y = dense.Dense(4 * width, **dtypes, name="expand")(y)
-        y = dense.Dense(width, **dtypes, name="contract")(nn.gelu(y, approximate=False))
+        width, dense = x.shape[-1], self.style.dense
+        spread = self.style.conv(
+            width, kernel=7, dilation=self.dilation, groups=-1, activation="none", name="depthwise"
+        )
+        y = spread(x, train=train)
+        y = self.style.layer_norm(epsilon=EPSILON, name="norm")(y)
+        y = nn.gelu(dense(4 * width, name="expand")(y), approximate=False)
+        y = dense(width, name="contract")(y)
         init = nn.initializers.constant(self.layer_scale)
         gamma = self.param("gamma", init, (width,), self.param_dtype)
         y = y * gamma.astype(y.dtype)

@@ -4,10 +4,9 @@ import functools
 import math
 from typing import NamedTuple
 
-import flax.linen as nn
-
 from segjax.config import lookup
-from segjax.layers import conv, mbconv, remat
+from segjax.encoders import base
+from segjax.layers import mbconv, remat
 from segjax.structs import Features
 
 
@@ -34,8 +33,8 @@ SCALES = {"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)
 """Factors of width and depth."""
 
 
-class Encoder(nn.Module):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     They are those of the last block at each stride; the 1x1 convolution of the classifier is left
     out. Weights ported from TensorFlow (`tf_efficientnet_*`) do not fit: their strided
@@ -45,40 +44,28 @@ class Encoder(nn.Module):
         variant: 'b0' to 'b3'.
         width: Factor of all channels, which stay multiples of 8, where not the variant's.
         depth: Factor of the number of blocks, where not the variant's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding.
         drop_path: Rate of stochastic depth, which a block has as its share of those before it.
         norm: A name in `norm.NORMS`.
-        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
     """
 
     variant: str = "b0"
     width: float | None = None
     depth: float | None = None
-    output_stride: int = 32
     drop_path: float = 0.2
     norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, 6))
-
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
-        lookup.choose(self.variant, tuple(SCALES), what="encoder.variant")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
         width, depth = SCALES[self.variant]
         width, depth = self.width or width, self.depth or depth
-        common = {"activation": "silu", "norm": self.norm, **conv.dtypes_of(self)}
         block = functools.partial(
-            remat.remat(mbconv.InvertedResidual, self.remat), squeeze_activation="silu", **common
+            remat.remat(mbconv.InvertedResidual, self.remat), activation="silu",
+            squeeze_activation="silu", norm=self.norm, **self.style.dtypes,
+        )  # fmt: skip
+        stem = self.style.conv(
+            mbconv.divisible(32 * width), stride=2, activation="silu", name="stem"
         )
-        stem = conv.ConvNormAct(mbconv.divisible(32 * width), stride=2, **common, name="stem")
-        x = stem(image.astype(self.compute_dtype), train=train)
+        x = stem(x, train=train)
         counts = [math.ceil(stage.blocks * depth) for stage in STAGES]
         features, reached, dilation = [], 2, 1
         for i, stage in enumerate(STAGES):
@@ -98,5 +85,10 @@ class Encoder(nn.Module):
                     squeeze=max(1, x.shape[-1] // 4),
                     drop_path=self.drop_path * (sum(counts[:i]) + j) / sum(counts),
                     name=f"stage{i}_{j}",
-                )(x, train)
+                )(x, train=train)
         return (*features, x)
+
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no EfficientNet."""
+        lookup.choose(self.variant, tuple(SCALES), what="encoder.variant")
+        super().check()

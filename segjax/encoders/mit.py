@@ -7,8 +7,9 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from segjax.config import lookup
+from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.layers import attention, conv, remat
+from segjax.layers import attention, conv, style
 from segjax.structs import Features
 
 SMALL, LARGE = (32, 64, 160, 256), (64, 128, 320, 512)
@@ -24,7 +25,7 @@ VARIANTS = {
 HEADS, EXPANSION = (1, 2, 5, 8), 4
 
 
-class Encoder(nn.Module):
+class Encoder(base.Encoder):
     """Return features at strides 4, 8, 16 and 32.
 
     No position is encoded but by the zeros around convolutions, so any image size will do.
@@ -38,7 +39,6 @@ class Encoder(nn.Module):
         drop_path: Rate of dropping the last block's branches; it rises linearly from 0.
         epsilon: Added to the variance by the layer norms of blocks and stages: 1e-5 in Hugging
             Face's code, 1e-6 in the authors' and in segmentation_models.pytorch.
-        remat: A name in `remat.POLICIES`.
     """
 
     variant: str = "b0"
@@ -47,34 +47,32 @@ class Encoder(nn.Module):
     reduction: Sequence[int] = (8, 4, 2, 1)
     drop_path: float = 0.1
     epsilon: float = 1e-5
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    strides = (4, 8, 16, 32)
-    """Strides of the features that are returned, finest first."""
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are returned, finest first."""
+        return (4, 8, 16, 32)
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
         widths, depths = self.stages()
-        block = functools.partial(
-            remat.remat(Block, self.remat), epsilon=self.epsilon, **conv.dtypes_of(self)
-        )
-        x, features, blocks = image.astype(self.compute_dtype), [], 0
+        block = functools.partial(self.style.block(Block), epsilon=self.epsilon)
+        features, blocks = [], 0
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            x = PatchEmbedding(
-                width, stride=2 if stage else 4, **conv.dtypes_of(self), name=f"embed{stage}"
-            )(x, train=train)
+            embed = PatchEmbedding(
+                width, stride=2 if stage else 4, style=self.style, name=f"embed{stage}"
+            )
+            x = embed(x, train=train)
             for i in range(depth):
-                x = block(
+                layer = block(
                     HEADS[stage],
                     reduction=self.reduction[stage],
                     drop_path=self.drop_path * blocks / max(sum(depths) - 1, 1),
                     name=f"block{stage}_{i}",
-                )(x, train)
+                )
+                x = layer(x, train=train)
                 blocks += 1
-            x = attention.layer_norm(self, f"norm{stage}", epsilon=self.epsilon)(x)
+            x = self.style.layer_norm(epsilon=self.epsilon, name=f"norm{stage}")(x)
             features.append(x)
         return tuple(features)
 
@@ -91,25 +89,23 @@ class Encoder(nn.Module):
         return widths, depths
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(style.Block):
     """Convolve with windows that overlap: 7 wide at stride 4, 3 wide at stride 2."""
 
     features: int
     stride: int
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the features at the resolution divided by `stride`, rounded up."""
-        project = conv.ConvNormAct(
-            self.features, kernel=2 * self.stride - 1, stride=self.stride, norm="none",
-            activation="none", **conv.dtypes_of(self), name="project",
+        project = self.style.conv(
+            self.features, kernel=2 * self.stride - 1, stride=self.stride, activation="none",
+            name="project",
         )  # fmt: skip
-        return attention.layer_norm(self, "norm", epsilon=1e-5)(project(x, train=train))
+        return self.style.layer_norm(epsilon=1e-5, name="norm")(project(x, train=train))
 
 
-class Block(nn.Module):
+class Block(style.Block):
     """Add efficient self-attention (equation 2) and Mix-FFN (equation 3), each normalised before.
 
     Attributes:
@@ -121,40 +117,41 @@ class Block(nn.Module):
     reduction: int
     drop_path: float
     epsilon: float
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Features:
+    def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features."""
         drop = functools.partial(conv.DropPath(self.drop_path), train=train)
-        y = attention.layer_norm(self, "norm1", epsilon=self.epsilon)(x)
+        norm = functools.partial(self.style.layer_norm, epsilon=self.epsilon)
+        y = norm(name="norm1")(x)
         memory = self.reduce(y, train=train) if self.reduction > 1 else y
-        attend = attention.Attention(self.heads, **conv.dtypes_of(self), name="attention")
+        attend = attention.Attention(self.heads, **self.style.dtypes, name="attention")
         x = x + drop(attend(tokens(y), tokens(memory)).reshape(x.shape))
-        y = attention.layer_norm(self, "norm2", epsilon=self.epsilon)(x)
-        return x + drop(self.mix(y, train=train))
+        return x + drop(self.mix(norm(name="norm2")(x), train=train))
 
     def reduce(self, x: Features, *, train: bool) -> Features:
-        """Return one place for each whole window of `reduction` x `reduction`."""
-        reduce = conv.ConvNormAct(
-            x.shape[-1], kernel=self.reduction, stride=self.reduction, padding=((0, 0), (0, 0)),
-            norm="none", activation="none", **conv.dtypes_of(self), name="reduce",
+        """Return one feature for each full window of `reduction` along each axis."""
+        size = x.shape[1:-1]
+        if min(size) < self.reduction:
+            raise ConfigError(
+                f"mit: features of size {' x '.join(map(str, size))} cannot be reduced by "
+                f"encoder.reduction={self.reduction}. Enlarge the image or reduce less."
+            )
+        reduce = self.style.conv(
+            x.shape[-1], kernel=self.reduction, stride=self.reduction, padding=[(0, 0)] * len(size),
+            activation="none", name="reduce",
         )  # fmt: skip
-        return attention.layer_norm(self, "reduce_norm", epsilon=1e-5)(reduce(x, train=train))
+        return self.style.layer_norm(epsilon=1e-5, name="reduce_norm")(reduce(x, train=train))
 
     def mix(self, x: Features, *, train: bool) -> Features:
-        """Return the feed-forward part, which looks at 3x3 places and so knows where it is."""
+        """Return the feed-forward part, whose 3x3 convolution encodes positions by its padding."""
         channels, wide = x.shape[-1], EXPANSION * x.shape[-1]
-        x = attention.dense(wide, **conv.dtypes_of(self), name="expand")(x)
-        spread = conv.ConvNormAct(
-            wide, groups=-1, norm="none", activation="gelu", **conv.dtypes_of(self),
-            name="depthwise",
-        )  # fmt: skip
-        x = spread(x, train=train)
-        return attention.dense(channels, **conv.dtypes_of(self), name="contract")(x)
+        dense = functools.partial(attention.dense, **self.style.dtypes)
+        x = dense(wide, name="expand")(x)
+        x = self.style.conv(wide, groups=-1, activation="gelu", name="depthwise")(x, train=train)
+        return dense(channels, name="contract")(x)
 
 
-def tokens(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
-    """Return the places of a feature map in a row."""
+def tokens(x: Float[Array, "b ... c"]) -> Float[Array, "b n c"]:
+    """Return the pixels of a feature map as a sequence."""
     return x.reshape(x.shape[0], -1, x.shape[-1])

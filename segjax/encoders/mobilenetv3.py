@@ -4,11 +4,9 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import flax.linen as nn
-
-from segjax.config import lookup
+from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.layers import conv, mbconv, remat
+from segjax.layers import mbconv, remat
 from segjax.structs import Features
 
 MOMENTUM = 0.99
@@ -35,8 +33,8 @@ STAGES = (
 )
 
 
-class Encoder(nn.Module):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     The last are those of the 1x1 convolution to six times the channels (960), behind which the
     classifier would pool.
@@ -44,43 +42,27 @@ class Encoder(nn.Module):
     Attributes:
         width: Factor of all channels, which stay multiples of 8.
         depths: Blocks of each of the six widths, where fewer than the paper's.
-        output_stride: 32, 16 or 8: later stages dilate instead of striding.
         first_blocks: Return the features of the first block at each stride, and of the stem, as
             torchvision's LRASPP and DeepLab take them; otherwise of the last block, as timm.
         norm: A name in `norm.NORMS`.
         epsilon: Added to the variance by `norm`: the paper's and torchvision's; timm's is 1e-5.
-        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
     """
 
     width: float = 1.0
     depths: Sequence[int] = ()
-    output_stride: int = 32
     first_blocks: bool = False
     norm: str = "batch"
     epsilon: float = 1e-3
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, 6))
-
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
-        self.check()
-        common = {
-            "norm": self.norm, "epsilon": self.epsilon, "momentum": MOMENTUM,
-            **conv.dtypes_of(self),
-        }  # fmt: skip
-        unit = functools.partial(conv.ConvNormAct, activation="hard_swish", **common)
+        statistics = {"epsilon": self.epsilon, "momentum": MOMENTUM}
+        conv = functools.partial(self.style.conv, activation="hard_swish", **statistics)
         block = functools.partial(
-            remat.remat(mbconv.InvertedResidual, self.remat), gate="hard_sigmoid", **common
-        )
-        stem = unit(mbconv.divisible(16 * self.width), stride=2, name="stem")
-        x = stem(image.astype(self.compute_dtype), train=train)
+            remat.remat(mbconv.InvertedResidual, self.remat), gate="hard_sigmoid", norm=self.norm,
+            **statistics, **self.style.dtypes,
+        )  # fmt: skip
+        x = conv(mbconv.divisible(16 * self.width), stride=2, name="stem")(x, train=train)
         first, last, reached, dilation = [x], [], 2, 1
         for i, stage in enumerate(STAGES):
             stride = stage.stride
@@ -101,15 +83,15 @@ class Encoder(nn.Module):
                     squeeze=mbconv.divisible(wide // 4) if stage.squeezes else 0,
                     activation=stage.activation,
                     name=f"stage{i}_{j}",
-                )(x, train)
+                )(x, train=train)
                 if j == 0 and stage.stride == 2:
                     first.append(x)
-        x = unit(6 * x.shape[-1], kernel=1, name="last")(x, train=train)
+        x = conv(6 * x.shape[-1], kernel=1, name="last")(x, train=train)
         return (*(first[:4] if self.first_blocks else last), x)
 
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no MobileNetV3."""
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         if self.depths and (len(self.depths) != len(STAGES) or min(self.depths) < 1):
             raise ConfigError(
                 f"encoder.depths={tuple(self.depths)}: expected {len(STAGES)} numbers from 1 on."

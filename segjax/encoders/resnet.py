@@ -6,59 +6,46 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from segjax.config import lookup
+from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.layers import conv, remat, resample
+from segjax.layers import resample, style
 from segjax.structs import Features
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
-class Encoder(nn.Module):
-    """Return features at strides 2, 4, 8, 16 and 32, or held at `output_stride` by dilation.
+class Encoder(base.Dilated):
+    """Return features at strides 2, 4, 8, 16 and 32, or at `output_stride` at most by dilation.
 
     In v1.5 the 3x3 convolution of a bottleneck has the stride, not the first 1x1: that is what
     torchvision and timm publish weights for.
 
     Attributes:
         depth: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
-        output_stride: 32, 16 or 8: later stages dilate instead of striding (Chen et al. 2017).
         multi_grid: Factors of the dilation in the last stage's blocks, e.g. (1, 2, 4).
         dilate_first: Dilate the first block of a stage as the others; torchvision's DeepLab and FCN
             weights come from a first block that still has the dilation of the stage before.
         stages: How many stages to compute, the stem counted: 3 ends at stride 8.
         norm: A name in `norm.NORMS`.
-        remat: A name in `remat.POLICIES`; the blocks are those of the paper.
     """
 
     depth: int = 50
-    output_stride: int = 32
     multi_grid: Sequence[int] = ()
     dilate_first: bool = True
     stages: int = 5
     width: int = 64
     norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the features that are returned, finest first."""
-        return tuple(min(2**i, self.output_stride) for i in range(1, self.stages + 1))
+        return super().strides[: self.stages]
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
-        self.check()
-        block = functools.partial(
-            remat.remat(Basic if self.depth < 50 else Bottleneck, self.remat),
-            norm=self.norm,
-            **conv.dtypes_of(self),
-        )
-        stem = conv.ConvNormAct(
-            self.width, kernel=7, stride=2, norm=self.norm, **conv.dtypes_of(self), name="stem"
-        )
-        features = [stem(image.astype(self.compute_dtype), train=train)]
+        block = self.style.block(Basic if self.depth < 50 else Bottleneck)
+        stem = self.style.conv(self.width, kernel=7, stride=2, name="stem")
+        features = [stem(x, train=train)]
         x = resample.max_pool(features[0], window=3)
         dilation = 1
         for stage, blocks in enumerate(BLOCKS[self.depth][: self.stages - 1]):
@@ -75,70 +62,63 @@ class Encoder(nn.Module):
                     stride=stride if i == 0 else 1,
                     dilation=rate,
                     name=f"layer{stage + 1}_{i}",
-                )(x, train)
+                )(x, train=train)
             features.append(x)
         return tuple(features)
 
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ResNet."""
         lookup.choose(self.depth, tuple(BLOCKS), what="encoder.depth")
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")
+        super().check()
         if not 2 <= self.stages <= 5:
             raise ConfigError(f"encoder.stages={self.stages}: expected 2 to 5.")
 
 
-class Basic(nn.Module):
+class Residual(style.Block):
+    """What both blocks share.
+
+    Attributes:
+        features: Channels of the 3x3 convolutions.
+        stride: Of the first 3x3 convolution.
+        dilation: Of the 3x3 convolutions.
+    """
+
+    features: int
+    stride: int
+    dilation: int
+
+    def add(self, y: Features, x: Features, *, train: bool) -> Features:
+        """Return `y` plus `x`, projected (option B) where the shape changes, activated."""
+        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            project = self.style.conv(
+                y.shape[-1], kernel=1, stride=self.stride, activation="none", name="shortcut"
+            )
+            x = project(x, train=train)
+        return nn.relu(y + x)
+
+
+class Basic(Residual):
     """Add two 3x3 convolutions to their input (the paper's figure 5, left)."""
 
-    features: int
-    stride: int
-    dilation: int
-    norm: str
-    compute_dtype: str
-    param_dtype: str
-
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Features:
+    def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features."""
-        unit = functools.partial(conv.ConvNormAct, norm=self.norm, **conv.dtypes_of(self))
-        y = unit(self.features, stride=self.stride, dilation=self.dilation, name="conv1")(
-            x, train=train
-        )
-        y = unit(self.features, dilation=self.dilation, activation="none", name="conv2")(
-            y, train=train
-        )
-        return nn.relu(y + shortcut(self, x, self.features, train=train))
+        conv = functools.partial(self.style.conv, self.features, dilation=self.dilation)
+        y = conv(stride=self.stride, name="conv1")(x, train=train)
+        y = conv(activation="none", name="conv2")(y, train=train)
+        return self.add(y, x, train=train)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Residual):
     """Add a 1x1, 3x3, 1x1 sequence to its input (the paper's figure 5, right)."""
 
-    features: int
-    stride: int
-    dilation: int
-    norm: str
-    compute_dtype: str
-    param_dtype: str
-
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Features:
+    def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features, four times `features` channels."""
-        unit = functools.partial(conv.ConvNormAct, norm=self.norm, **conv.dtypes_of(self))
-        wide = 4 * self.features
-        y = unit(self.features, kernel=1, name="conv1")(x, train=train)
-        y = unit(self.features, stride=self.stride, dilation=self.dilation, name="conv2")(
+        conv, wide = self.style.conv, 4 * self.features
+        y = conv(self.features, kernel=1, name="conv1")(x, train=train)
+        y = conv(self.features, stride=self.stride, dilation=self.dilation, name="conv2")(
             y, train=train
         )
-        y = unit(wide, kernel=1, activation="none", name="conv3")(y, train=train)
-        return nn.relu(y + shortcut(self, x, wide, train=train))
-
-
-def shortcut(block: Basic | Bottleneck, x: Features, features: int, *, train: bool) -> Features:
-    """Return `x`, projected where the block changes its shape (option B of the paper)."""
-    if block.stride == 1 and x.shape[-1] == features:
-        return x
-    project = conv.ConvNormAct(
-        features, kernel=1, stride=block.stride, norm=block.norm, activation="none",
-        **conv.dtypes_of(block), name="shortcut",
-    )  # fmt: skip
-    return project(x, train=train)
+        y = conv(wide, kernel=1, activation="none", name="conv3")(y, train=train)
+        return self.add(y, x, train=train)

@@ -1,17 +1,16 @@
 """VGG (Simonyan and Zisserman 2014, arXiv:1409.1556, table 1), its convolutional layers."""
 
-import functools
-
 import flax.linen as nn
 
 from segjax.config import lookup
-from segjax.layers import conv, remat, resample
+from segjax.encoders import base
+from segjax.layers import resample, style
 from segjax.structs import Features
 
 CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-class Encoder(nn.Module):
+class Encoder(base.Encoder):
     """Return the features before each pooling, strides 1 to 16, and the last pooled ones, 32.
 
     `resample.max_pool` of one is what the next stage starts from: pool3 of FCN is that of the
@@ -28,46 +27,36 @@ class Encoder(nn.Module):
     depth: int = 16
     width: int = 64
     norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the features that are returned, finest first."""
         return (1, 2, 4, 8, 16, 32)
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return six feature maps, finest first."""
-        lookup.choose(self.depth, tuple(CONVS), what="encoder.depth")
-        stage = functools.partial(
-            remat.remat(Stage, self.remat), norm=self.norm, **conv.dtypes_of(self)
-        )
-        x, features = image.astype(self.compute_dtype), []
+        stage, features = self.style.block(Stage), []
         for i, convs in enumerate(CONVS[self.depth]):
-            x = stage(self.width * min(2**i, 8), convs=convs, name=f"stage{i}")(x, train)
+            x = stage(self.width * min(2**i, 8), convs, name=f"stage{i}")(x, train=train)
             features.append(x)
             x = resample.max_pool(x)
         return (*features, x)
 
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no VGG."""
+        lookup.choose(self.depth, tuple(CONVS), what="encoder.depth")
 
-class Stage(nn.Module):
+
+class Stage(style.Block):
     """Convolve 3x3 a few times at one resolution."""
 
     features: int
     convs: int
-    norm: str
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Features:
+    def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the features of the last convolution."""
-        # The published networks kept their biases when they were normalised.
-        unit = functools.partial(
-            conv.ConvNormAct, bias=True, norm=self.norm, **conv.dtypes_of(self)
-        )
         for i in range(self.convs):
-            x = unit(self.features, name=f"conv{i}")(x, train=train)
+            # The published networks kept their biases when they were normalised.
+            x = self.style.conv(self.features, bias=True, name=f"conv{i}")(x, train=train)
         return x

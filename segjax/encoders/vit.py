@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import lookup
+from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.layers import attention, conv, remat, resample
-from segjax.layers import norm as norm_lib
+from segjax.kernels import sums
+from segjax.layers import attention, conv, resample, style
 from segjax.structs import Features
 
 WIDTHS = {"s": 384, "b": 768}
 HEAD_WIDTH, EPSILON = 64, 1e-6
 
 
-class Encoder(nn.Module):
+class Encoder(base.Encoder):
     """Return normalised features of chosen blocks, all at stride `patch`.
 
     DINOv2 (Oquab et al. 2023, arXiv:2304.07193) scales residual branches channel by channel. An
@@ -34,7 +35,6 @@ class Encoder(nn.Module):
         grid: Patches along a side of the images that positions were learnt on: 37 of 518 pixels.
         drop_path: Rate of dropping a residual branch.
         layer_scale: What residual branches are scaled by at first.
-        remat: A name in `remat.POLICIES`.
     """
 
     variant: str = "s"
@@ -46,42 +46,41 @@ class Encoder(nn.Module):
     grid: int = 37
     drop_path: float = 0.0
     layer_scale: float = 1e-5
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
+
+    dims = (2,)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the features that are returned."""
         return (self.patch,) * len(self.layers)
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> tuple[Features, ...]:
+    def prepare(self, image: Features) -> Features:
+        """Return the image enlarged to whole patches, in `compute_dtype`."""
+        size = [-(-n // self.patch) * self.patch for n in image.shape[1:-1]]
+        return resample.resize(image, size).astype(self.compute_dtype)
+
+    def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map for each of `layers`."""
-        chosen = self.check()
-        dtypes = conv.dtypes_of(self)
         width = self.width or WIDTHS[self.variant]
-        size = [-(-n // self.patch) for n in image.shape[1:-1]]
-        x = resample.resize(image, [n * self.patch for n in size]).astype(self.compute_dtype)
-        embed = conv.ConvNormAct(
-            width, kernel=self.patch, stride=self.patch, padding=((0, 0), (0, 0)), norm="none",
-            activation="none", **dtypes, name="embed",
+        embed = self.style.conv(
+            width, kernel=self.patch, stride=self.patch, padding=((0, 0), (0, 0)),
+            activation="none", name="embed",
         )  # fmt: skip
         x = embed(x, train=train)
+        size = x.shape[1:-1]
         token, positions = self.positions(width, size)
         x = (x + positions).reshape(x.shape[0], -1, width)
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, width)), x], axis=1)
         block = functools.partial(
-            remat.remat(Block, self.remat),
+            self.style.block(Block),
             self.heads or width // HEAD_WIDTH,
             drop_path=self.drop_path,
             layer_scale=self.layer_scale,
-            **dtypes,
         )
-        norm = attention.layer_norm(self, "norm", epsilon=EPSILON)
-        features = []
+        norm = self.style.layer_norm(epsilon=EPSILON, name="norm")
+        chosen, features = self.chosen(), []
         for i in range(self.depth):
-            x = block(name=f"block{i}")(x, train)
+            x = block(name=f"block{i}")(x, train=train)
             if i in chosen:
                 features.append(norm(x)[:, 1:].reshape(x.shape[0], *size, width))
         return tuple(features)
@@ -93,45 +92,46 @@ class Encoder(nn.Module):
         shape = (1, 1 + self.grid**2, width)
         token = self.param("token", attention.INIT, (1, 1, width), self.param_dtype)
         table = self.param("positions", attention.INIT, shape, self.param_dtype)
-        table = table.astype(norm_lib.widen(table.dtype))
+        table = table.astype(sums.widen(table.dtype))
         patches = table[:, 1:].reshape(1, self.grid, self.grid, width)
         patches = resample.resize(patches, size, method="bicubic")
         token = token.astype(table.dtype) + table[:, :1]
         return token.astype(self.compute_dtype), patches.astype(self.compute_dtype)
 
-    def check(self) -> set[int]:
-        """Return the indices in `layers`; raise `ConfigError` for fields that make no ViT."""
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no ViT."""
         lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
-        chosen = [layer % self.depth for layer in self.layers]
+        chosen = self.chosen()
         within = all(-self.depth <= layer < self.depth for layer in self.layers)
         if not within or not chosen or sorted(set(chosen)) != chosen:
             raise ConfigError(
                 f"encoder.layers={tuple(self.layers)}: expected ascending indices of "
                 f"{self.depth} blocks."
             )
-        return set(chosen)
+
+    def chosen(self) -> list[int]:
+        """Return the indices in `layers`, counted from the first block."""
+        return [layer % self.depth for layer in self.layers]
 
 
-class Block(nn.Module):
+class Block(style.Block):
     """Add self-attention and a two-layer perceptron, normalised before, scaled after."""
 
     heads: int
     drop_path: float
     layer_scale: float
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n c"], train: bool) -> Float[Array, "b n c"]:
+    def __call__(self, x: Float[Array, "b n c"], *, train: bool) -> Float[Array, "b n c"]:
         """Return the block's tokens."""
-        dtypes, channels = conv.dtypes_of(self), x.shape[-1]
+        channels, dtypes = x.shape[-1], self.style.dtypes
         drop = functools.partial(conv.DropPath(self.drop_path), train=train)
-        y = attention.layer_norm(self, "norm1", epsilon=EPSILON)(x)
+        norm = functools.partial(self.style.layer_norm, epsilon=EPSILON)
+        y = norm(name="norm1")(x)
         y = attention.Attention(self.heads, **dtypes, name="attention")(y, y)
         x = x + drop(y * self.scale("scale1", channels))
-        y = attention.dense(4 * channels, **dtypes, name="expand")(
-            attention.layer_norm(self, "norm2", epsilon=EPSILON)(x)
-        )
+        y = norm(name="norm2")(x)
+        y = attention.dense(4 * channels, **dtypes, name="expand")(y)
         y = nn.gelu(y, approximate=False)
         y = attention.dense(channels, **dtypes, name="contract")(y)
         return x + drop(y * self.scale("scale2", channels))

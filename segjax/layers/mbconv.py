@@ -45,7 +45,7 @@ class InvertedResidual(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Float[Array, "b ... {self.features}"]:
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the block's features."""
         unit = functools.partial(
             conv.ConvNormAct,

@@ -1,16 +1,20 @@
 """Rematerialisation by name: what is kept for the gradient, and what is computed again."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import jax
+from jax.extend import core
 
 from segjax.config import lookup
 
+B = TypeVar("B", bound=nn.Module)
 
-def is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Return whether an operation is a convolution or a matrix product: dear to compute again."""
+
+def is_product(primitive: core.Primitive, *_: object, **__: object) -> bool:
+    """Return whether an operation is a convolution or a matrix product: costly to compute again."""
     return primitive.name in ("conv_general_dilated", "dot_general")
 
 
@@ -23,10 +27,22 @@ POLICIES: dict[str, Callable[..., bool] | None] = {
 and activates them again; 'full' a block's input only, for a second forward pass."""
 
 
-def remat(block: type[nn.Module], policy: str) -> Any:
-    """Return `block`, called as `block(…)(x, train)`, under the policy of that name."""
+def remat(block: type[B], policy: str) -> type[B]:
+    """Return `block` under the policy of that name, to be built and called as before.
+
+    Positional arguments of a call are arrays; keyword arguments, such as `train`, are static.
+    """
     lookup.choose(policy, list(POLICIES), what="remat")
     if policy == "none":
         return block
-    # The third argument, `train`, is static: it stands behind the module itself and x.
-    return nn.remat(block, policy=POLICIES[policy], static_argnums=(2,))
+
+    # `wraps` copies Flax's mark of a method that it has prepared: it adds no scope of its own.
+    @functools.wraps(block.__call__)
+    def call(self: B, *arrays: Any, **static: Any) -> Any:
+        @functools.wraps(block.__call__)
+        def forward(module: B, *arrays: Any) -> Any:
+            return block.__call__(module, *arrays, **static)
+
+        return nn.remat(forward, policy=POLICIES[policy])(self, *arrays)
+
+    return cast(type[B], type(f"Remat{block.__name__}", (block,), {"__call__": call}))

@@ -3,54 +3,42 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import conv, convolve, dense, remat, resample
+from segjax.layers import resample, style
 from segjax.models import unet
 from segjax.structs import Features
 
 
 class Model(unet.Model):
-    """A U-Net whose coarser features say which pixels of each skip to hand across (figure 1).
+    """Gate the skip connections of a U-Net by attention from the coarser features (figure 1).
 
-    The finest skip passes as it is: its features are too low-level to be asked (section 2, and the
-    authors' code). Fields are those of `unet.Model`.
+    The finest skip is not gated: its features are too low-level (section 2, and the authors'
+    code). Fields are those of `unet.Model`.
     """
 
-    def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
+    def gate_skip(self, skip: Features, coarse: Features, *, level: int) -> Features:
         """Return `skip`, gated by the `coarse` features from below unless it is the finest."""
         if level == 0:
             return skip
-        gate = remat.remat(Gate, self.remat)
-        return skip * gate(**conv.dtypes_of(self), name=f"gate{level}")((skip, coarse), True)
+        gate = self.style.block(Gate)(name=f"gate{level}")
+        return skip * gate(skip, coarse)
 
 
-class Gate(nn.Module):
+class Gate(style.Block):
     """Weigh the pixels of a skip by additive attention (figure 2, equations 1 and 2).
 
     Works at the coarse resolution, with as many intermediate channels as the skip has; the grid of
     coefficients is enlarged (bi-, tri-)linearly.
     """
 
-    compute_dtype: str
-    param_dtype: str
-
     @nn.compact
-    def __call__(self, x: tuple[Features, Features], train: bool) -> Float[Array, "b ... 1"]:
-        """Return coefficients between 0 and 1 for the first of `x`, the second being coarser."""
-        skip, coarse = x
-        size, dtypes = skip.shape[1:-1], conv.dtypes_of(self)
-        features = skip.shape[-1]
-        seen = nn.Conv(
-            features,
-            (2,) * len(size),
-            strides=(2,) * len(size),
-            padding=[(0, n % 2) for n in size],
-            use_bias=False,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
+    def __call__(self, skip: Features, coarse: Features) -> Float[Array, "b ... 1"]:
+        """Return coefficients between 0 and 1 for the pixels of `skip`."""
+        size, features = skip.shape[1:-1], skip.shape[-1]
+        seen = self.style.plain_conv(
+            features, kernel=2, stride=2, padding=[(0, n % 2) for n in size], bias=False,
             name="skip",
-        )(skip)
-        asked = dense.Dense(features, **dtypes, name="coarse")(coarse)
-        attention = nn.sigmoid(dense.Dense(1, **dtypes, name="attention")(nn.relu(seen + asked)))
+        )(skip)  # fmt: skip
+        asked = self.style.dense(features, name="coarse")(coarse)
+        attention = self.style.dense(1, name="attention")(nn.relu(seen + asked))
+        attention = nn.sigmoid(attention)
         return resample.crop(resample.upsample(attention, factor=2), size)

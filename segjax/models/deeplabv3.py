@@ -1,21 +1,18 @@
 """DeepLabv3 (Chen et al. 2017, arXiv:1706.05587, figure 5)."""
 
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax import encoders
-from segjax.layers import conv, dense, resample
-from segjax.models import fcn_dilated
+from segjax.layers import style
+from segjax.models import base
 from segjax.structs import Features, Outputs
 
 
-class Model(nn.Module):
-    """Look at dilated features through holes of several sizes and at their mean; classify.
+class Model(base.EncoderDecoder):
+    """Pool an encoder's features by atrous convolutions of several rates, then classify.
 
     `encoder` sets the output stride and multi-grid: the paper's is `dict(type="resnet", depth=101,
     output_stride=16, multi_grid=(1, 2, 4))`. Published weights have fields of their own:
@@ -27,8 +24,6 @@ class Model(nn.Module):
     has fewer, XLA gathers them all.
 
     Attributes:
-        num_classes: Channels of the logits.
-        encoder: Section of the encoder.
         rates: Dilations of the pyramid's 3x3 convolutions: (6, 12, 18) at output stride 16, twice
             as much at 8.
         width: Channels of the pyramid.
@@ -37,14 +32,8 @@ class Model(nn.Module):
         dropout: Rate at the end of the pyramid; 0.1 is that of the authors' code.
         aux: Indices of the encoder's features that get an auxiliary head while training.
         align_corners: Enlarge the logits so that corner pixels lie on each other.
-        norm: A name in `norm.NORMS`, for the heads; the encoder has its own.
-        remat: A name in `remat.POLICIES`, for the encoder's blocks.
-        compute_dtype: Of features and logits.
-        param_dtype: Of parameters.
     """
 
-    num_classes: int
-    encoder: Mapping[str, Any]
     rates: Sequence[int] = (6, 12, 18)
     width: int = 256
     separable: bool = False
@@ -52,60 +41,46 @@ class Model(nn.Module):
     dropout: float = 0.1
     aux: Sequence[int] = ()
     align_corners: bool = False
-    norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w _"], *, train: bool) -> Outputs:
-        """Return logits [b h w num_classes] in `compute_dtype`.
-
-        Raises:
-            ConfigError: A side below 32 pixels.
-        """
-        size = image.shape[1:-1]
-        conv.check_size(size, model="deeplabv3")
-        dtypes = conv.dtypes_of(self)
-        encoder = encoders.build(self)
-        features = encoder(image, train=train)
+    def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
+        """Return logits at the encoder's output stride."""
         pyramid = Aspp(
-            self.width, self.rates, self.separable, self.dropout, self.norm, **dtypes, name="aspp"
+            self.width, self.rates, self.separable, self.dropout, style=self.style, name="aspp"
         )
-        x = pyramid(features[-1], train=train)
+        x = pyramid(encoded.features[-1], train=train)
         for i in range(self.convs):
-            x = conv.ConvNormAct(self.width, norm=self.norm, **dtypes, name=f"conv{i}")(
-                x, train=train
-            )
-        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
-        enlarge = {"size": size, "align_corners": self.align_corners}
-        aux = fcn_dilated.auxiliary(self, features, train=train, **enlarge)
-        return Outputs(resample.resize(logits, **enlarge), aux)
+            x = self.style.conv(self.width, name=f"conv{i}")(x, train=train)
+        logits = self.style.dense(self.num_classes, name="head")(x)
+        return Outputs(logits, self.auxiliary(encoded, train=train))
 
 
-class Aspp(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1, several dilated 3x3 convolutions and the mean."""
+class Aspp(style.Block):
+    """Atrous spatial pyramid pooling: a 1x1, several dilated 3x3 convolutions and the mean.
+
+    Attributes:
+        features: Channels of each branch, and to return.
+        rates: Dilations of the 3x3 convolutions.
+        separable: Make them depthwise separable.
+        dropout: Rate at the end.
+    """
 
     features: int
     rates: Sequence[int]
     separable: bool
     dropout: float
-    norm: str
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b h w {self.features}"]:
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return what the branches see, projected to `features` channels."""
-        kinds = (conv.ConvNormAct, conv.SeparableConv)
-        plain, atrous = (
-            functools.partial(kind, self.features, norm=self.norm, **conv.dtypes_of(self))
-            for kind in (kinds[0], kinds[self.separable])
-        )
-        branches = [plain(kernel=1, name="branch0")(x, train=train)]
+        plain = self.style.conv
+        atrous = self.style.separable_conv if self.separable else plain
+        branches = [plain(self.features, kernel=1, name="branch0")(x, train=train)]
         for i, rate in enumerate(self.rates, 1):
-            branches.append(atrous(dilation=rate, name=f"branch{i}")(x, train=train))
-        mean = plain(kernel=1, name="pool")(x.mean((1, 2), keepdims=True), train=train)
+            branch = atrous(self.features, dilation=rate, name=f"branch{i}")
+            branches.append(branch(x, train=train))
+        mean = x.mean(range(1, x.ndim - 1), keepdims=True)
+        mean = plain(self.features, kernel=1, name="pool")(mean, train=train)
         branches.append(jnp.broadcast_to(mean, branches[0].shape))
-        x = plain(kernel=1, name="project")(jnp.concatenate(branches, axis=-1), train=train)
+        x = jnp.concatenate(branches, axis=-1)
+        x = plain(self.features, kernel=1, name="project")(x, train=train)
         return nn.Dropout(self.dropout, deterministic=not train)(x)

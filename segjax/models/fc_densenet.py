@@ -9,14 +9,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, convolve, dense, norm, remat, resample
+from segjax.kernels import resize
+from segjax.layers import resample, style
+from segjax.models import base
 from segjax.structs import Features, Outputs
 
-Pieces = tuple[Features, ...]
-"""Feature maps that the paper would concatenate; each is kept once, whoever sees it."""
 
-
-class Model(nn.Module):
+class Model(base.Segmenter):
     """Dense blocks down and up, where every layer sees all that came before it in its block.
 
     FC-DenseNet103 is the default; FC-DenseNet56 has `layers=(4,) * 11` and `growth=12`,
@@ -26,102 +25,75 @@ class Model(nn.Module):
     copy of everything before it. 'convs' keeps the new features alone, for a little more time.
 
     Attributes:
-        num_classes: Channels of the logits.
         layers: Layers of each dense block, from the first on the way down to the last on the way
             up: an odd number of blocks, the bottleneck in the middle.
         growth: Channels that each layer adds.
         stem_width: Channels of the first convolution.
         dropout: Rate after every convolution but the first, the last and those of the way up.
-        norm: A name in `norm.NORMS`.
         remat: A name in `remat.POLICIES`; the blocks are the layers and transitions.
-        compute_dtype: Of features and logits.
-        param_dtype: Of parameters.
     """
 
-    num_classes: int
     layers: Sequence[int] = (4, 5, 7, 10, 12, 15, 12, 10, 7, 5, 4)
     growth: int = 16
     stem_width: int = 48
     dropout: float = 0.2
-    norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> Outputs:
-        """Return logits [b h w num_classes] in `compute_dtype`.
-
-        Raises:
-            ConfigError: An even number of blocks, or a side below 32 pixels.
-        """
+    def check(self) -> None:
+        """Raise `ConfigError` for an even number of blocks."""
         if len(self.layers) % 2 == 0:
             raise ConfigError(
                 f"config.model.layers={tuple(self.layers)}: expected an odd number of blocks, the "
                 "bottleneck in the middle."
             )
-        conv.check_size(image.shape[1:-1], model="fc_densenet")
-        dtypes = conv.dtypes_of(self)
-        unit = functools.partial(
-            remat.remat(Unit, self.remat), norm=self.norm, dropout=self.dropout, **dtypes
-        )
-        stem = conv.ConvNormAct(
-            self.stem_width, norm="none", activation="none", **dtypes, name="stem"
-        )
-        stack, skips = (stem(image.astype(self.compute_dtype), train=train),), []
+
+    def segment(self, x: Features, *, train: bool) -> Outputs:
+        """Return logits at the size of `x`."""
+        unit = functools.partial(self.style.block(Unit), dropout=self.dropout)
+        stem = self.style.conv(self.stem_width, norm="none", activation="none", name="stem")
+        stack, skips = (stem(x, train=train),), []
         pools, new = len(self.layers) // 2, ()
         for block, layers in enumerate(self.layers):
             if block > pools:
                 skip = skips.pop()
                 up = TransitionUp(
-                    self.growth * len(new), size=skip[0].shape[1:-1], **dtypes, name=f"up{block}"
+                    self.growth * len(new),
+                    size=skip[0].shape[1:-1],
+                    style=self.style,
+                    name=f"up{block}",
                 )
                 stack = (up(jnp.concatenate(new, axis=-1)), *skip)
             new = ()
             for i in range(layers):
-                new += (unit(self.growth, name=f"block{block}_{i}")((*stack, *new), train),)
+                layer = unit(self.growth, name=f"block{block}_{i}")
+                new += (layer(*stack, *new, train=train),)
             if block < pools:
                 skips.append(stack + new)
-                width = sum(piece.shape[-1] for piece in skips[-1])
-                x = unit(width, kernel=1, name=f"down{block}")(skips[-1], train)
-                stack = (resample.max_pool(x),)
+                width = sum(y.shape[-1] for y in skips[-1])
+                down = unit(width, kernel=1, name=f"down{block}")
+                stack = (resample.max_pool(down(*skips[-1], train=train)),)
         x = jnp.concatenate(stack + new, axis=-1)
-        return Outputs(logits=dense.Dense(self.num_classes, **dtypes, name="head")(x))
+        return Outputs(self.style.dense(self.num_classes, name="head")(x))
 
 
-class Unit(nn.Module):
+class Unit(style.Block):
     """Normalise, activate, convolve, drop (table 1, left); with `kernel=1` a transition down.
 
     Concatenation is part of the unit so that remat need not keep its result.
     """
 
     features: int
-    norm: str
     dropout: float
-    compute_dtype: str
-    param_dtype: str
     kernel: int = 3
 
     @nn.compact
-    def __call__(self, x: Pieces, train: bool) -> Float[Array, "b ... {self.features}"]:
+    def __call__(self, *x: Features, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the new features, without those they are made of."""
-        y = jnp.concatenate(x, axis=-1)
-        y = norm.make_norm(self.norm, train=train, param_dtype=self.param_dtype, name="norm")(y)
-        side, spatial = self.kernel // 2, y.ndim - 2
-        y = nn.Conv(
-            self.features,
-            (self.kernel,) * spatial,
-            padding=[(side, side)] * spatial,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            name="conv",
-        )(nn.relu(y))
+        y = self.style.normalization(train=train, name="norm")(jnp.concatenate(x, axis=-1))
+        y = self.style.plain_conv(self.features, self.kernel, name="conv")(nn.relu(y))
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
-class TransitionUp(nn.Module):
+class TransitionUp(style.Block):
     """Double every spatial axis by a transposed convolution, windows of 3 and stride 2.
 
     Neighbouring windows share one row, so an even place sums two taps and an odd one has its own:
@@ -132,8 +104,6 @@ class TransitionUp(nn.Module):
 
     features: int
     size: Sequence[int]
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
@@ -149,7 +119,7 @@ class TransitionUp(nn.Module):
             first, centre, last = (
                 lax.index_in_dim(y, i, axis + spatial, keepdims=False) for i in range(3)
             )
-            even = first + resample.shift(last, 1, axis=axis)
+            even = first + resize.shift(last, 1, axis=axis)
             y = jnp.stack([even, centre], axis + spatial)
         y = resample.crop(resample.depth_to_space(y), self.size)
         return y + bias.astype(self.compute_dtype)

@@ -1,20 +1,17 @@
 """PSPNet (Zhao et al. 2016, arXiv:1612.01105, figure 3)."""
 
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from segjax import encoders
-from segjax.layers import conv, resample
-from segjax.models import fcn_dilated
+from segjax.kernels import resize
+from segjax.layers import resample
+from segjax.models import base
 from segjax.structs import Features, Outputs
 
 
-class Model(nn.Module):
+class Model(base.EncoderDecoder):
     """Join features with their means over grids of several sizes, then classify.
 
     The paper's encoder is `dict(type="resnet", depth=50, output_stride=8)`; its first 7x7
@@ -23,8 +20,6 @@ class Model(nn.Module):
     dropout=0.2, aux=()`.
 
     Attributes:
-        num_classes: Channels of the logits.
-        encoder: Section of the encoder.
         bins: Cells along each side of the grids.
         width: Channels before the classifier.
         fuse_kernel: Window of the convolution after the pyramid.
@@ -35,14 +30,8 @@ class Model(nn.Module):
         aux: Indices of the encoder's features that get an auxiliary head while training; -2 is the
             paper's fourth stage.
         align_corners: Enlarge so that corner pixels lie on each other, as the authors' code.
-        norm: A name in `norm.NORMS`, for the heads; the encoder has its own.
-        remat: A name in `remat.POLICIES`, for the encoder's blocks.
-        compute_dtype: Of features and logits.
-        param_dtype: Of parameters.
     """
 
-    num_classes: int
-    encoder: Mapping[str, Any]
     bins: Sequence[int] = (1, 2, 3, 6)
     width: int = 512
     fuse_kernel: int = 3
@@ -51,51 +40,40 @@ class Model(nn.Module):
     dropout: float = 0.1
     aux: Sequence[int] = (-2,)
     align_corners: bool = True
-    norm: str = "batch"
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w _"], *, train: bool) -> Outputs:
-        """Return logits [b h w num_classes] in `compute_dtype`.
-
-        Raises:
-            ConfigError: A side below 32 pixels.
-        """
-        size = image.shape[1:-1]
-        conv.check_size(size, model="pspnet")
-        dtypes = conv.dtypes_of(self)
-        encoder = encoders.build(self)
-        features = encoder(image, train=train)
-        x = self.pyramid(features[-1], train=train)
-        x = conv.ConvNormAct(
-            self.width, kernel=self.fuse_kernel, norm=self.norm, **dtypes, name="fuse"
-        )(x, train=train)
-        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
-        logits = conv.ConvNormAct(
-            self.num_classes, kernel=self.head_kernel, norm="none", activation="none",
-            **dtypes, name="head",
-        )(x, train=train)  # fmt: skip
-        enlarge = {"size": size, "align_corners": self.align_corners}
-        aux = fcn_dilated.auxiliary(self, features, train=train, **enlarge)
-        return Outputs(resample.resize(logits, **enlarge), aux)
+    def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
+        """Return logits at the encoder's output stride."""
+        x = self.pyramid(encoded.features[-1], train=train)
+        x = self.style.conv(self.width, kernel=self.fuse_kernel, name="fuse")(x, train=train)
+        space = tuple(range(1, x.ndim - 1))
+        x = nn.Dropout(self.dropout, broadcast_dims=space, deterministic=not train)(x)
+        logits = self.conv_head(self.head_kernel)(x, train=train)
+        return Outputs(logits, self.auxiliary(encoded, train=train))
 
     def pyramid(self, x: Features, *, train: bool) -> Features:
         """Return the means over each grid, reduced and enlarged, and `x` itself."""
-        unit = functools.partial(
-            conv.ConvNormAct, x.shape[-1] // len(self.bins), kernel=1, **conv.dtypes_of(self)
-        )
-        levels = []
+        size, width, levels = x.shape[1:-1], x.shape[-1] // len(self.bins), []
         for i, bins in enumerate(self.bins):
             norm = self.norm_of_mean if bins == 1 else self.norm
-            mean = resample.adaptive_avg_pool(x, (bins, bins))
-            y = unit(norm=norm, name=f"level{i}")(mean, train=train)
-            for axis in (1, 2):
-                # As products whatever the factor: every shard of rows holds all the few cells.
-                weights = resample.interpolation(
-                    bins, x.shape[axis], method="bilinear", align_corners=self.align_corners
-                )
-                y = resample.matrix(y, weights, axis=axis)
-            levels.append(y)
+            reduce = self.style.conv(width, kernel=1, norm=norm, name=f"level{i}")
+            y = reduce(means(x, bins), train=train)
+            levels.append(enlarge(y, size, align_corners=self.align_corners))
         return jnp.concatenate([*levels, x], axis=-1)
+
+
+def means(x: Features, bins: int) -> Features:
+    """Return the means of `x` over a grid of `bins` cells along each side."""
+    return resample.adaptive_avg_pool(x, (bins,) * (x.ndim - 2))
+
+
+def enlarge(x: Features, size: Sequence[int], *, align_corners: bool = False) -> Features:
+    """Interpolate a grid of few cells, which every shard of rows holds, at `size` places.
+
+    As matrix products whatever the factor: `resample.resize` would exchange halos of single cells.
+    """
+    for axis, length in enumerate(size, 1):
+        weights = resample.interpolation(
+            x.shape[axis], length, method="bilinear", align_corners=align_corners
+        )
+        x = resize.matrix(x, weights, axis=axis)
+    return x

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,12 +10,13 @@ from jaxtyping import Array, Float
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
-from segjax.layers import conv, dense, remat, resample
+from segjax.layers import resample, style
+from segjax.models import base
 from segjax.structs import Features, Outputs
 
 
-class Model(nn.Module):
-    """Contract, expand, and hand the features of each resolution across.
+class Model(base.Segmenter):
+    """Contract and expand, with a skip connection at each resolution.
 
     Differs from the figure where practice does: convolutions normalise, and pad so that the output
     has the input's size. Pooling lets an odd last row or column stand for itself and the way up
@@ -25,10 +26,8 @@ class Model(nn.Module):
     volumes [b d h w c] (3D U-Net, Çiçek et al. 2016), of any depth, go through the same code.
 
     Attributes:
-        num_classes: Channels of the logits.
         widths: Channels at each resolution, from the input's to the bottom's.
         convs_per_level: Convolutions at each resolution, on the way down and on the way up.
-        norm: A name in `norm.NORMS`.
         activation: A name in `conv.ACTIVATIONS`.
         up: 'transpose' (the figure's 2x2 up-convolution), or 'bilinear' or 'nearest' up-sampling of
             a 1x1 convolution.
@@ -36,63 +35,44 @@ class Model(nn.Module):
         stem_stride: 1, 2 or 4: work at a half or a quarter of the input's resolution and up-sample
             the logits bilinearly. For large photographs and small machines.
         remat: A name in `remat.POLICIES`; the blocks are the resolutions.
-        compute_dtype: Of features and logits.
-        param_dtype: Of parameters.
     """
 
-    num_classes: int
     widths: Sequence[int] = (64, 128, 256, 512, 1024)
     convs_per_level: int = 2
-    norm: str = "batch"
     activation: str = "relu"
     up: str = "transpose"
     dropout: float = 0.0
     stem_stride: int = 1
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
 
-    @nn.compact
-    def __call__(self, image: Features, *, train: bool) -> Outputs:
-        """Return logits [b *space num_classes] in `compute_dtype`.
-
-        Raises:
-            ConfigError: A side below 32 pixels; a volume may have fewer slices.
-        """
-        size = image.shape[1:-1]
-        self.check(size)
-        dtypes = conv.dtypes_of(self)
+    def segment(self, x: Features, *, train: bool) -> Outputs:
+        """Return logits at the size of `x`."""
+        size, skips = x.shape[1:-1], []
         level = functools.partial(
-            remat.remat(Level, self.remat),
-            convs=self.convs_per_level,
-            norm=self.norm,
-            activation=self.activation,
-            **dtypes,
+            self.style.block(Level), convs=self.convs_per_level, activation=self.activation
         )
         *widths, bottom = self.widths
-        x, skips = image.astype(self.compute_dtype), []
         for i, features in enumerate(widths):
             stride = self.stem_stride if i == 0 else 1
-            x = level(features, stride=stride, name=f"down{i}")(x, train)
+            x = level(features, stride=stride, name=f"down{i}")(x, train=train)
             skips.append(x)
             x = resample.max_pool(x)
-        x = level(bottom, name="bottom")(x, train)
+        x = level(bottom, name="bottom")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for i, features in reversed(list(enumerate(widths))):
-            skip = self.hand_across(skips[i], x, level=i)
-            x = Enlarge(features, self.up, **dtypes, name=f"enlarge{i}")(x)
+            skip = self.gate_skip(skips[i], x, level=i)
+            x = Enlarge(features, self.up, style=self.style, name=f"enlarge{i}")(x)
             x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
-            x = level(features, name=f"up{i}")(x, train)
-        logits = dense.Dense(self.num_classes, **dtypes, name="head")(x)
+            x = level(features, name=f"up{i}")(x, train=train)
+        logits = self.style.dense(self.num_classes, name="head")(x)
         logits = resample.upsample(logits, factor=self.stem_stride)
-        return Outputs(logits=resample.crop(logits, size))
+        return Outputs(resample.crop(logits, size))
 
-    def hand_across(self, skip: Features, coarse: Features, *, level: int) -> Features:
-        """Return what the way up sees of `skip`: here all; `attention_unet` asks `coarse` first."""
+    def gate_skip(self, skip: Features, coarse: Features, *, level: int) -> Features:
+        """Return what the way up gets of `skip`: all of it, unless a subclass gates it."""
         return skip
 
-    def check(self, size: Sequence[int]) -> None:
-        """Raise `ConfigError` for fields that make no U-Net or an image below the smallest size."""
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no U-Net."""
         lookup.choose(self.up, ("transpose", "bilinear", "nearest"), what="up")
         if len(self.widths) < 2 or self.convs_per_level < 1:
             raise ConfigError(
@@ -101,10 +81,17 @@ class Model(nn.Module):
             )
         if self.stem_stride not in (1, 2, 4):
             raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
-        conv.check_size(size[-2:], model="unet")
 
 
-class Level(nn.Module):
+class Window(TypedDict, total=False):
+    """Kernel, stride and padding of a convolution."""
+
+    kernel: int
+    stride: int
+    padding: list[tuple[int, int]]
+
+
+class Level(style.Block):
     """Convolve 3x3 a few times at one resolution, the first time with `stride`.
 
     With a stride the windows are 2 * stride wide and centred on blocks of stride x stride pixels.
@@ -114,48 +101,38 @@ class Level(nn.Module):
 
     features: int
     convs: int
-    norm: str
     activation: str
-    compute_dtype: str
-    param_dtype: str
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Features, train: bool) -> Float[Array, "b ... {self.features}"]:
+    def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features at the resolution divided by `stride`, rounded up."""
         for i in range(self.convs):
-            window = strided(x.shape[1:-1], self.stride) if i == 0 and self.stride > 1 else {}
-            x = conv.ConvNormAct(
-                self.features,
-                norm=self.norm,
-                activation=self.activation,
-                name=f"conv{i}",
-                **conv.dtypes_of(self),
-                **window,
-            )(x, train=train)
+            window = strided(x.shape[1:-1], self.stride) if i == 0 and self.stride > 1 else Window()
+            conv = self.style.conv(
+                self.features, activation=self.activation, **window, name=f"conv{i}"
+            )
+            x = conv(x, train=train)
         return x
 
 
-def strided(size: Sequence[int], stride: int) -> dict[str, Any]:
+def strided(size: Sequence[int], stride: int) -> Window:
     """Return kernel, stride and padding of windows centred on blocks that cover `size`."""
     padding = [(stride // 2, stride // 2 + -length % stride) for length in size]
     return {"kernel": 2 * stride, "stride": stride, "padding": padding}
 
 
-class Enlarge(nn.Module):
+class Enlarge(style.Block):
     """Double the resolution and change the number of channels to `features`."""
 
     features: int
     up: str
-    compute_dtype: str
-    param_dtype: str
 
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
         """Return the features at twice the resolution."""
-        dtypes = conv.dtypes_of(self)
         if self.up == "transpose":
-            return resample.UpConv(self.features, **dtypes, name="conv")(x)
+            return resample.UpConv(self.features, **self.style.dtypes, name="conv")(x)
         # Averaging commutes with a 1x1 convolution, which is cheaper before there are more pixels.
-        project = dense.Dense(self.features, **dtypes, name="conv")
+        project = self.style.dense(self.features, name="conv")
         return resample.upsample(project(x), factor=2, method=self.up)

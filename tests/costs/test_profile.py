@@ -58,6 +58,7 @@ def test_steps_include_both_ends(tmp_path):
         ),
         ("jit(step)/vmap(jvp(Net))/up0/norm/cond/branch_0_fun/dot", ("up0/norm", "forward")),
         ("jit(step)/jvp(Net)/head/bhwc,ck->bhwk/dot_general", ("head", "forward")),
+        ("jit(step)/jvp(Net)/Net.decode/up0/up0.mix/conv/dot", ("up0/conv", "forward")),
         ("jit(step)/transpose(jvp(Net))/add_any", ("Net", "backward")),
         ("jit(step)/jvp(jit(_where))/select_n", (profile.OUTSIDE, "forward")),
         ("jit(step)/vmap(jit(_uniform))/vmap()/xor", (profile.OUTSIDE, "")),

@@ -10,12 +10,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from segjax.costs import hlo
+from segjax.errors import ConfigError
 from segjax.layers import conv
 from tests import parity
 
 
 class EncoderContract:
     """Tests for a subclass to inherit; models test gradients, dtypes and sharding of encoders."""
+
+    dims: tuple[int, ...] = (1, 2, 3)
+    """How many spatial axes the encoder takes."""
 
     def encoder(self, **overrides: Any) -> Any:
         """Return the encoder under test, small."""
@@ -30,6 +34,17 @@ class EncoderContract:
         assert list(encoder.strides) == sorted(encoder.strides)
         for feature, stride in zip(features, encoder.strides, strict=True):
             assert feature.shape[:3] == (2, *(-(-n // stride) for n in size))
+
+    @pytest.mark.parametrize("size", [(65,), (33, 65, 47)])
+    def test_signals_and_volumes_have_features_or_are_refused(self, size):
+        encoder = self.encoder()
+        if len(size) in self.dims:
+            features, _ = shapes(encoder, (1, *size, 3))
+            for feature, stride in zip(features, encoder.strides, strict=True):
+                assert feature.shape[1:-1] == tuple(-(-n // stride) for n in size)
+        else:
+            with pytest.raises(ConfigError, match=f"has {len(size)} spatial axes"):
+                shapes(encoder, (1, *size, 3))
 
     @pytest.mark.parametrize("remat", ["none", "convs", "full"])
     def test_dtypes_and_remat_are_those_of_the_config(self, remat):

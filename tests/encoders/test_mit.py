@@ -90,3 +90,10 @@ def test_deeper_blocks_drop_more_often():
 def test_what_cannot_be_built_says_why(fields, message):
     with pytest.raises(ConfigError, match=message):
         contract.count(mit.Encoder(**fields))
+
+
+def test_a_volume_needs_a_window_of_places_along_each_axis():
+    with pytest.raises(
+        ConfigError, match="size 3 x 8 x 8 cannot be reduced by encoder.reduction=8"
+    ):
+        contract.shapes(mit.Encoder(depths=(1, 0, 0, 1)), (1, 9, 32, 32, 1))

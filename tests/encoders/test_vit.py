@@ -20,6 +20,8 @@ SMALL = {"width": 32, "heads": 2, "depth": 3, "grid": 4, "layers": (0, 2)}
 
 
 class TestContract(contract.EncoderContract):
+    dims = (2,)
+
     def encoder(self, **overrides):
         fields = {"width": 8, "heads": 2, "depth": 2, "grid": 3, "layers": (0, -1)}
         return vit.Encoder(**fields, **overrides)

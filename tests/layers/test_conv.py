@@ -78,7 +78,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_mean():
 
 class Block(nn.Module):
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x, *, train: bool):
         return conv.ConvNormAct(4)(conv.ConvNormAct(4)(x, train=train), train=train)
 
 
@@ -86,10 +86,10 @@ def test_remat_policies_differ_in_what_they_keep():
     x, kept = jnp.ones((1, 32, 32, 4)), {}
     for policy in remat.POLICIES:
         block = remat.remat(Block, policy)()
-        variables = block.init(jax.random.key(0), x, True)
+        variables = block.init(jax.random.key(0), x, train=True)
 
         def forward(x, block=block, variables=variables):
-            return block.apply(variables, x, True, mutable=["batch_stats"])[0]
+            return block.apply(variables, x, train=True, mutable=["batch_stats"])[0]
 
         pull = jax.eval_shape(lambda x, forward=forward: jax.vjp(forward, x)[1], x)
         kept[policy] = sum(leaf.size for leaf in jax.tree.leaves(pull))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
+from segjax.layers.style import Style
 from segjax.models import attention_unet, unet
 from tests.models import contract
 
@@ -51,8 +52,8 @@ def test_coefficients_are_those_of_the_equations(size, float64):
         "coarse": {"kernel": w_g, "bias": b_g},
         "attention": {"kernel": psi, "bias": b_psi},
     }
-    gate = attention_unet.Gate(**DOUBLE)
-    result = gate.apply({"params": params}, (jnp.asarray(skip), jnp.asarray(coarse)), False)
+    gate = attention_unet.Gate(style=Style(**DOUBLE))
+    result = gate.apply({"params": params}, jnp.asarray(skip), jnp.asarray(coarse))
     padded = np.pad(skip, [(0, 0), *[(0, n % 2) for n in size], (0, 0)])
     blocks = padded.reshape(2, 3, 2, 4, 2, 3)
     seen = np.einsum("bhiwjc,ijcd->bhwd", blocks, w_x) + coarse @ w_g + b_g

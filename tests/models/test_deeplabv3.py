@@ -6,7 +6,7 @@ import pytest
 from segjax.config import lookup
 from segjax.encoders import resnet
 from segjax.errors import ConfigError
-from segjax.models import fcn_dilated
+from segjax.models import base
 from segjax.pretrained import smp, torchvision
 from tests import parity
 from tests.encoders.contract import count
@@ -90,7 +90,7 @@ def test_logits_are_torchvisions(size, monkeypatch, float64):
 
 def test_gradients_are_torchvisions(monkeypatch, float64):
     models = parity.torchvision().models
-    monkeypatch.setattr(fcn_dilated, "AUX_DROPOUT", 0.0)
+    monkeypatch.setattr(base, "AUX_DROPOUT", 0.0)
     monkeypatch.setitem(resnet.BLOCKS, 18, (1, 1, 1, 1))
     backbone = models.ResNet(models.resnet.BasicBlock, (1, 1, 1, 1))
     parts, layers = models.segmentation.deeplabv3, {"layer4": "out", "layer3": "aux"}

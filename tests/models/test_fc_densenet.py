@@ -8,6 +8,7 @@ import pytest
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
+from segjax.layers.style import Style
 from segjax.models import fc_densenet
 from tests.models import contract
 
@@ -72,7 +73,7 @@ def test_transition_up_is_the_transposed_convolution(size, float64):
     halved = [-(-n // 2) for n in size]
     x = rng.normal(size=(2, *halved, 4))
     kernel, bias = rng.normal(size=(*[3] * len(size), 4, 6)), rng.normal(size=6)
-    layer = fc_densenet.TransitionUp(6, size=size, **DOUBLE)
+    layer = fc_densenet.TransitionUp(6, size=size, style=Style(**DOUBLE))
     reference = nn.ConvTranspose(
         6, (3,) * len(size), (2,) * len(size), padding="VALID", param_dtype="float64"
     )

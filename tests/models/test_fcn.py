@@ -11,6 +11,7 @@ from segjax.config import lookup
 from segjax.costs import hlo
 from segjax.errors import ConfigError
 from segjax.layers import resample
+from segjax.layers.style import Style
 from segjax.models import fcn
 from tests.encoders.contract import count
 from tests.models import contract
@@ -55,10 +56,21 @@ def test_any_size_for_every_form(stride, up, size):
     assert logits.shape == (1, *size, 5)
 
 
+def test_learned_doubling_is_of_images():
+    volume = jax.ShapeDtypeStruct((1, 32, 32, 32, 3), jnp.float32)
+    with pytest.raises(ConfigError, match="got 3 spatial axes. Use up='bilinear'"):
+        contract.shapes(build(encoder=TINY, width=4), volume, train=True)
+
+
+def test_fully_connected_layers_normalise_if_told():
+    plain, normal = (count(build(encoder=TINY, width=4, norm=norm)) for norm in ("none", "batch"))
+    assert normal - plain == 2 * 4  # scale and bias in place of one bias, in fc6 and fc7
+
+
 def test_double_is_a_transposed_convolution(float64):
     rng = np.random.default_rng(0)
     kernel, x = rng.normal(size=(4, 4, 3, 3)), jnp.asarray(rng.normal(size=(2, 5, 7, 3)))
-    double = fcn.Double("float64", "float64")
+    double = fcn.Double(style=Style(**contract.DOUBLE))
     expected = jax.lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -70,7 +82,7 @@ def test_double_is_a_transposed_convolution(float64):
 
 def test_double_begins_as_bilinear_interpolation(float64):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 7, 2)))
-    doubled, _ = fcn.Double("float64", "float64").init_with_output(jax.random.key(0), x)
+    doubled, _ = fcn.Double(style=Style(**contract.DOUBLE)).init_with_output(jax.random.key(0), x)
     inside = (slice(None), slice(1, -1), slice(1, -1))  # beyond the edge it sees zeros
     np.testing.assert_allclose(doubled[inside], resample.upsample(x, factor=2)[inside], rtol=1e-12)
 
@@ -78,7 +90,7 @@ def test_double_begins_as_bilinear_interpolation(float64):
 def test_doubling_sharded_rows_exchanges_halos_only():
     mesh = jax.make_mesh((4, 2), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
     split = NamedSharding(mesh, PartitionSpec("data", "space"))
-    double, x = fcn.Double("float32", "float32"), jax.ShapeDtypeStruct((4, 16, 8, 5), jnp.float32)
+    double, x = fcn.Double(style=Style()), jax.ShapeDtypeStruct((4, 16, 8, 5), jnp.float32)
     variables = jax.eval_shape(double.init, jax.random.key(0), x)
     both = jax.grad(lambda v, x: jnp.sin(double.apply(v, x)).mean(), argnums=(0, 1))
     step = jax.jit(both, in_shardings=(NamedSharding(mesh, PartitionSpec()), split))

@@ -21,6 +21,7 @@ def build(encoder=TINY, **fields):
 
 
 class TestContract(contract.ModelContract):
+    dims = (2,)
     idle = "attention/key/bias$"  # adds the same to a query's product with every key
     # Attention sees all rows: keys and values are gathered. The class token before the patches
     # shifts them between devices.

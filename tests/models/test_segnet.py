@@ -23,6 +23,7 @@ def build(num_classes=5, **fields):
 
 
 class TestContract(contract.ModelContract):
+    dims = (2,)
     idle = "stage./conv./conv/bias$"  # at this width each channel is a group, less its mean
 
     def model(self, **overrides):

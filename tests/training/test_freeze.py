@@ -93,8 +93,8 @@ class Network(nn.Module):
     def __call__(self, x, *, train):
         """Return the head's output."""
         block = remat.remat(Block, self.remat)
-        x = block(name="first")(x, train)
-        x = block(name="second")(x, train)
+        x = block(name="first")(x, train=train)
+        x = block(name="second")(x, train=train)
         return nn.Dense(2, name="head")(x)
 
 
@@ -102,7 +102,7 @@ class Block(nn.Module):
     """Convolve and normalise."""
 
     @nn.compact
-    def __call__(self, x, train):
+    def __call__(self, x, *, train):
         """Return the features."""
         return conv.ConvNormAct(4, name="unit")(x, train=train)
 
@@ -112,8 +112,8 @@ def test_a_held_stage_is_a_constant_also_in_training(policy):
     model, key = Network(policy), jax.random.key(0)
     x = jax.random.normal(key, (2, 8, 8, 3)) * 3 + 1
     variables = model.init(key, x, train=False)
-    held = freeze.hold(model, {"freeze": ["first/.*"]})
-    assert freeze.hold(model, {}) is model
+    held = freeze.frozen(model, ["first/.*"])
+    assert freeze.frozen(model, []) is model
 
     def energy(params, x):
         inputs = {"params": params, "batch_stats": variables["batch_stats"]}
@@ -128,7 +128,9 @@ def test_a_held_stage_is_a_constant_also_in_training(policy):
         for a, b in zip(jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True):
             assert bool((a == b).all()) == same
     # Running statistics are per channel and fixed: an image's features do not see the others.
-    alone = Block().apply({name: tree["first"] for name, tree in variables.items()}, x[:1], False)
+    alone = Block().apply(
+        {name: tree["first"] for name, tree in variables.items()}, x[:1], train=False
+    )
     _, state = held.apply(
         variables, x, train=True, mutable=["batch_stats", "intermediates"],
         capture_intermediates=lambda module, _: module.name == "first",
@@ -151,5 +153,5 @@ def test_no_gradient_is_computed_below_what_trains():
         compiled = jax.jit(jax.grad(energy)).lower(variables["params"]).compile()
         return compiled.cost_analysis()["flops"]
 
-    held = freeze.hold(model, {"freeze": ["first/.*", "second/.*"]})
+    held = freeze.frozen(model, ["first/.*", "second/.*"])
     assert flops(held) < 0.6 * flops(model)
