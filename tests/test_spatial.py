@@ -131,50 +131,44 @@ def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_c
 
     DeepLabv3+ takes the mean of all rows and enlarges bilinearly, both without gathering.
     """
-    random = np.random.default_rng(0)
-    batch = {
-        "image": random.integers(0, 256, (4, *size, 3), np.uint8),
-        "label": random.integers(0, 8, (4, *size), np.int32),
-        "mask": np.ones(4, bool),
-        "index": np.arange(4, dtype=np.int32),
-    }
-    changes = []
-    for shape in (ALONE, ROWS):
-        config = tiny_config()
-        config["optimizer"] = dict(type="sgd", lr=1.0, momentum=0.0, schedule=dict(type="constant"))
-        mesh, init, step = compile_step(
-            config, shape, size=size, model=model, augment=augment, batch_size=4,
-            compute_dtype="float64", param_dtype="float64",
-        )  # fmt: skip
-        state = init(jax.random.key(0))
-        before = jax.device_get(state.params)
-        placed = jax.device_put(batch, sharding.batch_sharding(mesh, SCHEMA))
-        state, _ = step(state, placed, jax.random.key(0))
-        changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
-        kinds = set(hlo.bytes_by_kind(hlo.collectives_of(step.as_text())))
-        if shape == ROWS and augment == LIT:
-            assert kinds == {"all-reduce", "collective-permute"}
-    for one, rows in zip(*map(jax.tree.leaves, changes), strict=True):
-        np.testing.assert_allclose(rows, one, rtol=0, atol=1e-5 * np.abs(one).max())
+    for kinds in assert_same_step(
+        tiny_config, (ALONE, ROWS), batch_of(4, size, 3), model=model, augment=augment
+    )[1:]:
+        assert augment != LIT or kinds == {"all-reduce", "collective-permute"}
 
 
 @pytest.mark.slow
 def test_the_step_on_slices_of_volumes_is_the_step_on_one_device(float64):
-    """As above, with the augmentation of the quickstart's volumes."""
-    size = (32, 16, 33)
+    """Mirrored along every axis, which rounds nothing; the rest of augmentation see above."""
+
+    def make():
+        return sections.plain(quickstart.get_config("dims=3,debug"))
+
+    batch = batch_of(2, (16, 32, 33), 1)
+    flip = dict(type="geometry:flip", horizontal=0.5, vertical=0.5, depth=0.5)
+    assert_same_step(make, (ALONE, (1, 1, 4)), batch, model=UNET, augment=(flip,))
+
+
+def batch_of(count, size, channels):
+    """Return a batch of noise."""
     random = np.random.default_rng(0)
-    batch = {
-        "image": random.integers(0, 256, (2, *size, 1), np.uint8),
-        "label": random.integers(0, 5, (2, *size), np.int32),
-        "mask": np.ones(2, bool),
-        "index": np.arange(2, dtype=np.int32),
+    return {
+        "image": random.integers(0, 256, (count, *size, channels), np.uint8),
+        "label": random.integers(0, 5, (count, *size), np.int32),
+        "mask": np.ones(count, bool),
+        "index": np.arange(count, dtype=np.int32),
     }
-    changes = []
-    for shape in (ALONE, (1, 1, 4)):
-        config = sections.plain(quickstart.get_config("dims=3,debug"))
+
+
+def assert_same_step(make_config, meshes, batch, *, model, augment):
+    """Take a step on each mesh, compare, and return the kinds of collectives in each."""
+    count, *size, _ = batch["image"].shape
+    changes, kinds = [], []
+    for shape in meshes:
+        config = make_config()
         config["optimizer"] = dict(type="sgd", lr=1.0, momentum=0.0, schedule=dict(type="constant"))
         mesh, init, step = compile_step(
-            config, shape, size=size, model=UNET, augment=config["augment"], batch_size=2,
+            config, shape, size=tuple(size), model=model, augment=augment, batch_size=count,
             compute_dtype="float64", param_dtype="float64",
         )  # fmt: skip
         state = init(jax.random.key(0))
@@ -182,8 +176,10 @@ def test_the_step_on_slices_of_volumes_is_the_step_on_one_device(float64):
         placed = jax.device_put(batch, sharding.batch_sharding(mesh, SCHEMA))
         state, _ = step(state, placed, jax.random.key(0))
         changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
-    for one, slices in zip(*map(jax.tree.leaves, changes), strict=True):
-        np.testing.assert_allclose(slices, one, rtol=0, atol=1e-5 * np.abs(one).max())
+        kinds.append(set(hlo.bytes_by_kind(hlo.collectives_of(step.as_text()))))
+    for one, other in zip(*map(jax.tree.leaves, changes), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
+    return kinds
 
 
 def test_a_volume_is_split_along_its_depth(float64):
