@@ -7,14 +7,14 @@ python run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 import ml_collections
 
-from configs import common
+from segjax.config import schema
 from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `debug` shrinks it to two steps."""
     arg = parse_arg(arg, debug=False)
-    config = common.base()
+    config = schema.defaults()
     config.total_steps = 2 if arg.debug else 500
     config.task.losses = [
         dict(type="pixel:cross_entropy", weight=1.0),
@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model = dict(
         type="unet", widths=(8, 16) if arg.debug else (24, 48, 96, 192), stem_stride=2
     )
-    config.optimizer = dict(
+    config.optimizer.update(
         type="adamw",
         lr=4e-3,
         weight_decay=1e-3,

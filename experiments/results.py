@@ -7,6 +7,8 @@ import json
 import pathlib
 import sys
 
+from segjax.config import spelling
+
 HERE = pathlib.Path(__file__).parent
 RECORDS = HERE / "results.jsonl"
 README = HERE.parent / "README.md"
@@ -55,7 +57,8 @@ def table(records: list[dict]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in records:
-        command = r["command"].partition(" --workdir")[0]
+        words = r["command"].partition(" --workdir")[0].split(" ")
+        command = " ".join(map(spelling.modern, words))
         rows.append(
             f"| {r['run']} | {r['split']} ({r['num_examples']}) | {r['miou']:.3f} "
             f"| {r['pixel_accuracy']:.3f} | {r['train_minutes']:.1f} min, {r['step']} steps "

@@ -8,7 +8,7 @@ PROCESSES=${2:?how many processes}
 shift 2
 FIRST=$(awk 'NF && $1 !~ /^#/ { print $1; exit }' "$HOSTFILE")
 ARGUMENTS=("$@")
-[ $# -gt 0 ] || ARGUMENTS=(--config=configs/unet_camvid.py --workdir=runs/unet_camvid)
+[ $# -gt 0 ] || ARGUMENTS=(--config=configs/camvid.py:model=unet --workdir=runs/unet_camvid)
 
 # SIGTERM to mpirun reaches every process; 75 (preempted after a checkpoint) starts them again.
 code=75

@@ -18,7 +18,7 @@ RESTARTS=${SLURM_RESTART_COUNT:-0}
 
 # run.py finds its place in the job from SLURM's variables.
 srun --kill-on-bad-exit=0 --label \
-  python run.py --config=configs/unet_camvid.py --workdir=runs/unet_camvid &
+  python run.py --config=configs/camvid.py:model=unet --workdir=runs/unet_camvid &
 step=$!
 # A signal to the batch script alone (scancel --batch, preemption) reaches the processes too.
 trap 'kill -TERM "$step" 2>/dev/null' TERM

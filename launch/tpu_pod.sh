@@ -6,7 +6,7 @@ set -euo pipefail
 NAME=${1:?name of the TPU}
 ZONE=${2:?its zone}
 shift 2
-ARGUMENTS=${*:---config=configs/unet_camvid.py --workdir=/mnt/runs/unet_camvid}
+ARGUMENTS=${*:---config=configs/camvid.py:model=unet --workdir=/mnt/runs/unet_camvid}
 all_workers() {
   gcloud alpha compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="$1"
 }

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import flax.struct
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 from numpy import ndarray
 
@@ -13,12 +14,11 @@ IGNORE_LABEL = 255
 
 Key = Array
 """A typed JAX PRNG key (`jax.random.key`)."""
+Scalar = Float[Array, ""]
 Features = Float[Array, "b ... _"]
 """Channels last; as many spatial axes as the data has."""
 Label = Int[Array, "b *space"]
 Logits = Float[Array, "b *space k"]
-Confusion = Int32[Array, "k k"]
-"""Rows are true classes, columns are predicted classes."""
 
 
 Kind = Literal["image", "classes", "ids", "value"]
@@ -67,6 +67,20 @@ Schema: TypeAlias = Mapping[str, Field]
 """The fields of a source or of a batch by name; `image` and `label` are called so everywhere."""
 
 
+class Classes(NamedTuple):
+    """What a model must know of its data.
+
+    Attributes:
+        class_names: One name per class, in the order of the label values.
+        palette: One RGB colour per class, 0..255.
+        channels: Channels of every image.
+    """
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    channels: int
+
+
 class Example(TypedDict):
     """One example as a `Source` yields it (NumPy, any size); its schema may name more."""
 
@@ -96,3 +110,26 @@ class Outputs:
 
     logits: Features
     aux: tuple[Features, ...] = ()
+
+
+@flax.struct.dataclass
+class Term:
+    """One term of a loss, `factor * total / weight`, before the division.
+
+    Attributes:
+        total: The sum over the valid pixels, regions or objects of some images.
+        weight: The sum of their weights.
+        factor: The term's share of the loss.
+        divisor: The key of `Task.weights` that divides `total` over the whole batch; empty: the
+            term's own `weight`, because labels alone do not decide it.
+    """
+
+    total: Scalar
+    weight: Scalar
+    factor: float = flax.struct.field(pytree_node=False, default=1.0)
+    divisor: str = flax.struct.field(pytree_node=False, default="")
+
+    def mean(self, weights: Mapping[str, Scalar]) -> Scalar:
+        """Return the term divided by its weight over the whole batch."""
+        weight = weights[self.divisor] if self.divisor else self.weight
+        return self.factor * self.total / jnp.maximum(weight, 1e-8).astype(self.total.dtype)

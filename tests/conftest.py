@@ -19,6 +19,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 TYPED = (
+    "kernels",
     "layers",
     "encoders",
     "models",
@@ -34,7 +35,7 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker options are absl flags
 
 
-STRICT = ("layers", "encoders", "models", "losses", "metrics", "augment")
+STRICT = ("kernels", "layers", "encoders", "models", "losses", "metrics", "augment")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Every config with every documented argument builds, resolves, and keeps its golden text.
+"""The zoo and the data sets: all that they offer builds, resolves, and keeps its golden text.
 
 After a change that is meant: `SEGJAX_GOLDEN=write pytest tests/test_configs.py`.
 """
@@ -7,43 +7,58 @@ import importlib
 import json
 import os
 import pathlib
-import re
+from collections.abc import Mapping
 
+import jax
 import numpy as np
 import pytest
 
-from segjax.assemble import parts as assemble
-from segjax.config import lookup, schedule, sections
+from configs import zoo
+from segjax.assemble import parts as parts_lib
+from segjax.assemble import program, setup
+from segjax.config import lookup, schedule, schema, sections
 from segjax.data import synthetic
+from segjax.errors import ConfigError
 from segjax.runs import train, writer
 from tests import camvid, costs
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-MODELS = {
-    "attention_unet": ("",),
-    "bisenetv2": ("",),
-    "deeplabv3": ("", "pretrained=torchvision:resnet50"),
-    "deeplabv3plus": ("", "pretrained=torchvision:resnet50"),
-    "encoder_unet": ("", "encoder=mit_b0", "encoder=vgg16_bn", "encoder=convnext_tiny"),
-    "fc_densenet": ("",),
-    "fcn": ("", "dilated", "pretrained=torchvision:vgg16_bn"),
-    "linear": ("", "pretrained=hf:facebook/dinov2-small"),
-    "lraspp": ("", "pretrained=torchvision:mobilenet_v3_large"),
-    "pspnet": ("", "pretrained=torchvision:resnet50"),
-    "segformer": ("", "variant=b5", "pretrained=hf:nvidia/mit-b0"),
-    "segnet": ("", "pretrained=torchvision:vgg16_bn"),
-    "unet": ("",),
-    "unetpp": ("", "pretrained=torchvision:resnet34"),
-    "upernet": ("", "variant=base", "pretrained=torchvision:convnext_tiny"),
+WEIGHTS = {
+    "deeplabv3": "torchvision:resnet50",
+    "deeplabv3plus": "torchvision:resnet50",
+    "encoder_unet": "torchvision:resnet34",
+    "fcn": "torchvision:vgg16_bn",
+    "fcn_dilated": "torchvision:resnet50",
+    "linear": "hf:facebook/dinov2-small",
+    "lraspp": "torchvision:mobilenet_v3_large",
+    "pspnet": "torchvision:resnet50",
+    "segformer": "hf:nvidia/mit-b0",
+    "segnet": "torchvision:vgg16_bn",
+    "unetpp": "torchvision:resnet34",
+    "upernet": "torchvision:convnext_tiny",
 }
-"""Every model on CamVid, with its documented arguments beside `cpu` and `debug`."""
-CASES = ["quickstart", "quickstart:debug"]
-CASES += [
-    f"{name}_camvid:{argument}".rstrip(":")
-    for name, own in MODELS.items()
-    for argument in (*own, "cpu", "debug")
-]
+"""Published weights for the encoder of every model that has one."""
+DATA_SETS = {
+    "quickstart": ("", "debug"),
+    "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
+}
+"""What a data set's recipe differs by."""
+
+
+def offers(name: str) -> list[str]:
+    """Return all that the zoo offers of a model, as arguments of a data set's file."""
+    choices = [
+        f"{argument}={value}"
+        for argument, options in zoo.ZOO[name].choices.items()
+        for value in options
+    ]
+    weights = [f"pretrained={WEIGHTS[name]}"] if name in WEIGHTS else []
+    return ["size=full", *choices, *weights, "size=cpu", "size=debug"]
+
+
+CASES = [f"{name}:{arg}".rstrip(":") for name, args in DATA_SETS.items() for arg in args]
+CASES += [f"camvid:model={name},{offer}" for name in zoo.ZOO for offer in offers(name)]
 
 
 def load(case: str) -> dict:
@@ -51,34 +66,107 @@ def load(case: str) -> dict:
     return sections.section(importlib.import_module(f"configs.{name}").get_config(arg))
 
 
-def test_no_config_is_left_out():
-    names = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"common", "__init__"}
-    assert names == {case.partition(":")[0] for case in CASES}
+def made_up(arg: str = ""):
+    """Return the config of another data set, as its file would."""
+    arg = sections.parse_arg(arg, **zoo.ARGUMENTS)
+    config = schema.defaults()
+    config.total_steps = 2
+    config.input.source = dict(type="synthetic", size=(72, 96), num_examples=8)
+    config.input.size = (72, 96)
+    config.optimizer.update(type="sgd", lr=0.1, schedule=dict(type="constant"))
+    config.evals.val = dict(type="semantic", split="val", batch_size=8)
+    zoo.put(config, arg)
+    return config
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_resolved_text_is_the_recorded_one(case):
-    path = GOLDEN / f"{re.sub('[:=/,]', '-', case)}.txt"
-    text = sections.to_text(load(case))
+def check_golden(path: pathlib.Path, texts: Mapping[str, list[str]]) -> None:
+    text = "\n".join("\n".join([f"[{arg}]", *lines, ""]) for arg, lines in texts.items())
     if os.environ.get("SEGJAX_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert path.read_text() == text
+
+
+def test_no_data_set_is_left_out():
+    names = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"zoo", "__init__"}
+    assert names == set(DATA_SETS)
+
+
+def test_every_model_has_a_zoo_entry():
+    names = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")}
+    models = names - {"__init__", "base"}
+    assert set(zoo.ZOO) == models
+    assert set(WEIGHTS) == {name for name, entry in zoo.ZOO.items() if "encoder" in entry.full}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_data_set_s_text_is_the_recorded_one(name):
+    """Without the model where it comes from the zoo, whose text is apart."""
+    own = not hasattr(importlib.import_module(f"configs.{name}"), "zoo")
+    texts = {}
+    for arg in DATA_SETS[name]:
+        lines = sections.to_text(load(f"{name}:{arg}")).splitlines()
+        texts[arg] = [line for line in lines if own or not line.startswith("model.")]
+    check_golden(GOLDEN / "configs" / f"{name}.txt", texts)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_a_zoo_entry_s_text_is_the_recorded_one(name):
+    """The model, and what it changes elsewhere."""
+    blank = schema.defaults()
+    blank.optimizer.lr = 0.1
+    before = set(sections.to_text(blank).splitlines())
+    texts = {}
+    for offer in offers(name):
+        config = blank.copy_and_resolve_references()
+        zoo.put(config, sections.parse_arg(f"model={name},{offer}", **zoo.ARGUMENTS))
+        lines = sections.to_text(config).splitlines()
+        texts[offer] = [line for line in lines if line not in before]
+    check_golden(GOLDEN / "zoo" / f"{name}.txt", texts)
+
+
+def test_no_golden_text_is_left_over():
+    assert {path.stem for path in (GOLDEN / "configs").glob("*")} == set(DATA_SETS)
+    assert {path.stem for path in (GOLDEN / "zoo").glob("*")} == set(zoo.ZOO)
+
+
+@pytest.mark.parametrize(
+    ("arg", "said"),
+    [
+        ("model=unett", "model='unett' is none of unet"),
+        ("size=huge", "size='huge' is none of full, cpu, debug"),
+        ("model=segformer,variant=b9", "variant='b9' is none of b0"),
+        ("model=segformer,variant=b1,size=debug", "size=debug offers no choice"),
+        ("model=unet,variant=b1", "model=unet,size=full offers no choice"),
+        ("pretrained=torchvision:resnet50", "unet has no encoder"),
+        ("modle=unet", "Did you mean 'model'"),
+    ],
+)
+def test_what_the_zoo_does_not_have_is_an_error(arg, said):
+    with pytest.raises(ConfigError, match=said):
+        made_up(arg)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_another_data_set_has_every_model(name):
+    """A data set of six classes, without a file for any model of it."""
+    made, source = setup.make_setup(made_up(f"model={name},size=debug"))
+    assert made.parts.model.num_classes == len(source.class_names) != 11
+    _, _, target = program.make_step(made, jax.random.key(0))
+    assert target.params and made.clock.total_steps == 2
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_section_builds(case):
     plain = load(case)
-    sections.check_top_level(plain)
+    schema.check(plain)
     scenes = synthetic.Source(split="train", num_examples=4)
     plain["mesh"]["data"] = 8
-    parts = assemble.make_parts(
-        plain, assemble.classes_of(scenes) | {"class_names": list("abcdefghijk")}
-    )
+    classes = parts_lib.classes_of(scenes)._replace(class_names=tuple("abcdefghijk"))
+    parts = parts_lib.make_parts(plain, classes)
     clock = schedule.Clock(plain["input"]["batch_size"], 367)
     durations = schedule.in_steps(plain, ("total", "log"), clock, "config")
     assert durations["total_steps"] >= 2 and parts.model.num_classes == 11
-    for i, op in enumerate(plain["augment"]):
-        lookup.build("augment", op, where=f"config.augment[{i}]")
     lookup.resolve("data", plain["input"]["source"]["type"], where="config.input.source")
     for section in plain["evals"].values():
         lookup.resolve("evaluators", section["type"], where="config.evals")
@@ -91,18 +179,12 @@ def test_no_default_is_none(case):
     assert not empty
 
 
-def test_every_model_has_a_config():
-    names = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")} - {"__init__", "base"}
-    found = {load(case)["model"]["type"] for case in CASES}
-    assert found == names
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", zoo.ZOO)
 def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
     camvid.write(tmp_path, size=(72, 96))
     monkeypatch.setenv("SEGJAX_DATA", str(tmp_path))
-    plain = load(f"{name}_camvid:debug")
+    plain = load(f"camvid:model={name},size=debug")
     plain["mesh"] = dict(data=2, fsdp=4, space=1)
     for section in (plain["input"], *plain["evals"].values()):
         section["batch_size"] = 8
@@ -112,8 +194,8 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
         compiled.append(real(*arguments))
         return compiled[0]
 
-    real = train.compile_step
-    monkeypatch.setattr(train, "compile_step", compile_step)
+    real = program.Traced.compile
+    monkeypatch.setattr(program.Traced, "compile", compile_step)
     assert train.run(tmp_path / "run", plain) == 0
     result = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
     assert result["num_examples"] == 4 and result["step"] == 2

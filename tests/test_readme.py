@@ -1,8 +1,14 @@
-"""The front door: every command runs, every link resolves, every number comes from a file."""
+"""The front door: every command runs, every link resolves, every number comes from a file.
+
+Of the README and of docs/, ```bash blocks are run line by line, in short form. A ```python
+block whose first line names a file is that file; one below RUN is run. ```text is for people.
+"""
 
 import os
+import pathlib
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -11,27 +17,74 @@ from PIL import Image
 from experiments import results
 from tests import camvid, program
 
-README = (program.ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-    if line and not line.startswith("#")
-]
+README = program.ROOT / "README.md"
+PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
+RUN = "<!-- run by tests/test_readme.py -->"
+SEVERAL_PROCESSES = {"scale.md": 2}
+"""Commands in ```text, because it takes several processes at once to run them."""
+PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
+
+
+def blocks(page: pathlib.Path, kind: str) -> list[re.Match]:
+    """Return the fenced blocks of a page that are in one language."""
+    found = list(PARTS.finditer(page.read_text()))
+    assert 2 * len(found) == page.read_text().count("```"), f"{page.name}: a fence is not closed"
+    return [block for block in found if block["kind"] == kind]
+
+
+def commands(page: pathlib.Path) -> list[str]:
+    """Return what a page tells to type."""
+    lines = [line for block in blocks(page, "bash") for line in block["text"].splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def scripts(page: pathlib.Path) -> list[str]:
+    """Return the Python code of a page that is to be run."""
+    return [block["text"] for block in blocks(page, "python") if block["run"]]
+
+
+def files(page: pathlib.Path) -> dict[str, str]:
+    """Return the files that a page shows, by their path."""
+    texts = [block["text"] for block in blocks(page, "python")]
+    named = {re.match(r"# ([\w/]+\.py)\n", text): text for text in texts}
+    return {first[1]: text for first, text in named.items() if first}
+
+
+def names(pages: list[pathlib.Path]) -> list[str]:
+    return [page.name for page in pages]
 
 
 def test_links_and_pictures_resolve():
-    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
-    assert links
-    for link in links:
-        assert (program.ROOT / link).exists(), link
+    pages = [*PAGES, *program.ROOT.glob("C*.md"), *(program.ROOT / "launch").glob("*.md")]
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} < set(names(pages))
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_leads_to_every_page():
+    text = README.read_text()
+    assert text.count("\n") <= 200
+    for page in (*PAGES[1:], program.ROOT / "CONTRIBUTING.md", program.ROOT / "CHANGELOG.md"):
+        assert f"]({page.relative_to(program.ROOT)})" in text, page.name
+
+
+def test_what_is_not_run_is_counted():
+    """A command in a block that nobody runs may be wrong."""
+    found = {
+        page.name: sum("run.py" in line for line in text.splitlines() if line.startswith("python"))
+        for page in PAGES
+        if (text := "".join(block["text"] for block in blocks(page, "text")))
+    }
+    assert {name: count for name, count in found.items() if count} == SEVERAL_PROCESSES
 
 
 def test_the_results_table_is_drawn_from_the_records():
     records = results.load()
     assert records, "experiments/results.jsonl is empty"
-    assert results.redraw(README, records) == README
-    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+    text = README.read_text()
+    assert results.redraw(text, records) == text
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
     for number in re.findall(r"\d+\.\d{3}", prose):
         assert any(f"{r['miou']:.3f}" == number or f"{r['pixel_accuracy']:.3f}" == number
                    for r in records), number  # fmt: skip
@@ -39,29 +92,83 @@ def test_the_results_table_is_drawn_from_the_records():
 
 def test_ci_runs_the_readmes_commands():
     """What the other test cannot run inside itself: the install and the test command."""
-    ci = (program.ROOT / ".ci" / "run").read_text()
+    ci, lines = (program.ROOT / ".ci" / "run").read_text(), commands(README)
     venv, tests = "python3 -m venv .venv", ".venv/bin/python -m pytest -n 2"
-    assert sum(venv in line for line in COMMANDS) == 2 and venv in ci
-    assert tests in COMMANDS and tests in ci
+    assert sum(venv in line for line in lines) == 2 and f"{venv}\n" in ci
+    assert tests in lines and f"{tests}\n" in ci and f"{tests} -m slow\n" in ci
     assert ".venv/bin/pip install -q -r requirements.txt" in ci
+    workflow = (program.ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert "run: .ci/run\n" in workflow
+
+
+def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return a command's arguments and environment in short form.
+
+    That is: the `debug` size of its config, and the folder `here` for what it reads and writes.
+    """
+    words = shlex.split(line)
+    settings = dict(word.split("=", 1) for word in words[: words.index("run.py") - 1])
+    arguments = words[words.index("run.py") + 1 :]
+    for place in ("runs/", "photos/", "out", *shown):
+        arguments = [re.sub(rf"=(?={place})", f"={here}/", a) for a in arguments]
+    by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
+    arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
+    return [
+        re.sub(r"(configs/(?!camvid|streets)\w+\.py)$", r"\1:debug", a) for a in arguments
+    ], settings
+
+
+def run(page: pathlib.Path, here: pathlib.Path) -> None:
+    """Run all commands of a page in order, with its files, some photos and a made-up data set."""
+    (here / "photos").mkdir(parents=True)
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(here / "photos" / "a.jpg")
+    camvid.write(here)
+    shutil.copytree(here / "camvid", here / "data" / "streets")
+    shown = files(page)
+    for name, text in shown.items():
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text(re.sub(r'"(?=runs/|data/)', f'"{here}/', text))
+    for line in commands(page):
+        if "run.py" in line:
+            arguments, settings = short(line, here, shown)
+            settings |= {"SEGJAX_DATA": str(here), "PYTHONPATH": str(here)}
+            code, text = program.run(*arguments, **settings)
+            assert code == 0, (line, arguments, text)
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """Return the folder of a quickstart that is trained, as a reader of any page has one."""
+    path = tmp_path_factory.mktemp("quickstart") / "run"
+    code, text = program.run("--config=configs/quickstart.py:debug", f"--workdir={path}")
+    assert code == 0, text
+    return path
 
 
 @pytest.mark.slow
-def test_every_run_py_command_runs(tmp_path):
-    """In order, in short form: `:debug` configs, a folder of this test's own, made-up photos."""
-    (tmp_path / "photos").mkdir()
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photos" / "a.jpg")
-    camvid.write(tmp_path)
-    lines = [shlex.split(line) for line in COMMANDS if "run.py" in line]
-    assert len(lines) >= 5
-    for words in lines:
-        arguments = words[words.index("run.py") + 1 :]
-        for place in ("runs/", "photos/", "out"):
-            arguments = [re.sub(rf"=(?={place})", f"={tmp_path}/", a) for a in arguments]
-        arguments = [re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", a) for a in arguments]
-        code, text = program.run(*arguments, SEGJAX_DATA=str(tmp_path))
-        assert code == 0, (arguments, text)
+def test_every_command_of_the_readme_runs(tmp_path):
+    run(README, tmp_path)
     assert (tmp_path / "out" / "a_label.png").exists()
     record = results.record(tmp_path / "runs" / "quickstart")[0]
     assert record["split"] == "val" and 0 <= record["miou"] <= 1
     assert os.path.basename(record["command"].split()[1]) == "run.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES[1:] if commands(page)], ids=lambda p: p.name
+)
+def test_every_command_of_a_page_runs(page, tmp_path, quickstart):
+    shutil.copytree(quickstart, tmp_path / "runs" / "quickstart")
+    run(page, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if scripts(page)], ids=lambda p: p.name)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """One after the other, as in a notebook."""
+    monkeypatch.chdir(tmp_path)
+    notebook = {}
+    for script in scripts(page):
+        exec(compile(script, page.name, "exec"), notebook)
+    assert (tmp_path / "runs").is_dir()

@@ -1,6 +1,5 @@
 """Images larger than a device: rows on eight devices, and what a train step moves between them."""
 
-import dataclasses
 import functools
 import math
 
@@ -10,15 +9,15 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax.assemble import parts as assemble
+from segjax.assemble import program
+from segjax.assemble.setup import make_setup
 from segjax.augment import compose, geometry
-from segjax.config import schedule
 from segjax.costs import hlo
-from segjax.data import pipeline
+from segjax.data import core, pipeline
 from segjax.models import unet
-from segjax.runs import train
 from segjax.runtime import sharding
 
+SCHEMA = core.semantic_schema(3)
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
 UNET = {"type": "unet", "widths": (8, 16, 32), "convs_per_level": 1}
 DEEPLAB = {
@@ -42,13 +41,11 @@ def compile_step(config, mesh, *, size, model=UNET, augment=LIT, batch_size=1, *
         section | ({"size": size} if section["type"] == "geometry:affine" else {})
         for section in augment
     ]
-    parts = assemble.make_parts(config, assemble.classes_of(assemble.make_source(config, "train")))
     mesh = Mesh(np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh), sharding.AXES)
-    parts, key = dataclasses.replace(parts, mesh=mesh), jax.random.key(0)
-    clock = schedule.Clock(batch_size, 8, 2)
-    init, step, target = train.make_step(config, parts, clock, key)
-    batch = pipeline.batch_shapes(batch_size, size, 3)
-    return mesh, init, step.lower(target, batch, key).compile()
+    setup, _ = make_setup(config, mesh=mesh)
+    key = jax.random.key(0)
+    init, step, target = program.make_step(setup, key)
+    return mesh, init, step.lower(target, setup.batch_shapes(), key).compile()
 
 
 @pytest.mark.slow
@@ -66,10 +63,10 @@ def test_eight_shards_of_rows_hold_an_eighth_and_gather_nothing(tiny_config):
 
 def test_mirroring_each_row_moves_none():
     mesh = Mesh(np.asarray(jax.devices()).reshape(ROWS), sharding.AXES)
-    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)])
-    placement = sharding.batch_sharding(mesh)
+    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)], SCHEMA)
+    placement = sharding.batch_sharding(mesh, SCHEMA)
     step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
-    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, (64, 32), 3))
+    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, SCHEMA, (64, 32)))
     assert not hlo.collectives_of(lowered.compile().as_text())
 
 
@@ -115,7 +112,7 @@ def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_c
         )  # fmt: skip
         state = init(jax.random.key(0))
         before = jax.device_get(state.params)
-        placed = jax.device_put(batch, sharding.batch_sharding(mesh))
+        placed = jax.device_put(batch, sharding.batch_sharding(mesh, SCHEMA))
         state, _ = step(state, placed, jax.random.key(0))
         changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
         kinds = set(hlo.bytes_by_kind(hlo.collectives_of(step.as_text())))
@@ -147,7 +144,7 @@ def test_a_volume_is_split_along_its_depth(float64):
     results = []
     for devices in (1, 4):
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, 1, devices), sharding.AXES)
-        placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh)["image"])
+        placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh, SCHEMA)["image"])
         program = jax.jit(gradient, in_shardings=placed).lower(variables["params"], volume)
         compiled = program.compile()
         found = hlo.collectives_of(compiled.as_text())

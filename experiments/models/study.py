@@ -7,7 +7,6 @@ python -m experiments.models.study --table    # only draw the table again
 
 import argparse
 import functools
-import importlib
 import json
 import pathlib
 import sys
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import camvid
 from segjax.config import lookup, sections
 from segjax.costs import flops
 from segjax.runs import summary
@@ -33,7 +33,7 @@ MODELS = {
     "encoder_unet": "U-Net on ResNet-34",
     "unetpp": "U-Net++ on ResNet-34",
     "fcn": "FCN-8s, VGG16",
-    "fcn:dilated": "FCN, dilated ResNet-50",
+    "fcn_dilated": "FCN, dilated ResNet-50",
     "segnet": "SegNet",
     "pspnet": "PSPNet, ResNet-50",
     "deeplabv3": "DeepLabv3, ResNet-50",
@@ -50,9 +50,8 @@ MODELS = {
 
 
 def build(name: str):
-    """Return the model of `configs/<name>_camvid.py` in float32, without remat."""
-    module, _, argument = name.partition(":")
-    config = importlib.import_module(f"configs.{module}_camvid").get_config(argument)
+    """Return a model of the zoo, `<name>:<arguments>`, in float32, without remat."""
+    config = camvid.get_config(f"model={name.replace(':', ',')}")
     section = sections.section(config)["model"] | {"compute_dtype": "float32", "remat": "none"}
     return lookup.build("models", section, where="config.model", num_classes=CLASSES)
 
@@ -148,7 +147,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     names = [] if arguments.table else arguments.models or list(MODELS)
-    xla.prepare()
+    xla.prepare(keep_memory=True)
     with progress.Progress(len(names), unit="models") as bar, RESULTS.open("a") as log:
         for number, name in enumerate(names, 1):
             lookup.choose(name, list(MODELS), what="model")

@@ -7,7 +7,6 @@ device, each with the mode off and on.
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import os
@@ -22,9 +21,8 @@ from jax.sharding import Mesh
 
 from experiments.speed import segjax_side
 from experiments.speed.works import WORKS
-from segjax.config import schedule
+from segjax.assemble import program as program_lib
 from segjax.costs import hlo
-from segjax.runs import train
 from segjax.runtime import sharding, xla
 from segjax.views import progress
 
@@ -37,10 +35,11 @@ def build(work: str, shards: int, devices: int):
     config = segjax_side.make_config(WORKS[work], "float32", SIZE, BATCH)
     config["deterministic_reduction"] = shards
     mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1, 1), sharding.AXES)
-    parts = dataclasses.replace(segjax_side.make_parts(config), mesh=mesh)
+    setup = segjax_side.make_setup(config, BATCH, mesh=mesh)
     key = jax.random.key(0)
-    program = train.compile_step(config, parts, schedule.Clock(BATCH, 1000, 1000), key, key)
-    placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), sharding.batch_sharding(mesh))
+    program = program_lib.trace(setup, key, key).compile()
+    placement = sharding.batch_sharding(mesh, setup.parts.schema)
+    placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), placement)
     state = program.init(key)
 
     def once() -> None:
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    xla.prepare(virtual_devices=arguments.devices)
+    xla.prepare(virtual_devices=arguments.devices, keep_memory=True)
     runs = {n: build(arguments.work, n, arguments.devices) for n in (0, arguments.shards)}
     seconds = {n: [] for n in runs}
     with progress.Progress(arguments.repeats, unit="rounds") as bar:

@@ -7,24 +7,26 @@ from typing import Any
 import jax
 import jaxlib
 import numpy as np
+from jax.sharding import Mesh
 
-from configs import common
 from experiments.speed.works import CLASSES, Work
-from segjax.assemble import parts as assemble
-from segjax.config import schedule, sections
+from segjax.assemble import parts as parts_lib
+from segjax.assemble import program as program_lib
+from segjax.assemble.setup import Setup
+from segjax.config import schedule, schema, sections
 from segjax.costs import flops, timing
-from segjax.runs import train
 from segjax.runtime import xla
+from segjax.structs import Classes
 
 
 def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
-    xla.prepare()
+    xla.prepare(keep_memory=kind == "train")
     config = make_config(work, variant, size, batch)
-    parts = make_parts(config)
-    clock = schedule.Clock(batch, 1000, 1000)
+    setup = make_setup(config, batch)
+    parts = setup.parts
     init_key, key = jax.random.split(jax.random.key(0))
-    program = train.compile_step(config, parts, clock, init_key, key)
+    program = program_lib.trace(setup, init_key, key).compile()
     placed = jax.device_put(make_batch(size, batch))
     state = program.init(init_key)
     if kind == "train":
@@ -58,26 +60,23 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
 
 
 def compile_inference(
-    parts: assemble.Parts, variables: dict, image: jax.Array
+    parts: parts_lib.Parts, variables: dict, image: jax.Array
 ) -> tuple[Any, Any, timing.Costs]:
     """Return the compiled function from variables and images to logits, its jaxpr and costs."""
 
-    def infer(variables: Any, image: jax.Array) -> jax.Array:
-        return parts.model.apply(variables, parts.normalize(image), train=False).logits
-
     begun = time.perf_counter()
-    options = xla.xla_options(parts.model.compute_dtype)
-    traced = jax.jit(infer, compiler_options=options).trace(variables, image)
+    traced = parts.forward.scores.trace(variables, image)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - begun
     costs = timing.Costs(flops.total(traced.jaxpr), timing.memory_of(compiled), seconds)
     return compiled, traced.jaxpr, costs
 
 
-def make_parts(config: dict[str, Any]) -> assemble.Parts:
-    """Return the model, task and mesh of a config, for classes without names."""
-    classes = {"class_names": [str(i) for i in range(CLASSES)], "palette": [], "channels": 3}
-    return assemble.make_parts(config, classes)
+def make_setup(config: dict[str, Any], batch: int, *, mesh: Mesh | None = None) -> Setup:
+    """Return what a config describes, for classes without names and data that is not there."""
+    classes = Classes(tuple(map(str, range(CLASSES))), (), 3)
+    parts = parts_lib.make_parts(config, classes, mesh=mesh)
+    return Setup(config, parts, schedule.Clock(batch, 1000, 1000), 1)
 
 
 def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
@@ -93,7 +92,7 @@ def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
 
 def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:
     """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
-    config = sections.section(common.base())
+    config = sections.section(schema.defaults())
     config["model"] = {**work.model, "compute_dtype": variant}
     config["input"] |= {"size": (size, size), "batch_size": batch}
     config["optimizer"] = {

@@ -34,16 +34,28 @@ BEGIN, END = "<!-- speed: written by study.py -->", "<!-- end of speed -->"
 
 
 class Worker:
-    """A process that holds one side's work, compiled; `python` is the interpreter to run it."""
+    """A process that holds one side's work, compiled.
+
+    `python` is the interpreter to run it, `checkout` the working tree that it comes from.
+    """
 
     def __init__(
-        self, python: str, side: str, variant: str, work: str, kind: str, size: int, batch: int
+        self,
+        python: str,
+        side: str,
+        variant: str,
+        work: str,
+        kind: str,
+        size: int,
+        batch: int,
+        *,
+        checkout: pathlib.Path = HERE.parents[1],
     ):
         self.side, self.variant = side, variant
         arguments = (side, work, kind, variant, str(size), str(batch))
         self.process = subprocess.Popen(
             [python, "-m", "experiments.speed.worker", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
         )  # fmt: skip
         self.orders: Any = self.process.stdin
         self.answers: Any = self.process.stdout

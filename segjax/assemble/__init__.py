@@ -1,1 +1,1 @@
-"""From a config to the objects that it names, and to the compiled program."""
+"""From a config to the objects it names and to the compiled program; nothing else reads it."""

@@ -1,117 +1,149 @@
 """From a plain config to the objects it names: what training, evaluation and prediction share."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from segjax.config import lookup
-from segjax.data import fit
+from segjax.augment import compose
+from segjax.config import lookup, trials
+from segjax.config import schema as schema_lib
+from segjax.data import core, fit
 from segjax.errors import ConfigError
-from segjax.runtime import sharding, xla
-from segjax.structs import Batch
-from segjax.training import state, step, trials
-
-
-@dataclasses.dataclass(frozen=True)
-class Canvas:
-    """How images of any size become one size, from `config.input`.
-
-    Attributes:
-        size: Height and width every image is fitted to.
-        fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an
-            error).
-        pad_value: Grey value of the padding, 0 to 255.
-    """
-
-    size: tuple[int, int]
-    fit: fit.Fit
-    pad_value: int
+from segjax.inference.network import Forward
+from segjax.runtime import sharding
+from segjax.structs import Batch, Classes, Field, Key, Schema
+from segjax.tasks.base import DenseTask, Task
+from segjax.training import freeze
+from segjax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The parts of a run that depend on its config and its classes, but not on its data.
+    """What a config describes, given the classes of its data.
 
     Attributes:
-        classes: `class_names`, `palette` and `channels` of the training data.
-        eval_step: Compiled on first use: `(variables, batch) → task.measure(…)`.
+        model: Without what `optimizer.freeze` holds, see `trained`.
+        trained: The model as the train step sees it.
+        augment: Of a training batch, on the devices.
+        normalize: From a batch's images to the model's input.
+        canvas: How images of any size become one size.
+        schema: The fields of a batch beside `mask` and `index`.
     """
 
     model: nn.Module
-    task: Any
+    trained: nn.Module
+    task: DenseTask
+    augment: Callable[[Key, Batch], Batch]
     normalize: Callable[[jax.Array], jax.Array]
     mesh: Mesh
-    canvas: Canvas
-    classes: dict[str, Any]
-    eval_step: Callable[[Any, Batch], dict]
+    canvas: fit.Canvas
+    classes: Classes
+    schema: Schema
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The compiled forward passes, for any variables of the model."""
+        return Forward(
+            self.model, self.task, normalize=self.normalize, mesh=self.mesh, schema=self.schema,
+            canvas=self.canvas,
+        )  # fmt: skip
 
     def image_shape(self) -> jax.ShapeDtypeStruct:
-        """Return one image [1 h w c] as a shape."""
-        return jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes["channels"]), "float32")
+        """Return one image [1 *space c] as a shape."""
+        return jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes.channels), "float32")
 
     def variable_shapes(self) -> dict[str, Any]:
         """Return `{'params', 'batch_stats'}` as shapes with their placement."""
         image = self.image_shape()
         shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x, train=False), image)
         shapes = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-        return with_sharding(shapes, sharding.infer(shapes, self.mesh))
+        return sharding.with_placement(shapes, sharding.infer(shapes, self.mesh))
 
 
-def with_sharding(shapes: Any, placement: Any) -> Any:
-    """Return a tree of shapes that carry their placement."""
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
-        placement,
-    )
+def classes_of(source: core.Source) -> Classes:
+    """Return what a model must know of a data set."""
+    channels = core.channels_of(source.schema)
+    return Classes(tuple(source.class_names), tuple(source.palette), channels)
 
 
-def classes_of(source: Any) -> dict[str, Any]:
-    """Return what a model must know of its data, JSON-ready."""
-    return {
-        "class_names": list(source.class_names),
-        "palette": [list(map(int, colour)) for colour in source.palette],
-        "channels": int(source.channels),
-    }
+def recorded_classes(resolved: Mapping[str, Any]) -> Classes:
+    """Return the classes that a run's `config.json` records."""
+    palette = tuple((r, g, b) for r, g, b in resolved["palette"])
+    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"])
 
 
-def make_source(config: Mapping[str, Any], split: str, *, where: str = "config.input") -> Any:
+def make_source(
+    config: Mapping[str, Any], split: str, *, where: str = "config.input"
+) -> core.Source:
     """Return the data set of `config.input.source`, opened on `split`."""
     return lookup.build("data", config["input"]["source"], where=f"{where}.source", split=split)
 
 
-def make_parts(config: Mapping[str, Any], classes: dict[str, Any]) -> Parts:
-    """Build model, task, normalisation and mesh.
+def make_parts(
+    config: Mapping[str, Any],
+    classes: Classes,
+    *,
+    available: Schema | None = None,
+    mesh: Mesh | None = None,
+) -> Parts:
+    """Build what a config describes; nothing is computed.
+
+    Args:
+        config: Checked, see `config.schema.check`.
+        classes: Of the training data.
+        available: The fields of the training data; None: those that the task needs.
+        mesh: To run on; None: that of `config.mesh`, over all devices.
 
     Raises:
-        ConfigError: Any section that cannot be built.
+        ConfigError: Any section that cannot be built, or a field that the data has not.
     """
-    num_classes = len(classes["class_names"])
+    num_classes = len(classes.class_names)
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}
     model = lookup.build("models", section, where="config.model", num_classes=num_classes)
-    task = lookup.build("tasks", config["task"], where="config.task", num_classes=num_classes)
-    normalize = lookup.build("augment", config["normalize"], where="config.normalize")
-    lookup.check_arguments(sharding.make_mesh, config["mesh"], ["trials"], where="config.mesh")
-    mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
-    size = config["input"]["size"]
-    if len(size) != 2 or min(size) < 32:
-        raise ConfigError(f"config.input.size={size}: expected (height, width), each at least 32.")
-    canvas = Canvas(tuple(size), config["input"]["fit"], config["input"]["pad_value"])
-    batch, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    eval_step = jax.jit(
-        step.make_eval_step(model, task, normalize=normalize, mesh=mesh),
-        in_shardings=(None, batch),
-        out_shardings={"pred": batch["label"], "counts": whole, "loss": whole, "mask": whole},
-        compiler_options=xla.xla_options(model.compute_dtype),
+    task: DenseTask = lookup.build(
+        "tasks", config["task"], where="config.task", num_classes=num_classes
     )
-    return Parts(model, task, normalize, mesh, canvas, classes, eval_step)
+    normalize = lookup.build("augment", config["normalize"], where="config.normalize")
+    if mesh is None:
+        mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
+    inputs = config["input"]
+    canvas = fit.Canvas(tuple(inputs["size"]), inputs["fit"], inputs["pad_value"])
+    schema = select(available, task, classes, inputs["fields"])
+    ops = [
+        lookup.build("augment", op, where=f"config.augment[{i}]")
+        for i, op in enumerate(config["augment"])
+    ]
+    augment = compose.make_augment(ops, schema)
+    held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
+    trained = freeze.frozen(model, held)
+    return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 
 
-def state_shapes(init: Callable[[jax.Array], state.TrainState], key: jax.Array, mesh: Mesh) -> Any:
+def select(available: Schema | None, task: Task, classes: Classes, more: Sequence[str]) -> Schema:
+    """Return the fields that a batch has: the image, what the task needs, and `more`.
+
+    Raises:
+        ConfigError: One that is not `available`, or of another kind than the task needs.
+    """
+    if available is None:
+        needed = {name: Field(kind) for name, kind in task.needs.items()}
+        return {"image": Field("image", (classes.channels,)), **needed}
+    chosen = core.choose_fields(available, [*task.needs, *more])
+    for name, kind in task.needs.items():
+        if chosen[name].kind != kind:
+            raise ConfigError(
+                f"config.task needs {name!r} of kind {kind!r}; that of config.input.source is "
+                f"{chosen[name].kind!r}. Use another task or source."
+            )
+    return chosen
+
+
+def state_shapes(init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh) -> Any:
     """Return the train state as shapes with their placement; nothing is computed."""
     shapes = jax.eval_shape(init, key)
-    return with_sharding(shapes, sharding.infer(shapes, mesh))
+    return sharding.with_placement(shapes, sharding.infer(shapes, mesh))

@@ -1,20 +1,19 @@
 """Chain augmentation ops over a batch, each example with a key of its own."""
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Shaped
 
 from segjax.errors import ConfigError
-from segjax.structs import Batch, Key
+from segjax.kernels import fusion
+from segjax.structs import Batch, Key, Schema
 
-Op: TypeAlias = Callable[
-    [Key, Float[Array, "h w c"], Int32[Array, "h w"]],
-    tuple[Float[Array, "h w c"], Int32[Array, "h w"]],
-]
 Number = (int, float)
 Real: TypeAlias = float | int
 Interval: TypeAlias = Sequence[float | int]
@@ -23,49 +22,130 @@ Fill: TypeAlias = Real | Sequence[Real]
 """An image value in [0, 1]: one, or one per channel."""
 
 
-def make_augment(ops: Sequence[Op]) -> Callable[[Key, Batch], Batch]:
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The fields of one example, as an op gets and returns them.
+
+    Attributes:
+        arrays: By name; images are float, maps int32.
+        schema: What they are; the dtypes are those that the source had.
+    """
+
+    arrays: Mapping[str, Array]
+    schema: Schema
+
+    @property
+    def image(self) -> Float[Array, "*space c"]:
+        """The image; photometric ops change it alone, other fields of its kind only move."""
+        return self.arrays["image"]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The sides in pixels, one to three."""
+        return self.image.shape[:-1]
+
+    def replace(self, **arrays: Array) -> "Sample":
+        """Return the example with other arrays in some of its fields."""
+        return Sample({**self.arrays, **arrays}, self.schema)
+
+    def keep(self, shown: Bool[Array, "*space"], *, fill: Fill, maps: bool = True) -> "Sample":
+        """Return the example with `fill` in its images where `shown` is False.
+
+        With `maps`, class maps are void there and instance maps 0.
+        """
+        kept = {}
+        for name, field in self.schema.items():
+            array = self.arrays[name]
+            if field.kind == "image":
+                kept[name] = jnp.where(shown[..., None], array, jnp.asarray(fill, array.dtype))
+            elif field.is_map and maps:
+                kept[name] = jnp.where(shown, array, field.fill)
+        return self.replace(**kept)
+
+
+Op: TypeAlias = Callable[[Key, Sample], Sample]
+
+
+def make_augment(ops: Sequence[Op], schema: Schema) -> Callable[[Key, Batch], Batch]:
     """Return `augment(key, batch)`, which applies `ops` in order to every example.
 
     An example's key is `key` folded with its `index`, an op's key is that folded with the op's
     number: an example's fate depends neither on its row, nor on the rest of the batch, nor on how
-    many devices hold it. uint8 images become float32 in [0, 1]; float images must be there already.
+    many devices hold it. Images become floats first, see `unit_range`.
+
+    Args:
+        ops: From `geometry` and `photometric`, or from outside, their arguments bound.
+        schema: The fields of the batch.
     """
 
     def augment(key: Key, batch: Batch) -> Batch:
-        image, label = unit_range(batch["image"]), batch["label"]
+        given: Mapping[str, Any] = batch
+        arrays = {
+            name: unit_range(given[name]) if field.kind == "image" else given[name]
+            for name, field in schema.items()
+        }
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         for number, op in enumerate(ops):
             op_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            image, label = _apart(jax.vmap(op), key, op_keys, image, label)
-        return {**batch, "image": image, "label": label}
+            arrays = fusion.isolate(key, op_keys, arrays, function=jax.vmap(_on_arrays(op, schema)))
+        augmented: Any = {**batch, **arrays}
+        return augmented
 
     return augment
 
 
-def _apart(fn: Callable[..., Any], key: Key, *arguments: Array) -> Any:
-    """Call `fn` so that XLA does not fuse it with what comes before or after.
+def _on_arrays(op: Op, schema: Schema) -> Callable[[Key, Mapping[str, Array]], Mapping[str, Array]]:
+    """Return an op as a function of arrays alone, which JAX can map and trace."""
+    return lambda key, arrays: dict(op(key, Sample(arrays, schema)).arrays)
 
-    XLA's CPU backend fuses gathers into every use of their result and computes them anew there (an
-    affine and a flip take 60 ms per 360 x 480 image instead of 3), and it drops optimisation
-    barriers before. Behind a condition that it cannot know always to hold, an op stays one piece.
+
+def unit_range(image: Shaped[Array, "b *space c"]) -> Float[Array, "b *space c"]:
+    """Return images as floats; whatever reads pixels on a device begins here.
+
+    Unsigned whole numbers are divided by their largest, 255 or 65535, to [0, 1]. Signed ones, such
+    as Hounsfield units, have no largest that means anything: they become float32 of the same value,
+    and `normalize` gets mean and deviation in their units. Floats pass as they are.
     """
-    if jax.default_backend() != "cpu":
-        return fn(*arguments)
-    shapes = jax.eval_shape(fn, *arguments)
-    always = jax.random.uniform(key, (), jnp.float32) < 1
-    return jax.lax.cond(
-        always,
-        fn,
-        lambda *_: jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes),
-        *arguments,
-    )
+    if jnp.issubdtype(image.dtype, jnp.floating):
+        return image
+    if jnp.issubdtype(image.dtype, jnp.unsignedinteger):
+        return image.astype(jnp.float32) / jnp.iinfo(image.dtype).max
+    return image.astype(jnp.float32)
 
 
-def unit_range(
-    image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
-) -> Float[Array, "b h w c"]:
-    """Return uint8 pixels as float32 in [0, 1]; pass float pixels through."""
-    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+def draw_axes(
+    last_two: Float[Array, " 2 *rest"], key: Key, *, axes: int, number: int
+) -> Float[Array, " axes *rest"]:
+    """Return one random number for each axis in space, first to last.
+
+    Images take `last_two`, drawn together with other numbers, and signals the second of them. A
+    volume's first axis has another from a key of its own, `key` folded with `number`.
+    """
+    if axes <= 2:
+        return last_two[2 - axes :]
+    own = jax.random.fold_in(key, number)
+    return jnp.concatenate([jax.random.uniform(own, last_two[:1].shape, jnp.float32), last_two])
+
+
+def box(lines: Sequence[Bool[Array, "*n _"]]) -> Bool[Array, "..."]:
+    """Return where every axis is inside, given which pixels of each axis are."""
+    *more, _ = lines[0].shape
+    axes = len(lines)
+    spread = [
+        line.reshape(*more, *(1,) * axis, line.shape[-1], *(1,) * (axes - 1 - axis))
+        for axis, line in enumerate(lines)
+    ]
+    return functools.reduce(jnp.logical_and, spread)
+
+
+def check_unit_range(name: str, sample: Sample) -> None:
+    """Raise ConfigError if the op `name`, which expects values in [0, 1], would clip the images."""
+    dtype = sample.schema["image"].dtype
+    if jnp.issubdtype(dtype, jnp.signedinteger):
+        raise ConfigError(
+            f"{name}: expected images in [0, 1], but those of {dtype} keep their values. Leave the "
+            "op out, or have the data set scale them to uint16 or to floats in [0, 1]."
+        )
 
 
 def check_probability(name: str, value: Real) -> None:
@@ -103,8 +183,12 @@ def check_channels(name: str, value: Fill, channels: int) -> None:
         )
 
 
-def check_fill(name: str, value: Fill, channels: int) -> None:
-    """Raise ConfigError unless `value` can be a pixel of an image in [0, 1]."""
-    check_channels(name, value, channels)
-    if not all(0 <= x <= 1 for x in ((value,) if isinstance(value, Number) else value)):
+def check_fill(name: str, value: Fill, sample: Sample) -> None:
+    """Raise ConfigError unless `value` can be a pixel of the images; see `unit_range`."""
+    for field in sample.schema.values():
+        if field.kind == "image":
+            check_channels(name, value, field.shape[0])
+    values = (value,) if isinstance(value, Number) else value
+    free = jnp.issubdtype(sample.schema["image"].dtype, jnp.signedinteger)
+    if not free and not all(0 <= x <= 1 for x in values):
         raise ConfigError(f"{name}={value!r}: expected values in [0, 1]. Divide bytes by 255.")

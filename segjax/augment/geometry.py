@@ -1,47 +1,55 @@
-"""Ops that move pixels, image and label together; what comes from outside the image is void.
+"""Ops that move pixels, images and maps together; what comes from outside the image is void.
 
 Coordinates are continuous: pixel i covers [i, i + 1). An output pixel shows the source around the
 point under its centre, and takes the label of the pixel that covers it: labels are never blended.
+The last axis in space is the horizontal one, also that of signals; volumes have their depth first.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
-from segjax.augment import compose
-from segjax.augment.compose import Fill, Interval, Real
+from segjax.augment import compose, warp
+from segjax.augment.compose import Fill, Interval, Real, Sample
+from segjax.augment.warp import Warp
 from segjax.errors import ConfigError
-from segjax.structs import IGNORE_LABEL, Key
+from segjax.kernels import resize
+from segjax.structs import Key
 
 
 def flip(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     horizontal: Real = 0.5,
     vertical: Real = 0,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
-    """Mirror left-right and upside-down, each with its probability."""
-    compose.check_probability("flip.horizontal", horizontal)
-    compose.check_probability("flip.vertical", vertical)
+    depth: Real = 0,
+) -> Sample:
+    """Mirror left-right, upside-down and front-back, each with its probability."""
+    axes = len(sample.size)
+    chances = _mirror_chances("flip", axes, depth, vertical, horizontal)
     draw = jax.random.uniform(key, (2,), jnp.float32)
-    for axis, p in ((0, vertical), (1, horizontal)):
+    for axis, (p, drawn) in enumerate(
+        zip(chances, compose.draw_axes(draw, key, axes=axes, number=0), strict=True)
+    ):
         if p == 0:
             continue  # mirroring rows that no one sees would still move them between devices
-        image = jnp.where(draw[axis] < p, jnp.flip(image, axis), image)
-        label = jnp.where(draw[axis] < p, jnp.flip(label, axis), label)
-    return image, label
+
+        def mirror(array: Array, axis: int = axis, chosen: Array = drawn < p) -> Array:
+            return jnp.where(chosen, jnp.flip(array, axis), array)
+
+        sample = warp.apply(sample, Warp(mirror, mirror))
+    return sample
 
 
 def affine(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     size: Sequence[int],
     scale: Interval = (1, 1),
@@ -50,90 +58,104 @@ def affine(
     shift: Real = 0,
     horizontal: Real = 0,
     vertical: Real = 0,
+    depth: Real = 0,
     fill: Fill = 0,
     p: Real = 1,
-) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
+) -> Sample:
     """Scale, crop or pad to `size`, rotate and mirror, in one resampling.
 
     A window of `size` is laid on the scaled image, uniformly over the places where it fits (along a
     side where the image is shorter: where the image fits into it), then turned about its centre.
     Without `rotate` a shrunken image is filtered (triangle, as PIL's bilinear); with it the
-    interpolation is plain bilinear, whatever the angle.
+    interpolation is plain linear, whatever the angle.
 
     Args:
         key: For this example and op.
-        image: In [0, 1].
-        label: Classes, 255 = ignore.
-        size: Height and width of the result.
-        scale: Factor on both sides.
+        sample: Of any size, with as many axes as `size` has sides.
+        size: The sides of the result.
+        scale: Factor on all sides.
         aspect: Factor on width / height at constant area, log-uniform.
-        rotate: Largest angle either way, in degrees.
+        rotate: Largest angle either way in the plane of the last two axes, in degrees.
         shift: Largest extra move of the window along each side, as a fraction of `size`.
         horizontal: Probability of mirroring left-right.
         vertical: Probability of mirroring upside-down.
-        fill: Image value outside; the label there is 255.
+        depth: Probability of mirroring front-back.
+        fill: Image value outside; class maps are 255 there, instance maps 0.
         p: Probability of everything but the crop to `size`.
+
+    Raises:
+        ConfigError: An argument out of range, or one that the data has no axes for.
     """
-    _check_affine(size, scale, aspect, rotate, shift)
-    for name, value in (("horizontal", horizontal), ("vertical", vertical), ("p", p)):
-        compose.check_probability(f"affine.{name}", value)
-    compose.check_fill("affine.fill", fill, image.shape[-1])
+    axes = len(sample.size)
+    _check_affine(size, axes, scale, aspect, rotate, shift)
+    chances = _mirror_chances("affine", axes, depth, vertical, horizontal)
+    compose.check_probability("affine.p", p)
+    compose.check_fill("affine.fill", fill, sample)
     draw = jax.random.uniform(key, (10,), jnp.float32)
+    moves, mirrors, places = (
+        compose.draw_axes(draw[first : first + 2], key, axes=axes, number=first)
+        for first in (3, 5, 7)
+    )
     applied = draw[0] < p
     factor = scale[0] + draw[1] * (scale[1] - scale[0])
-    stretch = jnp.exp(0.5 * (math.log(aspect[0]) + draw[2] * math.log(aspect[1] / aspect[0])))
-    move = jnp.where(applied, shift * (2 * draw[3:5] - 1), 0)
-    mirror = applied & (draw[5:7] < jnp.array([vertical, horizontal], jnp.float32))
-    height = jnp.where(applied, factor / stretch, 1)
-    width = jnp.where(applied, factor * stretch, 1)
-    rows = _place(image.shape[0], size[0], height, draw[7], move[0], mirror[0])
-    columns = _place(image.shape[1], size[1], width, draw[8], move[1], mirror[1])
+    factors = [factor] * axes
+    if axes > 1:
+        stretch = jnp.exp(0.5 * (math.log(aspect[0]) + draw[2] * math.log(aspect[1] / aspect[0])))
+        factors[-2:] = factor / stretch, factor * stretch
+    move = jnp.where(applied, shift * (2 * moves - 1), 0)
+    mirror = applied & (mirrors < jnp.array(chances, jnp.float32))
+    sides = [
+        _place(sample.size[i], size[i], jnp.where(applied, factors[i], 1), places[i], move[i], flip)
+        for i, flip in enumerate(mirror)
+    ]
     if rotate == 0:
         smallest = scale[0] / math.sqrt(max(aspect[1], 1 / aspect[0], 1))
-        return _resample(image, label, rows, columns, min(smallest, 1.0), fill)
+        return warp.apply(sample, _resampling(sides, min(smallest, 1.0)), fill=fill)
+    *before, rows, columns = sides
     angle = jnp.where(applied, math.radians(rotate) * (2 * draw[9] - 1), 0)
     y, x = (axis.centres() - axis.size / 2 for axis in (rows, columns))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     y, x = y[:, None] * cos + x * sin, x * cos - y[:, None] * sin
     y, x = rows.source(y + rows.size / 2), columns.source(x + columns.size / 2)
-    return _gather(image, label, y, x, fill)
+    first = [axis.source(axis.centres())[:, None, None] for axis in before]
+    return warp.apply(sample, _gathering(sample.size, [*first, y, x]), fill=fill)
 
 
 def elastic(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     std: Real,
     grid: int = 3,
     fill: Fill = 0,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+) -> Sample:
     """Deform smoothly: random displacements on a coarse grid, interpolated bicubically.
 
     Ronneberger et al. 2015 (U-Net), section 3.1: `std=10` on a 3 x 3 grid.
 
     Args:
         key: For this example and op.
-        image: In [0, 1].
-        label: Classes, 255 = ignore.
+        sample: Of any size.
         std: Standard deviation of the grid's displacements, in pixels.
         grid: Grid points along each side.
-        fill: Image value outside; the label there is 255.
+        fill: Image value outside; class maps are 255 there, instance maps 0.
         p: Probability.
     """
     compose.check_number("elastic.std", std)
     compose.check_number("elastic.grid", grid, lowest=2)
-    compose.check_fill("elastic.fill", fill, image.shape[-1])
+    compose.check_fill("elastic.fill", fill, sample)
     compose.check_probability("elastic.p", p)
     chosen, noise = jax.random.split(key)
-    height, width, _ = image.shape
-    coarse = std * jax.random.normal(noise, (grid, grid, 2), jnp.float32)
-    smooth = jax.image.resize(coarse, (height, width, 2), "cubic")
+    size, axes = sample.size, len(sample.size)
+    coarse = std * jax.random.normal(noise, (*[grid] * axes, axes), jnp.float32)
+    smooth = jax.image.resize(coarse, (*size, axes), "cubic")
     smooth = jnp.where(jax.random.uniform(chosen, (), jnp.float32) < p, smooth, 0)
-    y = smooth[..., 0] + _centres(height)[:, None]
-    x = smooth[..., 1] + _centres(width)
-    return _gather(image, label, y, x, fill)
+    coordinates = [
+        smooth[..., axis] + _centres(length).reshape(-1, *[1] * (axes - 1 - axis))
+        for axis, length in enumerate(size)
+    ]
+    return warp.apply(sample, _gathering(size, coordinates), fill=fill)
 
 
 class Axis(NamedTuple):
@@ -178,111 +200,68 @@ def _place(
     return Axis(length, size, scaled, start + jnp.round(move * size), mirror)
 
 
-def _resample(
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
-    rows: Axis,
-    columns: Axis,
-    smallest: float,
-    fill: Fill,
-) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
-    """Resample along rows, then columns; `smallest` is the least factor that a side can get."""
-    # Matrix units multiply faster than they gather. A CPU does not: at 360 x 480 the two taps of an
-    # enlarged image cost 0.6 ms, the four of a halved one 2 ms, the matrices 6 ms.
-    along = _along_taps if jax.default_backend() == "cpu" else _along_matrix
-    y, x = (axis.source(axis.centres()) for axis in (rows, columns))
-    height, width, channels = image.shape
-    flat = along(image.reshape(height, width * channels), 0, y, rows.reach(), smallest)
-    image = along(flat.reshape(rows.size, width, channels), 1, x, columns.reach(), smallest)
-    label = jnp.take(label, _pixel(y), axis=0, mode="clip")
-    label = jnp.take(label, _pixel(x), axis=1, mode="clip")
-    return _fill_outside(image, label, _inside(y, height)[:, None] & _inside(x, width), fill)
+def _resampling(sides: Sequence[Axis], smallest: float) -> Warp:
+    """Resample along one axis after the other; `smallest` is the least factor that a side gets."""
+    sources = [side.source(side.centres()) for side in sides]
+
+    def image(array: Float[Array, "*space c"]) -> Float[Array, "*out c"]:
+        for axis, (side, source) in enumerate(zip(sides, sources, strict=True)):
+            *before, length = array.shape[: axis + 1]
+            behind = array.shape[axis + 1 :]
+            lead = [math.prod(before)] if before else []
+            flat = array.reshape(*lead, length, math.prod(behind))
+            flat = resize.filtered(flat, source, side.reach(), axis=len(lead), smallest=smallest)
+            array = flat.reshape(*before, side.size, *behind)
+        return array
+
+    def nearest(array: Int[Array, "*space"]) -> Int[Array, "*out"]:
+        for axis, source in enumerate(sources):
+            array = jnp.take(array, _pixel(source), axis=axis, mode="clip")
+        return array
+
+    inside = [_inside(at, side.length) for side, at in zip(sides, sources, strict=True)]
+    return Warp(image, nearest, compose.box(inside))
 
 
-def _along_taps(
-    image: Float[Array, "..."],
-    axis: int,
-    source: Float32[Array, " n"],
-    reach: Float32[Array, ""],
-    smallest: float,
-) -> Float[Array, "..."]:
-    """Interpolate along `axis` by adding up the pixels under each filter."""
-    first = _pixel(source - 0.5 - reach) + 1
-    last = image.shape[axis] - 1
-    pixels = [first + tap for tap in range(2 * math.ceil(1 / smallest))]
-    weights = [
-        jnp.where((pixel >= 0) & (pixel <= last), _triangle(source, pixel, reach), 0)
-        for pixel in pixels
-    ]
-    total = sum(weights[1:], weights[0])
-    shape = [-1 if i == axis else 1 for i in range(image.ndim)]
-    parts = [
-        jnp.take(image, pixel, axis=axis, mode="clip")
-        * (weight / total).reshape(shape).astype(image.dtype)
-        for pixel, weight in zip(pixels, weights, strict=True)
-    ]
-    return sum(parts[1:], parts[0])
+def _gathering(size: Sequence[int], coordinates: Sequence[Float32[Array, "..."]]) -> Warp:
+    """Look up images (linearly) and maps (the covering pixel) at any source coordinates.
 
+    Args:
+        size: The sides of the source.
+        coordinates: Along each of its axes; together they broadcast to the result's size.
+    """
+    lows = [_pixel(at - 0.5) for at in coordinates]
 
-def _along_matrix(
-    image: Float[Array, "..."],
-    axis: int,
-    source: Float32[Array, " n"],
-    reach: Float32[Array, ""],
-    smallest: float,
-) -> Float[Array, "..."]:
-    """Interpolate along `axis` by a matrix product: what `_along_taps` computes."""
-    del smallest
-    weights = _triangle(source[:, None], jnp.arange(image.shape[axis]), reach)
-    weights = (weights / weights.sum(1, keepdims=True)).astype(image.dtype)
-    # The default precision of matrix units would change the pixels of a mere crop.
-    out = jnp.tensordot(weights, image, (1, axis), precision="highest")
-    return jnp.moveaxis(out, 0, axis)
+    def number(pixels: Sequence[Int32[Array, "..."]]) -> Int32[Array, "..."]:
+        """Return the numbers of pixels in the flat source, of the nearest for those outside."""
+        numbers = jnp.clip(pixels[0], 0, size[0] - 1)
+        for at, length in zip(pixels[1:], size[1:], strict=True):
+            numbers = numbers * length + jnp.clip(at, 0, length - 1)
+        return numbers
 
+    def image(array: Float[Array, "*space c"]) -> Float[Array, "*out c"]:
+        flat = array.reshape(math.prod(size), array.shape[-1])
+        shares = [
+            (at - 0.5 - low.astype(jnp.float32)).astype(array.dtype)[..., None]
+            for at, low in zip(coordinates, lows, strict=True)
+        ]
 
-def _triangle(
-    source: Float32[Array, "..."], pixel: Int32[Array, "..."], reach: Float32[Array, ""]
-) -> Float32[Array, "..."]:
-    """Return the weight of a pixel in the filter that is centred on `source`."""
-    return jnp.maximum(0, 1 - jnp.abs(source - 0.5 - pixel.astype(jnp.float32)) / reach)
+        def blend(*chosen: Int32[Array, "..."]) -> Float[Array, "..."]:
+            """Interpolate along the axes of which no pixel is chosen yet."""
+            axis = len(chosen)
+            if axis == len(size):
+                return jnp.take(flat, number(chosen), axis=0, mode="clip")
+            low, share = lows[axis], shares[axis]
+            return blend(*chosen, low) * (1 - share) + blend(*chosen, low + 1) * share
 
+        return blend()
 
-def _gather(
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
-    y: Float32[Array, "H W"],
-    x: Float32[Array, "H W"],
-    fill: Fill,
-) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
-    """Look up image (bilinear) and label (covering pixel) at any source coordinates."""
-    height, width, channels = image.shape
-    top, left = _pixel(y - 0.5), _pixel(x - 0.5)
-    down = (y - 0.5 - top.astype(jnp.float32)).astype(image.dtype)[..., None]
-    right = (x - 0.5 - left.astype(jnp.float32)).astype(image.dtype)[..., None]
-    pixels = image.reshape(height * width, channels)
+    def nearest(array: Int[Array, "*space"]) -> Int[Array, "*out"]:
+        pixels = [_pixel(at) for at in coordinates]
+        return jnp.take(array.reshape(-1), number(pixels), mode="clip")
 
-    def at(row: Int32[Array, "H W"], column: Int32[Array, "H W"]) -> Int32[Array, "H W"]:
-        return jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
-
-    def blend(row: Int32[Array, "H W"]) -> Float[Array, "H W c"]:
-        near = jnp.take(pixels, at(row, left), axis=0, mode="clip")
-        far = jnp.take(pixels, at(row, left + 1), axis=0, mode="clip")
-        return near * (1 - right) + far * right
-
-    image = blend(top) * (1 - down) + blend(top + 1) * down
-    label = jnp.take(label.reshape(-1), at(_pixel(y), _pixel(x)), mode="clip")
-    return _fill_outside(image, label, _inside(y, height) & _inside(x, width), fill)
-
-
-def _fill_outside(
-    image: Float[Array, "H W c"],
-    label: Int32[Array, "H W"],
-    inside: Bool[Array, "H W"],
-    fill: Fill,
-) -> tuple[Float[Array, "H W c"], Int32[Array, "H W"]]:
-    """Put `fill` into the image and void into the label where the source has no pixel."""
-    image = jnp.where(inside[..., None], image, jnp.asarray(fill, image.dtype))
-    return image, jnp.where(inside, label, IGNORE_LABEL)
+    inside = [_inside(at, length) for at, length in zip(coordinates, size, strict=True)]
+    return Warp(image, nearest, functools.reduce(jnp.logical_and, inside))
 
 
 def _centres(size: int) -> Float32[Array, " n"]:
@@ -298,16 +277,42 @@ def _inside(at: Float32[Array, "..."], length: int) -> Bool[Array, "..."]:
     return (at >= 0) & (at < length)
 
 
+def _mirror_chances(
+    op: str, axes: int, depth: Real, vertical: Real, horizontal: Real
+) -> list[Real]:
+    """Return the probability of mirroring each axis that there is, first to last.
+
+    Raises:
+        ConfigError: One is no probability, or is for an axis that the data has not.
+    """
+    chances = {"depth": depth, "vertical": vertical, "horizontal": horizontal}
+    for number, (name, p) in enumerate(chances.items()):
+        compose.check_probability(f"{op}.{name}", p)
+        if p and number < 3 - axes:
+            raise ConfigError(
+                f"{op}.{name}={p}: the data has {axes} {'axes' if axes > 1 else 'axis'} in space, "
+                f"expected {3 - number} for it. Leave it out."
+            )
+    return list(chances.values())[3 - axes :]
+
+
 def _check_affine(
-    size: Sequence[int], scale: Interval, aspect: Interval, rotate: Real, shift: Real
+    size: Sequence[int], axes: int, scale: Interval, aspect: Interval, rotate: Real, shift: Real
 ) -> None:
     """Raise ConfigError for arguments of `affine` that make no sense."""
     whole = isinstance(size, (tuple, list)) and all(isinstance(side, int) for side in size)
-    if not whole or len(size) != 2 or min(size) < 1:
+    if not whole or len(size) != axes or min(size) < 1:
+        wanted = ("(length,) as (512,)", "(height, width) as (360, 480)", "(depth, height, width)")
         raise ConfigError(
-            f"affine.size={size!r}: expected (height, width) in whole pixels, as (360, 480)."
+            f"affine.size={size!r}: expected whole pixels, {wanted[axes - 1]}, as the data has "
+            f"{axes} {'axes' if axes > 1 else 'axis'} in space."
         )
     compose.check_interval("affine.scale", scale, positive=True)
     compose.check_interval("affine.aspect", aspect, positive=True)
     compose.check_number("affine.rotate", rotate, highest=180)
     compose.check_number("affine.shift", shift)
+    if axes == 1 and (rotate or tuple(aspect) != (1, 1)):
+        raise ConfigError(
+            f"affine.rotate={rotate}, affine.aspect={aspect}: expected data with a height and a "
+            "width; signals have neither. Leave both out."
+        )

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
 from segjax.augment import compose
 from segjax.augment.compose import Fill, Real
@@ -10,11 +10,12 @@ from segjax.errors import ConfigError
 
 
 def fixed(
-    image: Float[Array, "b h w c"] | UInt8[Array, "b h w c"], *, mean: Fill, std: Fill
-) -> Float[Array, "b h w c"]:
-    """Subtract `mean` and divide by `std`: one number per channel or one for all, for [0, 1].
+    image: Shaped[Array, "b *space c"], *, mean: Fill, std: Fill
+) -> Float[Array, "b *space c"]:
+    """Subtract `mean` and divide by `std`: one number per channel or one for all.
 
-    uint8 images are brought to [0, 1] first.
+    They are for images in [0, 1], to which unsigned whole numbers are brought first, or in the
+    units of signed ones, see `compose.unit_range`.
 
     Raises:
         ConfigError: Numbers for another count of channels, or a deviation that is not > 0.
@@ -28,13 +29,15 @@ def fixed(
 
 
 def per_image(
-    image: Float[Array, "b h w c"] | UInt8[Array, "b h w c"], *, epsilon: Real = 1e-3
-) -> Float[Array, "b h w c"]:
+    image: Shaped[Array, "b *space c"], *, epsilon: Real = 1e-3
+) -> Float[Array, "b *space c"]:
     """Give every image and channel zero mean and unit standard deviation.
 
-    `epsilon`, in units of [0, 1], is added to the standard deviation: a blank image becomes 0.
+    `epsilon`, in the units of `compose.unit_range`, is added to the standard deviation: a blank
+    image becomes 0.
     """
     compose.check_number("normalize:per_image epsilon", epsilon, lowest=1e-9)
     image = compose.unit_range(image)
-    centred = image - image.mean((1, 2), keepdims=True)
-    return centred / (jnp.sqrt(jnp.mean(centred**2, (1, 2), keepdims=True)) + epsilon)
+    space = tuple(range(1, image.ndim - 1))
+    centred = image - image.mean(space, keepdims=True)
+    return centred / (jnp.sqrt(jnp.mean(centred**2, space, keepdims=True)) + epsilon)

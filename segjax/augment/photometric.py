@@ -1,16 +1,17 @@
-"""Ops that change the image's values and leave the label alone (cutout may void it)."""
+"""Ops that change the image's values and leave other fields alone (cutout may void maps)."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Float, UInt32
 
 from segjax.augment import compose
-from segjax.augment.compose import Fill, Interval, Real
+from segjax.augment.compose import Fill, Interval, Real, Sample
 from segjax.errors import ConfigError
-from segjax.structs import IGNORE_LABEL, Key
+from segjax.kernels import fusion
+from segjax.structs import Key
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601: the grey of an RGB pixel, and the first row of YIQ."""
@@ -22,15 +23,14 @@ FROM_YIQ = np.linalg.inv(np.stack([LUMA, I_ROW, Q_ROW]))
 
 def color_jitter(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     brightness: Real = 0,
     contrast: Real = 0,
     saturation: Real = 0,
     hue: Real = 0,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+) -> Sample:
     """Change brightness, contrast, saturation and hue, in this order.
 
     The first three are torchvision's: a factor from [max(0, 1 - v), 1 + v] that blends with black,
@@ -49,6 +49,8 @@ def color_jitter(
         compose.check_number(f"color_jitter.{name}", value)
     compose.check_number("color_jitter.hue", hue, highest=0.5)
     compose.check_probability("color_jitter.p", p)
+    compose.check_unit_range("color_jitter", sample)
+    image = sample.image
     channels = image.shape[-1]
     if channels != 3 and (saturation or hue):
         raise ConfigError(
@@ -63,42 +65,47 @@ def color_jitter(
     )
     grey = LUMA if channels == 3 else np.full(channels, 1 / channels)
     # Summed in float64 where that is on: it then hardly matters on how many devices the rows lie.
-    colour_mean = image.mean((0, 1), dtype=float).astype(image.dtype)
+    space = tuple(range(image.ndim - 1))
+    colour_mean = image.mean(space, dtype=float).astype(image.dtype)
     mean = jnp.sum(colour_mean * jnp.asarray(grey, image.dtype))
     if channels == 3:
         angle = jnp.where(applied, 2 * math.pi * hue * (2 * draw[3] - 1), 0)
         red, green, blue = _color_matrix(colour, angle).T
         image = image[..., :1] * red + image[..., 1:2] * green + image[..., 2:] * blue
-    return jnp.clip(light * (spread * image + (1 - spread) * mean), 0, 1), label
+    return sample.replace(image=jnp.clip(light * (spread * image + (1 - spread) * mean), 0, 1))
 
 
 def gamma(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     exponent: Interval,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+) -> Sample:
     """Raise the image to a power, log-uniform in `exponent`."""
     compose.check_interval("gamma.exponent", exponent, positive=True)
     compose.check_probability("gamma.p", p)
+    compose.check_unit_range("gamma", sample)
+    image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
     power = exponent[0] * jnp.exp(draw[0] * math.log(exponent[1] / exponent[0]))
-    return jnp.where(draw[1] < p, image**power, image), label
+    return sample.replace(image=jnp.where(draw[1] < p, image**power, image))
 
 
 def gaussian_blur(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     sigma: Interval,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
-    """Blur with a Gaussian of standard deviation `sigma` in pixels, cut at 3 times the largest."""
+) -> Sample:
+    """Blur along every axis with a Gaussian of standard deviation `sigma` in pixels.
+
+    It is cut at 3 times the largest deviation.
+    """
     compose.check_interval("gaussian_blur.sigma", sigma, positive=True)
     compose.check_probability("gaussian_blur.p", p)
+    image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
     deviation = sigma[0] + draw[0] * (sigma[1] - sigma[0])
     taps = jnp.arange(math.ceil(3 * sigma[1]) + 1, dtype=image.dtype)
@@ -106,70 +113,77 @@ def gaussian_blur(
     weights = jnp.where(
         draw[1] < p, weights / (2 * weights.sum() - 1), jnp.where(taps == 0, 1.0, 0.0)
     )
-    height, width, channels = image.shape
-    rows = _blur_along(image.reshape(height, width * channels), weights, axis=1, step=channels)
-    return _blur_along(rows, weights, axis=0, step=1).reshape(image.shape), label
+    shape = image.shape
+    for axis in reversed(range(1, image.ndim - 1)):
+        step = math.prod(shape[axis + 1 :])  # from a pixel to the next along the axis
+        image = image.reshape(math.prod(shape[:axis]), shape[axis] * step)
+        image = _blur_along(image, weights, axis=1, step=step)
+    image = _blur_along(image.reshape(shape[0], -1), weights, axis=0, step=1)
+    return sample.replace(image=image.reshape(shape))
 
 
 def gaussian_noise(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     std: Interval,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
+) -> Sample:
     """Add white Gaussian noise of standard deviation `std` (image units) and clip to [0, 1]."""
     compose.check_interval("gaussian_noise.std", std)
     compose.check_probability("gaussian_noise.p", p)
+    compose.check_unit_range("gaussian_noise", sample)
+    image = sample.image
     strength, noise = jax.random.split(key)
     draw = jax.random.uniform(strength, (2,), image.dtype)
     level = std[0] + draw[0] * (std[1] - std[0])
     # 23 bits and a half are exact in float32 and end inside (-1, 1): the inverse stays finite.
     bits = (_hash_bits(noise, image.shape) >> 9).astype(jnp.int32).astype(image.dtype)
     normal = math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-22 - 1)
-    return jnp.where(draw[1] < p, jnp.clip(image + level * normal, 0, 1), image), label
+    noisy = jnp.clip(image + level * normal, 0, 1)
+    return sample.replace(image=jnp.where(draw[1] < p, noisy, image))
 
 
 def cutout(
     key: Key,
-    image: Float[Array, "h w c"],
-    label: Int32[Array, "h w"],
+    sample: Sample,
     *,
     size: Interval,
     count: int = 1,
     fill: Fill = 0,
     void: bool = False,
     p: Real = 1,
-) -> tuple[Float[Array, "h w c"], Int32[Array, "h w"]]:
-    """Paint rectangles over the image (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
+) -> Sample:
+    """Paint boxes over the image (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
 
     Args:
         key: For this example and op.
-        image: In [0, 1].
-        label: Classes, 255 = ignore.
+        sample: Its image in [0, 1].
         size: Each side as a fraction of the image's; centres are uniform, borders may cut them.
-        count: Rectangles per image.
+        count: Boxes per image.
         fill: Image value inside, one or one per channel.
-        void: Whether the label becomes 255 there; otherwise the classes are to be guessed.
+        void: Whether the label becomes 255 there, and the instances 0; otherwise they are to be
+            guessed.
         p: Probability.
     """
     compose.check_interval("cutout.size", size, highest=1)
     compose.check_number("cutout.count", count, lowest=1)
-    compose.check_fill("cutout.fill", fill, image.shape[-1])
+    compose.check_fill("cutout.fill", fill, sample)
     compose.check_probability("cutout.p", p)
     chosen, place = jax.random.split(key)
     draw = jax.random.uniform(place, (4, count, 1), jnp.float32)
-    rows, columns = (
+    axes = len(sample.size)
+    centres = compose.draw_axes(draw[:2], place, axes=axes, number=0)
+    shares = compose.draw_axes(draw[2:], place, axes=axes, number=1)
+    covered = [
         jnp.abs(jnp.arange(length, dtype=jnp.float32) + 0.5 - centre * length) < side * length / 2
         for length, centre, side in zip(
-            label.shape, draw[:2], size[0] + draw[2:] * (size[1] - size[0]), strict=True
+            sample.size, centres, size[0] + shares * (size[1] - size[0]), strict=True
         )
-    )
-    hidden = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
+    ]
+    hidden = jnp.any(compose.box(covered), axis=0)
     hidden = hidden & (jax.random.uniform(chosen, (), jnp.float32) < p)
-    image = jnp.where(hidden[..., None], jnp.asarray(fill, image.dtype), image)
-    return image, jnp.where(hidden, IGNORE_LABEL, label) if void else label
+    return sample.keep(~hidden, fill=fill, maps=void)
 
 
 def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Float[Array, "3 3"]:
@@ -200,7 +214,7 @@ def _blur_along(
     first = jnp.tile(jax.lax.slice_in_dim(image, 0, step, axis=axis), reps)
     last = jnp.tile(jax.lax.slice_in_dim(image, size - step, size, axis=axis), reps)
     # The barrier: XLA would split the padded image into one piece per slice and compute each.
-    padded = jax.lax.optimization_barrier(jnp.concatenate([first, image, last], axis))
+    padded = fusion.barrier(jnp.concatenate([first, image, last], axis))
 
     def shifted(tap: int) -> Float[Array, "n m"]:
         start = (radius + tap) * step
@@ -212,7 +226,7 @@ def _blur_along(
     return out
 
 
-def _hash_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "h w c"]:
+def _hash_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
     """Return random bits by hashing each element's position with 64 bits drawn from `key`.
 
     Two rounds of Wellons' lowbias32. Threefry bits for 360 x 480 x 3 values cost 11 ms on a CPU,

@@ -1,108 +1,144 @@
-"""What run.py's modes call, and the flags each needs. A mode's code is imported when it runs."""
+"""The command line: find the mode, parse its flags and no others, turn errors into exit codes.
 
-import pathlib
-from collections.abc import Callable
-from typing import Any
+A mode is a file of this folder. Nothing here imports jax before the mode runs.
+"""
 
-from segjax.errors import ConfigError
-from segjax.runtime import xla
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-EXAMPLES = {
-    "config": "--config=configs/quickstart.py",
-    "workdir": "--workdir=runs/quickstart",
-    "input": "--input='photos/*.jpg'",
-    "output": "--output=out",
-    "devices": "--devices=8",
-    "publisher": "--publisher=segjax",
-}
+from absl import flags, logging
+
+from segjax import commands
+from segjax.config import lookup, spelling
+from segjax.errors import ConfigError, UserError
+from segjax.runtime import distributed, xla
+
+HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
+NO_MODE = ("cli", "options")
+"""Files of this folder that are no modes."""
 
 
-def run(mode: str, flags: Any) -> int:
-    """Run a mode of `MODES` and return its exit code.
+class Command(Protocol):
+    """What the file of a mode has; its docstring says what it does.
 
-    Args:
-        mode: A key of `MODES`.
-        flags: Has every flag of run.py as an attribute.
+    Attributes:
+        NEEDS: Flags that must be given, each with an example.
+        SHARED: Whether the processes of one job can do it together.
+    """
+
+    __doc__: str | None
+    NEEDS: dict[str, str]
+    SHARED: bool
+
+    def define(self, values: flags.FlagValues) -> None:
+        """Define the mode's flags in `values`."""
+        ...
+
+    def run(self, values: flags.FlagValues) -> int:
+        """Do it with the parsed flags, and return the exit code."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code.
+
+    0 done; 2 bad input, in one line; 75 preempted, run it again; 1 anything else.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    xla.set_xla_flags()
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs also reaches us as an exception
+    try:
+        mode = mode_of(argv[1:])
+        if HELP & set(argv[1:]):
+            print(help_of(mode))
+            return 0
+        values = parse(argv, mode)
+        names = ("coordinator", "process_id", "num_processes")
+        place: Any = {name: values[name].value for name in names if name in values}
+        with distributed.job(**place, shared=load(mode).SHARED, what=mode):
+            return load(mode).run(values)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def modes() -> list[str]:
+    """Return the names of all modes."""
+    found = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    return [name for name in found if name not in NO_MODE]
+
+
+def load(mode: str) -> Command:
+    """Return the file of a mode."""
+    command: Any = importlib.import_module(f"segjax.commands.{mode}")
+    return command
+
+
+def mode_of(arguments: Sequence[str]) -> str:
+    """Return what `--mode` says; 'train' without it.
 
     Raises:
-        ConfigError: A flag that the mode needs is missing.
+        ConfigError: There is no such mode.
     """
-    call, needs = MODES[mode]
-    for flag in needs:
-        if not getattr(flags, flag):
-            raise ConfigError(f"--mode={mode} needs --{flag}, e.g. {EXAMPLES[flag]}.")
-    xla.prepare(virtual_devices=flags.devices if mode == "plan" else 0)
-    return call(flags)
+    mode = "train"
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--mode", "-mode"):
+            mode = value if equals else after
+    return lookup.choose(mode, modes(), what="--mode")
 
 
-def train(flags: Any) -> int:
-    """Train `--config` in `--workdir`."""
-    from segjax.runs import train
-
-    return train.run(
-        _path(flags.workdir),
-        flags.config,
-        allow_config_change=flags.allow_config_change,
-        profile_steps=flags.profile_steps,
-    )
+def flags_of(mode: str) -> flags.FlagValues:
+    """Return the flags of a mode, not parsed yet."""
+    values = flags.FlagValues()
+    flags.DEFINE_enum("mode", "train", modes(), "What to do.", flag_values=values)
+    load(mode).define(values)
+    return values
 
 
-def evaluate(flags: Any) -> int:
-    """Score a checkpoint of the run in `--workdir`."""
-    from segjax.runs import evaluate
+def parse(argv: list[str], mode: str) -> flags.FlagValues:
+    """Return the parsed flags of a mode.
 
-    return evaluate.run(_path(flags.workdir), which=flags.checkpoint, overrides=flags.override)
-
-
-def predict(flags: Any) -> int:
-    """Segment `--input` with a checkpoint of the run in `--workdir`, into `--output`."""
-    from segjax.runs import predict
-
-    return predict.run(
-        _path(flags.workdir),
-        inputs=flags.input,
-        output=_path(flags.output),
-        which=flags.checkpoint,
-        overrides=flags.override,
-    )
-
-
-def export(flags: Any) -> int:
-    """Write a checkpoint of the run in `--workdir` to the file `--output`, for `--publisher`."""
-    from segjax.export import weights
-
-    return weights.run(
-        _path(flags.workdir),
-        output=_path(flags.output),
-        publisher=flags.publisher,
-        which=flags.checkpoint,
-        overrides=flags.override,
-    )
+    Raises:
+        ConfigError: A flag that is unknown, of another mode, missing or wrong; a wrong config key.
+    """
+    values = flags_of(mode)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # config files import their neighbours
+    try:
+        rest = values(spelling.modernize(argv))
+        if "config" in values and values.config is not None:
+            values.config.keys()  # a file that could not be loaded complains only when used
+    except flags.UnrecognizedFlagError as error:
+        raise ConfigError(unknown(error, mode)) from None
+    except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        raise ConfigError(text) from None
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
+    for name, example in load(mode).NEEDS.items():
+        if not values[name].value:
+            raise ConfigError(f"--mode={mode} needs --{name}, e.g. {example}.")
+    return values
 
 
-def summary(flags: Any) -> int:
-    """Print the model of `--config`: modules, parameters, FLOPs, memory."""
-    from segjax.runs import summary
-
-    return summary.run(flags.config)
-
-
-def plan(flags: Any) -> int:
-    """Compile `--config` for `--devices` devices; print memory, collectives, predicted times."""
-    from segjax.runs import plan
-
-    return plan.run(flags.config)
+def unknown(error: flags.UnrecognizedFlagError, mode: str) -> str:
+    """Return what to say of an unknown flag: whose it is, or what was meant."""
+    others = [other for other in modes() if error.flagname in flags_of(other)]
+    if others:
+        whose = " and ".join(f"--mode={other}" for other in others)
+        return f"--{error.flagname} is a flag of {whose}, not of --mode={mode}. Leave it out."
+    return " ".join(str(error).split())
 
 
-def _path(text: str) -> pathlib.Path:
-    return pathlib.Path(text).expanduser()
-
-
-MODES: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
-    "train": (train, ("config", "workdir")),
-    "eval": (evaluate, ("workdir",)),
-    "predict": (predict, ("workdir", "input", "output")),
-    "export": (export, ("workdir", "output", "publisher")),
-    "summary": (summary, ("config",)),
-    "plan": (plan, ("config", "devices")),
-}
+def help_of(mode: str) -> str:
+    """Return what a mode does, its flags, and which other modes there are."""
+    about = (load(mode).__doc__ or "").strip()
+    own = flags_of(mode).get_help(include_special_flags=False).strip()
+    first = {other: (load(other).__doc__ or "").partition("\n")[0] for other in modes()}
+    others = [f"  --mode={other:9} {text}" for other, text in first.items()]
+    return "\n".join([f"--mode={mode}: {about}", "", own, "", "All modes:", *others])

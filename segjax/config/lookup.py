@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ SYMBOLS = {
     "tasks": "Task",
     "evaluators": "Evaluator",
 }
-"""The symbol a bare module name stands for. The other packages name a function: `pixel:focal`."""
+"""The symbol a bare module name stands for. Others name a function or class: `pixel:focal`."""
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -39,9 +40,10 @@ def choose(name: T, known: Sequence[T], *, what: str) -> T:
 def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     """Return the class or function that `type_` names inside `segjax.<package>`.
 
-    `unet` is `segjax.models.unet.Model`; `pixel:focal` is `segjax.losses.pixel.focal`; `adamw` of
-    the module `training.optim` is `segjax.training.optim.adamw`; a name with a dot before the colon
-    is a full path outside (`experiments.study.losses:boundary`).
+    `unet` is `segjax.models.unet.Model`; `geometry:flip` is `segjax.augment.geometry.flip`, and
+    `pixel:cross_entropy`, where no function has that name, the class `CrossEntropy`; `adamw` of the
+    module `training.optim` is `segjax.training.optim.adamw`; a name with a dot before the colon is
+    a full path outside (`experiments.study.losses:boundary`).
 
     Raises:
         ConfigError: No such module or symbol. An import error *inside* a module is not disguised.
@@ -61,13 +63,19 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
             f"{where}.type={type_!r}: no module {path}.{suggest(module_name, modules(package))}"
         ) from None
     symbol = symbol or SYMBOLS.get(package, "")
-    found = getattr(module, symbol, None) if symbol else None
+    camel = "".join(word.capitalize() for word in symbol.split("_"))
+    found = getattr(module, symbol, None) or getattr(module, camel, None) if symbol else None
     if not callable(found) or (not outside and found.__module__ != path):
         raise ConfigError(
             f"{where}.type={type_!r}: {path} has no {symbol or 'default symbol'!r}."
-            f"{suggest(symbol, symbols(module))}"
+            f"{suggest(symbol, [snake_case(name) for name in symbols(module)])}"
         )
     return found
+
+
+def snake_case(name: str) -> str:
+    """Return the name by which a config calls a class or function: `cross_entropy`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def build(package: str, section: Mapping[str, Any], *, where: str, **given: Any) -> Any:

@@ -37,13 +37,21 @@ def in_steps(section: Mapping[str, Any], names: tuple[str, ...], clock: Clock, w
     """
     result = dict(section)
     for name in names:
-        given = [f"{name}_{unit}" for unit in UNITS if f"{name}_{unit}" in section]
-        if len(given) > 1:
-            raise ConfigError(f"{where}: {' and '.join(given)} say the same thing. Keep one.")
-        if given:
-            value = result.pop(given[0])
-            result[f"{name}_steps"] = _steps(value, given[0], clock, where)
+        if key := key_of(section, name, where):
+            result[f"{name}_steps"] = _steps(result.pop(key), key, clock, where)
     return result
+
+
+def key_of(section: Mapping[str, Any], name: str, where: str) -> str:
+    """Return the key that the duration `name` has in `section`; empty: none.
+
+    Raises:
+        ConfigError: It is there in two units.
+    """
+    given = [f"{name}_{unit}" for unit in UNITS if f"{name}_{unit}" in section]
+    if len(given) > 1:
+        raise ConfigError(f"{where}: {' and '.join(given)} say the same thing. Keep one.")
+    return given[0] if given else ""
 
 
 def _steps(value: float, key: str, clock: Clock, where: str) -> int:

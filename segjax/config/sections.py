@@ -1,15 +1,14 @@
-"""Configs as plain data: structure arguments, overrides, fingerprint, text. Never imports jax."""
+"""Configs as plain data: structure arguments, overrides, text. Never imports jax."""
 
 import ast
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import ml_collections
+from ml_collections.config_flags import config_path
 
-from segjax.config import lookup, schedule
+from segjax.config import lookup
 from segjax.errors import ConfigError
 
 
@@ -35,47 +34,6 @@ def parse_arg(arg: str, **defaults: Any) -> SimpleNamespace:
         seen.add(name)
         values[name] = _cast(name, text if "=" in item else "true", defaults[name])
     return SimpleNamespace(**values)
-
-
-SECTIONS = (
-    "seed",
-    "microbatches",
-    "ema_decay",
-    "log_batch_hashes",
-    "deterministic_reduction",
-    "task",
-    "model",
-    "input",
-    "augment",
-    "normalize",
-    "optimizer",
-    "mesh",
-    "trials",
-    "checkpoint",
-    "evals",
-)
-
-
-def check_top_level(config: Mapping[str, Any]) -> None:
-    """Refuse a config with an unknown or missing section; `total` and `log` are durations.
-
-    Raises:
-        ConfigError: The key, and what was meant.
-    """
-    durations = [f"{name}_{unit}" for name in ("total", "log") for unit in schedule.UNITS]
-    for key in config:
-        if key not in SECTIONS and key not in durations:
-            raise ConfigError(
-                f"config.{key}: no such section.{lookup.suggest(key, [*SECTIONS, *durations])}"
-            )
-    missing = [key for key in SECTIONS if key not in config]
-    missing += [
-        f"{n}_steps"
-        for n in ("total", "log")
-        if not any(k in config for k in durations if k.startswith(n))
-    ]
-    if missing:
-        raise ConfigError(f"config: needs {', '.join(missing)}. configs/common.py has defaults.")
 
 
 def _cast(name: str, text: str, default: Any) -> Any:
@@ -130,12 +88,6 @@ def to_text(config: Mapping[str, Any]) -> str:
     return "".join(f"{key} = {value!r}\n" for key, value in sorted(flatten(plain(config)).items()))
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """Return twelve hex digits that two configs share if and only if their values are equal."""
-    canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
 def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Return a plain config after assignments such as `evals.val.batch_size=3` to its keys.
 
@@ -162,9 +114,5 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
                 f"--override={assignment}: got {type(value).__name__}, expected "
                 f"{type(old).__name__} as in {path}={old!r}."
             )
-        *parents, leaf = path.replace("[", ".").replace("]", "").split(".")
-        node: Any = config
-        for part in parents:
-            node = node[int(part) if isinstance(node, list) else part]
-        node[int(leaf) if isinstance(node, list) else leaf] = value
+        config_path.set_value(path, config, value)
     return config

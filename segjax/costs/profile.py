@@ -22,7 +22,7 @@ from rich.table import Table
 
 from segjax.costs import flops
 from segjax.errors import ConfigError
-from segjax.runtime import files
+from segjax.runtime import files, xla
 
 SHOWN = 10
 OUTSIDE = "outside the model"
@@ -81,15 +81,13 @@ class Tracer:
     def compiling(self) -> Iterator[dict[str, Any]]:
         """Yield XLA's options for a step that is to be traced by operation, and compile it inside.
 
-        CUDA graphs (XLA's command buffers) hide which operation a kernel belongs to, and the
-        compilation cache takes a program of other names for the same one.
+        The compilation cache takes a program of other names for the same one.
         """
         name = "jax_compilation_cache_include_metadata_in_key"
         before = getattr(jax.config, name)
-        graphs = bool(self.steps) and jax.default_backend() == "gpu"
         jax.config.update(name, before or bool(self.steps))
         try:
-            yield {"xla_gpu_enable_command_buffer": ""} if graphs else {}
+            yield xla.traceable_options() if self.steps else {}
         finally:
             jax.config.update(name, before)
 

@@ -1,0 +1,1 @@
+"""Data sets, how their images become one size, and the pipeline that batches them."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from segjax.errors import ConfigError, DataError
-from segjax.structs import IGNORE_LABEL, Example
+from segjax.structs import IGNORE_LABEL, Example, Field, Schema
 
 Palette = tuple[tuple[int, int, int], ...]
 CACHE_BYTES = 4 << 30
@@ -26,12 +26,12 @@ class Source(Protocol):
     Attributes:
         class_names: One name per class, in the order of the label values.
         palette: One RGB colour per class.
-        channels: Channels of every image.
+        schema: What every example holds beside its name: `image`, `label`, and more if it has more.
     """
 
     class_names: tuple[str, ...]
     palette: Palette
-    channels: int
+    schema: Schema
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -49,7 +49,7 @@ class View:
         self.source = source
         self.class_names = source.class_names
         self.palette = source.palette
-        self.channels = source.channels
+        self.schema: Schema = source.schema
 
     def __len__(self) -> int:
         return len(self.source)
@@ -90,14 +90,40 @@ class Cached(View):
         if index in self._examples:
             return self._examples[index]
         example = self.source[index]
-        num_bytes = example["image"].nbytes + example["label"].nbytes
+        arrays = [example[name] for name in self.schema]
+        num_bytes = sum(array.nbytes for array in arrays)
         with self._lock:
             if self._used + num_bytes <= self.max_bytes and index not in self._examples:
-                example["image"].flags.writeable = False  # everyone gets this same array
-                example["label"].flags.writeable = False
+                for array in arrays:
+                    array.flags.writeable = False  # everyone gets this same array
                 self._examples[index] = example
                 self._used += num_bytes
         return example
+
+
+def semantic_schema(channels: int, *, dtype: str = "uint8") -> Schema:
+    """Return the schema of an image of `channels` and the map of its classes."""
+    return {"image": Field("image", (channels,), dtype), "label": Field("classes")}
+
+
+def channels_of(schema: Schema) -> int:
+    """Return how many channels every `image` has."""
+    return schema["image"].shape[0]
+
+
+def choose_fields(schema: Schema, names: Sequence[str] = ()) -> Schema:
+    """Return the fields that travel in a batch: `image`, `label`, and those that `names` asks for.
+
+    Raises:
+        ConfigError: The source has no such field.
+    """
+    for name in names:
+        if name not in schema:
+            raise ConfigError(
+                f"field {name!r}: the data set has {', '.join(schema)}. Use a task that needs no "
+                f"{name}, or another data set."
+            )
+    return {name: schema[name] for name in schema if name in ("image", "label", *names)}
 
 
 def voc_palette(num_classes: int) -> Palette:

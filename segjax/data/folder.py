@@ -88,7 +88,8 @@ class Source:
         )
         first = self.files[0][0]
         self._guessed = not channels
-        self.channels = channels or decode.native_channels(first, name=str(first))
+        self._channels = channels or decode.native_channels(first, name=str(first))
+        self.schema = core.semantic_schema(self._channels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -101,7 +102,7 @@ class Source:
             label_file,
             image_name=str(image_file),
             label_name=str(label_file),
-            channels=self.channels,
+            channels=self._channels,
             exif=self.exif,
         )
         label = core.check_label(
@@ -115,7 +116,7 @@ class Source:
 
     def _check_colour(self, file: pathlib.Path) -> None:
         """Refuse to drop colour only because the first image happened to be grey."""
-        if self._guessed and self.channels == 1:
+        if self._guessed and self._channels == 1:
             if decode.native_channels(file, name=str(file)) != 1:
                 raise DataError(
                     f"{file}: a colour image, but the first image ({self.files[0][0]}) is grey. "

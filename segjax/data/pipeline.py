@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -19,7 +20,7 @@ from absl import flags
 from segjax.data import core
 from segjax.data import fit as fit_lib
 from segjax.errors import ConfigError, DataError
-from segjax.structs import IGNORE_LABEL, Batch
+from segjax.structs import Batch, Field, Schema
 
 Batches = grain.DatasetIterator[Batch]
 """An iterator of batches; `close()` it to stop its threads and workers."""
@@ -29,8 +30,9 @@ PREFETCH = 4
 def train_batches(
     source: core.Source,
     *,
+    schema: Schema,
     batch_size: int,
-    size: tuple[int, int],
+    size: Sequence[int],
     fit: fit_lib.Fit = "resize",
     pad_value: float = fit_lib.PAD_VALUE,
     seed: int,
@@ -49,8 +51,9 @@ def train_batches(
 
     Args:
         source: The split to read.
+        schema: The fields that a batch holds, see `core.choose_fields`.
         batch_size: Rows of the global batch, over all processes.
-        size: Height and width of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
+        size: The sides of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
         seed: Decides the order; 0 to 2**32 - 1.
         start_step: The step whose batch comes first.
         process_index: Which process this is.
@@ -59,11 +62,12 @@ def train_batches(
         workers: Processes that decode, each with its own threads, for hosts where Python, not
             decoding, is the limit. One costs about 250 MB and a second or two to start.
         prefetch: Batches held ready, per worker.
-        cache: Keep the fitted examples in memory, up to `core.CACHE_BYTES`: height * width *
-            (channels + 1) bytes each. Not with `workers`, each of which would keep its own.
+        cache: Keep the fitted examples in memory, up to `core.CACHE_BYTES`; a picture takes height
+            * width * (channels + 1) bytes. Not with `workers`, each of which would keep its own.
 
     Raises:
-        ConfigError: Sizes that do not divide, an unknown `fit`, or `cache` with `workers`.
+        ConfigError: Sizes that do not divide, no canvas, an unknown `fit`, or `cache` with
+            `workers`.
         DataError: From `next()`, for a file that cannot be used.
     """
     rows = _rows_per_process(batch_size, process_index, process_count)
@@ -74,7 +78,7 @@ def train_batches(
             f"cache=True with workers={workers}: every worker would hold its own copy. "
             "Set workers=0: from a cache, threads are enough."
         )
-    fitted = fit_lib.Fitted(source, size=size, fit=fit, pad_value=pad_value)
+    fitted = fit_lib.Fitted(source, schema=schema, size=size, fit=fit, pad_value=pad_value)
     load = functools.partial(
         load_batch, source=core.Cached(fitted) if cache else fitted, size=size, pad_value=pad_value
     )
@@ -98,8 +102,9 @@ def train_batches(
 def eval_batches(
     source: core.Source,
     *,
+    schema: Schema,
     batch_size: int,
-    size: tuple[int, int],
+    size: Sequence[int],
     fit: fit_lib.Fit = "resize",
     pad_value: float = fit_lib.PAD_VALUE,
     process_index: int = 0,
@@ -110,15 +115,15 @@ def eval_batches(
     """Return this process's rows of every example exactly once, in order.
 
     Every process yields `num_eval_batches` batches. Rows that fill up the last one have `mask`
-    False, `label` 255, `index` -1 and images of `pad_value`; the others have the example's number
-    as `index`.
+    False, `index` -1, images of `pad_value`, `label` 255 and 0 in all else; the others have the
+    example's number as `index`.
 
     Raises:
-        ConfigError: Sizes that do not divide, or an unknown `fit`.
+        ConfigError: Sizes that do not divide, no canvas, or an unknown `fit`.
         DataError: From `next()`, for a file that cannot be used.
     """
     rows = _rows_per_process(batch_size, process_index, process_count)
-    fitted = fit_lib.Fitted(source, size=size, fit=fit, pad_value=pad_value)
+    fitted = fit_lib.Fitted(source, schema=schema, size=size, fit=fit, pad_value=pad_value)
     load = functools.partial(load_batch, source=fitted, size=size, pad_value=pad_value)
     num_examples = len(source)
     num_rows = num_eval_batches(source, batch_size=batch_size) * batch_size
@@ -137,15 +142,14 @@ def num_eval_batches(source: core.Source, *, batch_size: int) -> int:
     return -(-len(source) // batch_size)
 
 
-def batch_shapes(batch_size: int, size: tuple[int, int], channels: int) -> Batch:
-    """Return the shapes and dtypes of a global batch of uint8 images."""
-    rows = (batch_size, *size)
-    shapes: Any = dict(
-        image=jax.ShapeDtypeStruct((*rows, channels), np.uint8),
-        label=jax.ShapeDtypeStruct(rows, np.int32),
-        mask=jax.ShapeDtypeStruct((batch_size,), np.bool_),
-        index=jax.ShapeDtypeStruct((batch_size,), np.int32),
-    )
+def batch_shapes(batch_size: int, schema: Schema, size: Sequence[int]) -> Batch:
+    """Return the shapes and dtypes of a global batch."""
+    shapes: Any = {
+        name: jax.ShapeDtypeStruct((batch_size, *_row_shape(field, size)), field.batch_dtype)
+        for name, field in schema.items()
+    }
+    shapes["mask"] = jax.ShapeDtypeStruct((batch_size,), np.bool_)
+    shapes["index"] = jax.ShapeDtypeStruct((batch_size,), np.int32)
     return shapes
 
 
@@ -153,36 +157,43 @@ def load_batch(
     rows: tuple[np.ndarray, np.ndarray],
     *,
     source: core.Source,
-    size: tuple[int, int],
+    size: Sequence[int],
     pad_value: float,
 ) -> Batch:
-    """Read one batch of fitted examples.
+    """Read one batch of fitted examples, with all fields of the source's schema.
 
     Args:
         rows: Of each row, the number of its example (-1 for padding rows, which come last) and its
             `index`.
         source: Examples of canvas size.
-        size: Height and width of the canvas.
+        size: The sides of the canvas.
         pad_value: The image of padding rows.
 
     Raises:
-        DataError: An example has other channels than the source says.
+        DataError: An example has other channels or another dtype than the schema says.
     """
     numbers, index = rows
-    examples = [source[int(number)] for number in numbers if number >= 0]
-    shape = (*size, source.channels)
-    dtype = (examples[0] if examples else source[0])["image"].dtype
-    image = np.empty((len(numbers), *shape), dtype)
-    label = np.empty((len(numbers), *size), np.int32)
-    for row, example in enumerate(examples):
-        if example["image"].shape != shape:
-            raise DataError(
-                f"{example['name']}: image of shape {example['image'].shape}; expected {shape}."
-            )
-        image[row], label[row] = example["image"], example["label"]
-    image[len(examples) :], label[len(examples) :] = pad_value, IGNORE_LABEL
-    arrays: Any = dict(image=image, label=label, mask=numbers >= 0, index=index.astype(np.int32))
+    examples: list[Any] = [source[int(number)] for number in numbers if number >= 0]
+    arrays: Any = {}
+    for name, field in source.schema.items():
+        shape = _row_shape(field, size)
+        array = np.empty((len(numbers), *shape), field.batch_dtype)
+        for row, example in enumerate(examples):
+            found = example[name]
+            if found.shape != shape or found.dtype != field.dtype:
+                raise DataError(
+                    f"{example['name']}: {name} of shape {found.shape}, {found.dtype}; expected "
+                    f"{shape}, {field.dtype}, as the data set's schema says."
+                )
+            array[row] = found
+        array[len(examples) :] = pad_value if field.kind == "image" else field.fill
+        arrays[name] = array
+    arrays |= {"mask": numbers >= 0, "index": index.astype(np.int32)}
     return arrays  # NumPy here, jax.Array once on the devices
+
+
+def _row_shape(field: Field, size: Sequence[int]) -> tuple[int, ...]:
+    return (*size, *field.shape) if field.is_spatial else field.shape
 
 
 def _rows_per_process(batch_size: int, process_index: int, process_count: int) -> int:

@@ -8,11 +8,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from segjax.data import core, decode
-from segjax.errors import ConfigError, DataError
+from segjax.errors import ConfigError, DataError, extra
 from segjax.structs import Example
+
+with extra("tfds", what="config.input.source.type='tfds'"):
+    import tensorflow_datasets as tfds
 
 
 class Source:
@@ -56,7 +57,8 @@ class Source:
             class_names or _names(features[label_key], num_classes, name=name), where=f"tfds {name}"
         )
         self.palette = core.voc_palette(len(self.class_names))
-        self.channels = features[image_key].shape[-1] or 3
+        self._channels = features[image_key].shape[-1] or 3
+        self.schema = core.semantic_schema(self._channels)
         self.ignore, self.label_offset = core.ignore_values(ignore_index), label_offset
         self.title = f"{name}/{split}"
         self.records = _open(builder, split, path=path)
@@ -78,7 +80,7 @@ class Source:
             *(record[key] for key in self.keys),
             image_name=image_name,
             label_name=label_name,
-            channels=self.channels,
+            channels=self._channels,
             exif=False,
         )
         label = core.check_label(

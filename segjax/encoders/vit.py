@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from segjax.config import lookup
 from segjax.encoders import base
 from segjax.errors import ConfigError
+from segjax.kernels import sums
 from segjax.layers import attention, conv, resample, style
-from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
 WIDTHS = {"s": 384, "b": 768}
@@ -92,7 +92,7 @@ class Encoder(base.Encoder):
         shape = (1, 1 + self.grid**2, width)
         token = self.param("token", attention.INIT, (1, 1, width), self.param_dtype)
         table = self.param("positions", attention.INIT, shape, self.param_dtype)
-        table = table.astype(norm_lib.widen(table.dtype))
+        table = table.astype(sums.widen(table.dtype))
         patches = table[:, 1:].reshape(1, self.grid, self.grid, width)
         patches = resample.resize(patches, size, method="bicubic")
         token = token.astype(table.dtype) + table[:, :1]

@@ -1,0 +1,1 @@
+"""Scores over a whole split: one evaluator a task, and the neutral report."""

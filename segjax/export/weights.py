@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -10,42 +9,34 @@ import safetensors.numpy
 
 from segjax.config import lookup
 from segjax.pretrained import convert, tables
-from segjax.runs import evaluate
+from segjax.runs.run import Run
 from segjax.runtime import files, sharding
 
 
-def run(
-    path: pathlib.Path,
-    *,
-    output: pathlib.Path,
-    publisher: str,
-    which: str = "",
-    overrides: Iterable[str] = (),
-) -> int:
-    """Write the weights of a checkpoint (averaged where it has averages) to the file `output`.
+def write(run: Run, output: pathlib.Path, *, publisher: str) -> str:
+    """Write a run's weights (averaged where it has averages) to a safetensors file.
 
     Args:
-        path: The run's folder.
+        run: Opened.
         output: The file; it is complete or not there.
         publisher: Whose names the arrays get: those of 'torchvision', 'smp', … make a state dict
             that the model there loads, 'segjax' keeps our paths for `config.model.pretrained`.
-        which: 'best', 'latest' or a step; empty as in evaluation.
-        overrides: Assignments such as `mesh.data=1`.
+
+    Returns:
+        One line on what was written.
 
     Raises:
         UserError: That publisher has no such model, or the file cannot be written.
     """
     lookup.choose(publisher, tables.PUBLISHERS, what="--publisher")
-    config, parts, variables, step = evaluate.load(path, which=which, overrides=overrides)
-    model = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    rules, *_ = tables.rules_of(publisher, "model", model, parts.model)
-    state = convert.to_torch(sharding.fetch(variables), rules)
+    model = {key: value for key, value in run.config["model"].items() if key != "pretrained"}
+    rules, *_ = tables.rules_of(publisher, "model", model, run.parts.model)
+    state = convert.to_torch(sharding.fetch(run.variables), rules)
     if jax.process_index() == 0:
-        about = {"step": step, "model": model, "class_names": parts.classes["class_names"]}
+        about = {"step": run.step, "model": model, "class_names": run.parts.classes.class_names}
         save(output, state, about={name: json.dumps(value) for name, value in about.items()})
-        count = sum(array.size for array in state.values())
-        print(f"step {step}: {len(state)} arrays, {count / 1e6:.2f} M numbers → {output}")
-    return 0
+    count = sum(array.size for array in state.values())
+    return f"step {run.step}: {len(state)} arrays, {count / 1e6:.2f} M numbers → {output}"
 
 
 def save(path: pathlib.Path, state: convert.State, *, about: dict[str, str]) -> None:

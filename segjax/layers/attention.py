@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import conv, norm
+from segjax.kernels import products
+from segjax.layers import conv
 from segjax.layers import dense as dense_lib
 
 INIT = nn.initializers.truncated_normal(0.02)
@@ -53,35 +54,8 @@ def attend(
     orders axes so that its gradient takes 1.5 times as long on a CPU, and on its own never picks
     a fused kernel.
     """
-    weights = nn.softmax(similarity(query, key) * query.shape[-1] ** -0.5).astype(value.dtype)
-    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
-
-
-@jax.custom_vjp
-def similarity(
-    query: Float[Array, "b h n d"], key: Float[Array, "b h m d"]
-) -> Float[Array, "b h n m"]:
-    """Return the products of all queries and keys, in float32 at least.
-
-    Their gradient is rounded to the dtype of queries and keys: left in float32, it would make
-    float32 products of bfloat16 ones.
-    """
-    wide = norm.widen(query.dtype)
-    return jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=wide)
-
-
-def _similarity(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple]:
-    return similarity(query, key), (query, key)
-
-
-def _similarity_gradient(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    query, key = saved
-    gradient = gradient.astype(query.dtype)
-    by_query = jnp.einsum("bhnm,bhmd->bhnd", gradient, key)
-    return by_query, jnp.einsum("bhnm,bhnd->bhmd", gradient, query)
-
-
-similarity.defvjp(_similarity, _similarity_gradient)
+    scores = products.similarity(query, key) * query.shape[-1] ** -0.5
+    return jnp.einsum("bhnm,bhmd->bhnd", nn.softmax(scores).astype(value.dtype), value)
 
 
 def dense(features: int, **options: Any) -> dense_lib.Dense:

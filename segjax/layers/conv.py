@@ -6,10 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import lookup
-from segjax.layers import convolve
+from segjax.kernels import conv as conv_lib
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
@@ -27,18 +28,62 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class ConvNormAct(nn.Module):
-    """Convolve, normalise, activate, in as many dimensions as the input has.
+class Conv(nn.Module):
+    """Convolve in as many dimensions as the input has: the one convolution of all networks here.
 
     Padding is symmetric and explicit, `dilation * (kernel - 1) // 2` on both sides as in PyTorch
     ('SAME' would pad a strided convolution unevenly), so stride `s` gives `ceil(size / s)` for odd
-    kernels.
+    kernels. Parameters are those of `nn.Conv`; the kernel starts as He et al. 2015 have it.
 
     Attributes:
         features: Channels to return.
         kernel: Window, one length for all axes or one for each.
         groups: Groups of channels; -1: each channel by itself (depthwise).
         padding: Low and high padding of each axis, where not the one above.
+        bias: Add a bias.
+    """
+
+    features: int
+    kernel: int | Sequence[int] = 3
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    padding: Padding | None = None
+    bias: bool = True
+    compute_dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
+        """Return the features in `compute_dtype`."""
+        spatial, channels = x.ndim - 2, x.shape[-1]
+        window = (self.kernel,) * spatial if isinstance(self.kernel, int) else tuple(self.kernel)
+        sides = [self.dilation * (n - 1) // 2 for n in window]
+        groups = channels if self.groups == -1 else self.groups
+        shape = (*window, channels // groups, self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, self.param_dtype)
+        x = conv_lib.convolve(
+            jnp.asarray(x, self.compute_dtype),
+            jnp.asarray(kernel, self.compute_dtype),
+            strides=(self.stride,) * spatial,
+            padding=[(side, side) for side in sides] if self.padding is None else self.padding,
+            dilation=(self.dilation,) * spatial,
+        )
+        if not self.bias:
+            return x
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        bias = jnp.asarray(bias, self.compute_dtype)
+        return x + bias.reshape(*[1] * (x.ndim - 1), self.features)
+
+
+class ConvNormAct(nn.Module):
+    """Convolve as `Conv`, normalise, activate.
+
+    Attributes:
+        features: Channels to return.
+        kernel: Window, one length for all axes or one for each.
+        groups: Groups of channels; -1: each channel by itself (depthwise).
+        padding: Low and high padding of each axis, where not that of `Conv`.
         bias: Add a bias before a normalisation too, which subtracts it again; without `norm` there
             always is one.
         epsilon: Added to the variance by `norm`.
@@ -62,23 +107,10 @@ class ConvNormAct(nn.Module):
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features in `compute_dtype`."""
-        spatial = x.ndim - 2
-        kernel = (self.kernel,) * spatial if isinstance(self.kernel, int) else self.kernel
-        sides = [self.dilation * (k - 1) // 2 for k in kernel]
-        x = nn.Conv(
-            self.features,
-            kernel,
-            strides=(self.stride,) * spatial,
-            padding=[(side, side) for side in sides] if self.padding is None else self.padding,
-            kernel_dilation=(self.dilation,) * spatial,
-            feature_group_count=x.shape[-1] if self.groups == -1 else self.groups,
-            use_bias=self.bias or self.norm == "none",
-            kernel_init=nn.initializers.he_normal(),
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            conv_general_dilated=convolve.convolve,
-            name="conv",
-        )(x)
+        x = Conv(
+            self.features, self.kernel, self.stride, self.dilation, self.groups, self.padding,
+            bias=self.bias or self.norm == "none", **dtypes_of(self), name="conv",
+        )(x)  # fmt: skip
         return norm_lib.make_norm(
             self.norm, train=train, epsilon=self.epsilon, momentum=self.momentum,
             param_dtype=self.param_dtype, activation=activation(self.activation), name="norm",
@@ -103,20 +135,10 @@ class SeparableConv(nn.Module):
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features in `compute_dtype`."""
-        spatial, side = x.ndim - 2, self.dilation * (self.kernel - 1) // 2
-        x = nn.Conv(
-            x.shape[-1],
-            (self.kernel,) * spatial,
-            padding=[(side, side)] * spatial,
-            kernel_dilation=(self.dilation,) * spatial,
-            feature_group_count=x.shape[-1],
-            use_bias=False,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            name="depthwise",
-        )(x)
+        x = Conv(
+            x.shape[-1], self.kernel, dilation=self.dilation, groups=-1, bias=False,
+            **dtypes_of(self), name="depthwise",
+        )(x)  # fmt: skip
         mix = ConvNormAct(
             self.features, kernel=1, norm=self.norm, activation=self.activation,
             **dtypes_of(self), name="pointwise",

@@ -1,22 +1,18 @@
 """Pooling and resizing that shard over rows and have cheap gradients. Arrays are [b *space c]."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.config import lookup
-from segjax.layers import dense, norm
+from segjax.kernels import fusion, pooling, products
+from segjax.kernels import resize as resize_lib
 from segjax.structs import Features
-
-REACH = 2
-"""Samples on either side that a bicubic kernel sees."""
 
 
 def max_pool(x: Features, *, window: int = 2) -> Features:
@@ -32,56 +28,11 @@ def max_pool(x: Features, *, window: int = 2) -> Features:
         if x.shape[axis] % 2:
             x = jnp.pad(x, [(0, int(a == axis)) for a in range(x.ndim)], constant_values=-jnp.inf)
         pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-        x = larger(axis + 1, apart(pairs))
+        x = pooling.larger(fusion.gradient_barrier(pairs), axis=axis + 1)
         if window == 3:
             odd = lax.index_in_dim(pairs, 1, axis + 1, keepdims=False)
-            x = jnp.maximum(x, shift(odd, 1, axis=axis, fill=-jnp.inf))
+            x = jnp.maximum(x, resize_lib.shift(odd, 1, axis=axis, fill=-jnp.inf))
     return x
-
-
-@jax.custom_vjp
-def apart(x: Array) -> Any:
-    """Return `x`, and let its gradient be a pass to itself on the CPU.
-
-    XLA would make one of it and of what comes before and after: reckon it again for each that needs
-    it, or reckon so much of places that it takes three times as long.
-    """
-    return x
-
-
-def _apart(_: None, g: Array) -> tuple[Array]:
-    return (lax.platform_dependent(g, cpu=lax.optimization_barrier, default=lambda g: g),)
-
-
-apart.defvjp(lambda x: (x, None), _apart)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def larger(axis: int, pairs: Array) -> Any:
-    """Return the larger of each pair along `axis`, which has length 2.
-
-    What autodiff makes of it are two arrays of the size of `pairs`, padded with zeros and added.
-    """
-    first, second = (lax.index_in_dim(pairs, i, axis, keepdims=False) for i in (0, 1))
-    return jnp.maximum(first, second)
-
-
-def _larger_backward(axis: int, pairs: Array, g: Array) -> tuple[Array]:
-    other = jnp.flip(pairs, axis)
-    share = jnp.where(pairs > other, 1, jnp.where(pairs == other, 0.5, 0)).astype(g.dtype)
-    return (share * jnp.expand_dims(g, axis),)
-
-
-larger.defvjp(lambda axis, pairs: (larger(axis, pairs), pairs), _larger_backward)
-
-
-def shift(x: Array, by: int, *, axis: int, fill: float = 0.0) -> Array:
-    """Return `x` moved by `by` places along `axis`, `fill` where nothing comes from."""
-    if by == 0:
-        return x
-    widths = [(0, 0, 0)] * x.ndim
-    widths[axis] = (by, -by, 0)
-    return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
 
 
 def crop(x: Features, size: Sequence[int]) -> Features:
@@ -111,9 +62,9 @@ class UpConv(nn.Module):
         kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.compute_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         flat = jnp.moveaxis(kernel, -2, 0).reshape(x.shape[-1], -1)
-        x = dense.product(x.astype(self.compute_dtype), flat)
+        x = products.product(x.astype(self.compute_dtype), flat)
         x = depth_to_space(x.reshape(*x.shape[:-1], *window, self.features))
-        return dense.add_bias(x, jnp.asarray(bias, self.compute_dtype))
+        return products.add_bias(x, jnp.asarray(bias, self.compute_dtype))
 
 
 def depth_to_space(x: Float[Array, "b ... c"]) -> Any:
@@ -122,7 +73,7 @@ def depth_to_space(x: Float[Array, "b ... c"]) -> Any:
     axes = range(1, 1 + spatial)
     order = [0, *(a for axis in axes for a in (axis, axis + spatial)), x.ndim - 1]
     size = [x.shape[axis] * x.shape[axis + spatial] for axis in axes]
-    return apart(x).transpose(order).reshape(x.shape[0], *size, x.shape[-1])
+    return fusion.gradient_barrier(x).transpose(order).reshape(x.shape[0], *size, x.shape[-1])
 
 
 def upsample(x: Features, *, factor: int, method: str = "bilinear") -> Features:
@@ -155,54 +106,9 @@ def resize(
             x = jnp.repeat(x, length // x.shape[axis], axis=axis)
             continue
         weights = interpolation(x.shape[axis], length, method=method, align_corners=align_corners)
-        enlarge = _stretch if length % x.shape[axis] == 0 else matrix
-        x = enlarge(x, weights, axis=axis)
+        whole = length % x.shape[axis] == 0
+        x = (resize_lib.stretch if whole else resize_lib.matrix)(x, weights=weights, axis=axis)
     return x
-
-
-def matrix(x: Features, weights: np.ndarray, *, axis: int) -> Features:
-    """Multiply `axis` by `weights` [to from]."""
-    axes = "bhwdc"[: x.ndim - 1] + "c"
-    old, new = axes[axis], axes.replace(axes[axis], "y")
-    factors = jnp.asarray(weights, x.dtype)
-    return jnp.einsum(f"{axes},y{old}->{new}", x, factors, precision="highest")
-
-
-def _stretch(x: Features, weights: np.ndarray, *, axis: int) -> Features:
-    """Do the same where rows i * factor to (i + 1) * factor - 1 of `weights` see samples near i."""
-    n = x.shape[axis]
-    factor, own = len(weights) // n, np.arange(n)
-    # Of a sample at each phase, by each tap, along `axis`; 0 where the tap is outside.
-    band = np.pad(weights, ((0, 0), (REACH, REACH))).reshape(n, factor, -1)
-    near = {tap: band[own, :, own + REACH + tap] for tap in range(-REACH, REACH + 1)}
-    used = [(p, tap) for p in range(factor) for tap in near if near[tap][:, p].any()]
-
-    def times(x: Array, factors: np.ndarray) -> Array:
-        return x * jnp.asarray(factors.reshape(-1, *[1] * (x.ndim - 1 - axis)), x.dtype)
-
-    @jax.custom_vjp
-    def stretch(x: Array) -> Array:
-        samples = [
-            sum(times(shift(x, -tap, axis=axis), near[tap][:, p]) for q, tap in used if p == q)
-            for p in range(factor)
-        ]
-        shape = (*x.shape[:axis], n * factor, *x.shape[axis + 1 :])
-        return jnp.stack(samples, axis + 1).reshape(shape)
-
-    def gradient(_: None, g: Array) -> tuple[Array]:
-        # Autodiff's adds padded copies, rounded one by one: six times as slow on a CPU.
-        parts = g.reshape(*g.shape[:axis], n, factor, *g.shape[axis + 1 :])
-        parts = jnp.pad(parts, [(REACH * (a == axis),) * 2 for a in range(parts.ndim)])
-        parts = parts.astype(norm.widen(g.dtype))
-        terms = []
-        for p, tap in used:
-            seen = lax.index_in_dim(parts, p, axis + 1, keepdims=False)
-            seen = lax.slice_in_dim(seen, REACH - tap, REACH - tap + n, axis=axis)
-            terms.append(times(seen, np.roll(near[tap][:, p], tap)))
-        return (functools.reduce(jnp.add, terms).astype(g.dtype),)
-
-    stretch.defvjp(lambda x: (stretch(x), None), gradient)
-    return stretch(x)
 
 
 def adaptive_avg_pool(x: Features, size: Sequence[int]) -> Features:
@@ -213,7 +119,7 @@ def adaptive_avg_pool(x: Features, size: Sequence[int]) -> Features:
         for i in range(bins):
             first, last = i * n // bins, -(-(i + 1) * n // bins)
             weights[i, first:last] = 1 / (last - first)
-        x = matrix(x, weights, axis=axis)
+        x = resize_lib.matrix(x, weights, axis=axis)
     return x
 
 

@@ -49,6 +49,11 @@ class Style:
         return functools.partial(conv_lib.ConvNormAct, norm=self.norm, **self.dtypes)
 
     @property
+    def plain_conv(self) -> Callable[..., conv_lib.Conv]:
+        """`Conv` in this style, without a norm."""
+        return functools.partial(conv_lib.Conv, **self.dtypes)
+
+    @property
     def separable_conv(self) -> Callable[..., conv_lib.SeparableConv]:
         """`SeparableConv` in this style."""
         return functools.partial(conv_lib.SeparableConv, norm=self.norm, **self.dtypes)

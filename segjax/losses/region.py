@@ -7,75 +7,110 @@ the areas of all images before dividing: it has neither property, and images whe
 outvote those where it is small. Void pixels are left out of every area, and get no gradient.
 """
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, DTypeLike, Float
 
 from segjax.errors import ConfigError
 from segjax.losses import pixel
+from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
 
 CLASSES = ("present", "all")
 
 
-def dice(
-    logits: Logits,
-    label: Label,
-    *,
-    smooth: float | int = 1.0,
-    classes: str = "present",
-    square: bool = False,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the soft Dice loss `1 - (2 sum pg + s) / (sum p + sum g + s)` as (sum, weight).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Overlap:
+    """What the losses of regions share: which pairs of image and class count, and how smoothly.
+
+    Attributes:
+        smooth: Added above and below the fraction, in pixels.
+        classes: 'present' counts the classes that occur in the image's label; 'all' counts every
+            class of an image with any valid pixel, so that probability on absent classes costs.
+
+    Raises:
+        ConfigError: `smooth` or `classes` cannot be used.
+    """
+
+    smooth: float | int = 1.0
+    classes: str = "present"
+
+    def __post_init__(self):
+        name, smooth, classes = type(self).__name__.lower(), self.smooth, self.classes
+        if classes not in CLASSES:
+            raise ConfigError(f"{name}: classes={classes!r}, expected one of {', '.join(CLASSES)}.")
+        if not 0 <= smooth < math.inf:
+            raise ConfigError(
+                f"{name}: smooth={smooth!r}, expected a number of pixels >= 0. Try 1."
+            )
+        if classes == "all" and smooth == 0:
+            raise ConfigError(
+                f"{name}: smooth=0 with classes='all', expected smooth > 0: without it an absent "
+                "class scores 0 whatever is predicted. Set smooth=1, or classes='present'."
+            )
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of counted (image, class) pairs."""
+        target, _ = pixel.one_hot(label, num_classes)
+        actual = _true_areas(target, float)
+        return _count(self._counted(actual), actual.dtype)
+
+    def _counted(self, actual: Float[Array, "b k"]) -> Bool[Array, "b k"]:
+        """Return which pairs of image and class count, from the true areas."""
+        counted = actual > 0
+        if self.classes == "all":
+            counted = jnp.broadcast_to(jnp.any(counted, axis=-1, keepdims=True), actual.shape)
+        return counted
+
+    def _sum_pairs(self, loss: Float[Array, "b k"], actual: Float[Array, "b k"]) -> Pair:
+        """Return the loss summed over the counted (image, class) pairs, and their number."""
+        counted = self._counted(actual)
+        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dice(_Overlap):
+    """The soft Dice loss `1 - (2 sum pg + s) / (sum p + sum g + s)`.
 
     p is the softmax probability and g the one-hot label, summed over an image's valid pixels.
     Drozdzal et al. 2016 (arXiv 1608.04117); with `square`, p^2 in the denominator, Milletari et al.
     2016 (V-Net, arXiv 1606.04797).
 
-    Args:
-        logits: Any float type; computed in float32 at least.
-        label: 0..K-1; all else is void.
-        smooth: s above, in pixels.
-        classes: 'present' counts the classes that occur in the image's label; 'all' counts every
-            class of an image with any valid pixel, so that probability on absent classes costs.
+    Attributes:
         square: Whether to square the probabilities in the denominator.
 
     Raises:
         ConfigError: `smooth` or `classes` cannot be used.
     """
-    _check_options("dice", smooth=smooth, classes=classes)
-    overlap, predicted, actual = _areas(logits, label, square=square)
-    score = _ratio(2 * overlap + smooth, predicted + actual + smooth)
-    return _sum_pairs(1 - score, actual, classes=classes)
+
+    square: bool = False
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        overlap, predicted, actual = _areas(logits, label, square=self.square)
+        score = _ratio(2 * overlap + self.smooth, predicted + actual + self.smooth)
+        return self._sum_pairs(1 - score, actual)
 
 
-def jaccard(
-    logits: Logits, label: Label, *, smooth: float | int = 1.0, classes: str = "present"
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the soft IoU loss `1 - (sum pg + s) / (sum p + sum g - sum pg + s)` as (sum, weight).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Jaccard(_Overlap):
+    """The soft IoU loss `1 - (sum pg + s) / (sum p + sum g - sum pg + s)`.
 
     Rahman & Wang 2016 (Optimizing Intersection-Over-Union in Deep Neural Networks for Image
-    Segmentation, eq. 3 to 5). Arguments and errors are those of `dice`.
+    Segmentation, eq. 3 to 5). Arguments and errors are those of `Dice`, without `square`.
     """
-    _check_options("jaccard", smooth=smooth, classes=classes)
-    overlap, predicted, actual = _areas(logits, label, square=False)
-    score = _ratio(overlap + smooth, predicted + actual - overlap + smooth)
-    return _sum_pairs(1 - score, actual, classes=classes)
 
-
-def _check_options(loss: str, *, smooth: float | int, classes: str) -> None:
-    """Raise ConfigError unless the options can be used together."""
-    if classes not in CLASSES:
-        raise ConfigError(f"{loss}: classes={classes!r}, expected one of {', '.join(CLASSES)}.")
-    if not 0 <= smooth < math.inf:
-        raise ConfigError(f"{loss}: smooth={smooth!r}, expected a number of pixels >= 0. Try 1.")
-    if classes == "all" and smooth == 0:
-        raise ConfigError(
-            f"{loss}: smooth=0 with classes='all', expected smooth > 0: without it an absent class"
-            " scores 0 whatever is predicted. Set smooth=1, or classes='present'."
-        )
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        overlap, predicted, actual = _areas(logits, label, square=False)
+        score = _ratio(overlap + self.smooth, predicted + actual - overlap + self.smooth)
+        return self._sum_pairs(1 - score, actual)
 
 
 def _areas(
@@ -83,24 +118,22 @@ def _areas(
 ) -> tuple[Float[Array, "b k"], Float[Array, "b k"], Float[Array, "b k"]]:
     """Return overlap, predicted and true area of each image and class, in valid pixels."""
     logits, target, valid = pixel.mask_void(logits, label)
+    space = tuple(range(1, logits.ndim - 1))
     probs = jnp.where(valid[..., None], jax.nn.softmax(logits), 0)
-    overlap = jnp.sum(jnp.where(target, probs, 0), axis=(1, 2))
-    predicted = jnp.sum(jnp.square(probs) if square else probs, axis=(1, 2))
-    actual = jnp.sum(target, axis=(1, 2), dtype=jnp.int32).astype(probs.dtype)
-    return overlap, predicted, actual
+    overlap = jnp.sum(jnp.where(target, probs, 0), axis=space)
+    predicted = jnp.sum(jnp.square(probs) if square else probs, axis=space)
+    return overlap, predicted, _true_areas(target, probs.dtype)
+
+
+def _true_areas(target: Bool[Array, "b *space k"], dtype: DTypeLike) -> Float[Array, "b k"]:
+    """Return the true area of each image and class, in valid pixels."""
+    return jnp.sum(target, axis=tuple(range(1, target.ndim - 1)), dtype=jnp.int32).astype(dtype)
+
+
+def _count(counted: Bool[Array, "b k"], dtype: DTypeLike) -> Float[Array, ""]:
+    return jnp.sum(counted, dtype=jnp.int32).astype(dtype)
 
 
 def _ratio(above: Float[Array, "b k"], below: Float[Array, "b k"]) -> Float[Array, "b k"]:
     """Divide, with a finite result and gradient where both are 0 (no area and no smooth)."""
     return above / jnp.where(below > 0, below, 1)
-
-
-def _sum_pairs(
-    loss: Float[Array, "b k"], actual: Float[Array, "b k"], *, classes: str
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the loss summed over the counted (image, class) pairs, and their number."""
-    counted = actual > 0
-    if classes == "all":
-        counted = jnp.broadcast_to(jnp.any(counted, axis=-1, keepdims=True), loss.shape)
-    number = jnp.sum(counted, dtype=jnp.int32).astype(loss.dtype)
-    return jnp.sum(jnp.where(counted, loss, 0)), number

@@ -19,22 +19,16 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, Int64
 
 from segjax.errors import DataError
-from segjax.structs import IGNORE_LABEL, Confusion, Label
-
-
-def counts(pred: Int[Array, "b h w"], label: Label, *, num_classes: int) -> Confusion:
-    """Count the pixels of a batch by true class (row) and predicted class (column).
-
-    Void pixels are left out, and so is every pixel whose label or prediction is outside 0..K-1.
-    """
-    per_example = counts_per_example(pred, label, num_classes=num_classes)
-    return jnp.sum(per_example, axis=0, dtype=jnp.int32)
+from segjax.structs import IGNORE_LABEL, Label
 
 
 def counts_per_example(
-    pred: Int[Array, "b h w"], label: Label, *, num_classes: int
+    pred: Int[Array, "b *space"], label: Label, *, num_classes: int
 ) -> Int32[Array, "b k k"]:
-    """Count the pixels of each example by true class (row) and predicted class (column)."""
+    """Count the pixels of each example by true class (row) and predicted class (column).
+
+    Void pixels are left out, and so is every pixel whose label or prediction is outside 0..K-1.
+    """
 
     def count(pred: Array, label: Array) -> Array:
         valid = (label >= 0) & (label < num_classes) & (label != IGNORE_LABEL) & (pred >= 0)

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import convolve, resample, style
+from segjax.layers import resample, style
 from segjax.models import unet
 from segjax.structs import Features
 
@@ -34,18 +34,10 @@ class Gate(style.Block):
     def __call__(self, skip: Features, coarse: Features) -> Float[Array, "b ... 1"]:
         """Return coefficients between 0 and 1 for the pixels of `skip`."""
         size, features = skip.shape[1:-1], skip.shape[-1]
-        seen = nn.Conv(
-            features,
-            (2,) * len(size),
-            strides=(2,) * len(size),
-            padding=[(0, n % 2) for n in size],
-            use_bias=False,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
+        seen = self.style.plain_conv(
+            features, kernel=2, stride=2, padding=[(0, n % 2) for n in size], bias=False,
             name="skip",
-        )(skip)
+        )(skip)  # fmt: skip
         asked = self.style.dense(features, name="coarse")(coarse)
         attention = self.style.dense(1, name="attention")(nn.relu(seen + asked))
         attention = nn.sigmoid(attention)

@@ -9,7 +9,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.errors import ConfigError
-from segjax.layers import convolve, resample, style
+from segjax.kernels import resize
+from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
 
@@ -88,17 +89,7 @@ class Unit(style.Block):
     def __call__(self, *x: Features, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the new features, without those they are made of."""
         y = self.style.normalization(train=train, name="norm")(jnp.concatenate(x, axis=-1))
-        side, spatial = self.kernel // 2, y.ndim - 2
-        y = nn.Conv(
-            self.features,
-            (self.kernel,) * spatial,
-            padding=[(side, side)] * spatial,
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve.convolve,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-            name="conv",
-        )(nn.relu(y))
+        y = self.style.plain_conv(self.features, self.kernel, name="conv")(nn.relu(y))
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
@@ -128,7 +119,7 @@ class TransitionUp(style.Block):
             first, centre, last = (
                 lax.index_in_dim(y, i, axis + spatial, keepdims=False) for i in range(3)
             )
-            even = first + resample.shift(last, 1, axis=axis)
+            even = first + resize.shift(last, 1, axis=axis)
             y = jnp.stack([even, centre], axis + spatial)
         y = resample.crop(resample.depth_to_space(y), self.size)
         return y + bias.astype(self.compute_dtype)

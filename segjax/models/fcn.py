@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
+from segjax.kernels import conv as conv_lib
 from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -93,9 +94,9 @@ class Double(style.Block):
         rows = jnp.pad(kernel.astype(self.compute_dtype), ((1, 1), (1, 1), (0, 0), (0, 0)))
         rows = rows.reshape(3, 2, 3, 2, channels, channels)[::-1, :, ::-1]
         taps = rows.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, 4 * channels)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.compute_dtype), taps, (1, 1), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        y = conv_lib.convolve(
+            x.astype(self.compute_dtype), taps,
+            strides=(1, 1), padding=[(1, 1)] * 2, dilation=(1, 1),
         )  # fmt: skip
         return resample.depth_to_space(y.reshape(*y.shape[:-1], 2, 2, channels))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.kernels import resize
 from segjax.layers import resample
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -74,5 +75,5 @@ def enlarge(x: Features, size: Sequence[int], *, align_corners: bool = False) ->
         weights = resample.interpolation(
             x.shape[axis], length, method="bilinear", align_corners=align_corners
         )
-        x = resample.matrix(x, weights, axis=axis)
+        x = resize.matrix(x, weights, axis=axis)
     return x

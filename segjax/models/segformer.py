@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.kernels import sums
 from segjax.layers import attention, resample, style
-from segjax.layers import norm as norm_lib
 from segjax.models import base
 from segjax.structs import Features, Outputs
 
@@ -47,7 +47,7 @@ class Fuse(style.Block):
     def __call__(self, stages: Sequence[Features]) -> Float[Array, "b ... {self.features}"]:
         """Return the sum of what the stages, finest first, contribute."""
         width, size = self.features, stages[0].shape[1:-1]
-        wide = norm_lib.widen(self.param_dtype)
+        wide = sums.widen(self.param_dtype)
         fuse = self.param("fuse", attention.INIT, (len(stages) * width, width), self.param_dtype)
         # One matrix for each stage; published ones have the coarsest first.
         matrices = jnp.split(fuse.astype(wide), len(stages))[::-1]

@@ -1,0 +1,1 @@
+"""Published weights, read into a model's arrays and written back from them."""

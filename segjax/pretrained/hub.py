@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from segjax.config import lookup
 from segjax.data import core
-from segjax.errors import ConfigError, DataError
+from segjax.errors import ConfigError, DataError, extra
 from segjax.runtime import files, xla
 from segjax.views import progress
 
@@ -169,10 +169,12 @@ def from_hub(place: str) -> pathlib.Path:
     Without a file it is the first of `HUB_FILES` that is there.
 
     Raises:
+        ConfigError: The Hub's package is not installed.
         DataError: It cannot be had; the message says why.
     """
-    import huggingface_hub as hub  # takes a moment, and most runs need none
-    from huggingface_hub import errors
+    with extra("hub", what=f"{WHERE}='hf:{place}'"):
+        import huggingface_hub as hub  # takes a moment, and most runs need none
+        from huggingface_hub import errors
 
     parts = HUB.fullmatch(place)
     repo, revision, file = parts["repo"], parts["revision"], parts["file"]  # pyright: ignore

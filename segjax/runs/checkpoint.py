@@ -1,13 +1,13 @@
 """Checkpoints through Orbax: written while training goes on, complete or invisible."""
 
 import contextlib
+import hashlib
 import math
 import os
 import pathlib
 import shutil
-import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -16,8 +16,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from segjax.errors import ConfigError, UserError
-from segjax.runs import damage, digest
-from segjax.runtime import distributed, files
+from segjax.runs import damage
+from segjax.runtime import distributed, files, quirks
 from segjax.training.state import TrainState
 
 SLACK = 1 << 20
@@ -55,10 +55,7 @@ class Checkpointer:
                 f"config.checkpoint: mode={mode!r}, keep_last={keep_last}: expected 'max' or 'min' "
                 "and at least 1."
             )
-        if sys.excepthook is sys.__excepthook__:
-            sys.excepthook = _but_abandoned_writes
-        if sys.unraisablehook is sys.__unraisablehook__:
-            sys.unraisablehook = _but_abandoned_reads
+        quirks.silence_abandoned_io()
         self.path = locate(workdir, root)
         self.keep_best, self.read_only = keep_best, read_only
         if jax.process_index() == 0:
@@ -80,10 +77,22 @@ class Checkpointer:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             enable_async_checkpointing=True,
+            # Managers of several trials save side by side: each has barriers of its own.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
+            ),
         )
         self.manager = ocp.CheckpointManager(
-            self.path, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+            self.path, options=options, item_handlers=damage.VerifiedHandler()
         )
+
+    @classmethod
+    def of_section(
+        cls, workdir: pathlib.Path, section: Mapping[str, Any], *, read_only: bool = False
+    ) -> Self:
+        """Open the checkpoints of the run in `workdir` as its section `config.checkpoint` says."""
+        own = {key: value for key, value in section.items() if not key.startswith("save_")}
+        return cls(workdir, **own, read_only=read_only)
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Start writing `state` as checkpoint `step`; training may go on at once.
@@ -104,73 +113,66 @@ class Checkpointer:
         with self.explain_full_disk():
             self.manager.save(
                 step,
-                args=ocp.args.PyTreeSave(tree),
+                args=damage.VerifiedSave(tree),
                 metrics=ranked,
-                custom_metadata={"digest": digest.of_arrays(tree)},
             )
 
-    def restore(self, step: int, target: TrainState) -> TrainState:
-        """Return checkpoint `step`; `target` holds shapes, dtypes and the placement wanted."""
-        tree = _tree(target)
-        arguments = ocp.checkpoint_utils.construct_restore_args(tree)
-        restored = self.manager.restore(
-            step, args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments)
-        )
-        return TrainState(**restored)
-
-    def restore_variables(self, step: int, target: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what evaluation needs of checkpoint `step`: the averaged variables if it has them.
-
-        Args:
-            step: The checkpoint.
-            target: `{'params', 'batch_stats'}` as shapes with placement.
-        """
-        averaged = self.manager.item_metadata(step).tree["ema"]
-        tree = {"ema": dict(target)} if averaged else dict(target)
-        arguments = ocp.checkpoint_utils.construct_restore_args(tree)
-        restored = self.manager.restore(
-            step,
-            args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments, partial_restore=True),
-        )
-        return restored.get("ema", restored)
-
-    def newest_good(self) -> int | None:
-        """Return the newest checkpoint that is as it was saved, None if there is none at all.
+    def restore_newest(self, target: TrainState) -> tuple[int, TrainState] | None:
+        """Return step and state of the newest checkpoint that is as it was saved, None without any.
 
         Damaged ones that are newer are named and moved aside, to `<step>.damaged`. All processes
         must call it, and get the same answer.
+
+        Args:
+            target: Shapes, dtypes and the placement wanted.
 
         Raises:
             UserError: There are checkpoints, and all are damaged.
         """
         steps = sorted(self.manager.all_steps(), reverse=True)
-        return self._first_good(steps) if steps else None
+        if not steps:
+            return None
+        step, tree = self._first_good(steps, lambda _: _tree(target))
+        return step, TrainState(**tree)
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """Return checkpoint `step`; see `restore_newest`."""
+        return TrainState(**self._first_good([step], lambda _: _tree(target))[1])
+
+    def restore_variables(
+        self, which: str, target: Mapping[str, Any] | None
+    ) -> tuple[int, dict[str, Any]]:
+        """Return step and variables of a checkpoint: the averaged ones if it has them.
+
+        Instead of a checkpoint that is damaged it takes the newest good one, unless a number was
+        asked for.
+
+        Args:
+            which: 'latest', 'best' or a step; empty: the best if the run keeps one, else the
+                latest.
+            target: `{'params', 'batch_stats'}` as shapes with placement; None: as NumPy, without
+                the help of other processes.
+
+        Raises:
+            UserError: There is no such checkpoint, or it is damaged.
+        """
+        first = self.find(which)
+        older = [] if which.isdigit() else sorted(self.manager.all_steps(), reverse=True)
+
+        def wanted(folder: damage.Folder) -> damage.Tree | None:
+            if target is None:
+                return None
+            averaged = damage.has_averages(folder)
+            return {"ema": dict(target)} if averaged else dict(target)
+
+        step, tree = self._first_good([first, *(s for s in older if s != first)], wanted)
+        own = {name: tree[name] for name in ("params", "batch_stats") if name in tree}
+        return step, tree.get("ema") or own
 
     def drop_after(self, step: int) -> None:
         """Delete the checkpoints of later steps. All processes must call it."""
         for later in [s for s in self.manager.all_steps() if s > step]:
             self.manager.delete(later)
-
-    def find(self, which: str) -> int:
-        """Return the step that 'latest', 'best' or a number names; empty: best if any, else latest.
-
-        Instead of one that is damaged, the newest good one, unless a number was asked for.
-
-        Raises:
-            UserError: There is no such checkpoint; the message lists those that exist.
-        """
-        steps = sorted(self.manager.all_steps(), reverse=True)
-        latest, best = self.manager.latest_step(), self.manager.best_step()
-        step = {"latest": latest, "best": best, "": latest if best is None else best}.get(which)
-        if step is None and which.isdigit() and int(which) in steps:
-            step = int(which)
-        if step is None:
-            raise UserError(
-                f"--checkpoint={which}: not in {self.path}. It has steps {sorted(steps)}; expected "
-                "'best', 'latest' or one of them. Train first if there are none."
-            )
-        others = [] if which.isdigit() else [other for other in steps if other != step]
-        return self._first_good([step, *others])
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -217,31 +219,61 @@ class Checkpointer:
                 chain = chain.__cause__ or chain.__context__
             raise
 
-    def _first_good(self, steps: list[int]) -> int:
-        """Return the first of `steps` that process 0 finds undamaged, having named those before."""
-        good, damaged = -1, []
-        for step in steps if jax.process_index() == 0 else ():
-            reason = damage.find(self.path / str(step))
-            if reason is None:
-                good = step
+    def find(self, which: str) -> int:
+        """Return the step that 'latest', 'best' or a number names, see `restore_variables`.
+
+        Raises:
+            UserError: There is no such checkpoint; the message lists those that exist.
+        """
+        steps = self.manager.all_steps()
+        latest, best = self.manager.latest_step(), self.manager.best_step()
+        step = {"latest": latest, "best": best, "": latest if best is None else best}.get(which)
+        if step is None and which.isdigit() and int(which) in steps:
+            step = int(which)
+        if step is None:
+            raise UserError(
+                f"--checkpoint={which}: not in {self.path}. It has steps {sorted(steps)}; expected "
+                "'best', 'latest' or one of them. Train first if there are none."
+            )
+        return step
+
+    def _first_good(
+        self, steps: Sequence[int], wanted: damage.Wanted
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the first of `steps` that is undamaged, and what is `wanted` of it.
+
+        Those before it are named, and moved aside where this may be written.
+        """
+        damaged = []
+        for step in steps:
+            try:
+                tree = damage.read(self.path / str(step), wanted)
                 break
-            damaged.append(step)
-            distributed.say(f"damaged checkpoint {self.path / str(step)}: {reason}")
-        good = distributed.from_first(good)
-        if good < 0:
+            except damage.Damaged as reason:
+                damaged.append(step)
+                if jax.process_index() == 0:
+                    distributed.say(f"damaged checkpoint {self.path / str(step)}: {reason}")
+        else:
             raise UserError(
                 f"{self.path}: damaged: {', '.join(map(str, steps))}, and there is no other "
                 "checkpoint to use instead. Restore one from a copy, or start anew in another "
                 "--workdir."
             )
         if damaged:
-            distributed.say(f"checkpoint {good} is used instead")
-        if good != steps[0] and not self.read_only:
+            if jax.process_index() == 0:
+                distributed.say(f"checkpoint {step} is used instead")
+            self._set_aside(damaged)
+        return step, tree
+
+    def _set_aside(self, damaged: Sequence[int]) -> None:
+        """Move damaged checkpoints away, so that their steps can be saved again."""
+        if self.read_only:
+            return
+        if jax.process_index() == 0:
             for step in damaged:
                 damage.move_aside(self.path / str(step))
-            distributed.from_first(0)  # not before they are moved
-            self.manager.reload()
-        return good
+        distributed.from_first(0)  # not before they are moved
+        self.manager.reload()
 
     def _set_unranked_aside(self) -> None:
         """Move checkpoints aside whose metric cannot be read: Orbax would not even start."""
@@ -283,21 +315,6 @@ def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
             "(pip install gcsfs) or s3://bucket/run (pip install s3fs)."
         ) from error
     return path
-
-
-def _but_abandoned_writes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Report an uncaught exception, but not those of TensorStore's threads after a failed write.
-
-    The failure itself reaches `save` or `wait`; each write given up with it would print its own.
-    """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _but_abandoned_reads(unraisable: Any) -> None:
-    """Report an exception that nobody can catch, but not those of reads given up with another."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 def _value(metrics: Mapping[str, float]) -> float:

@@ -1,49 +1,116 @@
-"""Find out whether a checkpoint on disk is what was saved: every file, every bit."""
+"""Read a checkpoint and find out whether it is what was saved: every file, every bit."""
 
 import json
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import future
+from orbax.checkpoint.checkpoint_args import register_with_handler
 
 from segjax.runs import digest
+from segjax.runtime import distributed
 
 Folder = pathlib.Path | epath.Path
 METADATA = "_CHECKPOINT_METADATA"
 NEEDED = (METADATA, "default/_METADATA")
 OPTIONAL = ("default/_sharding", "metrics/metrics")
 """What Orbax stumbles over if it is there and damaged, and does without if it is not."""
+DIGESTS = "digest.{process}.json"
+"""In `default`: of each branch of the tree the share of one process, and how many there were."""
+
+Tree = Mapping[str, Any]
+Wanted = Callable[[Folder], Tree | None]
+"""From a checkpoint's folder to branches of its tree (`params`, `opt_state`, …) as shapes with
+placement, of which each process gets its part; None: all as NumPy, without other processes."""
 
 
-def find(folder: Folder) -> str | None:
-    """Return why the checkpoint in `folder` cannot be trusted, None if it can.
+class Damaged(Exception):
+    """A checkpoint is not what was saved; the message says why in a line."""
 
-    Reads the whole checkpoint into host memory, on the calling process alone. Orbax itself notices
-    short and missing files, but a changed byte within an array's data restores without a word:
-    hence the digest that `Checkpointer.save` leaves in the metadata.
+
+class VerifiedHandler(ocp.PyTreeCheckpointHandler):
+    """Save a tree as Orbax does, and beside it the digest of each of its branches.
+
+    Orbax notices short and missing files, but a changed byte within an array's data restores
+    without a word. The arrays are copied at once; adding them up is part of the background save,
+    and a checkpoint is not complete without it.
     """
+
+    async def async_save(self, directory: Any, *more: Any, args: Any = None, **options: Any) -> Any:
+        """Start a save; see `ocp.PyTreeCheckpointHandler.async_save`."""
+        copies = {name: digest.copy(branch) for name, branch in args.item.items()}
+        started = await super().async_save(directory, *more, args=args, **options)
+        writing = future.CommitFutureAwaitingContractedSignals(
+            write_digests(directory, copies), name="write digests"
+        )
+        return [*(started or []), writing]
+
+
+@register_with_handler(VerifiedHandler, for_save=True, for_restore=True)
+class VerifiedSave(ocp.args.PyTreeSave):
+    """What `CheckpointManager.save` takes for a `VerifiedHandler`."""
+
+
+async def write_digests(directory: Any, copies: Mapping[str, list[digest.Copy]]) -> None:
+    """Write this process's shares of the digests into a checkpoint that is being saved."""
+    # Orbax gives a path, or one that is still being created and can be waited for.
+    folder = await directory.await_creation() if hasattr(directory, "await_creation") else directory
+    content = {
+        "processes": jax.process_count(),
+        "digests": {name: digest.of_copies(each) for name, each in copies.items()},
+    }
+    (folder / DIGESTS.format(process=jax.process_index())).write_text(json.dumps(content))
+
+
+def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
+    """Return the arrays of a checkpoint, checked to be those that were saved.
+
+    Args:
+        folder: `checkpoints/<step>`.
+        wanted: Says what of it to read, see `Wanted`.
+
+    Raises:
+        Damaged: On every process, if one of them cannot read its part or finds other bits.
+    """
+    target: Tree | None = {}
+    tree, saved, reason = {}, {}, None
     try:
-        for name in NEEDED:
-            if not (folder / name).exists():
-                return f"{name} is missing"
-        listed = [folder / name for name in (*NEEDED, *OPTIONAL) if (folder / name).exists()]
-        if (folder / "default" / "array_metadatas").exists():
-            listed += (folder / "default" / "array_metadatas").iterdir()
-        for file in listed:
-            unreadable = unreadable_json(file)
-            if unreadable:
-                return unreadable
-        saved = json.loads((folder / METADATA).read_text())["custom_metadata"].get("digest")
-        got = digest.of_host(read(folder / "default"))
+        check_files(folder)
+        target = wanted(folder)
+        tree = _restore(folder / "default", target)
+        saved = _saved_digests(folder, tree)
+    except Damaged as error:
+        reason = str(error)
     except Exception as error:  # whatever Orbax, TensorStore or the file system call it
-        reason = str(error).replace(f"{folder}/", "").splitlines() or [type(error).__name__]
-        return reason[0].split(" in OCDBT")[0][:160]  # TensorStore goes on for a paragraph
-    if saved is not None and saved != got:
-        return "its arrays are not the ones that were saved: some bytes have changed"
-    return None
+        lines = str(error).replace(f"{folder}/", "").splitlines() or [type(error).__name__]
+        reason = lines[0].split(" in OCDBT")[0][:160]  # TensorStore goes on for a paragraph
+    if target is not None and distributed.sum_of_all(int(reason is not None)) and reason is None:
+        reason = "another process cannot read its part"
+    if reason is not None:
+        raise Damaged(reason)
+    count = digest.of_host if target is None else digest.of_arrays
+    if any(count(tree[name]) != value for name, value in saved.items()):
+        raise Damaged("its arrays are not the ones that were saved: some bytes have changed")
+    return tree
+
+
+def check_files(folder: Folder) -> None:
+    """Raise `Damaged` for a file of a checkpoint that is missing or is no JSON where it must be."""
+    for name in NEEDED:
+        if not (folder / name).exists():
+            raise Damaged(f"{name} is missing")
+    listed = [folder / name for name in (*NEEDED, *OPTIONAL) if (folder / name).exists()]
+    listed += (folder / "default").glob(DIGESTS.format(process="*"))
+    if (folder / "default" / "array_metadatas").exists():
+        listed += (folder / "default" / "array_metadatas").iterdir()
+    for file in listed:
+        if unreadable := unreadable_json(file):
+            raise Damaged(unreadable)
 
 
 def unreadable_json(file: Folder) -> str | None:
@@ -55,13 +122,44 @@ def unreadable_json(file: Folder) -> str | None:
     return None
 
 
-def read(folder: Folder) -> Any:
-    """Return the arrays of a checkpoint as NumPy, without the help of other processes."""
+def has_averages(folder: Folder) -> bool:
+    """Return whether a checkpoint holds averaged variables beside the trained ones."""
+    handler = ocp.PyTreeCheckpointHandler()
+    return bool(handler.metadata(epath.Path(folder / "default")).tree["ema"])
+
+
+def _restore(folder: Folder, target: Tree | None) -> dict[str, Any]:
     handler, path = ocp.PyTreeCheckpointHandler(), epath.Path(folder)
-    arguments = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree
-    )
-    return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=arguments))
+    if target is None:
+        arguments = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree
+        )
+        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=arguments))
+    tree = dict(target)
+    arguments = ocp.checkpoint_utils.construct_restore_args(tree)
+    restore = ocp.args.PyTreeRestore(item=tree, restore_args=arguments, partial_restore=True)
+    return handler.restore(path, args=restore)
+
+
+def _saved_digests(folder: Folder, tree: Tree) -> dict[str, int]:
+    """Return the digest of each branch of `tree` as it was saved."""
+    shares = [
+        json.loads(file.read_text())
+        for file in (folder / "default").glob(DIGESTS.format(process="*"))
+    ]
+    if shares and len(shares) != shares[0]["processes"]:
+        raise Damaged(f"{len(shares)} of {shares[0]['processes']} digests are there")
+    if not shares:
+        _check_as_a_whole(folder)
+        return {}
+    return {name: sum(share["digests"][name] for share in shares) % 2**32 for name in tree}
+
+
+def _check_as_a_whole(folder: Folder) -> None:
+    """Check a checkpoint from before branches had digests: one number for the whole tree."""
+    saved = json.loads((folder / METADATA).read_text())["custom_metadata"].get("digest")
+    if saved is not None and saved != digest.of_host(_restore(folder / "default", None)):
+        raise Damaged("its arrays are not the ones that were saved: some bytes have changed")
 
 
 def move_aside(folder: Folder) -> Folder:

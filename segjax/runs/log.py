@@ -1,9 +1,7 @@
-"""What a run says of itself while it goes: numbers of each step, progress, time."""
+"""What training says while it goes: numbers of each step, progress, time."""
 
-import math
-import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -11,28 +9,37 @@ import numpy as np
 from segjax.config import schedule
 from segjax.config.schedule import itstime
 from segjax.costs import timing
-from segjax.runs import writer
+from segjax.runs.live import Live
 from segjax.views import progress
 
 
 class Log:
     """Read each step's numbers one step late; average, write and show them.
 
-    Of trials each has its own folder and its own average; the first one's is shown.
+    Each run has its own log and its own average; the first one's is shown.
+
+    Args:
+        runs: Their logs are open.
+        clock: The run's length.
+        log_steps: How often to write a line.
+        start: The step that training goes on from; None: from none.
+        costs: Of the step.
+        dtype: That the model computes in, for the device's peak.
     """
 
     def __init__(
         self,
-        paths: Sequence[pathlib.Path],
+        runs: Sequence[Live],
         clock: schedule.Clock,
         log_steps: int,
         start: int | None,
         costs: timing.Costs,
         dtype: str,
     ):
-        first = jax.process_index() == 0
-        self.writers = [writer.Writer(p, resume_step=start, enabled=first) for p in paths]
-        self.progress = progress.Progress(clock.total_steps, start=start or 0, enabled=first)
+        self.runs = runs
+        self.progress = progress.Progress(
+            clock.total_steps, start=start or 0, enabled=jax.process_index() == 0
+        )
         self.total_steps, self.log_steps, self.costs = clock.total_steps, log_steps, costs
         self.watch = timing.Stopwatch(
             flops=costs.flops,
@@ -42,15 +49,12 @@ class Log:
         self.started = False
         self.once: dict[str, float] = {}
         self.pending: tuple[int, Any] | None = None
-        self.windows: list[list[dict[str, float]]] = [[] for _ in paths]
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.progress.close()
-        for each in self.writers:
-            each.close()
 
     def read_previous(self, number: int, scalars: Any) -> None:
         """Read the step before this one, now that this one has been launched."""
@@ -64,24 +68,19 @@ class Log:
         number, scalars = self.pending
         self.pending = None
         got = {f"train/{name}": np.ravel(x) for name, x in jax.device_get(scalars).items()}
-        every = [{name: float(x[i]) for name, x in got.items()} for i in range(len(self.writers))]
-        for each, values in zip(self.writers, every, strict=True):
-            if not all(map(math.isfinite, values.values())):
-                each.write(number, values)  # writes what is finite, then raises
+        for i, run in enumerate(self.runs):
+            values = {name: float(x[i]) for name, x in got.items()}
+            run.check(number, values)
+            run.window.append(values)
         self.watch.tick()
         if not self.started:
             self.say_started()
-        for window, values in zip(self.windows, every, strict=True):
-            window.append(values)
-        shown = {}
+        shown: dict[str, float] = {}
         if itstime(number, self.log_steps, self.total_steps):
             common = self.watch.scalars() | self.once
             common["memory/step_mb"] = sum(self.costs.memory.values()) / 1e6
-            means = [mean(window) | common for window in self.windows]
-            for each, values in zip(self.writers, means, strict=True):
-                each.write(number, values)
-            shown, self.once = means[0], {}
-            self.windows = [[] for _ in self.writers]
+            shown, *_ = [run.write_means(number, common) for run in self.runs]
+            self.once = {}
         self.progress.update(number, shown)
 
     def say_started(self) -> None:
@@ -93,9 +92,3 @@ class Log:
     def message(self, text: str) -> None:
         """Show a line above the progress bar."""
         self.progress.message(text)
-
-
-def mean(window: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each quantity over some steps; of the learning rate the last."""
-    means = {k: sum(values[k] for values in window) / len(window) for k in window[-1]}
-    return means | {"train/lr": window[-1]["train/lr"]}

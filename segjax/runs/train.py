@@ -1,29 +1,34 @@
-"""Train: build, shard, restore, loop. The only file that sees everything."""
+"""Train: set up, trace, compile, restore, loop."""
 
 import contextlib
 import functools
 import os
 import pathlib
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
-from segjax.assemble import parts as assemble
-from segjax.augment import compose
-from segjax.config import lookup, schedule, sections
+from segjax.assemble import program as program_lib
+from segjax.assemble import setup as setup_lib
+from segjax.assemble.parts import Parts
+from segjax.assemble.program import Program, Traced
+from segjax.assemble.setup import Setup
+from segjax.config import lookup, schedule
 from segjax.config.schedule import itstime
-from segjax.costs import flops, profile, timing
-from segjax.data import pipeline
+from segjax.costs import profile, timing
+from segjax.data import core
 from segjax.errors import ConfigError
-from segjax.runs import checkpoint, digest, evaluate, transfer, workdir, writer
+from segjax.evaluators.report import Evaluator
+from segjax.inference.network import Network
+from segjax.runs import digest, live, transfer, workdir, writer
+from segjax.runs.keeper import Keeper, Next, OnScore
+from segjax.runs.live import Live
 from segjax.runs.log import Log
-from segjax.runs.scoring import Keeper, Scoring
-from segjax.runtime import distributed, sharding, watchdog, xla
-from segjax.training import freeze, optim, step, trials
-from segjax.training import state as state_lib
+from segjax.runtime import distributed, watchdog
+from segjax.structs import Batch, Key
+from segjax.training import trials
+from segjax.training.state import TrainState
 from segjax.views import figures
 
 DONE, PREEMPTED = 0, 75
@@ -35,10 +40,16 @@ def run(
     *,
     allow_config_change: bool = False,
     profile_steps: str = "",
+    on_score: OnScore = lambda run, step, scalars: False,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
 
-    `profile_steps` are traced into `<path>/profile`, see `profile.Tracer`.
+    Args:
+        path: The run's folder.
+        config: A ConfigDict or plain data.
+        allow_config_change: Go on in a folder that another config made.
+        profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
+        on_score: Ends training early where it returns True; see `keeper.OnScore`.
 
     Returns:
         The exit code: 0 when done, 75 when preempted after a saved checkpoint.
@@ -46,274 +57,217 @@ def run(
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
-    config = sections.section(config)
-    setup = prepare(config)
-    parts, clock, evaluators, saving = setup.parts, setup.clock, setup.evaluators, setup.saving
-    tracer = profile.Tracer(path / "profile", profile_steps, clock.total_steps)
-    resolved = config | {"resolved": parts.classes | clock._asdict()}
-    workdir.check(path, resolved, allow_change=allow_config_change)
-    members = trials.members(resolved, path)
-    paths = [member.path for member in members]
-    weights = transfer.Weights(config["model"], parts.model, parts.image_shape())
-    if not transfer.resumes(paths[0], members[0].config["checkpoint"]):
-        weights.read()  # what is wrong with them is said before anything is compiled or written
+    ready = prepare(path, config, allow_config_change=allow_config_change)
+    tracer = profile.Tracer(path / "profile", profile_steps, ready.setup.clock.total_steps)
+    if not ready.resumes():
+        ready.weights.read()  # what is wrong with them is said before anything is written
+    with workdir.locked(path):
+        with tracer.compiling() as options:
+            program = ready.traced.compile(options)
+        live.record(path, ready.resolved, ready.runs, facts(ready.setup.parts, program.costs))
+        return go_on(ready, program, tracer, on_score)
 
-    step_key = trials.step_keys(members)
-    with tracer.compiling() as options:
-        program = compile_step(config, parts, clock, members[0].init_key, step_key, options)
-    train_step, costs = program.step, program.costs
-    first = jax.process_index() == 0
-    if first:
-        for place, own in {path: resolved, **{m.path: m.config for m in members}}.items():
-            workdir.record(place, own, facts(parts, costs))
+
+class Ready(NamedTuple):
+    """All that a config says, checked, and nothing compiled, downloaded or written.
+
+    Attributes:
+        path: The folder.
+        setup: The config and what it describes.
+        source: The training data.
+        evaluators: Of `config.evals`.
+        save_steps: How often to save.
+        resolved: The config as the folder records it.
+        runs: One, or one for each trial.
+        step_key: Of augmentation and dropout; of trials one each.
+        traced: The train step.
+        weights: What a new run starts from.
+    """
+
+    path: pathlib.Path
+    setup: Setup
+    source: core.Source
+    evaluators: list[Evaluator]
+    save_steps: int
+    resolved: dict[str, Any]
+    runs: list[Live]
+    step_key: Key
+    traced: Traced
+    weights: transfer.Weights
+
+    def resumes(self) -> bool:
+        """Return whether there is a checkpoint to go on from."""
+        first = self.runs[0]
+        return transfer.resumes(first.path, first.config["checkpoint"])
+
+
+def prepare(
+    path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: bool = False
+) -> Ready:
+    """Find everything that a config can get wrong.
+
+    Raises:
+        UserError: Bad config or data, or a folder of another config's run.
+    """
+    setup, source = setup_lib.make_setup(config)
+    evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
+    save_steps = check_saving(setup, evaluators)
+    resolved = setup.resolved()
+    workdir.check(path, resolved, allow_change=allow_config_change)
+    runs = live.open_runs(resolved, path)
+    step_key = live.step_keys(runs)
+    traced = program_lib.trace(setup, runs[0].init_key, step_key)
+    weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
+    return Ready(
+        path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights
+    )
+
+
+def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
+    """Restore what is there, train to the end, and return the exit code."""
+    setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
-        watchdog.Watchdog() as dog,
+        watchdog.Watchdog() as watcher,
         distributed.preemption() as preempted,
         contextlib.ExitStack() as stack,
         tracer,
     ):
-        savers = [stack.enter_context(open_checkpoints(member, saving)) for member in members]
-        dog.now("restore", 0)
-        start, state = start_state(savers, program, weights, members)
-        begin = start or 0
+        for run in runs:
+            stack.enter_context(run.open_checkpoints())
+        watcher.now("restore", 0)
+        start, state = start_state(runs, program, ready.weights)
+        begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
-        log = Log(paths, clock, setup.log_steps, start, costs, parts.model.compute_dtype)
-        score = functools.partial(Scoring, evaluators, log, clock, dog, preempted)
-        scores = [score(*each) for each in zip(paths, log.writers, strict=True)]
-        keeper = Keeper(scores, savers, program.target)
-        with log, contextlib.closing(make_batches(config, setup.source, parts, begin)) as batches:
-            log.message(f"{describe(state, parts, costs)}; from step {begin}, {path}")
-            for line in weights.said:
-                log.message(line)
-            if start is not None and keeper.catch_up(start, state):
-                return preempted_at(start, log)
-            for number in range(begin + 1, clock.total_steps + 1):
-                dog.now("data wait", number)
-                with log.watch.waiting_for_data():
-                    batch = next(batches)
-                if config["log_batch_hashes"]:
-                    log.writers[0].write(number, {"data/batch_hash": digest.of_arrays(batch)})
-                dog.now("step", number)
-                with tracer.step(number, train_step, log):
-                    state, scalars = train_step(state, batch, step_key)
-                    log.read_previous(number, scalars)  # the device works on this step meanwhile
-                save, stop = itstime(number, setup.save_steps, clock.total_steps), preempted()
-                if save or stop or scores[0].due(number):
-                    log.read_last()
-                    with log.watch.paused():
-                        stop = keeper(number, state, save=save, stop=stop)
-                if stop:
-                    for saver in savers:
-                        saver.wait()
-                    return preempted_at(number, log)
-        dog.now("checkpoint save", clock.total_steps)
-    for place in paths if first else ():
-        figures.learning_curves(place / "figures" / "learning_curves.png", writer.read(place))
+        for run in runs:
+            stack.enter_context(run.open_log(start))
+        dtype = parts.model.compute_dtype
+        log = stack.enter_context(
+            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
+        )
+        log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
+        for line in ready.weights.notes:
+            log.message(line)
+        keeper = Keeper(
+            runs,
+            ready.evaluators,
+            predictor=functools.partial(Network, parts.forward),
+            take=trials.make_take(program.target),
+            log=log,
+            watchdog=watcher,
+            preempted=preempted,
+            on_score=on_score,
+        )
+        then = Next.GO_ON if start is None else keeper.catch_up(start, state)
+        if then is Next.GO_ON:
+            batches = program_lib.make_batches(setup, ready.source, begin)
+            stack.enter_context(contextlib.closing(batches))
+            begin, then = loop(
+                ready, program, batches, state, keeper, tracer, range(begin + 1, total_steps + 1)
+            )
+        if then is not Next.GO_ON:
+            return stopped(then, begin, keeper)
+        watcher.now("checkpoint save", total_steps)
+    draw_curves(runs, ready.evaluators)
     return DONE
 
 
-class Setup(NamedTuple):
-    """What a config and its data say of a run, before anything is compiled or written."""
+def loop(
+    ready: Ready,
+    program: Program,
+    batches: Iterator[Batch],
+    state: TrainState,
+    keeper: Keeper,
+    tracer: profile.Tracer,
+    steps: range,
+) -> tuple[int, Next]:
+    """Train through `steps`; return after which it ended, and why.
 
-    source: Any
-    parts: assemble.Parts
-    clock: schedule.Clock
-    evaluators: list[Any]
-    log_steps: int
-    save_steps: int
-    saving: dict[str, Any]
-
-
-def open_run(config: Mapping[str, Any]) -> tuple[Any, assemble.Parts, schedule.Clock]:
-    """Open the training data and build the parts and the clock of the config.
-
-    Raises:
-        UserError: Bad config or data.
+    The device works on a step while the numbers of the one before are read.
     """
-    sections.check_top_level(config)
-    source = assemble.make_source(config, config["input"]["split"])
-    parts = assemble.make_parts(config, assemble.classes_of(source))
-    clock = schedule.Clock(config["input"]["batch_size"], len(source))
-    total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
-    return source, parts, clock._replace(total_steps=total)
+    log, watcher, key = keeper.log, keeper.watchdog, ready.step_key
+    for number in steps:
+        watcher.now("data wait", number)
+        with log.watch.waiting_for_data():
+            batch = next(batches)
+        if ready.setup.config["log_batch_hashes"]:
+            keeper.runs[0].writer.write(number, {"data/batch_hash": digest.of_arrays(batch)})
+        watcher.now("step", number)
+        with tracer.step(number, program.step, log):
+            state, scalars = program.step(state, batch, key)
+            log.read_previous(number, scalars)
+        save, stop = itstime(number, ready.save_steps, steps[-1]), keeper.preempted()
+        if save or stop or keeper.due(number):
+            log.read_last()
+            with log.watch.paused():
+                then = keeper(number, state, save=save, stop=stop)
+            if then is not Next.GO_ON:
+                return number, then
+    return steps.stop - 1, Next.GO_ON
 
 
-def prepare(config: Mapping[str, Any]) -> Setup:
-    """Open all data and build every part of the config; nothing is computed or written.
-
-    Raises:
-        UserError: Bad config or data.
-    """
-    source, parts, clock = open_run(config)
-    durations = schedule.in_steps(config, ("log",), clock, "config")
-    evaluators = evaluate.make_evaluators(config, parts, clock)
-    saving = schedule.in_steps(config["checkpoint"], ("save",), clock, "config.checkpoint")
-    save_steps = saving.pop("save_steps")
-    lookup.check_arguments(
-        checkpoint.Checkpointer, saving, ["workdir", "read_only"], where="config.checkpoint"
-    )
-    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
-    if saving["keep_best"] not in ("", *logged):
-        raise ConfigError(
-            f"config.checkpoint.keep_best={saving['keep_best']!r}: nothing in config.evals logs it."
-            f"{lookup.suggest(saving['keep_best'], logged)} Empty keeps none."
-        )
-    return Setup(source, parts, clock, evaluators, durations["log_steps"], save_steps, saving)
-
-
-def open_checkpoints(member: trials.Member, saving: Mapping[str, Any]) -> checkpoint.Checkpointer:
-    """Open a run's checkpoints, or a trial's own; `saving` names the options."""
-    own = member.config["checkpoint"]
-    return checkpoint.Checkpointer(member.path, **{name: own[name] for name in saving})
-
-
-def preempted_at(number: int, log: "Log") -> int:
-    """Say that the run stops here, and return the exit code that asks for another start."""
-    log.message(f"preempted: checkpoint {number} is saved, run again to go on")
+def stopped(then: Next, number: int, keeper: Keeper) -> int:
+    """Wait for the checkpoint of a run that ends early, say so, and return the exit code."""
+    for run in keeper.runs:
+        run.saver.wait()
+    if then is Next.ENOUGH:
+        keeper.log.message(f"stopped after step {number}, as asked; its checkpoint is saved")
+        return DONE
+    keeper.log.message(f"preempted: checkpoint {number} is saved, run again to go on")
     return PREEMPTED
 
 
-class Program(NamedTuple):
-    """The programs of a run.
+def check_saving(setup: Setup, evaluators: Sequence[Evaluator]) -> int:
+    """Return how often to save, having checked what `checkpoint.keep_best` names.
 
-    Attributes:
-        init: Jitted, `key → state`.
-        step: Compiled, `(state, batch, key) → state, scalars`; of trials all, side by side.
-        target: The state's shapes with placement, of a single trial.
-        jaxpr: The step as traced.
-        costs: What it costs.
+    Raises:
+        ConfigError: No evaluator logs it.
     """
-
-    init: Any
-    step: Any
-    target: Any
-    jaxpr: Any
-    costs: timing.Costs
-
-
-def compile_step(
-    config: Mapping[str, Any],
-    parts: assemble.Parts,
-    clock: schedule.Clock,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    options: dict[str, Any] | None = None,
-) -> Program:
-    """Trace and compile the train step, with XLA's `options`; nothing is computed."""
-    begun = time.perf_counter()
-    init, train_step, target = make_step(config, parts, clock, init_key)
-    states = trials.stacked(target)
-    key = trials.keys_like(step_key, parts.mesh)
-    traced = train_step.trace(states, batch_shapes(parts, clock), key)
-    compiled = traced.lower().compile(options or None)
-    flop, seconds = flops.total(traced.jaxpr) / parts.mesh.size, time.perf_counter() - begun
-    costs = timing.Costs(flop, timing.memory_of(compiled), seconds)
-    return Program(init, compiled, target, traced.jaxpr, costs)
+    section = setup.config["checkpoint"]
+    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
+    if section["keep_best"] not in ("", *logged):
+        raise ConfigError(
+            f"config.checkpoint.keep_best={section['keep_best']!r}: nothing in config.evals logs "
+            f"it.{lookup.suggest(section['keep_best'], logged)} Empty keeps none."
+        )
+    return schedule.in_steps(section, ("save",), setup.clock, "config.checkpoint")["save_steps"]
 
 
 def start_state(
-    savers: Sequence[checkpoint.Checkpointer],
-    program: Program,
-    weights: transfer.Weights,
-    members: Sequence[trials.Member],
-) -> tuple[int | None, state_lib.TrainState]:
+    runs: Sequence[Live], program: Program, weights: transfer.Weights
+) -> tuple[int | None, TrainState]:
     """Return the newest good checkpoint's step and state; None and a new state without one.
 
     Of trials the newest that all have, stacked; what some have beyond it is dropped.
     """
-    found = [saver.newest_good() for saver in savers]
-    start = None if None in found else min(step for step in found if step is not None)
-    if len(savers) > 1:
-        for saver in savers:
-            saver.drop_after(start or 0)
+    found = [run.saver.restore_newest(program.target) for run in runs]
+    steps = [step for step, _ in filter(None, found)]
+    start = min(steps) if len(steps) == len(runs) else None
+    if len(runs) > 1:
+        for run in runs:
+            run.saver.drop_after(start or 0)
     if start is None:
-        states = [weights.put(program.init(member.init_key)) for member in members]
+        states = [weights.apply(program.init(run.init_key)) for run in runs]
     else:
-        states = [saver.restore(start, program.target) for saver in savers]
+        states = [
+            state if step == start else run.saver.restore(start, program.target)
+            for run, (step, state) in zip(runs, filter(None, found), strict=True)
+        ]
     return start, trials.stack(states, program.target)
 
 
-def batch_shapes(parts: assemble.Parts, clock: schedule.Clock) -> Any:
-    """Return a training batch as shapes."""
-    return pipeline.batch_shapes(clock.batch_size, parts.canvas.size, parts.classes["channels"])
-
-
-def make_step(
-    config: Mapping[str, Any], parts: assemble.Parts, clock: schedule.Clock, init_key: jax.Array
-) -> tuple[Any, Any, Any]:
-    """Return jitted `init(key)` and train step, and the state's shapes with placement."""
-    sharding.check_divides(clock.batch_size, parts.canvas.size[0], parts.mesh, where="config.input")
-    sharding.check_logical_shards(
-        config["deterministic_reduction"], clock.batch_size, config["microbatches"], parts.mesh
-    )
-    rates = [optim.make_rate(own["optimizer"], clock) for own in trials.configs(config)]
-    make_tx = functools.partial(optim.make_optimizer, config["optimizer"])
-    ops = [
-        lookup.build("augment", section, where=f"config.augment[{i}]")
-        for i, section in enumerate(config["augment"])
-    ]
-    image_shape = (*parts.canvas.size, parts.classes["channels"])
-
-    def init(key: jax.Array) -> state_lib.TrainState:
-        ema = config["ema_decay"] > 0
-        tx = make_tx(rates[0])
-        return state_lib.init_state(key, model=parts.model, tx=tx, image_shape=image_shape, ema=ema)
-
-    def make(rate: optax.Schedule) -> Callable[..., Any]:
-        return step.make_train_step(
-            freeze.hold(parts.model, config["optimizer"]),
-            parts.task,
-            make_tx(rate),
-            rate,
-            augment=compose.make_augment(ops),
-            normalize=parts.normalize,
-            microbatches=config["microbatches"],
-            ema_decay=config["ema_decay"],
-            logical_shards=config["deterministic_reduction"],
-            mesh=parts.mesh,
+def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
+    """Draw the learning curves of each run, from the first process."""
+    metric, title = next((e.headline for e in evaluators), ("", ""))
+    for run in runs if jax.process_index() == 0 else ():
+        figures.learning_curves(
+            run.path / "figures" / "learning_curves.png",
+            writer.read(run.path),
+            metric=metric,
+            title=title,
         )
 
-    target = assemble.state_shapes(init, init_key, parts.mesh)
-    placement = sharding.placement_of(target)
-    states = sharding.placement_of(trials.stacked(target))
-    whole = sharding.replicated(parts.mesh)
-    train_step = jax.jit(
-        make(rates[0]) if len(rates) == 1 else trials.side_by_side(make, rates, parts.mesh),
-        donate_argnums=0,
-        in_shardings=(states, sharding.batch_sharding(parts.mesh), whole),
-        out_shardings=(states, whole),
-        compiler_options=xla.xla_options(parts.model.compute_dtype),
-    )
-    # It runs once: LLVM's care for its many random kernels took as long as for the step itself.
-    quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    init = jax.jit(init, out_shardings=placement, compiler_options=quick)
-    return init, train_step, target
 
-
-def make_batches(
-    config: Mapping[str, Any], source: Any, parts: assemble.Parts, start_step: int
-) -> Generator[Any]:
-    """Yield the training batches from `start_step` on, on the devices."""
-    section = {k: v for k, v in config["input"].items() if k not in ("source", "split", "size")}
-    lookup.check_arguments(pipeline.train_batches, section, PIPELINE_GIVEN, where="config.input")
-    block, blocks = sharding.row_block(parts.mesh)
-    host = pipeline.train_batches(
-        source,
-        size=parts.canvas.size,
-        seed=config["seed"],
-        start_step=start_step,
-        process_index=block,
-        process_count=blocks,
-        **section,
-    )
-    with contextlib.closing(host):
-        yield from sharding.to_device(host, parts.mesh)
-
-
-PIPELINE_GIVEN = ("size", "seed", "start_step", "process_index", "process_count")
-
-
-def facts(parts: assemble.Parts, costs: timing.Costs) -> dict[str, Any]:
+def facts(parts: Parts, costs: timing.Costs) -> dict[str, Any]:
     """Return what `run.json` says of the machine and the compiled step."""
     return {
         "devices": [device.device_kind for device in jax.devices()],
@@ -326,7 +280,7 @@ def facts(parts: assemble.Parts, costs: timing.Costs) -> dict[str, Any]:
     }
 
 
-def describe(state: state_lib.TrainState, parts: assemble.Parts, costs: timing.Costs) -> str:
+def describe(state: TrainState, parts: Parts, costs: timing.Costs) -> str:
     """Return one line on what is trained, and where."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     memory, devices = sum(costs.memory.values()), jax.devices()

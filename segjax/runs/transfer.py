@@ -14,7 +14,8 @@ from segjax.config import lookup
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert, files, hub, tables
-from segjax.runs import checkpoint, damage, workdir
+from segjax.runs import checkpoint, workdir
+from segjax.runs.checkpoint import Checkpointer
 from segjax.training import state as state_lib
 
 WHERE = "config.model.pretrained"
@@ -71,11 +72,11 @@ class Weights:
         image: A shape that it takes, [b h w c].
 
     Attributes:
-        said: What the log is to say once they were put into a state.
+        notes: What the log is to say once they were put into a state.
     """
 
     def __init__(self, model: Mapping[str, Any], module: nn.Module, image: jax.ShapeDtypeStruct):
-        self.said: list[str] = []
+        self.notes: list[str] = []
         self._read = functools.cache(
             lambda: load(model, module, image, shown=jax.process_index() == 0)
         )
@@ -88,10 +89,10 @@ class Weights:
         """
         self._read()
 
-    def put(self, state: state_lib.TrainState) -> state_lib.TrainState:
+    def apply(self, state: state_lib.TrainState) -> state_lib.TrainState:
         """Return a state at step 0 that has them."""
         loaded = self._read()
-        self.said = [loaded.message] if loaded.message else []
+        self.notes = [loaded.message] if loaded.message else []
         return state_lib.replace_variables(state, loaded.leaves) if loaded.leaves else state
 
 
@@ -185,10 +186,7 @@ def fetch(chosen: Pretrained, *, shown: bool = True) -> tuple[convert.State, str
 
 def from_run(path: pathlib.Path, which: str) -> tuple[convert.State, str, str]:
     """Return the leaves of a run's checkpoint (averaged where it has averages), by our path."""
-    saving = workdir.load_config(path)["checkpoint"]
-    saving = {key: value for key, value in saving.items() if not key.startswith("save_")}
-    with checkpoint.Checkpointer(path, **saving, read_only=True) as checkpointer:
-        step = checkpointer.find(which)
-    tree = damage.read(checkpointer.path / str(step) / "default")
-    variables = tree["ema"] or {name: tree[name] for name in ("params", "batch_stats")}
+    section = workdir.load_config(path)["checkpoint"]
+    with Checkpointer.of_section(path, section, read_only=True) as saver:
+        step, variables = saver.restore_variables(which, None)
     return dict(convert.leaves(variables)), "segjax", f"{path}, step {step}"

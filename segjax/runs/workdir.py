@@ -1,16 +1,17 @@
 """The run's folder: which config made it, and on what. Never imports jax."""
 
+import contextlib
 import importlib.metadata
 import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segjax.config import sections
+from segjax.config import schema, sections
 from segjax.errors import ConfigError, UserError
-from segjax.runtime import files
+from segjax.runtime import distributed, files
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -22,7 +23,7 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
     path = workdir / "config.json"
     if allow_change or not path.exists():
         return
-    old, new = (sections.flatten(sections.plain(c)) for c in (load_config(workdir), config))
+    old, new = (sections.flatten(c) for c in (load_config(workdir), schema.fill(config)))
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         shown = "; ".join(
@@ -40,7 +41,7 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`."""
     files.write_json(workdir / "config.json", sections.plain(config))
     run = {
-        "fingerprint": sections.fingerprint(config),
+        "fingerprint": schema.fingerprint(config),
         "git_revision": _git_revision(),
         "command": sys.argv,
         "python": sys.version.split()[0],
@@ -50,8 +51,24 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     files.write_json(workdir / "run.json", run)
 
 
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Be the only one who writes into a workdir; the lock ends with the process, however it ends.
+
+    The first process of a job has the lock for all.
+
+    Raises:
+        UserError: Another process has it.
+    """
+    if not distributed.is_first():
+        yield
+        return
+    with files.locked(workdir / ".lock", what=f"--workdir={workdir}"):
+        yield
+
+
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """Return the resolved config of the run in `workdir`.
+    """Return the resolved config of the run in `workdir`; what it is too old to have, by default.
 
     Raises:
         UserError: There is no run.
@@ -59,7 +76,7 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
-    return json.loads(path.read_text())
+    return schema.fill(json.loads(path.read_text()))
 
 
 def _git_revision() -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from segjax.errors import ConfigError, UserError
+from segjax.runtime import quirks
 
 START_SECONDS = 300
 """How long to wait for the other processes to be started."""
@@ -39,7 +40,12 @@ _ending = threading.Lock()
 
 @contextlib.contextmanager
 def job(
-    coordinator: str, process_id: int | None, num_processes: int | None, *, shared: bool, what: str
+    coordinator: str = "",
+    process_id: int | None = None,
+    num_processes: int | None = None,
+    *,
+    shared: bool,
+    what: str,
 ) -> Iterator[None]:
     """Take part in the job this process was started for, if any; an error inside ends the job.
 
@@ -198,28 +204,20 @@ def preemption() -> Iterator[Callable[[], bool]]:
     """Yield a function that says, from the same call on in all processes, that SIGTERM came to one.
 
     Each process must call it equally often: once per step. JAX's preemption service agrees on the
-    call in the background; it took over SIGTERM when the job was joined. Orbax asks the service at
-    every save as well, with the step for a number, and what is agreed on is the highest number that
-    anyone has asked with: the service is ours alone meanwhile, and Orbax takes it for switched off.
+    call in the background; it took over SIGTERM when the job was joined.
     """
     import jax
 
     if jax.process_count() > 1:
-        from jax._src import distributed
-
         calls, reached = itertools.count(), False
-        state: Any = distributed.global_state
-        service, state.preemption_sync_manager = state.preemption_sync_manager, None
+        with quirks.preemption_service() as service:
 
-        def agreed() -> bool:
-            nonlocal reached
-            reached = reached or service.reached_sync_point(next(calls))
-            return reached
+            def agreed() -> bool:
+                nonlocal reached
+                reached = reached or service.reached_sync_point(next(calls))
+                return reached
 
-        try:
             yield agreed
-        finally:
-            state.preemption_sync_manager = service
         return
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -230,6 +228,11 @@ def preemption() -> Iterator[Callable[[], bool]]:
         yield event.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def is_first() -> bool:
+    """Return whether this is process 0 of its job, or alone. Never starts a backend."""
+    return quirks.job_client()[1] == 0
 
 
 def from_first(value: int) -> int:
@@ -259,7 +262,7 @@ def name() -> str:
 
     Never starts a backend.
     """
-    client, me, count = _client()
+    client, me, count = quirks.job_client()
     return f"[process {me}/{count}] " if client is not None and me else ""
 
 
@@ -276,7 +279,7 @@ def end(code: int, text: str, *, linger: float = 3 * GRACE_SECONDS) -> NoReturn:
     """
     _ending.acquire()  # never released: the first reason to end is the one that is said
     say(text)
-    client, me, count = _client()
+    client, me, count = quirks.job_client()
     if client is not None:
         with contextlib.suppress(Exception):
             client.key_value_set(f"{WORDS}{me}", text)
@@ -314,7 +317,7 @@ def _follow() -> None:
 
 def _who_ended() -> str | None:
     """Return one line on the other processes that left last words, None if none did."""
-    _, me, _ = _client()
+    _, me, _ = quirks.job_client()
     others = {process: text for process, text in _last_words().items() if process != me}
     if not others:
         return None
@@ -325,7 +328,7 @@ def _who_ended() -> str | None:
 
 
 def _silent() -> str:
-    _, me, count = _client()
+    _, me, count = quirks.job_client()
     silent = sorted({*range(count)} - {me, *_last_words()})
     who = " or ".join(map(str, silent)) or "another"
     return (
@@ -344,18 +347,10 @@ def _chain(error: BaseException | None) -> list[str]:
 
 
 def _last_words() -> dict[int, str]:
-    client, _, _ = _client()
+    client, _, _ = quirks.job_client()
+    if client is None:
+        return {}
     try:
         return {int(k.rpartition("/")[2]): v for k, v in client.key_value_dir_get(WORDS)}
     except Exception:  # process 0 is gone, and the store with it
         return {}
-
-
-def _client() -> tuple[Any, int, int]:
-    """Return the client of the job's key-value store, None without a job; rank and size."""
-    if "jax" not in sys.modules:
-        return None, 0, 1
-    from jax._src import distributed  # the store has no public name; Orbax takes it from here too
-
-    state = distributed.global_state
-    return state.client, state.process_id, state.num_processes

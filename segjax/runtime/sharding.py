@@ -1,4 +1,4 @@
-"""Placement: one mesh, one table of rules. Nothing else in segjax names a mesh axis."""
+"""Placement: one mesh, and one rule for each kind of array. Nothing else names a mesh axis."""
 
 import collections
 import functools
@@ -12,19 +12,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.errors import ConfigError
-from segjax.structs import Batch
+from segjax.structs import Batch, Schema
 
 AXES = ("data", "fsdp", "space")
 TRIAL = "trial"
 """An axis before these, if `config.trials` asks for it: what is not of one trial is on all."""
 
-RULES = {
-    "image": P(("data", "fsdp"), "space"),
-    "label": P(("data", "fsdp"), "space"),
-    "mask": P(("data", "fsdp")),
-    "index": P(("data", "fsdp")),
-}
-"""Where each array of a batch lies: examples over data × fsdp, image rows over space."""
+EXAMPLES = ("data", "fsdp")
+"""The axes that the examples of a batch are dealt to."""
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0) -> Mesh:
@@ -59,19 +54,25 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0)
     return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
-def batch_sharding(mesh: Mesh) -> dict[str, NamedSharding]:
-    """Return the placement of every array of a batch."""
-    return {name: NamedSharding(mesh, spec) for name, spec in RULES.items()}
+def batch_sharding(mesh: Mesh, schema: Schema) -> dict[str, NamedSharding]:
+    """Return the placement of every array of a batch with the fields of `schema`.
+
+    Examples lie over data × fsdp, and the first axis in space of what has one (rows of images,
+    slices of volumes, samples of signals) over space.
+    """
+    split, unsplit = (NamedSharding(mesh, spec) for spec in (P(EXAMPLES, "space"), P(EXAMPLES)))
+    fields = {name: split if field.is_spatial else unsplit for name, field in schema.items()}
+    return fields | {"mask": unsplit, "index": unsplit}
 
 
-def constrain(batch: Batch, mesh: Mesh | None) -> Batch:
-    """Return the batch laid out by `RULES` inside a compiled program; None: as it comes.
+def constrain(batch: Batch, mesh: Mesh | None, schema: Schema) -> Batch:
+    """Return the batch laid out as `batch_sharding` inside a compiled program; None: as it comes.
 
     Augmentation that moves rows leaves them on every device; from here on each has its own again.
     """
     if mesh is None:
         return batch
-    return jax.lax.with_sharding_constraint(dict(batch), batch_sharding(mesh))
+    return jax.lax.with_sharding_constraint(dict(batch), batch_sharding(mesh, schema))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -82,6 +83,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def placement_of(shapes: Any) -> Any:
     """Return the placement that a tree of shapes carries."""
     return jax.tree.map(lambda leaf: leaf.sharding, shapes)
+
+
+def with_placement(shapes: Any, placement: Any) -> Any:
+    """Return a tree of shapes that carry their placement."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        placement,
+    )
 
 
 def of_each_trial(place: Any) -> NamedSharding:
@@ -107,7 +117,7 @@ def infer(shapes: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, shapes)
 
 
-def whole(variables: Any, mesh: Mesh | None) -> Any:
+def replicate(variables: Any, mesh: Mesh | None) -> Any:
     """Return variables in full on every device, for use inside a compiled program.
 
     Their gradient is split over `fsdp` again. Without this XLA may leave a kernel split by channels
@@ -116,35 +126,43 @@ def whole(variables: Any, mesh: Mesh | None) -> Any:
     if mesh is None or mesh.shape["fsdp"] == 1:
         return variables
     placement = infer(jax.tree.map(jax.typeof, variables), mesh)
-    return jax.tree.map(lambda leaf, place: _whole(place, leaf), variables, placement)
+    return jax.tree.map(lambda leaf, place: _replicate(place, leaf), variables, placement)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _whole(place: NamedSharding, leaf: jax.Array) -> jax.Array:
+def _replicate(place: NamedSharding, leaf: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, P()))
 
 
-def _whole_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
-    return _whole(place, leaf), None
+def _replicate_forward(place: NamedSharding, leaf: jax.Array) -> tuple[jax.Array, None]:
+    return _replicate(place, leaf), None
 
 
-def _whole_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+def _replicate_gradient(place: NamedSharding, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     # In full first: for a part of it XLA might gather the activations that it comes from.
     gradient = jax.lax.with_sharding_constraint(gradient, NamedSharding(place.mesh, P()))
     return (jax.lax.with_sharding_constraint(gradient, place),)
 
 
-_whole.defvjp(_whole_forward, _whole_gradient)
+_replicate.defvjp(_replicate_forward, _replicate_gradient)
 
 
-def check_divides(batch_size: int, height: int, mesh: Mesh, *, where: str) -> None:
+def check_divides(batch_size: int, length: int, mesh: Mesh, *, where: str) -> None:
     """Refuse a batch or an image that the mesh cannot split evenly, naming sizes that it can.
 
+    Args:
+        batch_size: Of the global batch.
+        length: Of the canvas along its first axis in space: the height of images, the depth of
+            volumes, the length of signals.
+        mesh: Over all devices.
+        where: Whose they are, for messages.
+
     Raises:
-        ConfigError: Examples do not divide by data × fsdp, or rows by space.
+        ConfigError: Examples do not divide by data × fsdp, or the first axis in space by space.
     """
-    examples, rows = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["space"]
-    for what, got, parts in (("batch_size", batch_size, examples), ("image height", height, rows)):
+    examples, space = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["space"]
+    first = "length of the first axis in space"
+    for what, got, parts in (("batch_size", batch_size, examples), (first, length, space)):
         if got % parts:
             below, above = got // parts * parts, -(-got // parts) * parts
             fits = f"{below} or {above}" if below else f"{above}"
@@ -195,9 +213,11 @@ def row_block(mesh: Mesh) -> tuple[int, int]:
     return mine[0] // size, len(columns) // size
 
 
-def to_device(batches: Iterator[Batch], mesh: Mesh, *, depth: int = 2) -> Iterator[Batch]:
+def to_device(
+    batches: Iterator[Batch], mesh: Mesh, schema: Schema, *, depth: int = 2
+) -> Iterator[Batch]:
     """Yield batches as global arrays, `depth` transfers ahead of their use."""
-    sharding, (_, blocks) = batch_sharding(mesh), row_block(mesh)
+    sharding, (_, blocks) = batch_sharding(mesh, schema), row_block(mesh)
     queue: collections.deque = collections.deque()
     for batch in batches:
         rows: dict[str, Any] = dict(batch)

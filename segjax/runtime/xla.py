@@ -6,26 +6,23 @@ avoids them. jax is imported late: the flag must stand in the environment before
 backend.
 """
 
-import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
-import mmap
 import os
 import pathlib
-import sys
 import tempfile
 import warnings
 from typing import Any
 
 from segjax.errors import UserError
+from segjax.runtime import quirks
 
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 TOLERANCE = 1e-3
 ONEDNN_FLAG = "xla_cpu_experimental_onednn_custom_call"
-MALLOC = ((-8, 1), (-4, 0), (-1, -1))
-"""From malloc.h: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD: one heap, all in it, for good."""
 
 
 def set_xla_flags() -> None:
@@ -40,17 +37,20 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
 
 
-def prepare(*, virtual_devices: int = 0) -> None:
+def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
     """Set JAX up: flags, compilation cache, and the self-check where the CPU computes.
 
     Args:
         virtual_devices: If not 0, use so many CPU devices, which stand in for real ones.
+        keep_memory: Where the CPU computes, keep memory that is freed for the next step, see
+            `quirks.keep_memory`. For programs that train.
 
     Raises:
         UserError: This jaxlib computes gradients wrongly on the CPU.
     """
     set_xla_flags()
-    keep_memory()
+    if keep_memory and (virtual_devices or cpu_computes()):
+        quirks.keep_memory()
     import jax
 
     if virtual_devices:
@@ -64,6 +64,19 @@ def prepare(*, virtual_devices: int = 0) -> None:
         self_check()
 
 
+def cpu_computes() -> bool:
+    """Return whether JAX will compute on the CPU, without starting it.
+
+    So it is where `JAX_PLATFORMS` names the CPU first, or where no plugin for an accelerator is
+    installed. Where there is a plugin and no accelerator, this says no.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] == "cpu"
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
+
+
 def xla_options(compute_dtype: str) -> dict[str, bool] | None:
     """Return XLA's options for a program that computes in `compute_dtype`.
 
@@ -75,6 +88,26 @@ def xla_options(compute_dtype: str) -> dict[str, bool] | None:
 
     on_cpu = jax.default_backend() == "cpu"
     return {ONEDNN_FLAG: True} if on_cpu and through_onednn(compute_dtype) else None
+
+
+def options_of_one_run() -> dict[str, int] | None:
+    """Return XLA's options for a program that runs once, such as a model's initialisation.
+
+    On a CPU, LLVM's care for its many random kernels takes as long as for the train step itself.
+    """
+    import jax
+
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+
+
+def traceable_options() -> dict[str, str]:
+    """Return XLA's options for a program whose kernels a profile is to name.
+
+    CUDA graphs (XLA's command buffers) hide which operation a kernel belongs to.
+    """
+    import jax
+
+    return {"xla_gpu_enable_command_buffer": ""} if jax.default_backend() == "gpu" else {}
 
 
 def through_onednn(dtype: Any) -> bool:
@@ -96,29 +129,6 @@ def onednn_there() -> bool:
         and processor.exists()
         and "avx512f" in processor.read_text()
     )
-
-
-def keep_memory() -> None:
-    """Let glibc keep what the process frees: a step's gigabyte of buffers comes back every step.
-
-    Otherwise it goes back to the kernel after each, and a page fault for every 4 kB brings it back:
-    a seventh of a train step's time on two cores. A quarter of the machine's memory is set aside
-    for huge pages, unused until something is in it: another twentieth. Needed before JAX starts its
-    threads, which have heaps of their own otherwise. Other C libraries are left as they are.
-    """
-    libc = ctypes.CDLL(None)
-    if sys.platform != "linux" or not hasattr(libc, "gnu_get_libc_version"):
-        return
-    for parameter, value in MALLOC:
-        libc.mallopt(parameter, value)
-    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
-    size = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
-    begin = libc.sbrk(ctypes.c_ssize_t(0))
-    libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size))))
-    end = libc.sbrk(ctypes.c_ssize_t(0))
-    begin += -begin % mmap.PAGESIZE
-    length = ctypes.c_size_t(end - begin)
-    libc.madvise(ctypes.c_void_p(begin), length, mmap.MADV_HUGEPAGE)  # a hint: may be refused
 
 
 def self_check() -> None:

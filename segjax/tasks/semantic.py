@@ -5,25 +5,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
+from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
-from segjax.structs import Batch, Outputs
-
-Terms = dict[str, tuple[float, jax.Array, jax.Array]]
+from segjax.runtime import sharding
+from segjax.structs import Batch, Field, Key, Kind, Outputs, Scalar, Term
 
 
 class Task:
-    """The two verbs of semantic segmentation, `loss` and `predict`, and `measure` for evaluation.
+    """Weigh losses of logits against a class map; predict the most probable class.
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`; the loss is their
             sum, each times its `weight`.
         aux_weight: Factor of the same losses on every auxiliary head (PSPNet and FCN use 0.4).
         num_classes: Classes of the data set, void not counted.
+
+    Raises:
+        ConfigError: No loss, one without a weight, one twice, or one that cannot be built.
     """
+
+    needs: Mapping[str, Kind] = {"label": "classes"}
 
     def __init__(
         self, *, losses: Sequence[Mapping[str, Any]], num_classes: int, aux_weight: float = 0.4
@@ -32,9 +38,8 @@ class Task:
             raise ConfigError(
                 "config.task.losses is empty. Add one, e.g. type='pixel:cross_entropy'."
             )
-        self.num_classes = num_classes
-        self.aux_weight = aux_weight
-        self.losses = {}
+        self.num_classes, self.aux_weight = num_classes, aux_weight
+        self.losses: dict[str, tuple[float, Loss]] = {}
         for number, section in enumerate(losses):
             own = dict(section)
             where = f"config.task.losses[{number}]"
@@ -43,29 +48,52 @@ class Task:
                     f"{where}: needs 'weight', its factor in the sum. Add weight=1.0."
                 )
             factor = own.pop("weight")
-            name = own.get("type", "").rpartition(":")[2]
+            name = str(own.get("type", "")).rpartition(":")[2]
             if name in self.losses:
                 raise ConfigError(f"{where}: {name!r} stands twice. Put its weight in one place.")
-            self.losses[name] = (factor, lookup.build("losses", own, where=where))
+            loss = as_loss(lookup.build("losses", own, where=where))
+            loss.check(num_classes)
+            self.losses[name] = factor, loss
 
-    def loss(self, outputs: Outputs, batch: Batch) -> Terms:
-        """Return `{name: (factor, sum, weight)}`: each term is factor · sum / weight."""
-        terms = {
-            name: (factor, *fn(outputs.logits, batch["label"]))
-            for name, (factor, fn) in self.losses.items()
+    def weights(self, batch: Batch) -> dict[str, Scalar]:
+        """Return the weight of each loss."""
+        return {
+            name: loss.weight(batch["label"], num_classes=self.num_classes)
+            for name, (_, loss) in self.losses.items()
         }
-        for head, logits in enumerate(outputs.aux):
-            for name, (factor, fn) in self.losses.items():
-                total, weight = fn(logits, batch["label"])
-                terms[f"aux{head}_{name}"] = (self.aux_weight * factor, total, weight)
+
+    def loss(self, outputs: Outputs, batch: Batch, key: Key) -> dict[str, Term]:
+        """Return a term for each loss, on the logits and on those of every auxiliary head."""
+        del key  # nothing is drawn
+        heads = {"": (1.0, outputs.logits)}
+        heads |= {f"aux{i}_": (self.aux_weight, logits) for i, logits in enumerate(outputs.aux)}
+        terms = {}
+        for head, (share, logits) in heads.items():
+            for name, (factor, loss) in self.losses.items():
+                total, weight = loss(logits, batch["label"])
+                terms[head + name] = Term(total, weight, share * factor, divisor=name)
         return terms
 
-    def predict(self, outputs: Outputs) -> Int[Array, "b h w"]:
+    def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
+        """Return float32 logits, which may be resized and blended before a class is chosen."""
+        return outputs.logits.astype(jnp.float32)
+
+    def predict(self, outputs: Outputs) -> Int[Array, "b *space"]:
         """Return the most probable class of every pixel."""
         return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
 
     def measure(self, outputs: Outputs, batch: Batch) -> dict[str, Any]:
-        """Return `pred`, the confusion `counts` `[b k k]` and `loss` as the terms of one batch."""
-        pred = self.predict(outputs)
+        """Return `pred` and `counts`, see `compare`, and the terms of the `loss`."""
+        terms = self.loss(outputs, batch, jax.random.key(0))
+        return self.compare(self.predict(outputs), batch) | {"loss": terms}
+
+    def compare(self, pred: Int[Array, "b *space"], batch: Batch) -> dict[str, Any]:
+        """Return class maps as `pred`, and the confusion `counts` [b k k] of each."""
         counts = confusion.counts_per_example(pred, batch["label"], num_classes=self.num_classes)
-        return {"pred": pred, "counts": counts, "loss": self.loss(outputs, batch)}
+        return {"pred": pred, "counts": counts}
+
+    def placement(self, mesh: Mesh) -> dict[str, Any]:
+        """Return where `measure`'s entries lie: class maps as the labels, the rest everywhere."""
+        whole = sharding.replicated(mesh)
+        label = sharding.batch_sharding(mesh, {"label": Field("classes")})["label"]
+        return {"pred": label, "counts": whole, "loss": whole}

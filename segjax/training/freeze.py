@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,14 +10,14 @@ import jax
 
 from segjax.errors import ConfigError
 from segjax.layers import norm
+from segjax.runtime import quirks
 from segjax.training import state as state_lib
 
 WHERE = "config.optimizer.freeze"
 
 
-def hold(model: nn.Module, section: Mapping[str, Any]) -> nn.Module:
-    """Return `model` as a train step is to see it: held where `config.optimizer.freeze` says."""
-    patterns = section.get("freeze", ())
+def frozen(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
+    """Return `model` as a train step is to see it, held where `config.optimizer.freeze` says."""
     return Frozen(model, tuple(patterns)) if patterns else model
 
 
@@ -45,7 +45,7 @@ class Frozen(nn.Module):
             module = context.module
             if isinstance(module, norm.BatchNorm):
                 if patterns.index("/".join((*module.path, "scale"))) is not None:
-                    object.__setattr__(module, "train", False)  # it lives for this call only
+                    quirks.set_field(module, "train", False)
             return method(*inputs, **options)
 
         held = {**variables, "params": jax.tree.map_with_path(hold, variables["params"])}
@@ -59,24 +59,10 @@ class Patterns:
     Args:
         patterns: None of them leaves every parameter alone.
         where: Their place in the config, for messages.
-
-    Raises:
-        ConfigError: Not a list of regular expressions.
     """
 
     def __init__(self, patterns: Sequence[str], *, where: str):
-        self.where = where
-        try:
-            if isinstance(patterns, str):
-                raise TypeError("a string")
-            self.compiled = [re.compile(pattern) for pattern in patterns]
-        except (re.error, TypeError) as error:
-            raise ConfigError(
-                f"{where}={patterns!r}: {error}; expected a list of regular expressions."
-            ) from None
-
-    def __len__(self) -> int:
-        return len(self.compiled)
+        self.where, self.compiled = where, [re.compile(pattern) for pattern in patterns]
 
     def index(self, path: str) -> int | None:
         """Return which pattern is the first to match a whole path, None for none."""

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from segjax.config import lookup, schedule
-from segjax.errors import ConfigError
+from segjax.config import lookup, schedule, schema
 from segjax.training import freeze
 from segjax.training import state as state_lib
 
@@ -18,9 +17,7 @@ def make_rate(section: Mapping[str, Any], clock: schedule.Clock) -> optax.Schedu
     Raises:
         ConfigError: Unknown or missing keys.
     """
-    for key in ("lr", "schedule"):
-        if key not in section:
-            raise ConfigError(f"config.optimizer: needs {key!r}. Add it to the section.")
+    section = schema.complete("optimizer", section)
     shape = schedule.in_steps(
         section["schedule"], ("warmup", "every"), clock, "config.optimizer.schedule"
     )
@@ -33,15 +30,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Return the optimiser of the `optimizer` section, with `make_rate`'s schedule.
 
-    `section` holds `type`, `lr` (the peak rate), `schedule`, and optionally `clip_norm` (0: no
-    clipping of the global gradient norm), `decay` ('kernels': weights of two or more axes; 'all'),
-    `freeze`, `lr_factors`, and the optimiser's own arguments.
-
-    `freeze=("encoder/.*",)` holds the parameters whose whole path one of the patterns matches:
-    neither update nor decay nor optimiser state, and `freeze.py` for what the step leaves out.
-    `lr_factors=(("encoder/.*", 0.1),)` multiplies the rate where a pattern matches; the first that
-    does counts, all else has 1. Layer-wise decay is a list of them:
-    `[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`.
+    Its keys are those of `schema.OPTIMIZER` and the optimiser's own arguments.
 
     `moment_dtype="bfloat16"` (sgd, adam, adamw) halves the memory of the first moment, the
     momentum. Only that one is safe: a tenth of it changes at every step, which its 8 bits resolve.
@@ -52,39 +41,26 @@ def make_optimizer(
         ConfigError: Unknown or missing keys, anywhere in the section. A pattern that matches no
             parameter is found by the optimiser's `init`.
     """
-    own = {key: value for key, value in section.items() if key not in ("lr", "schedule")}
-    clip_norm = own.pop("clip_norm", 0.0)
-    decay = own.pop("decay", "kernels")
-    if decay not in ("kernels", "all"):
-        raise ConfigError(f"config.optimizer.decay={decay!r}: expected 'kernels' or 'all'.")
-    frozen = freeze.Patterns(own.pop("freeze", ()), where=freeze.WHERE)
-    factors = pairs(own.pop("lr_factors", ()))
-    tx = lookup.build("training.optim", own, where="config.optimizer")(
-        rate, kernels_only if decay == "kernels" else None
+    section = schema.complete("optimizer", section)
+    common = {key: section.pop(key) for key in schema.OPTIMIZER}
+    tx = lookup.build("training.optim", section, where="config.optimizer")(
+        rate, kernels_only if common["decay"] == "kernels" else None
     )
-    if clip_norm:
-        tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
-    if frozen:
+    if common["clip_norm"]:
+        tx = optax.chain(optax.clip_by_global_norm(common["clip_norm"]), tx)
+    if common["freeze"]:
+        frozen = freeze.Patterns(common["freeze"], where=freeze.WHERE)
         tx = optax.partition({"held": optax.set_to_zero(), "trained": tx}, frozen.labels)
+    factors = common["lr_factors"]
     return optax.chain(tx, scale_by_path(factors)) if factors else tx
 
 
-def pairs(factors: Sequence[Any]) -> list[tuple[str, float]]:
-    """Return `lr_factors`, checked: pairs of a pattern and a factor of at least 0."""
-    try:
-        checked = [(str(pattern), float(factor)) for pattern, factor in factors]
-        if min((factor for _, factor in checked), default=0.0) >= 0:
-            return checked
-    except (TypeError, ValueError):
-        pass
-    raise ConfigError(
-        f"config.optimizer.lr_factors={factors!r}: expected pairs of a pattern and a factor of at "
-        "least 0, such as (('encoder/.*', 0.1),)."
-    )
+def scale_by_path(factors: Sequence[Sequence[Any]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first pattern that matches their path.
 
-
-def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
-    """Multiply updates by the factor of the first pattern that matches their path."""
+    Args:
+        factors: Pairs of a pattern and a factor.
+    """
     patterns = freeze.Patterns(
         [pattern for pattern, _ in factors], where="config.optimizer.lr_factors"
     )

@@ -41,7 +41,7 @@ def init_state(
     *,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     ema: bool,
 ) -> TrainState:
     """Return the state at step 0, for images (h, w, c); pure, jitted with out_shardings."""

@@ -1,4 +1,4 @@
-"""The pure functions that get compiled: the train step, the eval step, prediction."""
+"""The train step: a pure function, to be compiled once."""
 
 import functools
 from collections.abc import Callable
@@ -8,25 +8,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jax.sharding import Mesh
 
+from segjax.errors import ConfigError
+from segjax.kernels import sums
 from segjax.runtime import sharding
-from segjax.structs import Batch, Key, Outputs
+from segjax.structs import Batch, Key, Schema
+from segjax.tasks.base import Task
 from segjax.training import fixed_order
 from segjax.training import state as state_lib
 from segjax.training.fixed_order import Gradient, Scalars
 from segjax.training.state import TrainState
 
+Objective = Callable[[Any, Any, Batch, Key, Scalars], Any]
+"""`(params, batch_stats, batch, key, weights)` to a loss, or to its gradient by `params`."""
+
 
 def make_train_step(
     model: nn.Module,
-    task: Any,
+    task: Task,
     tx: optax.GradientTransformation,
     rate: optax.Schedule,
     *,
     augment: Callable[[Key, Batch], Batch],
     normalize: Callable[[jax.Array], jax.Array],
+    schema: Schema,
     microbatches: int = 1,
     ema_decay: float = 0.0,
     logical_shards: int = 0,
@@ -39,26 +45,35 @@ def make_train_step(
     `logical_shards` it is summed in an order that does not depend on the devices of `mesh`, see
     `fixed_order`.
     """
-    split = None if logical_shards else mesh
-    gradient_of = jax.grad(make_objective(model, task, normalize, split), has_aux=True)
-    weigh = functools.partial(loss_weights, model, task)
+    fixed = bool(logical_shards) and mesh is not None
+    objective = make_objective(
+        model,
+        task,
+        normalize,
+        None if logical_shards else mesh,
+        whole=microbatches == 1 and not fixed,
+    )
+    gradient_of = jax.grad(objective, has_aux=True)
     if logical_shards and mesh:
-        gradient = fixed_order.make_gradient(gradient_of, weigh, augment, mesh, logical_shards)
+        gradient = fixed_order.make_gradient(
+            gradient_of, task.weights, augment, mesh, logical_shards
+        )
     else:
-        gradient = make_gradient(gradient_of, weigh, augment, mesh, microbatches)
+        place = functools.partial(sharding.constrain, mesh=mesh, schema=schema)
+        gradient = make_gradient(gradient_of, task.weights, augment, place, microbatches)
 
     def train_step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Scalars]:
         keys = jax.random.split(jax.random.fold_in(key, state.step))
-        grads, parts, batch_stats = gradient(state, batch, keys)
+        grads, means, batch_stats = gradient(state, batch, keys)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema:
             new = {"params": params, "batch_stats": batch_stats}
             ema = state_lib.update_ema(ema, new, decay=ema_decay, step=state.step)
-        scalars = {"loss": sum(parts.values()), "grad_norm": global_norm(grads)}
-        if len(parts) > 1:
-            scalars |= {f"loss_{name}": value for name, value in parts.items()}
+        scalars = {"loss": sum(means.values()), "grad_norm": global_norm(grads)}
+        if len(means) > 1:
+            scalars |= {f"loss_{name}": value for name, value in means.items()}
         scalars["lr"] = jnp.asarray(rate(state.step))
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), scalars
 
@@ -66,96 +81,80 @@ def make_train_step(
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """Return the square root of the sum of all squares in `tree`.
-
-    On the CPU by products of each leaf with itself: two to three times as fast as XLA's sums.
-    """
-
-    def product(x):
-        every = tuple(range(x.ndim))
-        return lax.dot_general(x, x, ((every, every), ((), ())))
-
-    squares = [
-        lax.platform_dependent(x, cpu=product, default=lambda x: jnp.square(x).sum())
-        for x in jax.tree.leaves(tree)
-    ]
-    return jnp.sqrt(sum(squares))
+    """Return the square root of the sum of all squares in `tree`."""
+    return jnp.sqrt(sum(sums.square_sum(x) for x in jax.tree.leaves(tree)))
 
 
 def make_objective(
-    model: nn.Module, task: Any, normalize: Callable, mesh: Mesh | None
-) -> Callable[..., Any]:
+    model: nn.Module, task: Task, normalize: Callable, mesh: Mesh | None, *, whole: bool
+) -> Objective:
     """Return the loss of some images: `(params, batch_stats, batch, key, weights)` to a scalar.
 
     With it, as auxiliary output, the terms of the sum and the new running statistics.
+
+    Args:
+        model: Applied to normalised images in training.
+        task: Says what the loss is.
+        normalize: From a batch's images to the model's input.
+        mesh: Over which parameters are split; None: each device has them all.
+        whole: Whether `batch` is the whole global batch, not a part of it.
     """
 
-    def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: dict) -> Any:
+    def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars) -> Any:
         outputs, updates = model.apply(
-            {"params": sharding.whole(params, mesh), "batch_stats": batch_stats},
+            {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
             normalize(batch["image"]),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        terms = task.loss(outputs, batch)
-        parts = {
-            name: factor * total / jnp.maximum(weights[name], 1e-8).astype(total.dtype)
-            for name, (factor, total, _) in terms.items()
-        }
-        return sum(parts.values()), (parts, updates.get("batch_stats", {}))
+        terms = task.loss(outputs, batch, jax.random.fold_in(key, 1))
+        if not whole and (alone := [name for name, term in terms.items() if not term.divisor]):
+            raise ConfigError(
+                f"config.task: the labels alone do not decide the weight of {', '.join(alone)}, so "
+                "parts of a batch cannot be added up. Give the loss a method `weight`, or set "
+                "microbatches=1 and deterministic_reduction=0."
+            )
+        means = {name: term.mean(weights) for name, term in terms.items()}
+        return sum(means.values()), (means, updates.get("batch_stats", {}))
 
     return objective
 
 
 def make_gradient(
-    gradient_of: Callable[..., Any],
-    weigh: Callable[[TrainState, Batch], dict],
+    gradient_of: Objective,
+    weigh: Callable[[Batch], Scalars],
     augment: Callable[[Key, Batch], Batch],
-    mesh: Mesh | None,
+    place: Callable[[Batch], Batch],
     microbatches: int,
 ) -> Callable[[TrainState, Batch, jax.Array], Gradient]:
     """Return the gradient of a batch, augmented, with the loss's terms and running statistics."""
 
     def gradient(state: TrainState, batch: Batch, keys: jax.Array) -> Gradient:
-        batch = sharding.constrain(augment(keys[0], batch), mesh)
-        weights = weigh(state, batch)
+        batch = place(augment(keys[0], batch))
+        weights = weigh(batch)
+
+        def one(batch_stats: Any, part: Batch, key: Key) -> tuple[Any, tuple[Scalars, Any]]:
+            return gradient_of(state.params, batch_stats, part, key, weights)
 
         def accumulate(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-            grads, parts, batch_stats = carry
+            grads, means, batch_stats = carry
             part, number = item
-            new, (new_parts, batch_stats) = gradient_of(
-                state.params, batch_stats, part, jax.random.fold_in(keys[1], number), weights
+            new, (new_means, batch_stats) = one(
+                batch_stats, part, jax.random.fold_in(keys[1], number)
             )
-            return (jax.tree.map(jnp.add, (grads, parts), (new, new_parts)) + (batch_stats,)), None
+            return (jax.tree.map(jnp.add, (grads, means), (new, new_means)) + (batch_stats,)), None
 
         if microbatches == 1:
-            grads, (parts, batch_stats) = gradient_of(
-                state.params, state.batch_stats, batch, keys[1], weights
-            )
-            return grads, parts, batch_stats
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        nothing = {name: jnp.zeros_like(w) for name, w in weights.items()}
+            grads, (means, batch_stats) = one(state.batch_stats, batch, keys[1])
+            return grads, means, batch_stats
         items = (split_batch(batch, microbatches), jnp.arange(microbatches))
-        return jax.lax.scan(accumulate, (zeros, nothing, state.batch_stats), items)[0]
+        first = jax.tree.map(lambda x: x[0], items[0])
+        shapes, (means, _) = jax.eval_shape(one, state.batch_stats, first, keys[1])
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes, means))
+        return jax.lax.scan(accumulate, (*zeros, state.batch_stats), items)[0]
 
     return gradient
-
-
-def loss_weights(model: nn.Module, task: Any, state: TrainState, batch: Batch) -> dict:
-    """Return the weight of each loss term over the whole batch.
-
-    A weight depends on the labels only, so the zeros standing in for logits are never computed.
-    """
-
-    def outputs(image: jax.Array) -> Outputs:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        rngs = {"dropout": jax.random.key(0)}
-        return model.apply(variables, image, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-
-    shapes = jax.eval_shape(outputs, batch["image"])
-    zeros: Outputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return {name: weight for name, (_, _, weight) in task.loss(zeros, batch).items()}
 
 
 def split_batch(batch: Batch, parts: int) -> Any:
@@ -166,23 +165,3 @@ def split_batch(batch: Batch, parts: int) -> Any:
     return jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), dict(batch)
     )
-
-
-def make_eval_step(
-    model: nn.Module,
-    task: Any,
-    *,
-    normalize: Callable[[jax.Array], jax.Array],
-    mesh: Mesh | None = None,
-) -> Callable[[Any, Batch], dict]:
-    """Return `eval_step(variables, batch)`: the task's measures of one batch, without augmentation.
-
-    The measures come with the batch's `mask`, so that padding rows can be told apart.
-    """
-
-    def eval_step(variables: Any, batch: Batch) -> dict:
-        variables = sharding.whole(variables, mesh)
-        outputs = model.apply(variables, normalize(batch["image"]), train=False)
-        return task.measure(outputs, batch) | {"mask": batch["mask"]}
-
-    return eval_step

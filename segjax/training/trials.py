@@ -5,9 +5,8 @@ trains its own. All see the same batches, those of the config's seed. Each trial
 its own in the workdir, `trial0`, `trial1`, …, which is that of a run like any other.
 """
 
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,79 +15,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from segjax.config import lookup
-from segjax.errors import ConfigError
 from segjax.runtime import sharding
-
-
-def count(config: Mapping[str, Any]) -> int:
-    """Return how many trials `config.trials` describes; 0: none, a run as usual.
-
-    Raises:
-        ConfigError: Unknown keys, or lists that do not go together.
-    """
-    if "trials" not in config:  # a run from before there were any
-        return 0
-    section = dict(config["trials"])
-    if section.keys() != {"seed", "lr"}:
-        wrong = sorted(section.keys() ^ {"seed", "lr"})[0]
-        hint = lookup.suggest(wrong, ["seed", "lr"])
-        raise ConfigError(
-            f"config.trials: {wrong!r} is unknown or missing: expected seed, lr.{hint}"
-        )
-    lengths = {len(values) for values in section.values()} - {0}
-    if len(lengths) > 1 or lengths == {1}:
-        raise ConfigError(
-            f"config.trials: seed={section['seed']}, lr={section['lr']}: expected at least two "
-            "values each, as many of one as of the other. Leave empty what all trials share."
-        )
-    return max(lengths, default=0)
-
-
-class Member(NamedTuple):
-    """One trial, or the run itself where there are none.
-
-    Attributes:
-        path: Its folder.
-        config: What a run alone would need for it.
-        init_key: Of its parameters.
-        step_key: Of augmentation and dropout.
-    """
-
-    path: pathlib.Path
-    config: dict[str, Any]
-    init_key: jax.Array
-    step_key: jax.Array
-
-
-def members(config: Mapping[str, Any], path: pathlib.Path) -> list[Member]:
-    """Return the trials of a config whose run is in `path`; without trials the run itself."""
-    found = []
-    for i, own in enumerate(configs(config)):
-        folder = path / f"trial{i}" if count(config) else path
-        found.append(Member(folder, own, *jax.random.split(jax.random.key(own["seed"]))))
-    return found
-
-
-def step_keys(found: Sequence[Member]) -> jax.Array:
-    """Return the keys of all trials as one array; of a single run its own."""
-    keys = [member.step_key for member in found]
-    return jnp.stack(keys) if len(keys) > 1 else keys[0]
-
-
-def configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the config of each trial, as a run alone would have it; without trials the config."""
-    found = []
-    for i in range(count(config)):
-        own = {**config, "trials": {"seed": [], "lr": []}, "mesh": {**config["mesh"], "data": -1}}
-        if config["trials"]["seed"]:
-            own["seed"] = int(config["trials"]["seed"][i])
-        if config["trials"]["lr"]:
-            own["optimizer"] = {**config["optimizer"], "lr": float(config["trials"]["lr"][i])}
-        if root := config["checkpoint"].get("root", ""):
-            own["checkpoint"] = {**config["checkpoint"], "root": f"{root.rstrip('/')}/trial{i}"}
-        found.append(own)
-    return found or [dict(config)]
 
 
 def side_by_side(

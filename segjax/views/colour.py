@@ -1,4 +1,4 @@
-"""Turn label maps and images of any kind into colours that people can look at (NumPy, uint8)."""
+"""Turn label maps and images of any kind and dimension into colours to look at (NumPy, uint8)."""
 
 import os
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def table(palette: Sequence[Colour], *, void: Colour = BLACK) -> UInt8[np.ndarra
 
 
 def colourise(
-    label: Integer[np.ndarray, "h w"], palette: Sequence[Colour], *, void: Colour = BLACK
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the picture of a label map.
+    label: Integer[np.ndarray, "*space"], palette: Sequence[Colour], *, void: Colour = BLACK
+) -> UInt8[np.ndarray, "*space 3"]:
+    """Return the colours of a label map.
 
     Raises:
         DataError: A label is neither a class of the palette nor 255.
@@ -48,27 +48,28 @@ def colourise(
 
 
 def overlay(
-    image: Num[np.ndarray, "h w *c"],
-    label: Integer[np.ndarray, "h w"],
+    image: Num[np.ndarray, "..."],
+    label: Integer[np.ndarray, "*space"],
     palette: Sequence[Colour],
     *,
     alpha: float = 0.5,
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> UInt8[np.ndarray, "*space 3"]:
     """Return the image tinted with its classes, `alpha` of colour; void pixels keep the image.
 
     Raises:
         DataError: Image and label differ in size, or a label is neither a class nor 255.
     """
-    if image.shape[:2] != label.shape:
-        raise DataError(f"Overlay: image of {image.shape[:2]} (h, w), label map of {label.shape}.")
-    base, tint = displayable(image), colourise(label, palette)
+    space = image.shape[: label.ndim]
+    if space != label.shape:
+        raise DataError(f"Overlay: image of {space} pixels, label map of {label.shape}.")
+    base, tint = displayable(image, axes=label.ndim), colourise(label, palette)
     weight = np.where(label == VOID_LABEL, 0, alpha)[..., None].astype(np.float32)
     return np.rint(base * (1 - weight) + tint * weight).astype(np.uint8)
 
 
 def error_map(
-    pred: Integer[np.ndarray, "h w"], label: Integer[np.ndarray, "h w"]
-) -> UInt8[np.ndarray, "h w 3"]:
+    pred: Integer[np.ndarray, "*space"], label: Integer[np.ndarray, "*space"]
+) -> UInt8[np.ndarray, "*space 3"]:
     """Return where a prediction is right (`CORRECT`), wrong (`WRONG`) and not judged (black)."""
     if pred.shape != label.shape:
         raise DataError(f"Error map: prediction of {pred.shape}, label map of {label.shape}.")
@@ -76,13 +77,14 @@ def error_map(
     return np.where((label == VOID_LABEL)[..., None], np.array(BLACK), right).astype(np.uint8)
 
 
-def displayable(image: Num[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image of any channels and type as RGB.
+def displayable(image: Num[np.ndarray, "..."], *, axes: int = 2) -> UInt8[np.ndarray, "*space 3"]:
+    """Return an image `[*space c]`, or `[*space]` if it is grey, of any type as RGB.
 
-    Fewer than three channels show the first as grey, more show the first three. Values other than
-    uint8 are stretched from their 1st and 99th percentile, because only the user knows their range.
+    `axes` is its number of axes in space. Fewer than three channels show the first as grey, more
+    show the first three. Values other than uint8 are stretched from their 1st and 99th
+    percentile, because only the user knows their range.
     """
-    image = image[..., None] if image.ndim == 2 else image
+    image = image[..., None] if image.ndim == axes else image
     image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     if image.dtype == np.uint8:
         return image

@@ -1,4 +1,4 @@
-"""Draw what a run is judged by: learning curves, IoU per class, confusion matrix, examples.
+"""Draw what a run is judged by: learning curves, IoU per class, confusion matrix.
 
 Every function writes one PNG (150 dpi, under its final name only when whole) and touches no global
 matplotlib state beyond its own drawing, so it is safe inside a training run without a display.
@@ -8,15 +8,14 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
@@ -53,17 +52,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-class Row(TypedDict):
-    """One line of `examples`: an image beside its truth and prediction, all of one size."""
-
-    title: str  # "best", "median" or "worst"
-    name: NotRequired[str]  # where the example came from; its end is shown
-    image: Num[np.ndarray, "h w c"]
-    label: Integer[np.ndarray, "h w"]  # 0..K-1, 255 = void
-    pred: Integer[np.ndarray, "h w"]
-    miou: float
-
-
 @contextlib.contextmanager
 def drawing(
     path: str | os.PathLike[str], width: float, height: float, *, tight: bool = True
@@ -80,18 +68,26 @@ def drawing(
     colour.save_png(path, picture, dpi=DPI)
 
 
-def learning_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw training and validation loss on one plot, every `<split>/miou` and the learning rate.
+def learning_curves(
+    path: str | os.PathLike[str],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    metric: str = "miou",
+    title: str = "Mean IoU",
+) -> None:
+    """Draw training and validation loss on one plot, a score of every split and the learning rate.
 
     Args:
         path: The PNG to write.
         records: Lines of `metrics.jsonl`; any key may be missing, a value of None is left out.
+        metric: The score, 0 to 1 and best at 1: what follows the split in its name.
+        title: What the score is called in prose.
     """
     rate = series(records, "train/lr")[1].size > 0
     with drawing(path, 13.5 if rate else 10.5, 4.2) as figure:
         axes = figure.subplots(1, 2 + rate, width_ratios=[4, 4, 2.8][: 2 + rate], sharex=True)
         draw_losses(axes[0], records)
-        draw_mious(axes[1], records)
+        draw_scores(axes[1], records, metric=metric, title=title)
         if rate:
             draw_rate(axes[2], records)
         for ax in axes:
@@ -124,18 +120,18 @@ def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
         note(ax, "no loss logged yet")
 
 
-def draw_mious(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw every `<split>/miou` on one scale from 0, with its best value named."""
-    ax.set_title("Mean IoU")
-    names = splits(records, "miou")
+def draw_scores(ax: Axes, records: Sequence[Mapping[str, Any]], *, metric: str, title: str) -> None:
+    """Draw every `<split>/<metric>` on one scale from 0, with its best value named."""
+    ax.set_title(title)
+    names = splits(records, metric)
     top = 0.0
     for index, split in enumerate(names):
-        step, miou = series(records, f"{split}/miou")
-        best = int(miou.argmax())
-        top = max(top, float(miou[best]))
+        step, score = series(records, f"{split}/{metric}")
+        best = int(score.argmax())
+        top = max(top, float(score[best]))
         shade = split_colour(split, index)
-        plot_points(ax, step, miou, shade, f"{split}, best {miou[best]:.3f} at {step[best]:,}")
-        ax.plot(step[best], miou[best], "o", color=shade, markersize=9, clip_on=False)
+        plot_points(ax, step, score, shade, f"{split}, best {score[best]:.3f} at {step[best]:,}")
+        ax.plot(step[best], score[best], "o", color=shade, markersize=9, clip_on=False)
     if names:
         ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
         ax.legend(loc="best")
@@ -242,108 +238,6 @@ def row_percent(confusion: Num[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
     return np.divide(
         100.0 * confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0
     )
-
-
-def examples(
-    path: str | os.PathLike[str],
-    rows: Sequence[Row],
-    *,
-    palette: Sequence[colour.Colour],
-    class_names: Sequence[str],
-) -> None:
-    """Draw image, truth, prediction and errors of a few examples, with the colours' legend below.
-
-    Args:
-        path: The PNG to write.
-        rows: What to draw, from the top down; each row has its own aspect ratio.
-        palette: One colour per class.
-        class_names: One name per class; the legend holds those that occur in `rows`.
-    """
-    if not rows:
-        with drawing(path, 8, 2) as figure:
-            note(figure.subplots(), "no image with a labelled pixel")
-        return
-    cell, gap, left, head = 2.5, 0.08, 1.5, 0.38  # inches
-    heights = [cell * min(row["label"].shape[0] / row["label"].shape[1], 1.0) for row in rows]
-    patches = legend_patches(rows, palette, class_names)
-    per_line = 6
-    foot = 0.2 + 0.26 * math.ceil(len(patches) / per_line)
-    width = left + 4 * (cell + gap)
-    height = head + sum(heights) + gap * len(rows) + foot
-    with drawing(path, width, height, tight=False) as figure:
-        top = height - head
-        for index, (row, tall) in enumerate(zip(rows, heights, strict=True)):
-            for column, (title, picture) in enumerate(panels(row, palette).items()):
-                x = left + column * (cell + gap)
-                wide = tall * picture.shape[1] / picture.shape[0]
-                x += (cell - wide) / 2
-                ax = figure.add_axes(
-                    (x / width, (top - tall) / height, wide / width, tall / height)
-                )
-                ax.imshow(fit(picture, wide, tall, smooth=column == 0), aspect="auto")
-                ax.set_axis_off()
-                if index == 0:
-                    ax.set_title(title, loc="center", pad=6)
-            write_title(figure, row, x=(left - 0.15) / width, y=(top - tall / 2) / height)
-            top -= tall + gap
-        figure.legend(
-            handles=patches,
-            loc="lower center",
-            bbox_to_anchor=((left + width) / 2 / width, 0.04 / height),
-            ncols=min(per_line, len(patches)),
-            fontsize=10,
-            handlelength=1.1,
-            handleheight=1.1,
-            columnspacing=1.4,
-        )
-
-
-def write_title(figure: Figure, row: Row, *, x: float, y: float) -> None:
-    """Write a row's title, the end of its name and its mIoU, right-aligned at x, centred on y."""
-    name = row.get("name", "")
-    lines = [
-        (row["title"], {"fontweight": "bold"}),
-        (f"…{name[-14:]}" if len(name) > 15 else name, {"color": GREY, "fontsize": 9}),
-        (f"mIoU {row['miou']:.2f}", {}),
-    ]
-    if not name:
-        del lines[1]
-    for index, (text, style) in enumerate(lines):
-        height = y + ((len(lines) - 1) / 2 - index) * 0.21 / figure.get_figheight()
-        figure.text(x, height, text, ha="right", va="center", **style)
-
-
-def panels(row: Row, palette: Sequence[colour.Colour]) -> dict[str, np.ndarray]:
-    """Return the four pictures of a row of `examples` by their titles."""
-    return {
-        "image": colour.displayable(row["image"]),
-        "truth": colour.colourise(row["label"], palette),
-        "prediction": colour.colourise(row["pred"], palette),
-        "error": colour.error_map(row["pred"], row["label"]),
-    }
-
-
-def legend_patches(
-    rows: Sequence[Row], palette: Sequence[colour.Colour], class_names: Sequence[str]
-) -> list[Patch]:
-    """Return a patch for each class that occurs in the rows, for void, and for right and wrong."""
-    seen = {int(k) for row in rows for ids in (row["label"], row["pred"]) for k in np.unique(ids)}
-    classes = sorted(seen - {colour.VOID_LABEL})
-    shades = [(shorten(class_names[k]), palette[k]) for k in classes]
-    if colour.VOID_LABEL in seen:
-        shades.append(("void", colour.BLACK))
-    shades += [("correct", colour.CORRECT), ("wrong", colour.WRONG)]
-    return [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*c), edgecolor=GREY, linewidth=0.5, label=name)
-        for name, c in shades
-    ]
-
-
-def fit(picture: np.ndarray, width: float, height: float, *, smooth: bool) -> np.ndarray:
-    """Return a picture at the pixels of a cell given in inches; only photographs are smoothed."""
-    method = Image.Resampling.BOX if smooth else Image.Resampling.NEAREST
-    size = round(width * DPI), round(height * DPI)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, method))
 
 
 def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:

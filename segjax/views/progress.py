@@ -3,13 +3,11 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TextIO
 
 from tqdm import tqdm
 
-SHOWN = ("loss", "miou")
-"""The quantities worth a place on the line, by the last part of their name."""
 RATE = "time/images_per_s"
 
 
@@ -25,7 +23,8 @@ class Progress:
         interval: Seconds between plain lines when nothing is logged.
         leave: Keep the finished bar on the terminal; False for a bar inside another.
         enabled: False on every process but the first: shows nothing.
-        beat: Called at every update, whether it shows anything or not.
+        heartbeat: Called at every update, whether it shows anything or not.
+        shown: The quantities worth a place on the line, by the last part of their name.
         clock: Seconds from any origin, for tests.
     """
 
@@ -40,13 +39,14 @@ class Progress:
         interval: float = 30.0,
         leave: bool = True,
         enabled: bool = True,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
+        shown: Sequence[str] = ("loss",),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._count, self._unit, self._title = total, start, unit, title
         self._stream = sys.stderr if stream is None else stream
         self._enabled, self._interval, self._clock = enabled, interval, clock
-        self._beat = beat
+        self._heartbeat, self._shown = heartbeat, shown
         self._begun = self._printed = clock()
         self._origin: tuple[float, int] | None = None
         self._scalars: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Progress:
         A terminal is redrawn at most ten times a second. A plain line is printed for each log, at
         the end, and otherwise once in `interval` seconds.
         """
-        self._beat()
+        self._heartbeat()
         self._count = step
         self._scalars.update(scalars or {})
         now = self._clock()
@@ -105,7 +105,7 @@ class Progress:
         """Return the line without its bar: count, scalars, images/s, time left."""
         parts = [f"{self._title} {self._unit} {self._count}/{self._total}".lstrip()]
         for name, value in self._scalars.items():
-            if name.rpartition("/")[2] in SHOWN:
+            if name.rpartition("/")[2] in self._shown:
                 parts.append(f"{name.removeprefix('train/').replace('/', ' ')} {number(value)}")
         rate = self.rate()
         images_per_s = rate if self._unit == "images" else self._scalars.get(RATE)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from segjax import kernels
 from segjax.augment import compose, geometry, photometric
 from segjax.config import lookup
 from segjax.errors import ConfigError
+from segjax.structs import Field
 
 SIZE = (20, 28)
 OPS = {
@@ -35,8 +37,15 @@ OPS = {
     "cutout": functools.partial(photometric.cutout, size=(0.2, 0.4), count=2, void=True),
 }
 CHAIN = [op for name, op in OPS.items() if name not in ("rotate", "gamma")]
-augment_chain = jax.jit(compose.make_augment(CHAIN))
-convert = jax.jit(compose.make_augment([]))
+SCHEMA = {
+    "image": Field("image", (3,)),
+    "label": Field("classes"),
+    "instance": Field("ids"),
+    "spacing": Field("value", (2,), "float32"),
+}
+make_augment = functools.partial(compose.make_augment, schema=SCHEMA)
+augment_chain = jax.jit(make_augment(CHAIN))
+convert = jax.jit(make_augment([]))
 
 
 def make_batch(rows=8, seed=0):
@@ -48,6 +57,8 @@ def make_batch(rows=8, seed=0):
     return {
         "image": jnp.asarray(rng.integers(0, 256, (rows, *SIZE, 3)).astype(np.uint8)),
         "label": jnp.asarray(label),
+        "instance": jnp.asarray(np.where(label == 255, 0, 7 * label)),
+        "spacing": jnp.asarray(rng.random((rows, 2), np.float32)),
         "mask": jnp.asarray(mask),
         "index": jnp.arange(100, 100 + rows, dtype=jnp.int32),
     }
@@ -55,12 +66,12 @@ def make_batch(rows=8, seed=0):
 
 def test_without_ops_it_only_converts():
     batch = make_batch()
-    out = compose.make_augment([])(jax.random.key(0), batch)
+    out = make_augment([])(jax.random.key(0), batch)
     np.testing.assert_allclose(out["image"], np.asarray(batch["image"]) / 255, rtol=1e-6)
     assert out["image"].dtype == jnp.float32
-    for name in ("label", "mask", "index"):
+    for name in batch.keys() - {"image"}:
         np.testing.assert_array_equal(out[name], batch[name])
-    assert compose.make_augment([])(jax.random.key(0), out)["image"] is out["image"]
+    assert make_augment([])(jax.random.key(0), out)["image"] is out["image"]
 
 
 def test_an_example_is_keyed_by_its_index_alone():
@@ -70,7 +81,7 @@ def test_an_example_is_keyed_by_its_index_alone():
     moved = augment_chain(key, {name: value[order] for name, value in batch.items()})
     others = {name: value.at[1:].set(value[:7]) for name, value in batch.items()}
     others = augment_chain(key, others)
-    for name in ("image", "label"):
+    for name in SCHEMA:
         np.testing.assert_array_equal(np.asarray(there[name])[order], moved[name])
         np.testing.assert_array_equal(there[name][0], others[name][0])
 
@@ -78,11 +89,11 @@ def test_an_example_is_keyed_by_its_index_alone():
 def test_index_key_and_op_number_each_change_the_result():
     one = {name: value[:1] for name, value in make_batch().items()}
     noise = OPS["noise"]
-    augment = compose.make_augment([noise])
+    augment = make_augment([noise])
     start = np.asarray(augment(jax.random.key(0), one)["image"])
     other_index = augment(jax.random.key(0), one | {"index": one["index"] + 1})["image"]
     other_key = augment(jax.random.key(1), one)["image"]
-    twice = compose.make_augment([noise, noise])(jax.random.key(0), one)["image"]
+    twice = make_augment([noise, noise])(jax.random.key(0), one)["image"]
     image = np.asarray(one["image"]) / np.float32(255)
     inner = (image > 0.3) & (image < 0.7)
     assert np.abs(start - np.asarray(other_index)).max() > 0.01
@@ -95,16 +106,15 @@ def test_index_key_and_op_number_each_change_the_result():
 def test_probability_zero_is_the_identity(name):
     off = {"horizontal": 0, "vertical": 0} if name == "flip" else {"p": 0}
     batch = make_batch()
-    out = jax.jit(compose.make_augment([functools.partial(OPS[name], **off)]))(
-        jax.random.key(3), batch
-    )
+    out = jax.jit(make_augment([functools.partial(OPS[name], **off)]))(jax.random.key(3), batch)
     np.testing.assert_array_equal(out["image"], convert(jax.random.key(3), batch)["image"])
-    np.testing.assert_array_equal(out["label"], batch["label"])
+    for name in ("label", "instance", "spacing"):
+        np.testing.assert_array_equal(out[name], batch[name])
 
 
 def test_jit_equals_eager():
     batch = {name: value[:2] for name, value in make_batch().items()}
-    augment = compose.make_augment([OPS["rotate"], OPS["color_jitter"]])
+    augment = make_augment([OPS["rotate"], OPS["color_jitter"]])
     eager, jitted = augment(jax.random.key(5), batch), jax.jit(augment)(jax.random.key(5), batch)
     np.testing.assert_allclose(eager["image"], jitted["image"], atol=2e-5)
     np.testing.assert_array_equal(eager["label"], jitted["label"])
@@ -118,23 +128,26 @@ def test_labels_are_never_invented_and_padding_rows_stay_void():
         assert label.dtype == np.int32
         assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 255}
         assert (label[~np.asarray(batch["mask"])] == 255).all()
+        np.testing.assert_array_equal(out["instance"], np.where(label == 255, 0, 7 * label))
+        np.testing.assert_array_equal(out["spacing"], batch["spacing"])
         assert 0 <= out["image"].min() and out["image"].max() <= 1
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_eight_devices_need_no_all_gather_and_agree_with_one(backend, monkeypatch):
+@pytest.mark.parametrize("form", ["tuned", "reference"])
+def test_eight_devices_need_no_all_gather_and_agree_with_one(form):
     batch, key = make_batch(), jax.random.key(0)
     mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
     rows, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
-    augment = compose.make_augment(CHAIN)
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # chooses the formulation only
+    augment = make_augment(CHAIN)
     sharded = jax.jit(augment, in_shardings=(whole, rows), out_shardings=rows)
-    compiled = sharded.lower(key, batch).compile()
+    with kernels.use(form):  # accelerators compile the reference
+        compiled = sharded.lower(key, batch).compile()
     for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
         assert collective not in compiled.as_text()
     out = compiled(jax.device_put(key, whole), jax.device_put(batch, rows))
     alone = augment_chain(key, batch)
-    np.testing.assert_array_equal(out["label"], alone["label"])
+    for name in ("label", "instance"):
+        np.testing.assert_array_equal(out[name], alone[name])
     np.testing.assert_allclose(out["image"], alone["image"], atol=2e-5)
 
 
@@ -169,5 +182,5 @@ WRONG = [
 def test_wrong_arguments_are_named(type_, arguments, named):
     op = lookup.build("augment", {"type": type_, **arguments}, where="config.augment[0]")
     with pytest.raises(ConfigError, match="expected") as error:
-        jax.eval_shape(compose.make_augment([op]), jax.random.key(0), make_batch())
+        jax.eval_shape(make_augment([op]), jax.random.key(0), make_batch())
     assert named in str(error.value)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.augment import normalize
+from segjax.augment import compose, normalize
 from segjax.errors import ConfigError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3)).astype(np.uint8)
@@ -36,6 +36,28 @@ def test_per_image_gives_zero_mean_and_unit_deviation_to_each():
     out = np.asarray(normalize.per_image(jnp.asarray(IMAGE), epsilon=1e-6))
     np.testing.assert_allclose(out.mean((1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(out.std((1, 2)), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(30,), (2, 3, 5)])
+def test_per_image_is_over_all_axes_in_space(size):
+    out = normalize.per_image(jnp.asarray(IMAGE).reshape(2, *size, 3))
+    expected = normalize.per_image(jnp.asarray(IMAGE))
+    np.testing.assert_allclose(out, expected.reshape(out.shape), atol=1e-5)
+
+
+def test_whole_numbers_become_floats_by_one_rule():
+    """Unsigned ones end at 1; signed ones, such as Hounsfield units, keep their values."""
+    for dtype, top, expected in (
+        ("uint8", 255, 1.0),
+        ("uint16", 65535, 1.0),
+        ("int16", -1000, -1000.0),
+        ("float32", 0.25, 0.25),
+    ):
+        image = jnp.full((1, 4, 2), top, dtype)
+        out = compose.unit_range(image)
+        assert out.dtype == jnp.float32 and (np.asarray(out) == expected).all()
+        fixed = normalize.fixed(image, mean=0.5, std=2.0)
+        np.testing.assert_allclose(fixed, (expected - 0.5) / 2, rtol=1e-6)
 
 
 def test_per_image_turns_a_blank_image_into_zeros():

@@ -1,8 +1,8 @@
 """What each op does to pixel values, against its definition, SciPy, or statistics."""
 
 import functools
+import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,18 +11,15 @@ import scipy.stats
 
 from segjax.augment import photometric
 from segjax.errors import ConfigError
+from tests.augment import samples
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def run(op, image, keys=64):
     """Apply `op` to one example with many keys."""
-    label = jnp.arange(image.shape[0] * image.shape[1], dtype=jnp.int32).reshape(image.shape[:2])
-    keys = jax.random.split(jax.random.key(3), keys)
-    out, moved = jax.jit(jax.vmap(op, (0, None, None)))(
-        keys, jnp.asarray(image, jnp.float32), label
-    )
-    return np.asarray(out), np.asarray(moved)
+    label = np.arange(math.prod(image.shape[:-1])).reshape(image.shape[:-1])
+    return samples.run(op, image, label, keys=keys, seed=3)
 
 
 def soft_image(channels=3):
@@ -32,6 +29,9 @@ def soft_image(channels=3):
 
 def jitter(**strength):
     return functools.partial(photometric.color_jitter, **strength)
+
+
+GAMMA = functools.partial(photometric.gamma, exponent=(0.5, 2))
 
 
 def test_brightness_multiplies_by_a_factor_from_the_range():
@@ -96,7 +96,7 @@ def test_probability_selects_examples():
 
 def test_gamma_raises_to_a_power():
     image = soft_image()
-    power = np.log(run(functools.partial(photometric.gamma, exponent=(0.5, 2)), image)[0])
+    power = np.log(run(GAMMA, image)[0])
     power = power / np.log(image)
     np.testing.assert_allclose(power, np.broadcast_to(power[:, :1, :1, :1], power.shape), rtol=1e-4)
     assert 0.5 <= power.min() < 0.6 and 1.8 < power.max() <= 2.001
@@ -167,3 +167,51 @@ def test_cutout_leaves_the_label_unless_asked():
     out, label = run(op, soft_image(), keys=32)
     assert (out == 0).any((1, 2, 3)).all()
     assert (label == np.arange(12 * 16).reshape(12, 16)).all()
+
+
+@pytest.mark.parametrize("size", [(40,), (12, 18, 20)])
+def test_blur_equals_scipy_in_any_dimension(size):
+    image = np.random.default_rng(0).random((*size, 2), np.float32)
+    out = run(functools.partial(photometric.gaussian_blur, sigma=(2, 2)), image, keys=1)[0]
+    sigma = (*[2] * len(size), 0)
+    expected = scipy.ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
+    np.testing.assert_allclose(out[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(600,), (12, 8, 10)])
+def test_colour_and_gamma_see_pixels_and_their_mean_in_any_dimension(size):
+    image = soft_image().reshape(-1, 3)
+    image = np.resize(image, (*size, 3))
+    flat = image.reshape(-1, 1, 3)  # the same pixels as an image one pixel wide
+    for op in (jitter(brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1), GAMMA):
+        expected = run(op, flat, keys=8)[0].reshape(8, *size, 3)
+        np.testing.assert_allclose(run(op, image, keys=8)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4096,), (16, 16, 16)])
+def test_noise_is_white_in_any_dimension(size):
+    op = functools.partial(photometric.gaussian_noise, std=(0.05, 0.05))
+    out = (run(op, np.full((*size, 1), 0.5), keys=8)[0] - 0.5) / 0.05
+    assert abs(out.mean()) < 0.02 and abs(out.std() - 1) < 0.02
+    for axis in range(1, out.ndim - 1):
+        near = np.delete(out, -1, axis), np.delete(out, 0, axis)
+        assert abs(np.corrcoef(near[0].ravel(), near[1].ravel())[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("size", [(100,), (20, 30, 40)])
+def test_cutout_paints_boxes_of_the_asked_size_in_any_dimension(size):
+    op = functools.partial(photometric.cutout, size=(0.2, 0.5), fill=0.25, void=True)
+    label = np.zeros(size)
+    out = samples.run_fields(op, np.ones((*size, 1)), label, label + 1, keys=128)
+    hidden = out["label"] == 255
+    np.testing.assert_array_equal(hidden, out["image"][..., 0] == 0.25)
+    np.testing.assert_array_equal(hidden, out["instance"] == 0)
+    lengths = []
+    for axis, side in enumerate(size, start=1):
+        others = tuple(i for i in range(1, hidden.ndim) if i != axis)
+        lengths.append(hidden.any(others).sum(1))
+        assert 0.4 * side <= lengths[-1].max() <= 0.5 * side + 1
+    np.testing.assert_array_equal(hidden.sum(tuple(range(1, hidden.ndim))), np.prod(lengths, 0))
+    if len(size) > 1:
+        shares = np.corrcoef([n / side for n, side in zip(lengths, size, strict=True)])
+        assert (np.abs(shares - np.eye(len(size))) < 0.3).all()

@@ -12,8 +12,16 @@ def test_a_class_is_constructed_and_a_function_is_bound():
     model = build("models", type="unet", widths=(8, 16), given={"num_classes": 3})
     assert type(model).__module__ == "segjax.models.unet"
     assert tuple(model.widths) == (8, 16)
-    loss = build("losses", type="pixel:focal", gamma=1.5)
-    assert loss.keywords == {"gamma": 1.5}
+    op = build("augment", type="geometry:elastic", std=1.5)
+    assert op.keywords == {"std": 1.5}
+
+
+def test_a_class_answers_to_its_name_in_snake_case():
+    loss = build("losses", type="pixel:cross_entropy", label_smoothing=0.5)
+    assert (type(loss).__name__, loss.label_smoothing) == ("CrossEntropy", 0.5)
+    assert type(build("losses", type="pixel:CrossEntropy")) is type(loss)
+    with pytest.raises(ConfigError, match="CrossEntropy takes no 'smoothing'.*'label_smoothing'"):
+        build("losses", type="pixel:cross_entropy", smoothing=0.5)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,7 @@ def test_a_class_is_constructed_and_a_function_is_bound():
         ),
         ("models", dict(type="unet", width=(8,)), "Did you mean 'widths'?"),
         ("losses", dict(type="pixel:focl"), "Did you mean 'focal'?"),
+        ("losses", dict(type="pixel:crossentropy"), "Did you mean 'cross_entropy'?"),
         ("losses", dict(type="pixel"), "has no 'default symbol'"),
         ("training.optim", dict(type="adamv"), "Did you mean 'adam"),
         ("models", dict(widths=(8,)), "expected a section with a 'type' key"),

@@ -6,15 +6,15 @@ import pytest
 
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
-from segjax.structs import Example
+from segjax.structs import Field
 
 
 class Counting:
-    """Four examples of 300 bytes that count how often they are read."""
+    """Four examples of 312 bytes that count how often they are read."""
 
     class_names = ("a", "b")
     palette = ((0, 0, 0), (1, 1, 1))
-    channels = 2
+    schema = {**core.semantic_schema(2), "spacing": Field("value", (3,), "float32")}
 
     def __init__(self):
         self.reads = []
@@ -25,7 +25,11 @@ class Counting:
     def __getitem__(self, index):
         self.reads.append(index)
         image = np.full((10, 10, 2), index, np.uint8)
-        return Example(image=image, label=np.zeros((10, 10), np.uint8), name=str(index))
+        spacing = np.ones(3, np.float32)  # 12 bytes
+        return {
+            "image": image, "label": np.zeros((10, 10), np.uint8), "spacing": spacing,
+            "name": str(index),
+        }  # fmt: skip
 
 
 def check(label, **changes):
@@ -98,8 +102,9 @@ def test_cache_reads_once_and_stops_at_its_limit():
         for i in range(len(cached)):
             assert cached[i]["image"][0, 0, 0] == i
     assert [source.reads.count(i) for i in range(4)] == [1, 1, 3, 3]
-    with pytest.raises(ValueError, match="read-only"):
-        cached[0]["image"][:] = 7
+    for name in source.schema:
+        with pytest.raises(ValueError, match="read-only"):
+            cached[0][name][...] = 7
 
 
 def test_cache_serves_threads_and_survives_pickling():
@@ -123,3 +128,13 @@ def test_subset_picks_in_order():
     subset = core.Subset(Counting(), [3, 1])
     assert [subset[i]["name"] for i in range(len(subset))] == ["3", "1"]
     assert subset.class_names == ("a", "b")
+    assert subset.schema is Counting.schema
+
+
+def test_a_batch_has_image_and_label_and_what_is_asked_for():
+    schema = Counting.schema
+    assert core.channels_of(schema) == 2
+    assert list(core.choose_fields(schema)) == ["image", "label"]
+    assert core.choose_fields(schema, ["spacing"]) == schema
+    with pytest.raises(ConfigError, match="'boxes': the data set has image, label, spacing"):
+        core.choose_fields(schema, ["boxes"])

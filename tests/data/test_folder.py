@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data import decode, folder
+from segjax.data import core, decode, folder
 from segjax.errors import ConfigError, DataError
 
 META = {"class_names": ["road", "sky", "car"], "ignore_index": 7, "note": "ignored"}
@@ -55,7 +55,11 @@ def message(*arguments, **options):
 
 def test_reads_images_and_masks(root):
     source = open_train(root)
-    assert (len(source), source.channels, source.class_names) == (3, 3, ("road", "sky", "car"))
+    assert (len(source), core.channels_of(source.schema), source.class_names) == (
+        3,
+        3,
+        ("road", "sky", "car"),
+    )
     assert [os.path.basename(source[i]["name"]) for i in range(3)] == ["a.jpg", "b.jpg", "c.jpg"]
     example = source[0]
     assert np.abs(example["image"].astype(int) - picture()).mean() < 4
@@ -107,7 +111,7 @@ def test_grey_and_16_bit_and_four_channels(root):
     wide = picture(channels=1)[..., 0].astype(np.uint16) * 257
     Image.fromarray(wide).save(root / "train/images/b.png")
     source = open_train(root)
-    assert source.channels == 1
+    assert core.channels_of(source.schema) == 1
     np.testing.assert_array_equal(source[0]["image"], picture(channels=1))
     np.testing.assert_array_equal(source[1]["image"], picture(channels=1))
     assert open_train(root, channels=3)[0]["image"].shape == (40, 60, 3)
@@ -291,7 +295,7 @@ def test_float_image_has_no_range(tmp_path):
 @pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101), ("test", 233)])
 def test_camvid(split, count):
     source = folder.Source(split=split, root="$SEGJAX_DATA/camvid")
-    assert (len(source), len(source.class_names), source.channels) == (count, 11, 3)
+    assert (len(source), len(source.class_names), core.channels_of(source.schema)) == (count, 11, 3)
     assert len(source.palette) == 11
     example = source[count - 1]
     assert example["image"].shape == (360, 480, 3)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data import fit, folder, pipeline
+from segjax.data import core, folder, pipeline
 from segjax.errors import ConfigError, DataError
-from segjax.structs import Example
+from segjax.structs import Example, Field
 
 SIZE = (32, 48)
+SCHEMA = core.semantic_schema(3)
 
 
 class Numbered:
@@ -21,10 +22,10 @@ class Numbered:
 
     class_names = ("a", "b")
     palette = ((0, 0, 0), (1, 1, 1))
-    channels = 3
 
-    def __init__(self, length=10, *, broken=(), dtype=np.uint8):
+    def __init__(self, length=10, *, broken=(), dtype="uint8"):
         self.length, self.broken, self.dtype = length, broken, dtype
+        self.schema = core.semantic_schema(3, dtype=dtype)
 
     def __len__(self):
         return self.length
@@ -38,10 +39,10 @@ class Numbered:
 
 def take(count, source, **options):
     """Return the first batches of training, with `number`: which example each row is."""
-    options = {"batch_size": 4, "size": SIZE, "seed": 1} | options
+    options = {"batch_size": 4, "size": SIZE, "seed": 1, "schema": SCHEMA} | options
     batches = pipeline.train_batches(source, **options)
     taken = [
-        batch | {"number": batch["image"][:, 0, 0, 0].tolist()}
+        batch | {"number": batch["image"].reshape(len(batch["image"]), -1)[:, 0].tolist()}
         for batch in itertools.islice(batches, count)
     ]
     batches.close()
@@ -50,9 +51,10 @@ def take(count, source, **options):
 
 def test_batch_contract():
     batch = take(1, Numbered())[0]
-    shapes = pipeline.batch_shapes(4, SIZE, 3)
+    shapes = pipeline.batch_shapes(4, SCHEMA, SIZE)
     for name, spec in shapes.items():
         assert (batch[name].shape, batch[name].dtype) == (spec.shape, spec.dtype), name
+    assert batch.keys() - shapes.keys() == {"number"}
     assert batch["mask"].all()
     np.testing.assert_array_equal(batch["label"][:, 3, 3], np.array(batch["number"]) % 2)
 
@@ -127,29 +129,96 @@ def test_data_errors_reach_the_caller_as_they_are(threads):
     with pytest.raises(DataError, match="^number 3 is broken"):
         take(10, Numbered(broken=(3,)), threads=threads)
     with pytest.raises(DataError, match="^number 3 is broken"):
-        list(pipeline.eval_batches(Numbered(broken=(3,)), batch_size=4, size=SIZE, threads=threads))
+        list(
+            pipeline.eval_batches(
+                Numbered(broken=(3,)), schema=SCHEMA, batch_size=4, size=SIZE, threads=threads
+            )
+        )
 
 
-def test_wrong_channels_are_not_broadcast():
-    source = Numbered()
-    source.channels = 1
-    with pytest.raises(DataError, match="image of shape"):
-        take(1, source)
+def test_wrong_channels_are_not_broadcast_nor_dtypes_cast():
+    with pytest.raises(DataError, match=r"image of shape .* expected \(32, 48, 1\)"):
+        take(1, Numbered(), schema=core.semantic_schema(1))
+    with pytest.raises(DataError, match="uint8; expected .*uint16, as the data set's schema"):
+        take(1, Numbered(), schema=core.semantic_schema(3, dtype="uint16"))
 
 
-def test_float_images_stay_float():
-    assert take(1, Numbered(dtype=np.float32))[0]["image"].dtype == np.float32
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_images_keep_their_dtype(dtype):
+    source = Numbered(dtype=dtype)
+    batch = take(1, source, schema=source.schema)[0]
+    assert batch["image"].dtype == dtype
+    assert pipeline.batch_shapes(4, source.schema, SIZE)["image"].dtype == dtype
+
+
+class Signals:
+    """Five signals of growing length, each with its instances and its sampling rate."""
+
+    class_names = ("a", "b")
+    palette = ((0, 0, 0), (1, 1, 1))
+    schema = {
+        **core.semantic_schema(2, dtype="int16"),
+        "instance": Field("ids", dtype="uint16"),
+        "rate": Field("value", (2,), "float32"),
+    }
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        length = 40 + 10 * index
+        return {
+            "image": np.full((length, 2), -1000 * index, np.int16),
+            "label": np.full(length, index % 2, np.uint8),
+            "instance": np.full(length, 300 + index, np.uint16),
+            "rate": np.array([index, 0.5], np.float32),
+            "name": f"signal {index}",
+        }
+
+
+def test_every_field_of_the_schema_travels_and_no_other():
+    source = Signals()
+    named = core.choose_fields(source.schema, ["instance", "rate"])
+    for schema in (named, core.choose_fields(source.schema)):
+        batches = list(
+            pipeline.eval_batches(
+                source, schema=schema, batch_size=4, size=(96,), fit="pad", pad_value=-5
+            )
+        )
+        shapes = pipeline.batch_shapes(4, schema, (96,))
+        for batch in batches:
+            assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+                name: (x.shape, x.dtype) for name, x in shapes.items()
+            }
+    first, last = pipeline.eval_batches(
+        source, schema=named, batch_size=4, size=(96,), fit="pad", pad_value=-5
+    )
+    assert (first["image"][1, :50] == -1000).all() and (first["image"][1, 50:] == -5).all()
+    assert (first["label"][1, :50] == 1).all() and (first["label"][1, 50:] == 255).all()
+    assert (first["instance"][1, :50] == 301).all() and (first["instance"][1, 50:] == 0).all()
+    assert first["rate"][:, 0].tolist() == [0, 1, 2, 3]
+    assert last["mask"].tolist() == [True, False, False, False]
+    assert (last["rate"][1:] == 0).all() and (last["instance"][1:] == 0).all()
+    assert (last["image"][1:] == -5).all() and (last["label"][1:] == 255).all()
+    cached = take(2, source, schema=named, size=(96,), fit="pad", cache=True)
+    plain = take(2, source, schema=named, size=(96,), fit="pad")
+    for one, other in zip(cached, plain, strict=True):
+        for name in shapes:
+            np.testing.assert_array_equal(one[name], other[name])
 
 
 @pytest.mark.parametrize("call", [pipeline.train_batches, pipeline.eval_batches])
 def test_batch_size_must_divide(call):
     seed = {"seed": 0} if call is pipeline.train_batches else {}
+    seed["schema"] = SCHEMA
     with pytest.raises(ConfigError, match="batch_size=10: .* 4 processes.* 8 or 12"):
         call(Numbered(), batch_size=10, size=SIZE, process_count=4, **seed)
     with pytest.raises(ConfigError, match="such as 4"):
         call(Numbered(), batch_size=2, size=SIZE, process_count=4, **seed)
     with pytest.raises(ConfigError, match="fit='stretch'"):
         call(Numbered(), batch_size=4, size=SIZE, fit="stretch", **seed)
+    with pytest.raises(ConfigError, match=r"size=\(\): expected the sides"):
+        call(Numbered(), batch_size=4, size=(), **seed)
 
 
 def test_cache_is_not_for_workers():
@@ -164,6 +233,7 @@ def test_evaluation_sees_every_example_once(length, batch_size, count):
     for p in range(count):
         batches = pipeline.eval_batches(
             source,
+            schema=SCHEMA,
             batch_size=batch_size,
             size=SIZE,
             pad_value=7,
@@ -184,53 +254,6 @@ def test_evaluation_sees_every_example_once(length, batch_size, count):
     assert joined["image"][:length, 0, 0, 0].tolist() == list(range(length))
     assert (joined["label"][length:] == 255).all() and (joined["image"][length:] == 7).all()
     assert joined["label"].dtype == joined["index"].dtype == np.int32
-
-
-def gradient(height, width):
-    y, x = np.mgrid[:height, :width]
-    return np.stack([255 * x / width, 255 * y / height, 0 * x], -1).astype(np.uint8)
-
-
-def test_image_of_canvas_size_is_not_copied():
-    image, label = gradient(*SIZE), np.zeros(SIZE, np.uint8)
-    for how in ("resize", "pad"):
-        canvas, same = fit.fit_to_canvas(image, label, size=SIZE, fit=how)
-        assert canvas is image and same is label
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "expected"),
-    [(64, 64, (32, 32)), (16, 24, (32, 48)), (20, 60, (16, 48)), (500, 2, (32, 1))],
-)
-def test_resize_keeps_the_shape_and_touches_the_canvas(height, width, expected):
-    label = (np.arange(width) * 3 // width).astype(np.uint8)[None].repeat(height, 0)
-    canvas, (h, w) = fit.fit_image(gradient(height, width), size=SIZE, fit="resize", pad_value=9)
-    fitted, labels = fit.fit_to_canvas(gradient(height, width), label, size=SIZE, fit="resize")
-    assert (h, w) == expected and canvas.shape == (*SIZE, 3) and fitted.shape == (*SIZE, 3)
-    assert (canvas[h:] == 9).all() and (canvas[:, w:] == 9).all()
-    assert (labels[h:] == 255).all() and (labels[:, w:] == 255).all()
-    assert set(np.unique(labels[:h, :w])) <= {0, 1, 2}
-    if w > 1:  # the same smooth picture, only larger or smaller
-        assert np.abs(canvas[:h, :w].astype(int) - gradient(h, w)).mean() < 6
-
-
-@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (4, np.uint8), (2, np.float32)])
-def test_resize_treats_channels_alone(channels, dtype):
-    image = np.zeros((64, 96, channels), dtype)
-    image[..., -1] = 200  # an alpha channel would weigh the others
-    image[..., 0] = 100 if channels > 1 else 200
-    canvas, _ = fit.fit_image(image, size=SIZE, fit="resize")
-    assert canvas.dtype == dtype and canvas.shape == (*SIZE, channels)
-    assert (canvas == image[0, 0]).all()
-
-
-def test_pad_never_scales():
-    image = gradient(20, 48)
-    canvas, (h, w) = fit.fit_image(image, size=SIZE, fit="pad")
-    assert (h, w) == (20, 48) and (canvas[20:] == 124).all()
-    np.testing.assert_array_equal(canvas[:20], image)
-    with pytest.raises(DataError, match=r"x\.png: 33x48 .* 32x48.*fit='resize'"):
-        fit.fit_image(gradient(33, 48), size=SIZE, fit="pad", name="x.png")
 
 
 @pytest.fixture
@@ -268,7 +291,9 @@ import os, sys
 from segjax.data import folder, pipeline
 if __name__ == "__main__":
     source = folder.Source(split="train", root=sys.argv[1], class_names=("a", "b"))
-    batches = pipeline.train_batches(source, batch_size=2, size=(32, 32), seed=0, workers=1)
+    batches = pipeline.train_batches(
+        source, schema=source.schema, batch_size=2, size=(32, 32), seed=0, workers=1
+    )
     next(batches)
     import multiprocessing
     print(multiprocessing.active_children()[0].pid, flush=True)
@@ -316,6 +341,6 @@ def test_workers_die_with_the_main_process_and_leave_signals_to_it(files, tmp_pa
 @pytest.mark.skipif("SEGJAX_DATA" not in os.environ, reason="SEGJAX_DATA is not set")
 def test_camvid_batches():
     source = folder.Source(split="val", root="$SEGJAX_DATA/camvid")
-    batches = pipeline.eval_batches(source, batch_size=16, size=(360, 480))
+    batches = pipeline.eval_batches(source, schema=source.schema, batch_size=16, size=(360, 480))
     index = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
     assert index.tolist() == list(range(101))

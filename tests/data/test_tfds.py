@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from segjax.data import pipeline, tfds
+from segjax.data import core, pipeline, tfds
 from segjax.errors import ConfigError, DataError
 
 NAMES = ("pet", "background", "border")
@@ -74,7 +74,7 @@ def open_pets(data_dir, **changes):
 
 def test_reads_images_and_masks(data_dir):
     source = open_pets(data_dir)
-    assert (len(source), source.class_names, source.channels) == (4, NAMES, 3)
+    assert (len(source), source.class_names, core.channels_of(source.schema)) == (4, NAMES, 3)
     for i in range(4):
         example = source[i]
         number = round(example["image"].mean() / 40)  # TFDS shuffles when it prepares
@@ -86,7 +86,7 @@ def test_reads_images_and_masks(data_dir):
 
 def test_threads_read_the_same_records(data_dir):
     source = open_pets(data_dir)
-    options = {"batch_size": 4, "size": (64, 64), "fit": "pad", "seed": 0}
+    options = {"schema": source.schema, "batch_size": 4, "size": (64, 64), "fit": "pad", "seed": 0}
     threaded = pipeline.train_batches(source, threads=4, **options)
     alone = pipeline.train_batches(source, threads=0, **options)
     for _ in range(20):

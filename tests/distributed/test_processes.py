@@ -50,7 +50,9 @@ def expected():
     config = sections.plain(small_config.get_config("data"))
     source = synthetic.Source(split="train", size=(32, 32), num_examples=24)
     size, seed = config["input"]["size"], config["seed"]
-    batches = pipeline.train_batches(source, batch_size=16, size=tuple(size), seed=seed)
+    batches = pipeline.train_batches(
+        source, schema=core.choose_fields(source.schema), batch_size=16, size=tuple(size), seed=seed
+    )
     with contextlib.closing(batches):
         return {step: digest.of_host(next(batches)) for step in range(1, 201)}
 

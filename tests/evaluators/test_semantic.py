@@ -1,5 +1,6 @@
 """The evaluator's integers and means do not depend on how the split is dealt into batches."""
 
+import json
 import types
 
 import flax.linen as nn
@@ -8,20 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.assemble import parts as assemble
+from segjax.data import fit
 from segjax.evaluators import semantic
+from segjax.inference import network
+from segjax.inference.network import Forward
+from segjax.inference.predictor import FunctionPredictor
 from segjax.runtime import sharding
-from segjax.structs import Outputs
+from segjax.structs import Classes, Field, Outputs
 from segjax.tasks import semantic as task_lib
-from segjax.training import step
 
 K = 3
+SCHEMA = {"image": Field("image", (3,)), "label": Field("classes")}
+CLASSES = Classes(("a", "b", "c"), ((0, 0, 0),) * K, 3)
 
 
 class Scenes:
     """Seven images whose first channel is a noisy copy of the label."""
 
-    class_names, palette, channels = ("a", "b", "c"), ((0, 0, 0),) * K, 3
+    class_names, palette, schema = ("a", "b", "c"), ((0, 0, 0),) * K, SCHEMA
 
     def __len__(self):
         return 7
@@ -42,29 +47,24 @@ class Network(nn.Module):
 
 
 def evaluator(batch_size, data=1):
+    """Return an evaluator of the scenes, and a network to score, on one mesh."""
     losses = [dict(type="pixel:cross_entropy", weight=1.0), dict(type="region:dice", weight=0.5)]
     task = task_lib.Task(losses=losses, num_classes=K)
-    mesh = sharding.make_mesh(data=data, space=8 // data)
-    whole, batch = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    parts = types.SimpleNamespace(
-        task=task,
-        mesh=mesh,
-        canvas=assemble.Canvas((32, 32), "pad", 0),
-        classes=assemble.classes_of(Scenes()),
-        eval_step=jax.jit(
-            step.make_eval_step(Network(), task, normalize=lambda x: x),
-            in_shardings=(None, batch),
-            out_shardings={"pred": batch["label"], "counts": whole, "loss": whole, "mask": whole},
-        ),
+    about = dict(
+        mesh=sharding.make_mesh(data=data, space=8 // data), schema=SCHEMA,
+        canvas=fit.Canvas((32, 32), "pad", 0),
+    )  # fmt: skip
+    forward = Forward(Network(), task, normalize=lambda x: x, **about)
+    scored = semantic.Evaluator(
+        split="val", batch_size=batch_size, name="val", source=Scenes(), classes=CLASSES, **about
     )
-    return semantic.Evaluator(
-        split="val", batch_size=batch_size, name="val", source=Scenes(), parts=parts
-    )
+    return scored, network.Network(forward, {}), task
 
 
-def score(batch_size, data=1):
+def score(batch_size, data=1, draw=False):
+    scored, predictor, _ = evaluator(batch_size, data)
     bar = types.SimpleNamespace(update=lambda count: None)
-    return evaluator(batch_size, data).run({}, step=4, progress=bar)
+    return scored.evaluate(predictor, step=4, progress=bar, draw=draw)
 
 
 def test_counts_are_numpys():
@@ -81,16 +81,35 @@ def test_batches_devices_and_padding_do_not_matter(batch_size, data):
     report, other = score(3), score(batch_size, data)
     assert report.result["confusion_matrix"] == other.result["confusion_matrix"]
     assert other.result["num_examples"] == 7 and other.result["step"] == 4
-    np.testing.assert_array_equal(report.scores, other.scores)
     assert report.scalars["val/loss"] == pytest.approx(other.scalars["val/loss"], rel=1e-5)
 
 
 def test_best_median_and_worst_are_the_right_pictures():
-    scored = score(3)
-    rows = evaluator(3).examples({}, scored.scores)
+    scored, predictor, _ = evaluator(3)
+    scores = np.linspace(1.0, 0.4, 7)
+    rows = scored.examples(predictor, scores)
     assert [row["title"] for row in rows] == ["best", "median", "worst"]
     assert [row["name"] for row in rows] == ["0", "3", "6"]
-    assert rows[0]["miou"] == 1.0 and rows[2]["miou"] == scored.scores.min()
+    assert rows[0]["miou"] == 1.0 and rows[2]["miou"] == scores.min()
     for row in rows:
         np.testing.assert_array_equal(row["image"], Scenes()[int(row["name"])]["image"])
         np.testing.assert_array_equal(row["pred"], row["image"][..., 0])
+
+
+def test_a_threshold_is_scored_by_the_same_code():
+    """What is no network has no loss, and the same integers where it predicts the same."""
+    scored, _, task = evaluator(3)
+    threshold = FunctionPredictor(lambda image: image[..., 0], task=task, num_classes=K)
+    bar = types.SimpleNamespace(update=lambda count: None)
+    report = scored.evaluate(threshold, step=0, progress=bar, draw=False)
+    assert report.result["confusion_matrix"] == score(3).result["confusion_matrix"]
+    assert "loss" not in report.result and "val/loss" not in report.scalars
+
+
+def test_a_report_is_written_and_drawn_by_neutral_code(tmp_path):
+    report = score(3, draw=True)
+    report.write(tmp_path)
+    assert json.loads((tmp_path / "eval" / "val.json").read_text())["num_examples"] == 7
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {"val_class_iou.png", "val_confusion_matrix.png", "val_examples.png"}
+    assert report.lines()[0].startswith(f"step 4  val: mIoU {report.result['miou']:.4f}")

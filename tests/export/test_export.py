@@ -11,7 +11,8 @@ from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.export import weights
 from segjax.pretrained import convert, smp, tables
-from segjax.runs import evaluate, train
+from segjax.runs import train
+from segjax.runs.run import Run, open_run
 from tests import parity, program
 from tests.pretrained import test_tables
 
@@ -53,7 +54,8 @@ def test_the_command_writes_a_checkpoint(tmp_path, tiny_config):
     code, text = program.run(*arguments, *options)
     assert code == 0 and "step 2" in text and str(output) in text, text
     written = safetensors.numpy.load_file(output)
-    expected = dict(convert.leaves(evaluate.load(work, which="2")[2]))
+    opened = open_run(work, checkpoint="2")
+    expected = dict(convert.leaves(opened.variables))
     assert set(written) == set(expected) and "down0/conv0/conv/kernel" in written
     for name, leaf in expected.items():
         np.testing.assert_array_equal(written[name], leaf)
@@ -61,7 +63,7 @@ def test_the_command_writes_a_checkpoint(tmp_path, tiny_config):
         about = file.metadata()
     assert json.loads(about["step"]) == 2 and json.loads(about["model"])["type"] == "unet"
     with pytest.raises(ConfigError, match="torchvision publishes no model like this one"):
-        weights.run(work, output=output, publisher="torchvision")
+        weights.write(opened, output, publisher="torchvision")
     code, text = program.run(*arguments)
     assert code == 2 and "needs --publisher" in text and "Traceback" not in text, text
 
@@ -79,4 +81,4 @@ def test_arrays_are_written_as_they_are_seen(tmp_path):
 
 def test_an_unnamed_publisher_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="--publisher='x' is none of"):
-        weights.run(tmp_path, output=tmp_path / "x.safetensors", publisher="x")
+        weights.write(Run(tmp_path, {}), tmp_path / "x.safetensors", publisher="x")

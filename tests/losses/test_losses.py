@@ -1,5 +1,6 @@
 """What every loss promises: void counts nothing, sums are linear, shards stay where they are."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,19 +9,17 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax.losses import pixel, region
+from segjax.losses import base, pixel, region
 
 LOSSES = {
-    "cross_entropy": pixel.cross_entropy,
-    "weighted_smoothed": functools.partial(
-        pixel.cross_entropy, class_weights=(1.0, 0.5, 2.0), label_smoothing=0.1
-    ),
-    "focal": pixel.focal,
-    "focal_gamma_half": functools.partial(pixel.focal, gamma=0.5, class_weights=(1.0, 0.5, 2.0)),
-    "dice": region.dice,
-    "dice_all_squared": functools.partial(region.dice, classes="all", square=True),
-    "dice_without_smooth": functools.partial(region.dice, smooth=0.0),
-    "jaccard": region.jaccard,
+    "cross_entropy": pixel.CrossEntropy(),
+    "weighted_smoothed": pixel.CrossEntropy(class_weights=(1.0, 0.5, 2.0), label_smoothing=0.1),
+    "focal": pixel.Focal(),
+    "focal_gamma_half": pixel.Focal(gamma=0.5, class_weights=[1.0, 0.5, 2.0]),
+    "dice": region.Dice(),
+    "dice_all_squared": region.Dice(classes="all", square=True),
+    "dice_without_smooth": region.Dice(smooth=0.0),
+    "jaccard": region.Jaccard(),
 }
 
 
@@ -91,14 +90,39 @@ def test_sum_and_weight_are_linear_over_examples_and_padding_adds_nothing(loss, 
     assert np.all(parts[2] == 0) and np.all(parts[:2] > 0)
 
 
-def test_weight_never_sees_the_logits(loss):
-    shapes = (
-        jax.ShapeDtypeStruct((2, 4, 6, 3), jnp.float32),
-        jax.ShapeDtypeStruct((2, 4, 6), jnp.int32),
-    )
-    program = jax.jit(lambda logits, label: loss(logits, label)[1]).lower(*shapes).as_text()
-    arguments = program[program.index("@main(") : program.index("->")]
-    assert "2x4x6xi32" in arguments and "2x4x6x3xf32" not in arguments
+@pytest.mark.parametrize("x64", [False, True])
+def test_the_weight_of_labels_alone_is_the_weight_of_the_loss_to_the_bit(loss, x64):
+    with jax.enable_x64(x64):
+        logits, label = (jnp.asarray(x) for x in scene(batch=3, height=37, width=41))
+        _, weight = jax.jit(loss)(logits, label)
+        alone = jax.jit(functools.partial(loss.weight, num_classes=3))(label)
+    weight, alone = np.asarray(weight), np.asarray(alone)
+    assert weight > 0 and alone.dtype == weight.dtype == (np.float64 if x64 else np.float32)
+    assert alone.tobytes() == weight.tobytes()
+
+
+@pytest.mark.parametrize("size", [(24,), (4, 6), (2, 3, 4)])
+def test_any_number_of_axes_gives_what_the_same_pixels_give_in_a_row(loss, size, float64):
+    logits, label = (jnp.asarray(x) for x in scene())
+    expected = jax.jit(loss)(logits, label)
+    got = jax.jit(loss)(logits.reshape(2, *size, 3), label.reshape(2, *size))
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def test_a_loss_is_one_and_a_plain_function_is_made_one():
+    def outside(logits, label):
+        valid = label != 255
+        return jnp.sum(jnp.where(valid, logits[..., 0], 0)), jnp.sum(valid, dtype=logits.dtype)
+
+    for loss in LOSSES.values():
+        assert isinstance(loss, base.Loss) and base.as_loss(loss) is loss
+        assert hash(loss) == hash(dataclasses.replace(loss))
+        loss.check(3)
+    made = base.as_loss(outside)
+    logits, label = (jnp.asarray(x) for x in scene())
+    for weight in (made(logits, label)[1], made.weight(label, num_classes=3)):
+        assert float(weight) == float((label != 255).sum()) > 0
+    made.check(3)
 
 
 def test_bfloat16_logits_are_computed_in_float32(loss):

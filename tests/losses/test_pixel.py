@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +35,7 @@ def reference(logits, label, *, weights=(1, 1, 1, 1), smoothing=0.0, gamma=0.0):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_equals_numpy(weights, smoothing, float64):
     logits, label = scene()
-    loss = functools.partial(pixel.cross_entropy, class_weights=weights, label_smoothing=smoothing)
+    loss = pixel.CrossEntropy(class_weights=weights, label_smoothing=smoothing)
     got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
     expected = reference(logits, label, weights=weights or (1,) * 4, smoothing=smoothing)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
@@ -47,7 +45,7 @@ def test_cross_entropy_equals_numpy(weights, smoothing, float64):
 @pytest.mark.parametrize("weights", [(), WEIGHTS])
 def test_focal_equals_numpy(weights, gamma, float64):
     logits, label = scene()
-    loss = functools.partial(pixel.focal, gamma=gamma, class_weights=weights)
+    loss = pixel.Focal(gamma=gamma, class_weights=weights)
     got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
     expected = reference(logits, label, weights=weights or (1,) * 4, gamma=gamma)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
@@ -57,9 +55,8 @@ def test_cross_entropy_equals_torch(float64):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     logits, label = scene()
     label = np.where(label > 3, 255, label)
-    total, weight = pixel.cross_entropy(
-        jnp.asarray(logits), jnp.asarray(label), class_weights=WEIGHTS, label_smoothing=0.2
-    )
+    loss = pixel.CrossEntropy(class_weights=WEIGHTS, label_smoothing=0.2)
+    total, weight = loss(jnp.asarray(logits), jnp.asarray(label))
     expected = torch.nn.functional.cross_entropy(
         torch.tensor(logits).movedim(-1, 1),
         torch.tensor(label).long(),
@@ -72,7 +69,7 @@ def test_cross_entropy_equals_torch(float64):
 
 def test_gradient_is_probability_minus_target(float64):
     logits, label = scene()
-    grad = jax.jit(jax.grad(lambda z: pixel.cross_entropy(z, jnp.asarray(label))[0]))(logits)
+    grad = jax.jit(jax.grad(lambda z: pixel.CrossEntropy()(z, jnp.asarray(label))[0]))(logits)
     probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = probs - (label[..., None] == np.arange(4))
     np.testing.assert_allclose(grad, np.where(label[..., None] < 4, expected, 0), atol=1e-14)
@@ -80,7 +77,7 @@ def test_gradient_is_probability_minus_target(float64):
 
 def test_uniform_logits_cost_the_entropy_of_a_coin_with_k_sides():
     logits, label = jnp.zeros((1, 2, 3, 7)), jnp.ones((1, 2, 3), jnp.int32)
-    total, weight = jax.jit(pixel.cross_entropy)(logits, label)
+    total, weight = jax.jit(pixel.CrossEntropy())(logits, label)
     assert weight == 6
     np.testing.assert_allclose(total / weight, np.log(7), rtol=1e-6)
 
@@ -88,13 +85,13 @@ def test_uniform_logits_cost_the_entropy_of_a_coin_with_k_sides():
 def test_focal_without_focus_is_cross_entropy(float64):
     logits, label = (jnp.asarray(x) for x in scene())
 
-    def value_and_grad(loss, **kwargs):
-        fn = jax.value_and_grad(lambda z: loss(z, label, **kwargs), has_aux=True)
+    def value_and_grad(loss):
+        fn = jax.value_and_grad(lambda z: loss(z, label), has_aux=True)
         (total, weight), grad = jax.jit(fn)(logits)
         return total, weight, grad
 
-    focal = value_and_grad(pixel.focal, gamma=0)
-    for got, expected in zip(focal, value_and_grad(pixel.cross_entropy), strict=True):
+    focal = value_and_grad(pixel.Focal(gamma=0))
+    for got, expected in zip(focal, value_and_grad(pixel.CrossEntropy()), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -102,7 +99,7 @@ def test_focal_without_focus_is_cross_entropy(float64):
 def test_focal_gradient_is_finite_where_the_prediction_is_certain(gamma):
     logits = jnp.array([[[[200.0, 0.0], [0.0, 200.0], [0.0, 1e-9]]]])
     label = jnp.zeros((1, 1, 3), jnp.int32)
-    loss = jax.value_and_grad(lambda z: pixel.focal(z, label, gamma=gamma)[0])
+    loss = jax.value_and_grad(lambda z: pixel.Focal(gamma=gamma)(z, label)[0])
     value, grad = jax.jit(loss)(logits)
     assert np.isfinite(value) and np.all(np.isfinite(grad))
 
@@ -110,24 +107,38 @@ def test_focal_gradient_is_finite_where_the_prediction_is_certain(gamma):
 def test_weight_is_exact_where_float32_cannot_count():
     @jax.jit
     def weight(label):
-        return pixel.cross_entropy(jnp.zeros((*label.shape, 1), jnp.bfloat16), label)[1]
+        logits = jnp.zeros((*label.shape, 1), jnp.bfloat16)
+        loss = pixel.CrossEntropy()
+        return loss(logits, label)[1], loss.weight(label, num_classes=1)
 
     label = jnp.zeros((17, 1024, 1024), jnp.int8).at[0, 0, 0].set(-1)
-    assert weight(label) == np.float32(17 * 2**20 - 1)
+    assert list(weight(label)) == [np.float32(17 * 2**20 - 1)] * 2
 
 
 @pytest.mark.parametrize(
     ("loss", "kwargs", "message"),
     [
-        (pixel.cross_entropy, {"class_weights": (1.0, 2.0)}, "has 2 values, expected 4"),
-        (pixel.focal, {"class_weights": (1.0, 2.0, -1.0, 1.0)}, "expected finite values >= 0"),
-        (pixel.focal, {"class_weights": (0.0,) * 4}, "at least one above 0"),
-        (pixel.cross_entropy, {"label_smoothing": 1.0}, "expected 0 <= x < 1"),
-        (pixel.focal, {"gamma": -1.0}, "gamma=-1.0, expected a number >= 0"),
-        (pixel.focal, {"gamma": float("nan")}, "gamma=nan"),
+        (pixel.Focal, {"class_weights": (1.0, 2.0, -1.0, 1.0)}, "expected finite values >= 0"),
+        (pixel.Focal, {"class_weights": (0.0,) * 4}, "at least one above 0"),
+        (pixel.CrossEntropy, {"label_smoothing": 1.0}, "expected 0 <= x < 1"),
+        (pixel.Focal, {"gamma": -1.0}, "gamma=-1.0, expected a number >= 0"),
+        (pixel.Focal, {"gamma": float("nan")}, "gamma=nan"),
     ],
 )
 def test_unusable_options_are_config_errors(loss, kwargs, message):
-    logits, label = scene()
     with pytest.raises(ConfigError, match=message):
-        jax.eval_shape(lambda z, y: loss(z, y, **kwargs), jnp.asarray(logits), jnp.asarray(label))
+        loss(**kwargs)
+
+
+@pytest.mark.parametrize("loss", [pixel.CrossEntropy, pixel.Focal])
+def test_weights_for_other_classes_are_config_errors(loss):
+    logits, label = scene()
+    loss = loss(class_weights=(1.0, 2.0))
+    loss.check(2)
+    for use in (
+        lambda: loss.check(4),
+        lambda: loss(jnp.asarray(logits), jnp.asarray(label)),
+        lambda: loss.weight(jnp.asarray(label), num_classes=4),
+    ):
+        with pytest.raises(ConfigError, match="has 2 values, expected 4"):
+            use()

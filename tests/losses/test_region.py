@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +47,7 @@ def reference(logits, label, *, kind, smooth, classes, square=False):
 )
 def test_equals_numpy(kind, kwargs, pairs, float64):
     logits, label = scene()
-    loss = functools.partial(getattr(region, kind), **kwargs)
+    loss = getattr(region, kind.capitalize())(**kwargs)
     got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
     expected = reference(logits, label, kind=kind, **kwargs)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
@@ -60,9 +58,9 @@ def test_hand_worked_example():
     """Certain predictions of 4 pixels: class 0 has 2 of its 3 right, class 1 its 1 and one more."""
     pred, label = jnp.array([[[0, 0, 1, 1]]]), jnp.array([[[0, 0, 0, 1]]], jnp.int32)
     logits = 200 * jax.nn.one_hot(pred, 2)
-    total, weight = region.dice(logits, label, smooth=0.0)
+    total, weight = region.Dice(smooth=0.0)(logits, label)
     np.testing.assert_allclose(total / weight, 1 - (4 / 5 + 2 / 3) / 2, rtol=1e-6)
-    total, weight = region.jaccard(logits, label, smooth=0.0)
+    total, weight = region.Jaccard(smooth=0.0)(logits, label)
     np.testing.assert_allclose(total / weight, 1 - (2 / 3 + 1 / 2) / 2, rtol=1e-6)
 
 
@@ -70,7 +68,7 @@ def test_only_all_classes_punishes_probability_on_an_absent_class():
     """Nine pixels of class 0, a third of each on every class: 1 - 7/13, and 1 - 1/4 twice."""
     logits, label = jnp.zeros((1, 3, 3, 3)), jnp.zeros((1, 3, 3), jnp.int32)
     for classes, expected in (("present", (6 / 13, 1)), ("all", (6 / 13 + 3 / 4 + 3 / 4, 3))):
-        got = jax.jit(functools.partial(region.dice, classes=classes))(logits, label)
+        got = jax.jit(region.Dice(classes=classes))(logits, label)
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -79,7 +77,7 @@ def test_pixels_of_one_class_are_pooled_per_image_not_per_batch(float64):
     label = np.ones((2, 4, 4), np.int32)
     label[0, 0, 0], label[1, :3] = 0, 0
     logits = np.random.default_rng(3).normal(size=(2, 4, 4, 2))
-    loss = functools.partial(region.dice, smooth=0.0)
+    loss = region.Dice(smooth=0.0)
     total, weight = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
     probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     target = label[..., None] == np.arange(2)
@@ -92,12 +90,11 @@ def test_pixels_of_one_class_are_pooled_per_image_not_per_batch(float64):
 @pytest.mark.parametrize(
     ("loss", "kwargs", "message"),
     [
-        (region.dice, {"classes": "some"}, "expected one of present, all"),
-        (region.jaccard, {"smooth": -1.0}, "expected a number of pixels >= 0"),
-        (region.dice, {"smooth": 0, "classes": "all"}, "expected smooth > 0"),
+        (region.Dice, {"classes": "some"}, "expected one of present, all"),
+        (region.Jaccard, {"smooth": -1.0}, "expected a number of pixels >= 0"),
+        (region.Dice, {"smooth": 0, "classes": "all"}, "expected smooth > 0"),
     ],
 )
 def test_unusable_options_are_config_errors(loss, kwargs, message):
-    logits, label = scene()
     with pytest.raises(ConfigError, match=message):
-        loss(jnp.asarray(logits), jnp.asarray(label), **kwargs)
+        loss(**kwargs)

@@ -25,13 +25,13 @@ def split(batch=16, height=6, width=8, seed=0):
 
 @functools.partial(jax.jit, static_argnames="num_classes")
 def counting(pred, label, num_classes):
-    return confusion.counts(pred, label, num_classes=num_classes)
+    return confusion.counts_per_example(pred, label, num_classes=num_classes)
 
 
 def count(pred, label, num_classes=5):
     counts = counting(pred, label, num_classes)
-    assert counts.dtype == jnp.int32
-    return np.asarray(counts, np.int64)
+    assert counts.dtype == jnp.int32 and counts.shape == (len(pred), num_classes, num_classes)
+    return np.asarray(counts, np.int64).sum(axis=0)
 
 
 def test_counts_equal_scikit_learn():
@@ -39,6 +39,15 @@ def test_counts_equal_scikit_learn():
     valid = label != 255
     expected = sklearn.confusion_matrix(label[valid], pred[valid], labels=range(5))
     np.testing.assert_array_equal(count(pred, label), expected)
+
+
+@pytest.mark.parametrize("size", [(48,), (2, 8, 3)])
+def test_signals_and_volumes_are_counted_like_images(size):
+    pred, label = split()
+    shape = (len(pred), *size)
+    np.testing.assert_array_equal(
+        count(pred.reshape(shape), label.reshape(shape)), count(pred, label)
+    )
 
 
 def test_what_is_out_of_range_is_not_counted():
@@ -69,8 +78,11 @@ def test_sharded_counts_are_the_same_integers_without_gathering(spec):
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     sharded = jax.device_put((pred, label), sharding)
     replicated = NamedSharding(mesh, PartitionSpec())
-    fn = functools.partial(confusion.counts, num_classes=5)
-    program = jax.jit(fn, out_shardings=replicated).lower(*sharded).compile()
+
+    def total(pred, label):
+        return confusion.counts_per_example(pred, label, num_classes=5).sum(axis=0)
+
+    program = jax.jit(total, out_shardings=replicated).lower(*sharded).compile()
     text = program.as_text()
     assert "all-reduce" in text
     assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute"))

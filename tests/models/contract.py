@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax.assemble import parts as assemble
-from segjax.augment import normalize
+from segjax.assemble import program as program_lib
+from segjax.assemble.parts import Parts
+from segjax.assemble.setup import Setup
+from segjax.augment import compose, normalize
 from segjax.config import lookup, schedule
 from segjax.costs import hlo
-from segjax.data import pipeline
+from segjax.data import fit
 from segjax.errors import ConfigError
-from segjax.runs import train as train_lib
 from segjax.runtime import sharding
+from segjax.structs import Classes, Field
 
 SIZES = ((32, 32), (33, 47), (64, 41), (97, 64))
 ODD = (33, 47)
@@ -223,15 +225,19 @@ def train_step(
     batch_size, *size, channels = shape
     section = {"type": "semantic", "losses": LOSSES}
     task = lookup.build("tasks", section, where="task", num_classes=model.num_classes)
-    parts = assemble.Parts(
-        model, task, functools.partial(normalize.fixed, mean=0.5, std=0.25),
-        Mesh(devices, sharding.AXES), assemble.Canvas(tuple(size), "resize", 0),
-        {"channels": channels}, eval_step=None,
+    schema = {"image": Field("image", (channels,)), "label": Field("classes")}
+    ops = [lookup.build("augment", op, where="augment") for op in CONFIG["augment"]]
+    parts = Parts(
+        model, model, task, compose.make_augment(ops, schema),
+        functools.partial(normalize.fixed, mean=0.5, std=0.25),
+        Mesh(devices, sharding.AXES), fit.Canvas(tuple(size), "resize", 0),
+        Classes((), (), channels), schema,
     )  # fmt: skip
-    clock, key = schedule.Clock(batch_size, batch_size, 100), jax.random.key(0)
+    setup = Setup(CONFIG, parts, schedule.Clock(batch_size, batch_size, 100), 1)
+    key = jax.random.key(0)
     with jax.numpy_dtype_promotion("standard"):
-        _, step, target = train_lib.make_step(CONFIG, parts, clock, key)
-    return step, (target, pipeline.batch_shapes(batch_size, tuple(size), channels), key)
+        _, step, target = program_lib.make_step(setup, key)
+    return step, (target, setup.batch_shapes(), key)
 
 
 def assert_inputs_stay(found: list[hlo.Collective]) -> None:
@@ -286,7 +292,7 @@ def gradient_of(
 
     def loss(params):
         outputs, updates = model.apply(
-            {**variables, "params": sharding.whole(params, mesh)},
+            {**variables, "params": sharding.replicate(params, mesh)},
             image,
             train=train,
             mutable=["batch_stats"],

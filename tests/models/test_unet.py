@@ -10,7 +10,8 @@ import pytest
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
-from segjax.layers import norm, resample
+from segjax.kernels import sums
+from segjax.layers import resample
 from segjax.models import unet
 from tests.models import contract
 
@@ -127,7 +128,7 @@ def parts(shape):
     windows = even.reshape(shape[0], *(k for n in boxes for k in (n // 2, 2)), shape[-1])
     pooled = windows.max(tuple(range(2, 2 * spatial + 1, 2)))
     yield resample.max_pool(jnp.asarray(even)), pooled
-    yield norm.channel_sums(jnp.asarray(x))[0], x.sum(tuple(range(spatial + 1)))
+    yield sums.channel_sums(jnp.asarray(x))[0], x.sum(tuple(range(spatial + 1)))
     kernel = np.random.default_rng(1).normal(size=(*[2] * spatial, shape[-1], 5))
     layer = resample.UpConv(5, **contract.DOUBLE)
     bias = np.arange(5.0)

@@ -15,7 +15,9 @@ from segjax.errors import ConfigError, DataError, UserError
 from segjax.export import weights
 from segjax.pretrained import convert, tables, torchvision
 from segjax.runs import log, train, transfer
+from segjax.runs.run import open_run
 from segjax.runtime import sharding
+from segjax.structs import Classes
 from segjax.training import state
 from tests.pretrained import pth
 
@@ -268,7 +270,7 @@ def test_from_another_run(tuned, tmp_path):
     with pytest.raises(UserError, match=r"\[2\]"):
         load({"weights": str(root / "run@7")})
     output = tmp_path / "x.safetensors"
-    assert weights.run(root / "run", output=output, publisher="segjax") == 0
+    weights.write(open_run(root / "run"), output, publisher="segjax")
     options = {"weights": str(output), "publisher": "segjax", "part": "model"}
     classes = json.loads((root / "run" / "config.json").read_text())["resolved"]["class_names"]
     again = load(options, num_classes=len(classes)).leaves
@@ -280,7 +282,7 @@ def test_from_another_run(tuned, tmp_path):
 def test_a_config_without_it_is_as_before(tiny_config):
     config = tiny_config()
     assert transfer.load(config["model"], None, None).leaves == {}
-    classes = {"class_names": ["a", "b"], "palette": [[0, 0, 0]] * 2, "channels": 3}
+    classes = Classes(("a", "b"), ((0, 0, 0),) * 2, 3)
     plain = assemble.make_parts(config, classes).model
     config["model"]["pretrained"] = {"weights": "x"}
     assert assemble.make_parts(config, classes).model == plain

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import shutil
 import threading
 import time
@@ -9,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.assemble import parts as assemble
+from segjax.assemble import parts
 from segjax.errors import ConfigError, UserError
-from segjax.runs import checkpoint
+from segjax.runs import checkpoint, damage, digest
 from segjax.runtime import sharding
 from segjax.training.state import TrainState
 
@@ -29,6 +30,17 @@ def save(path, values, **options):
         keeper.save(step, state(step), {} if value is None else {"val/miou": value})
     keeper.close()
     return checkpoint.Checkpointer(path, keep_best="val/miou", **options)
+
+
+def target(make=state):
+    """Return shapes with placement of what `make` returns."""
+    return parts.state_shapes(lambda _: make(0), jax.random.key(0), sharding.make_mesh())
+
+
+def newest_step(keeper, make=state):
+    """Return the step of the newest good checkpoint."""
+    found = keeper.restore_newest(target(make))
+    return found and found[0]
 
 
 def test_keeps_the_newest_and_the_best_whatever_comes_later(tmp_path):
@@ -52,8 +64,8 @@ def test_the_smallest_can_be_the_best(tmp_path):
 def test_restores_bit_for_bit_onto_another_mesh(tmp_path):
     keeper = save(tmp_path, {7: 0.5})
     mesh = sharding.make_mesh(data=2, fsdp=4)
-    target = assemble.state_shapes(lambda _: state(0), jax.random.key(0), mesh)
-    restored = keeper.restore(7, target)
+    shapes = parts.state_shapes(lambda _: state(0), jax.random.key(0), mesh)
+    restored = keeper.restore(7, shapes)
     assert restored.params["kernel"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp")
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state(7)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -66,7 +78,7 @@ def test_reading_leaves_a_checkpoint_being_written_alone(tmp_path):
     reader = checkpoint.Checkpointer(tmp_path, keep_best="val/miou", read_only=True)
     assert (reader.find("best"), reader.find("latest")) == (1, 1) and unfinished.exists()
     reader.close()
-    assert save(tmp_path, {}).newest_good() == 1 and not unfinished.exists()
+    assert newest_step(save(tmp_path, {})) == 1 and not unfinished.exists()
 
 
 @pytest.mark.parametrize("ema", [False, True])
@@ -76,10 +88,14 @@ def test_evaluation_gets_the_average_where_there_is_one(tmp_path, ema):
     keeper.close()
     mesh = sharding.make_mesh()
     shapes = jax.eval_shape(lambda: {"params": state(0).params, "batch_stats": {}})
-    shapes = assemble.with_sharding(shapes, sharding.infer(shapes, mesh))
-    variables = checkpoint.Checkpointer(tmp_path, keep_best="").restore_variables(3, shapes)
-    sign = -1 if ema else 1
-    np.testing.assert_array_equal(variables["params"]["kernel"], sign * state(3).params["kernel"])
+    shapes = sharding.with_placement(shapes, sharding.infer(shapes, mesh))
+    reader = checkpoint.Checkpointer(tmp_path, keep_best="")
+    for wanted in (shapes, None):
+        step, variables = reader.restore_variables("", wanted)
+        assert step == 3
+        sign = -1 if ema else 1
+        kernel = sign * state(3).params["kernel"]
+        np.testing.assert_array_equal(variables["params"]["kernel"], kernel)
 
 
 def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
@@ -87,7 +103,7 @@ def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))
     with pytest.raises(UserError, match="disk full.*checkpoint 1 is the last good one"):
         keeper.save(2, state(2), {})
-    assert keeper.newest_good() == 1
+    assert newest_step(keeper) == 1
 
 
 def test_wrong_options_are_errors(tmp_path):
@@ -142,10 +158,7 @@ def reopen(path, **options):
 
 
 def assert_is_state(keeper, step):
-    target = assemble.state_shapes(
-        lambda _: whole_state(0), jax.random.key(0), sharding.make_mesh()
-    )
-    restored = keeper.restore(step, target)
+    restored = keeper.restore(step, target(whole_state))
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(whole_state(step)), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -168,7 +181,7 @@ def test_a_damaged_newest_checkpoint_is_named_moved_aside_and_saved_again(
     newest = run_folder / "checkpoints" / "3"
     hurt(largest(newest) if name == "largest" else newest / name)
     with reopen(run_folder) as keeper:
-        assert keeper.newest_good() == 2
+        assert newest_step(keeper, whole_state) == 2
         said = capsys.readouterr().err.splitlines()
         assert said[0].startswith(f"damaged checkpoint {newest}: ") and len(said) == 2
         assert said[1] == "checkpoint 2 is used instead"
@@ -176,7 +189,7 @@ def test_a_damaged_newest_checkpoint_is_named_moved_aside_and_saved_again(
         assert (newest.parent / "3.damaged").is_dir() and not newest.exists()
         keeper.save(3, whole_state(3), {})
     with reopen(run_folder) as keeper:
-        assert keeper.newest_good() == 3
+        assert newest_step(keeper, whole_state) == 3
         assert_is_state(keeper, 3)
 
 
@@ -191,7 +204,7 @@ def test_no_single_damaged_file_goes_unseen(three_checkpoints, tmp_path):
             shutil.copytree(three_checkpoints, folder)
             hurt(folder / name)
             keeper = reopen(folder)
-            assert_is_state(keeper, keeper.newest_good())
+            assert_is_state(keeper, newest_step(keeper, whole_state))
             keeper.close()
             shutil.rmtree(folder)
 
@@ -200,11 +213,16 @@ def test_evaluation_falls_back_too_and_touches_nothing(run_folder, capsys):
     truncate(largest(run_folder / "checkpoints" / "3"))
     before = sorted(run_folder.rglob("*"))
     with reopen(run_folder, read_only=True) as keeper:
-        assert [keeper.find(which) for which in ("", "best", "latest")] == [2, 2, 2]
+        shapes = {name: getattr(target(whole_state), name) for name in ("params", "batch_stats")}
+
+        def read(which):
+            return keeper.restore_variables(which, shapes)[0]
+
+        assert [read(which) for which in ("", "best", "latest")] == [2, 2, 2]
         assert "damaged checkpoint" in capsys.readouterr().err
-        assert keeper.find("1") == 1
+        assert read("1") == 1
         with pytest.raises(UserError, match="damaged: 3, and there is no other"):
-            keeper.find("3")
+            read("3")
     assert sorted(run_folder.rglob("*")) == before
 
 
@@ -212,14 +230,14 @@ def test_all_damaged_is_an_error_and_all_stay(run_folder):
     for step in (1, 2, 3):
         truncate(largest(run_folder / "checkpoints" / str(step)))
     with reopen(run_folder) as keeper, pytest.raises(UserError, match="damaged: 3, 2, 1"):
-        keeper.newest_good()
+        newest_step(keeper, whole_state)
     kept = [path.name for path in (run_folder / "checkpoints").iterdir() if path.name.isdigit()]
     assert sorted(kept) == ["1", "2", "3"]
 
 
 def test_no_checkpoint_is_not_a_damaged_one(tmp_path):
     with reopen(tmp_path) as keeper:
-        assert keeper.newest_good() is None
+        assert newest_step(keeper) is None
 
 
 def test_a_checkpoint_saved_before_its_evaluation_is_ranked_after_it(tmp_path):
@@ -269,3 +287,40 @@ def test_an_error_does_not_wait_for_what_others_may_never_save(tmp_path, monkeyp
             checkpointer.__exit__(RuntimeError)  # another process is lost
             assert time.monotonic() - start < 5
         never.set()
+
+
+def test_a_checkpoint_from_before_branches_had_digests_is_checked_as_a_whole(tmp_path, capsys):
+    """One number for the whole tree stood in its metadata."""
+    with reopen(tmp_path) as keeper:
+        for step in (1, 2):
+            keeper.save(step, whole_state(step), {})
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        for file in (folder / str(step)).rglob("digest.*.json"):
+            file.unlink()
+        metadata = folder / str(step) / "_CHECKPOINT_METADATA"
+        content = json.loads(metadata.read_text())
+        saved = digest.of_host(damage.read(folder / str(step), lambda _: None))
+        content["custom_metadata"] = {"digest": saved + (step == 2)}
+        metadata.write_text(json.dumps(content))
+    with reopen(tmp_path) as keeper:
+        assert newest_step(keeper, whole_state) == 1
+    assert "some bytes have changed" in capsys.readouterr().err
+
+
+def test_saving_waits_for_no_digest(tmp_path, monkeypatch):
+    """Adding up is part of the background save: `save` returns before it is done."""
+    going = threading.Event()
+    real = digest.of_copies
+
+    def slow(copies):
+        assert going.wait(30)
+        return real(copies)
+
+    monkeypatch.setattr(digest, "of_copies", slow)
+    with reopen(tmp_path) as keeper:
+        keeper.save(1, whole_state(1), {})
+        assert not (tmp_path / "checkpoints" / "1").exists()
+        going.set()
+        keeper.wait()
+        assert newest_step(keeper, whole_state) == 1

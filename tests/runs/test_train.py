@@ -12,6 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from segjax.assemble import program as program_lib
+from segjax.assemble.setup import make_setup
 from segjax.errors import ConfigError, NonFiniteError, UserError
 from segjax.runs import checkpoint, log, train, writer
 from segjax.runtime import distributed
@@ -157,10 +159,9 @@ def test_microbatches_cost_the_same_flops(tiny_config):
     costs = []
     for microbatches in (1, 2):
         config = tiny_config(microbatches=microbatches, input__batch_size=16)
-        _, parts, clock = train.open_run(config)
+        setup, _ = make_setup(config)
         key = jax.random.key(0)
-        program = train.compile_step(config, parts, clock, key, key)
-        costs.append(program.costs.flops)
+        costs.append(program_lib.trace(setup, key, key).compile().costs.flops)
     assert costs[1] == pytest.approx(costs[0], rel=1e-3) and costs[0] > 1e6
 
 
@@ -251,7 +252,7 @@ def test_the_disk_running_full_while_orbax_writes_is_the_same_line(tmp_path, mon
                 empty = TrainState(np.int32(step), params, {}, (), {})
                 keeper.save(step, jax.tree.map(jax.numpy.asarray, empty), {})
                 keeper.wait()
-        assert keeper.newest_good() >= 1
+        assert keeper.find("latest") >= 1
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
     assert "Traceback" not in capfd.readouterr().err

@@ -6,7 +6,7 @@ from jax._src.distributed import global_state
 from orbax.checkpoint import multihost
 
 from segjax.errors import ConfigError
-from segjax.runtime import distributed
+from segjax.runtime import distributed, quirks
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "4"}
 STEP = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
@@ -102,7 +102,7 @@ def test_the_last_words_of_the_first_cause_are_the_ones_to_hear(monkeypatch):
         3: "error: process 0 ended: process 2 ended: disk full",
     }
     monkeypatch.setattr(distributed, "_last_words", lambda: words)
-    monkeypatch.setattr(distributed, "_client", lambda: (None, 1, 4))
+    monkeypatch.setattr(quirks, "job_client", lambda: (None, 1, 4))
     assert distributed._who_ended() == "error: process 2 ended: disk full"
     del words[2]
     assert distributed._who_ended() == "error: process 2 ended: disk full"

@@ -7,6 +7,13 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.errors import ConfigError
 from segjax.runtime import sharding
+from segjax.structs import Field
+
+SCHEMA = {
+    "image": Field("image", (3,)),
+    "label": Field("classes"),
+    "spacing": Field("value", (3,), "float32"),
+}
 
 
 def test_one_axis_takes_what_the_others_leave():
@@ -32,7 +39,7 @@ def test_a_split_that_does_not_divide_names_sizes_that_would():
     sharding.check_divides(8, 64, mesh, where="config.input")
     with pytest.raises(ConfigError, match="batch_size 6 does not divide over 4.*4 or 8"):
         sharding.check_divides(6, 64, mesh, where="config.input")
-    with pytest.raises(ConfigError, match="image height 33 .* 32 or 34"):
+    with pytest.raises(ConfigError, match="length of the first axis in space 33 .* 32 or 34"):
         sharding.check_divides(8, 33, mesh, where="config.input")
 
 
@@ -44,12 +51,16 @@ def test_batches_arrive_in_order_and_placed():
             label=np.full((8, 4, 4), i, np.int32),
             mask=np.ones(8, bool),
             index=np.arange(8, dtype=np.int32),
+            spacing=np.full((8, 3), i, np.float32),
         )
         for i in range(5)
     ]
-    arrived = list(sharding.to_device(iter(host), mesh))
+    arrived = list(sharding.to_device(iter(host), mesh, SCHEMA))
     assert [int(batch["label"][0, 0, 0]) for batch in arrived] == list(range(5))
     assert arrived[0]["image"].sharding.spec == P(("data", "fsdp"), "space")
+    assert arrived[0]["label"].sharding.spec == P(("data", "fsdp"), "space")
+    for name in ("mask", "index", "spacing"):
+        assert arrived[0][name].sharding.spec == P(("data", "fsdp"))
     assert sharding.fetch(arrived[3])["image"].shape == (8, 4, 4, 3)
 
 

@@ -1,7 +1,6 @@
 """With `deterministic_reduction` the bits do not depend on how many devices there are."""
 
 import contextlib
-import dataclasses
 import hashlib
 
 import jax
@@ -9,10 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from segjax.assemble import parts as assemble
-from segjax.config import schedule
+from segjax.assemble import program
+from segjax.assemble.setup import make_setup
 from segjax.errors import ConfigError
-from segjax.runs import train
 from segjax.runtime import sharding
 
 STEPS = 20
@@ -20,15 +18,13 @@ STEPS = 20
 
 def parameters_after(config, *, devices: int) -> tuple[str, float]:
     """Return a hash of the state after some steps on so many devices, and the last loss."""
-    source = assemble.make_source(config, "train")
-    parts = assemble.make_parts(config, assemble.classes_of(source))
     grid = np.asarray(jax.devices()[:devices]).reshape(devices, 1, 1)
-    parts = dataclasses.replace(parts, mesh=Mesh(grid, sharding.AXES))
-    clock = schedule.Clock(config["input"]["batch_size"], len(source), STEPS)
+    setup, source = make_setup(config, mesh=Mesh(grid, sharding.AXES))
+    setup = setup._replace(clock=setup.clock._replace(total_steps=STEPS))
     key = jax.random.key(0)
-    init, step, _ = train.make_step(config, parts, clock, key)
+    init, step, _ = program.make_step(setup, key)
     state, scalars = init(key), {}
-    with contextlib.closing(train.make_batches(config, source, parts, 0)) as batches:
+    with contextlib.closing(program.make_batches(setup, source, 0)) as batches:
         for _ in range(STEPS):
             state, scalars = step(state, next(batches), key)
     digest = hashlib.sha256()
@@ -62,6 +58,6 @@ def test_two_four_and_eight_devices_give_the_same_bits(tiny_config):
 )
 def test_what_does_not_fit_is_refused(changes, message, tiny_config):
     config = tiny_config(**changes)
-    parts = assemble.make_parts(config, {"class_names": "ab", "palette": [], "channels": 3})
+    setup, _ = make_setup(config)
     with pytest.raises(ConfigError, match=message):
-        train.make_step(config, parts, schedule.Clock(8, 8, 2), jax.random.key(0))
+        program.make_step(setup, jax.random.key(0))

@@ -112,8 +112,8 @@ def test_a_held_stage_is_a_constant_also_in_training(policy):
     model, key = Network(policy), jax.random.key(0)
     x = jax.random.normal(key, (2, 8, 8, 3)) * 3 + 1
     variables = model.init(key, x, train=False)
-    held = freeze.hold(model, {"freeze": ["first/.*"]})
-    assert freeze.hold(model, {}) is model
+    held = freeze.frozen(model, ["first/.*"])
+    assert freeze.frozen(model, []) is model
 
     def energy(params, x):
         inputs = {"params": params, "batch_stats": variables["batch_stats"]}
@@ -153,5 +153,5 @@ def test_no_gradient_is_computed_below_what_trains():
         compiled = jax.jit(jax.grad(energy)).lower(variables["params"]).compile()
         return compiled.cost_analysis()["flops"]
 
-    held = freeze.hold(model, {"freeze": ["first/.*", "second/.*"]})
+    held = freeze.frozen(model, ["first/.*", "second/.*"])
     assert flops(held) < 0.6 * flops(model)

@@ -8,10 +8,12 @@ import pytest
 
 from segjax.augment import compose
 from segjax.config import lookup
+from segjax.data import core
 from segjax.runtime import sharding
 from segjax.training import state, step
 
 K = 3
+SCHEMA = core.semantic_schema(3)
 
 
 def parts(*, microbatches=1, ema_decay=0.0, norm="none"):
@@ -29,10 +31,11 @@ def parts(*, microbatches=1, ema_decay=0.0, norm="none"):
     def normalize(image):
         return image.astype(jnp.float64) - 0.5
 
-    augment = compose.make_augment([])
+    augment = compose.make_augment([], SCHEMA)
     train_step = step.make_train_step(
         model, task, tx, rate,
-        augment=augment, normalize=normalize, microbatches=microbatches, ema_decay=ema_decay,
+        augment=augment, normalize=normalize, schema=SCHEMA,
+        microbatches=microbatches, ema_decay=ema_decay,
     )  # fmt: skip
     start = state.init_state(
         jax.random.key(0), model=model, tx=tx, image_shape=(32, 32, 3), ema=ema_decay > 0
@@ -65,7 +68,7 @@ def train(train_step, start, mesh=None, steps=3):
     for i in range(steps):
         data = batch(i)
         if mesh is not None:
-            data = next(sharding.to_device(iter([data]), mesh, depth=0))
+            data = next(sharding.to_device(iter([data]), mesh, SCHEMA, depth=0))
         start, scalars = compiled(start, data, key)
         losses.append(float(scalars["loss"]))
     return losses, jax.device_get(start)
@@ -119,7 +122,7 @@ def test_the_sharded_step_only_reduces(float64):
     train_step, start, *_ = parts(norm="batch")
     mesh = sharding.make_mesh(data=8)
     place = sharding.infer(jax.eval_shape(lambda: start), mesh)
-    data = next(sharding.to_device(iter([batch(0)]), mesh, depth=0))
+    data = next(sharding.to_device(iter([batch(0)]), mesh, SCHEMA, depth=0))
     text = (
         jax.jit(train_step, out_shardings=(place, sharding.replicated(mesh)))
         .lower(jax.device_put(start, place), data, jax.random.key(1))

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.assemble import parts as assemble
+from segjax.assemble import program
+from segjax.assemble.setup import make_setup
+from segjax.config import trials
 from segjax.costs import hlo
 from segjax.errors import ConfigError
-from segjax.runs import evaluate, train, writer
+from segjax.runs import live, train, writer
+from segjax.runs.run import list_runs, open_run
 from segjax.runtime import sharding
-from segjax.training import trials
 
 RATES = [1e-3, 4e-3]
 
@@ -50,47 +52,40 @@ def test_each_trial_is_the_run_alone_and_resumes(tmp_path, tiny_config):
     assert (tmp_path / "both/trial0/checkpoints/8").exists()
 
     with pytest.raises(ConfigError, match="holds 2 trials.*trial0"):
-        evaluate.run(tmp_path / "both")
-    assert evaluate.run(tmp_path / "both" / "trial1") == 0
-
-
-def test_checkpoints_elsewhere_are_each_trial_s_own(tiny_config):
-    config = tiny_config(trials__seed=[3, 4], checkpoint__root="gs://bucket/run/")
-    roots = [own["checkpoint"]["root"] for own in trials.configs(config)]
-    assert roots == ["gs://bucket/run/trial0", "gs://bucket/run/trial1"]
+        open_run(tmp_path / "both")
+    assert open_run(tmp_path / "both" / "trial1").evaluate()[0].result["num_examples"] == 8
+    assert [run.path.name for run in list_runs(tmp_path / "both")] == ["trial0", "trial1"]
 
 
 def test_seeds_start_apart(tmp_path, tiny_config):
     config = tiny_config(trials__seed=[3, 4], total_steps=2, log_steps=1)
     assert [own["seed"] for own in trials.configs(config)] == [3, 4]
-    starts = [size_at_start(member, config) for member in trials.members(config, tmp_path)]
+    starts = [size_at_start(member, config) for member in live.open_runs(config, tmp_path)]
     assert starts[0] != starts[1]
 
 
 def size_at_start(member, config):
-    source, parts, clock = train.open_run(config)
-    init, _, _ = train.make_step(config, parts, clock, member.init_key)
+    setup, _ = make_setup(config)
+    init, _, _ = program.make_step(setup, member.init_key)
     return float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(init(member.init_key).params)))
 
 
 def test_nothing_passes_between_trials(tiny_config):
     config = tiny_config(trials__seed=[0, 1])
-    source, parts, clock = train.open_run(config)
-    assert dict(parts.mesh.shape) == {"trial": 2, "data": 4, "fsdp": 1, "space": 1}
+    setup, _ = make_setup(config)
+    assert dict(setup.parts.mesh.shape) == {"trial": 2, "data": 4, "fsdp": 1, "space": 1}
     key = jax.random.key(0)
-    program = train.compile_step(config, parts, clock, key, key)
-    text = program.step.as_text()
+    compiled = program.trace(setup, key, key).compile()
+    text = compiled.step.as_text()
     assert hlo.collectives_of(text)
     for groups in re.findall(
         r"replica_groups=(\{\{.*?\}\}|\[.*?\](?:<=\[.*?\](?:T\(.*?\))?)?)", text
     ):
         for group in expand(groups):
             assert {n // 4 for n in group} in ({0}, {1}), groups
-    single = tiny_config()
-    alone = assemble.make_parts(single, parts.classes)
-    assert program.costs.flops == pytest.approx(
-        2 * train.compile_step(single, alone, clock, key, key).costs.flops, rel=1e-6
-    )
+    alone, _ = make_setup(tiny_config())
+    expected = 2 * program.trace(alone, key, key).compile().costs.flops
+    assert compiled.costs.flops == pytest.approx(expected, rel=1e-6)
 
 
 def expand(groups):
@@ -103,19 +98,6 @@ def expand(groups):
     ids = np.arange(8).reshape(*map(int, order.split(",")))
     ids = ids.transpose(*map(int, turn.split(","))) if turn else ids
     return ids.reshape(*map(int, shape.split(","))).tolist()
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"seed": [1], "lr": []}, "at least two values"),
-        ({"seed": [1, 2], "lr": [0.1, 0.2, 0.3]}, "as many of one as of the other"),
-        ({"seed": [], "rate": [0.1, 0.2]}, "'lr' is unknown or missing"),
-    ],
-)
-def test_what_makes_no_trials_is_refused(section, message, tiny_config):
-    with pytest.raises(ConfigError, match=message):
-        trials.count({"trials": section})
 
 
 def test_devices_must_divide():

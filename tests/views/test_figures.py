@@ -8,9 +8,9 @@ import threading
 import matplotlib as mpl
 import numpy as np
 import pytest
-from PIL import Image
 
-from segjax.views import colour, figures
+from segjax.views import figures
+from tests.views.png import near, read_png
 
 
 def records(count, **extra):
@@ -37,25 +37,6 @@ def result(num_classes, *, absent=(), name="class {0}"):
         "num_examples": 101,
         "step": 6000,
     }
-
-
-def read_png(path):
-    """A whole picture (decoded to its last byte) of less than 1 MB, with something drawn on it."""
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert picture.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-        pixels = np.asarray(picture.convert("RGB"))
-    assert path.stat().st_size < 1_000_000
-    assert (pixels != 255).any()
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    return pixels
-
-
-def near(pixels, shade, tolerance=6):
-    """How many pixels have this colour."""
-    wanted = np.array([round(255 * c) for c in mpl.colors.to_rgb(shade)])
-    return int((np.abs(pixels.astype(int) - wanted).max(-1) <= tolerance).sum())
 
 
 def test_curves_show_both_losses_in_their_colours(tmp_path):
@@ -146,43 +127,6 @@ def test_rows_of_the_confusion_matrix_are_percent_of_the_truth():
     assert got[0].tolist() == [75.0, 25.0] and np.isnan(got[1]).all()
 
 
-def example_row(height, width, channels, *, num_classes):
-    rng = np.random.default_rng(1)
-    label = np.sort(rng.integers(0, num_classes, (height, width)), axis=1).astype(np.uint8)
-    label[:5] = 255
-    image = rng.integers(0, 256, (height, width, channels)).astype(np.uint8)
-    pred = np.roll(label, 7, 1)
-    return figures.Row(title="best", name="f" * 40, image=image, label=label, pred=pred, miou=0.5)
-
-
-@pytest.mark.parametrize(("num_classes", "channels"), [(2, 1), (11, 3), (30, 5)])
-def test_examples_of_any_size_and_channels(tmp_path, num_classes, channels):
-    path = tmp_path / "examples.png"
-    palette = [(8 * k, 255 - 8 * k, 128) for k in range(num_classes)]
-    names = [f"a rather long class name {k}" for k in range(num_classes)]
-    sizes = [(60, 80), (90, 40), (33, 200)]
-    rows = [example_row(h, w, channels, num_classes=num_classes) for h, w in sizes]
-    figures.examples(path, rows, palette=palette, class_names=names)
-    pixels = read_png(path)
-    assert 1600 <= pixels.shape[1] <= 2000
-    assert near(pixels, [c / 255 for c in colour.WRONG]) > 1000
-    assert near(pixels, [c / 255 for c in colour.CORRECT]) > 1000
-
-
-def test_examples_without_a_single_valid_image(tmp_path):
-    figures.examples(tmp_path / "a.png", [], palette=[(0, 0, 0)], class_names=["a"])
-    read_png(tmp_path / "a.png")
-
-
-def test_the_legend_names_the_classes_that_occur_and_no_other():
-    row = example_row(40, 50, 3, num_classes=2)
-    row["label"][:] = 2
-    row["pred"][:] = 0
-    palette, names = [(0, 0, 9), (0, 9, 0), (9, 0, 0)], ["a", "b", "c"]
-    patches = figures.legend_patches([row], palette, names)
-    assert [patch.get_label() for patch in patches] == ["a", "c", "correct", "wrong"]
-
-
 def test_long_names_keep_what_tells_them_apart():
     a, b = (figures.shorten(f"background of the {k}") for k in ("left half, 1", "left half, 2"))
     assert a != b and len(a) == len(b) == 22
@@ -200,7 +144,7 @@ def test_drawing_leaves_the_users_matplotlib_alone(tmp_path):
 def test_what_people_look_at_needs_no_jax():
     code = (
         "import sys\nfrom segjax.runs import writer\n"
-        "from segjax.views import colour, figures, progress\n"
+        "from segjax.views import colour, examples, figures, progress\n"
         "sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     root = pathlib.Path(figures.__file__).parents[2]

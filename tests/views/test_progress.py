@@ -69,7 +69,7 @@ def test_lines_without_a_log_keep_their_distance(clock):
 
 
 def test_last_known_scalars_stay_on_the_line(clock):
-    bar = Progress(10, stream=io.StringIO(), clock=clock)
+    bar = Progress(10, stream=io.StringIO(), clock=clock, shown=("loss", "miou"))
     bar.update(1, {"train/loss": 2.0, "val/miou": 0.25})
     bar.update(2, {"train/loss": 1e-5})
     assert bar.text() == "step 2/10  loss 1e-05  val miou 0.250"

@@ -1,0 +1,91 @@
+"""Everything that a config and its data say of a run, before anything is compiled or written."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from segjax.assemble import parts as parts_lib
+from segjax.assemble.parts import Parts
+from segjax.config import lookup, schedule, schema, sections
+from segjax.data import core, pipeline
+from segjax.errors import ConfigError
+from segjax.evaluators.report import Evaluator
+from segjax.structs import Batch
+
+
+class Setup(NamedTuple):
+    """A checked config and what it describes; its data is not in it.
+
+    Attributes:
+        config: Plain data, every key there.
+        clock: Batch size, examples and steps.
+        log_steps: How often to log.
+    """
+
+    config: dict[str, Any]
+    parts: Parts
+    clock: schedule.Clock
+    log_steps: int
+
+    def batch_shapes(self) -> Batch:
+        """Return a training batch as shapes."""
+        return pipeline.batch_shapes(
+            self.clock.batch_size, self.parts.schema, self.parts.canvas.size
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the config with what the data adds to it, as `config.json` records it."""
+        found = sections.plain(self.parts.classes._asdict() | self.clock._asdict())
+        return self.config | {"resolved": found}
+
+
+def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[Setup, core.Source]:
+    """Check a config, open its training data and build its parts; nothing is computed.
+
+    Args:
+        config: A ConfigDict or plain data.
+        mesh: To run on; None: that of the config.
+
+    Raises:
+        UserError: Bad config or data.
+    """
+    config = schema.fill(config)
+    schema.check(config)
+    source = parts_lib.make_source(config, config["input"]["split"])
+    classes = parts_lib.classes_of(source)
+    parts = parts_lib.make_parts(config, classes, available=source.schema, mesh=mesh)
+    clock = schedule.Clock(config["input"]["batch_size"], len(source))
+    total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
+    clock = clock._replace(total_steps=total)
+    durations = schedule.in_steps(config, ("log",), clock, "config")
+    setup = Setup(config, parts, clock, durations["log_steps"])
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    jax.eval_shape(parts.augment, key, setup.batch_shapes())  # an op checks its arguments here
+    return setup, source
+
+
+def make_evaluators(
+    config: Mapping[str, Any], parts: Parts, clock: schedule.Clock
+) -> list[Evaluator]:
+    """Build every evaluator of `config.evals`, its split opened.
+
+    Raises:
+        UserError: Bad config or data.
+    """
+    evaluators = []
+    for name, section in config["evals"].items():
+        where = f"config.evals.{name}"
+        section = schedule.in_steps(section, ("every",), clock, where)
+        if "split" not in section:
+            raise ConfigError(f"{where}: needs 'split', the split it scores.")
+        source = parts_lib.make_source(config, section["split"], where=where)
+        given = {"classes": parts.classes, "canvas": parts.canvas, "schema": parts.schema}
+        evaluators.append(
+            lookup.build(
+                "evaluators", section, where=where, name=name, source=source, mesh=parts.mesh,
+                **given,
+            )
+        )  # fmt: skip
+    return evaluators

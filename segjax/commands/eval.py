@@ -1,0 +1,29 @@
+"""Score a checkpoint of the run in --workdir on all its splits; write eval/ and figures/."""
+
+from absl import flags
+
+from segjax.commands import options
+from segjax.runtime import distributed, xla
+
+NEEDS = options.WORKDIR
+SHARED = True
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the mode's flags."""
+    options.checkpoint(values)
+    options.job(values)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Evaluate, print the headlines, write the reports."""
+    xla.prepare()
+    from segjax.runs.run import open_run
+
+    path, first = options.path(values.workdir), distributed.is_first()
+    opened = open_run(path, checkpoint=values.checkpoint, overrides=values.override)
+    for report in opened.evaluate(shown=first, draw=True):
+        if first:
+            report.write(path)
+            print("\n".join(report.lines()))
+    return 0

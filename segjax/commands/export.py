@@ -1,0 +1,33 @@
+"""Write a checkpoint of the run in --workdir to the file --output, for PyTorch or another run."""
+
+from absl import flags
+
+from segjax.commands import options
+from segjax.runtime import xla
+
+NEEDS = options.WORKDIR | {
+    "output": "--output=out/quickstart.safetensors",
+    "publisher": "--publisher=segjax",
+}
+SHARED = False
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the mode's flags."""
+    options.checkpoint(values)
+    flags.DEFINE_string("output", "", "The safetensors file to write.", flag_values=values)
+    text = "Whose names the arrays get: segjax, torchvision, timm, smp or huggingface."
+    flags.DEFINE_string("publisher", "", text, flag_values=values)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Export the weights."""
+    xla.prepare()
+    from segjax.export import weights
+    from segjax.runs.run import open_run
+
+    opened = open_run(
+        options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
+    )
+    print(weights.write(opened, options.path(values.output), publisher=values.publisher))
+    return 0

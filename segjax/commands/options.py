@@ -1,0 +1,45 @@
+"""Flags that several modes have, each defined once."""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+WORKDIR = {"workdir": "--workdir=runs/quickstart"}
+CONFIG = {"config": "--config=configs/quickstart.py"}
+
+
+def config(values: flags.FlagValues) -> None:
+    """Define `--config` and, through it, `--config.<key>`."""
+    text = "The experiment: configs/<file>.py[:argument,…]. --config.<key>=… changes a value."
+    config_flags.DEFINE_config_file("config", None, text, flag_values=values)
+
+
+def workdir(values: flags.FlagValues) -> None:
+    """Define `--workdir`."""
+    text = "The run's folder: config, log, checkpoints, figures."
+    flags.DEFINE_string("workdir", "", text, flag_values=values)
+
+
+def checkpoint(values: flags.FlagValues) -> None:
+    """Define what opens a run: `--workdir`, `--checkpoint`, `--override`."""
+    workdir(values)
+    text = "'best', 'latest' or a step. Default: the best if the run keeps one, else the latest."
+    flags.DEFINE_string("checkpoint", "", text, flag_values=values)
+    text = "Change the run's config, e.g. evals.val.batch_size=3; may be given several times."
+    flags.DEFINE_multi_string("override", [], text, flag_values=values)
+
+
+def job(values: flags.FlagValues) -> None:
+    """Define the flags of a job of several processes."""
+    text = "host:port of process 0 in a job of several. Found under SLURM, GKE, TPU, …"
+    flags.DEFINE_string("coordinator", "", text, flag_values=values)
+    text = "Which process of the job this is."
+    flags.DEFINE_integer("process_id", None, text, lower_bound=0, flag_values=values)
+    text = "How many processes the job has."
+    flags.DEFINE_integer("num_processes", None, text, lower_bound=1, flag_values=values)
+
+
+def path(text: str) -> pathlib.Path:
+    """Return a flag's value as a path, `~` expanded."""
+    return pathlib.Path(text).expanduser()

@@ -1,0 +1,44 @@
+"""Segment the images of --input with a checkpoint of the run in --workdir, into --output.
+
+Writes <name>_label.png (class ids at the image's own size), <name>_overlay.png and <name>.json
+(pixels and share of each class); of volumes and signals (.npy) <name>_label.npy. Needs nothing of
+the training but the run's folder. The exit code is 2 where a file had to be skipped.
+"""
+
+from absl import flags
+
+from segjax.commands import options
+from segjax.runtime import xla
+
+NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
+SHARED = False
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the mode's flags."""
+    options.checkpoint(values)
+    text = "An image, a folder (searched recursively) or a glob; .npy for volumes and signals."
+    flags.DEFINE_string("input", "", text, flag_values=values)
+    flags.DEFINE_string("output", "", "The folder to write to.", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Predict all files."""
+    from segjax.inference import folder
+
+    files = folder.list_images(values.input)
+    xla.prepare()
+    from segjax.runs.run import open_run
+
+    opened = open_run(
+        options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
+    )
+    counts = folder.predict(
+        files,
+        options.path(values.output),
+        predictor=opened.predictor(),
+        classes=opened.parts.classes,
+        step=opened.step,
+        dims=len(opened.parts.canvas.size),
+    )
+    return 2 if counts.skipped else 0

@@ -1,0 +1,93 @@
+"""Print the model of --config: modules, parameters, FLOPs, and the memory of training it."""
+
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from segjax.commands import options
+from segjax.runtime import xla
+
+if TYPE_CHECKING:
+    from segjax.assemble.setup import Setup
+    from segjax.training.state import TrainState
+
+NEEDS = options.CONFIG
+SHARED = False
+DEPTH = 2
+"""How many levels of modules to list."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the mode's flags."""
+    options.config(values)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Print the table; the data set is opened for its classes, nothing is computed."""
+    xla.prepare()
+    from rich.console import Console
+
+    from segjax.assemble.setup import make_setup
+    from segjax.costs import summary
+
+    setup, _ = make_setup(values.config)
+    image = setup.parts.image_shape()
+    rows = summary.modules(setup.parts.model, image, depth=DEPTH)
+    console = Console(width=None if Console().is_terminal else 100)
+    title = f"{setup.config['model']['type']} on one image {image.shape[1:]}"
+    console.print(summary.draw(rows, title=title))
+    for name, value in training(setup).items():
+        console.print(f"{name:34} {value}", highlight=False)
+    return 0
+
+
+def training(setup: "Setup") -> dict[str, str]:
+    """Return what a train step needs: FLOPs, and bytes on each device by what they hold.
+
+    Activations are what JAX keeps for the gradient at the configured microbatch. A compiler may
+    need less (it fuses) or more (scratch space): `--mode=plan` compiles and tells.
+    """
+    import jax
+
+    from segjax.assemble import program
+    from segjax.costs import flops, summary
+
+    parts, key = setup.parts, jax.random.key(setup.config["seed"])
+    traced, batch = program.trace(setup, key, key), dict(setup.batch_shapes())
+    target, devices = traced.target, parts.mesh.size
+    examples = devices * setup.config["microbatches"]
+    held = {
+        "parameters": summary.on_device(target.params),
+        "gradients": summary.on_device(target.params),
+        "optimiser": summary.on_device(target.opt_state),
+        "averages and statistics": summary.on_device((target.batch_stats, target.ema)),
+        "batch": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch)) // devices,
+        "activations kept for the gradient": kept(setup, target, batch) // examples,
+    }
+    count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
+    total = flops.total(traced.step.jaxpr)
+    facts = {
+        "parameters": f"{count:,}",
+        "FLOPs of a train step": f"{total / 1e9:,.1f} G for {setup.clock.batch_size} images",
+        "mesh": " × ".join(f"{axis} {n}" for axis, n in parts.mesh.shape.items()),
+    }
+    memory = {f"  {name}": f"{size / 1e6:12,.1f} MB" for name, size in held.items()}
+    whole = {"memory of a device, estimated": f"{sum(held.values()) / 1e6:14,.1f} MB"}
+    return facts | whole | memory
+
+
+def kept(setup: "Setup", state: "TrainState", batch: Any) -> int:
+    """Return the bytes of all activations that the gradient of a step on `batch` needs."""
+    import jax
+
+    from segjax.costs import summary
+    from segjax.training import step
+
+    parts = setup.parts
+    objective = step.make_objective(parts.model, parts.task, parts.normalize, None, whole=True)
+
+    def loss(params: Any, batch_stats: Any, batch: Any) -> jax.Array:
+        weights = parts.task.weights(batch)
+        return objective(params, batch_stats, batch, jax.random.key(0), weights)[0]
+
+    return summary.residual_bytes(loss, state.params, state.batch_stats, dict(batch))

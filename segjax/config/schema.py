@@ -1,0 +1,350 @@
+"""Every key of a config: its default, what it takes, what it does. Never imports jax.
+
+A new key is one line in a table below, and whatever reads it. `defaults` is what a config starts
+from; `fill` gives the config of a run from before a key existed its default; `check` refuses what
+no run can use. Sections that have a `type` also take the arguments of what that names; these are
+checked by `lookup` when it is built.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from segjax.config import lookup, rules, schedule, sections, trials
+from segjax.errors import ConfigError
+
+REQUIRED = object()
+"""In place of a default: every config has to say it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A key with a plain value.
+
+    Attributes:
+        default: Its value where neither config nor run has one, or `REQUIRED`.
+        rule: What it takes.
+        doc: What it does. Ends the message about a wrong value.
+    """
+
+    default: Any
+    rule: rules.Rule
+    doc: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A number with its unit in the key: one of `<name>_steps`, `<name>_epochs`, ….
+
+    Attributes:
+        default: Its number, or `REQUIRED`.
+        unit: The unit of the default.
+        units: Those that the key may have.
+        doc: What lasts so long, or happens so often.
+    """
+
+    default: Any
+    unit: str
+    doc: str
+    units: tuple[str, ...] = schedule.UNITS
+
+    def rule(self, unit: str) -> rules.Rule:
+        """Return what the key with this unit takes."""
+        if unit in ("steps", "examples"):
+            return rules.whole(0)
+        return rules.number(0, 100) if unit == "percent" else rules.number(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """A section with a `type`, or several.
+
+    Attributes:
+        default: The section where neither config nor run has one, or `REQUIRED`.
+        doc: What it builds.
+        common: Its keys whatever the type. Those with a default may be left out.
+        many: `list` or `dict` of such sections; `None`: a single one.
+    """
+
+    default: Any
+    doc: str
+    common: "Mapping[str, Knob | Duration | Typed]" = dataclasses.field(default_factory=dict)
+    many: type | None = None
+
+
+Table = Mapping[str, "Knob | Duration | Typed | Table"]
+
+TYPE = Knob(REQUIRED, rules.NAME, "What the section builds, such as 'unet' or 'pixel:focal'.")
+SEED, RATE = rules.whole(0, 2**32 - 1), rules.number(0, open_ends="low")
+
+INPUT: Table = {
+    "source": Typed(REQUIRED, "The data set: a file of segjax/data and its arguments."),
+    "split": Knob("train", rules.NAME, "The split of the source to train on."),
+    "batch_size": Knob(8, rules.whole(1), "Images in a global batch, over all devices."),
+    "size": Knob(
+        REQUIRED, rules.SIZE, "Height and width that every image is fitted to; a depth before them."
+    ),
+    "fit": Knob(
+        "resize",
+        rules.one_of("resize", "pad"),
+        "Scale images to the size, their shape kept, or pad them at their own resolution.",
+    ),
+    "pad_value": Knob(124, rules.number(0, 255), "Grey value of the padding."),
+    "threads": Knob(2, rules.whole(0), "Threads that read and decode; 0: only when asked."),
+    "workers": Knob(
+        0, rules.whole(0), "Processes that decode, for hosts where Python is the limit; 0: none."
+    ),
+    "prefetch": Knob(4, rules.whole(1), "Batches held ready, per worker."),
+    "fields": Knob(
+        (),
+        rules.each(rules.NAME, "a list of names, such as ['instance']"),
+        "Fields of the source that batches carry beside those that the task needs.",
+    ),
+    "cache": Knob(False, rules.FLAG, "Keep the fitted examples in memory; not with workers."),
+}
+"""Training data, and how images become one size for training and evaluation."""
+
+MESH: Table = {
+    "data": Knob(-1, rules.SHARE, "Devices that share out a batch; -1: all that are left."),
+    "fsdp": Knob(1, rules.SHARE, "Devices that share out a batch and the state; -1: all left."),
+    "space": Knob(1, rules.SHARE, "Devices that share out the rows of images; -1: all left."),
+}
+"""How devices are laid out; the three multiply to their number."""
+
+TRIALS: Table = {
+    "seed": Knob(
+        (), rules.each(SEED, "a list of integers from 0 to 4294967295"), "The seed of each trial."
+    ),
+    "lr": Knob(
+        (), rules.each(RATE, "a list of numbers above 0"), "The learning rate of each trial."
+    ),
+}
+"""Runs side by side in one program, see `training.trials`; empty: what all share."""
+
+CHECKPOINT: Table = {
+    "save": Duration(10, "percent", "How often the state is saved; 0: at the end."),
+    "keep_last": Knob(2, rules.whole(1), "How many of the newest are kept."),
+    "keep_best": Knob(
+        "val/miou", rules.TEXT, "A logged metric whose best checkpoint is kept as well; '': none."
+    ),
+    "mode": Knob("max", rules.one_of("max", "min"), "Which value of keep_best is the best."),
+    "root": Knob(
+        "", rules.TEXT, "Where checkpoints go instead of the workdir, also gs:// or s3://."
+    ),
+}
+"""What of a run is saved, where, and what is kept."""
+
+OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
+    "lr": Knob(REQUIRED, RATE, "The peak of the learning rate."),
+    "schedule": Typed(REQUIRED, "How the rate moves over the run, such as 'one_cycle'."),
+    "clip_norm": Knob(0.0, rules.number(0), "Bound of the gradient's global norm; 0: none."),
+    "decay": Knob(
+        "kernels", rules.one_of("kernels", "all"), "Weights of two or more axes decay, or all do."
+    ),
+    "freeze": Knob(
+        (),
+        rules.each(rules.PATTERN, "a list of regular expressions, such as ['encoder/.*']"),
+        "Whole parameter paths that are held: no gradient, update, decay or optimiser state.",
+    ),
+    "lr_factors": Knob(
+        (),
+        rules.each(
+            rules.pair(rules.PATTERN, rules.number(0)),
+            "pairs of a pattern and a factor of at least 0, such as [['encoder/.*', 0.1]]",
+        ),
+        "The rate is multiplied where a pattern matches a whole path; the first that does counts.",
+    ),
+}
+"""Keys of every optimiser. Layer-wise decay is a list of factors:
+`[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`."""
+
+EVALS: Mapping[str, Knob | Duration | Typed] = {
+    "split": Knob(REQUIRED, rules.NAME, "The split that is scored."),
+    "batch_size": Knob(REQUIRED, rules.whole(1), "Images in a global batch; the last is padded."),
+    "every": Duration(0, "steps", "How often training scores it; 0: at the end."),
+}
+"""Keys of every evaluator."""
+
+CONFIG: Table = {
+    "seed": Knob(0, SEED, "Decides initial parameters, data order, augmentation and dropout."),
+    "total": Duration(REQUIRED, "steps", "The run's length.", ("steps", "epochs", "examples")),
+    "log": Duration(20, "steps", "How often training logs; 0: at the end."),
+    "log_batch_hashes": Knob(False, rules.FLAG, "Log a hash of every batch."),
+    "microbatches": Knob(
+        1, rules.whole(1), "Parts of a batch that go through the model one after the other."
+    ),
+    "ema_decay": Knob(
+        0.0,
+        rules.number(0, 1, open_ends="high"),
+        "Decay of the moving average of the model, which is then what is scored; 0: none.",
+    ),
+    "deterministic_reduction": Knob(
+        0,
+        rules.whole(0),
+        "Parts of a batch summed in a fixed order, for equal bits on any devices that divide it; "
+        "0: off.",
+    ),
+    "task": Typed(
+        {
+            "type": "semantic",
+            "losses": [{"type": "pixel:cross_entropy", "weight": 1.0}],
+            "aux_weight": 0.4,
+        },
+        "What is learned, and by which losses.",
+    ),
+    "model": Typed(REQUIRED, "The network: a file of segjax/models and its arguments."),
+    "input": INPUT,
+    "augment": Typed([], "What changes training images, in this order.", many=list),
+    "normalize": Typed(
+        {"type": "normalize:fixed", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+        "What the model sees of pixels in [0, 255].",
+    ),
+    "optimizer": Typed({}, "What turns gradients into updates.", OPTIMIZER),
+    "mesh": MESH,
+    "trials": TRIALS,
+    "checkpoint": CHECKPOINT,
+    "evals": Typed({}, "What is scored, by the name that its scores get.", EVALS, many=dict),
+}
+"""The whole config."""
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """Return what configs start from: every key that has a default.
+
+    A config adds `model`, `input.source`, `input.size`, `total_…`, and to `optimizer` at least
+    `type`, `lr` and `schedule`.
+    """
+    return ml_collections.ConfigDict(_fill(CONFIG, {}))
+
+
+def fill(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config as plain data, with the default of every key that it lacks.
+
+    Keys that the schema does not know, and those without a default, stay as they are.
+    """
+    return sections.section(_fill(CONFIG, sections.section(config)))
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse a config with a wrong key or value; of what a `type` names, only its common keys.
+
+    Raises:
+        ConfigError: The first unknown key, missing key or wrong value, and what was expected.
+    """
+    plain = sections.section(config)
+    _check_table(CONFIG, plain, "config")
+    trials.count(plain)
+    workers = plain["input"]["workers"]
+    if plain["input"]["cache"] and workers:
+        raise ConfigError(
+            f"config.input: cache=True with workers={workers}: every worker would hold its own "
+            "copy. Set workers=0: from a cache, threads are enough."
+        )
+
+
+def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `config.<name>`, with a `type`, filled and checked.
+
+    Raises:
+        ConfigError: As `check`.
+    """
+    spec = CONFIG[name]
+    filled = sections.section(_fill_spec(spec, sections.section(section)))
+    _check_spec(spec, filled, f"config.{name}")
+    return filled
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return twelve hex digits that two configs share if and only if their values are equal.
+
+    A key that is not there has its default.
+    """
+    canonical = json.dumps(fill(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _fill(table: Table, given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        return given  # `check` says what is wrong with it
+    filled = dict(given)
+    for key, spec in table.items():
+        if isinstance(spec, Duration):
+            absent = not any(f"{key}_{unit}" in given for unit in spec.units)
+            if absent and spec.default is not REQUIRED:
+                filled[f"{key}_{spec.unit}"] = spec.default
+        elif isinstance(spec, Mapping):
+            filled[key] = _fill(spec, given[key] if key in given else {})
+        elif key in given or spec.default is not REQUIRED:
+            value = given[key] if key in given else copy.deepcopy(spec.default)
+            filled[key] = _fill_spec(spec, value)
+    return filled
+
+
+def _fill_spec(spec: Any, value: Any) -> Any:
+    if not isinstance(spec, Typed):
+        return value
+    if spec.many is list and isinstance(value, list):
+        return [_fill(spec.common, item) for item in value]
+    if spec.many is dict and isinstance(value, Mapping):
+        return {name: _fill(spec.common, item) for name, item in value.items()}
+    return value if spec.many else _fill(spec.common, value)
+
+
+def _check_table(table: Table, section: Any, where: str, *, typed: bool = False) -> None:
+    """Check keys and values; `typed`: other keys, and a lack of what has a default, are fine."""
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where}={section!r}: expected a section, keys with values.")
+    known: dict[str, Any] = {}
+    missing = []
+    for name, spec in table.items():
+        keys = [name]
+        if isinstance(spec, Duration):
+            keys = [f"{name}_{unit}" for unit in spec.units]
+        known |= dict.fromkeys(keys, spec)
+        optional = typed and not isinstance(spec, Mapping) and spec.default is not REQUIRED
+        if not optional and not any(key in section for key in keys):
+            missing.append(keys[0])
+    for key in section:
+        if key not in known and not typed:
+            raise ConfigError(f"{where}.{key}: no such key.{lookup.suggest(key, list(known))}")
+    for name, spec in table.items():
+        if isinstance(spec, Duration):
+            schedule.key_of(section, name, where)
+    if missing:
+        names = ", ".join(map(repr, missing))
+        raise ConfigError(f"{where}: needs {names}. Add it: segjax/config/schema.py says what.")
+    for key, value in section.items():
+        if key in known:
+            _check_spec(known[key], value, f"{where}.{key}")
+
+
+def _check_spec(spec: Any, value: Any, where: str) -> None:
+    if isinstance(spec, Mapping):
+        return _check_table(spec, value, where)
+    if isinstance(spec, Typed):
+        return _check_typed(spec, value, where)
+    rule = spec.rule(where.rpartition("_")[2]) if isinstance(spec, Duration) else spec.rule
+    if not rule.holds(value):
+        raise ConfigError(f"{where}={value!r}: expected {rule.expected}. {spec.doc}")
+
+
+def _check_typed(spec: Typed, value: Any, where: str) -> None:
+    items = {where: value}
+    if spec.many and not isinstance(value, spec.many):
+        kind = "a list of sections" if spec.many is list else "sections by name"
+        raise ConfigError(f"{where}={value!r}: expected {kind}, each with a 'type'. {spec.doc}")
+    if spec.many is list:
+        items = {f"{where}[{i}]": item for i, item in enumerate(value)}
+    elif spec.many is dict:
+        if odd := [name for name in value if not name.isidentifier()]:
+            raise ConfigError(f"{where}: {odd[0]!r} is no name. Use letters, digits and '_'.")
+        items = {f"{where}.{name}": item for name, item in value.items()}
+    for place, item in items.items():
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"{place}={item!r}: expected a section with a 'type'. {spec.doc}")
+        _check_table({"type": TYPE, **spec.common}, item, place, typed=True)

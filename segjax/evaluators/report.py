@@ -1,0 +1,105 @@
+"""What an evaluation says, whatever it is of: shown, written and drawn by neutral code."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from segjax.inference.predictor import Predictor
+from segjax.runtime import files
+from segjax.views.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One evaluation.
+
+    Attributes:
+        name: Its key in `config.evals`.
+        step: The training step of what was evaluated.
+        headline: The few scores that a person wants to see, by their names in prose.
+        scalars: What goes to the log, `<name>/miou`, ….
+        result: The content of `eval/<name>.json`.
+        notes: What else should be said, a line each.
+        figures: Draw one picture each at a given path, by the end of its name.
+    """
+
+    name: str
+    step: int
+    headline: Mapping[str, float]
+    scalars: Mapping[str, float]
+    result: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    figures: Mapping[str, Callable[[pathlib.Path], None]] = dataclasses.field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Return what to show: the headline, then the notes."""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in self.headline.items())
+        return [f"step {self.step}  {self.name}: {shown}", *self.notes]
+
+    def write(self, path: pathlib.Path) -> None:
+        """Write `eval/<name>.json` and `figures/<name>_*.png` below the run's folder.
+
+        Raises:
+            UserError: The disk is full or cannot be written.
+        """
+        files.write_json(path / "eval" / f"{self.name}.json", dict(self.result))
+        for ending, draw in self.figures.items():
+            draw(path / "figures" / f"{self.name}_{ending}.png")
+
+
+class Evaluator(Protocol):
+    """Scores any predictor on one split.
+
+    Attributes:
+        name: Its key in `config.evals`: prefix of its scalars and name of its file.
+        split: The split that it scores.
+        every_steps: How often training calls it; 0: only at the end.
+        headline: The metric that its learning curve shows, and what it is called in prose.
+    """
+
+    name: str
+    split: str
+    every_steps: int
+    headline: tuple[str, str]
+
+    def __len__(self) -> int:
+        """Return how many examples it scores."""
+        ...
+
+    def metrics(self) -> list[str]:
+        """Return the names of what it logs."""
+        ...
+
+    def evaluate(
+        self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
+    ) -> Report:
+        """Score a predictor, reporting to `progress` after every batch.
+
+        All processes must call it. With `draw` the report has figures.
+        """
+        ...
+
+
+def run(
+    evaluator: Evaluator,
+    predictor: Predictor,
+    *,
+    step: int,
+    shown: bool,
+    draw: bool,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> Report:
+    """Return an evaluator's report, with a progress bar where it is `shown`.
+
+    `heartbeat` is called after every batch; what it raises ends the evaluation.
+    """
+    with Progress(
+        len(evaluator),
+        unit="images",
+        title=evaluator.name,
+        leave=False,
+        enabled=shown,
+        heartbeat=heartbeat,
+    ) as bar:
+        return evaluator.evaluate(predictor, step=step, progress=bar, draw=draw)

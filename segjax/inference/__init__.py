@@ -1,0 +1,1 @@
+"""From an image to what a model says of it: whole, in windows, from any function."""

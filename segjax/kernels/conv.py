@@ -1,0 +1,174 @@
+"""Convolution with gradients that XLA's CPU backend compiles well anywhere, also inside loops."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from segjax.kernels import depthwise, products
+from segjax.kernels.dispatch import Kernel, with_gradient
+from segjax.kernels.window import NUMBERS, Window, slide
+from segjax.runtime import xla
+from segjax.structs import Features
+
+Pads = Sequence[tuple[int, int]]
+LANES = 16
+"""Channels from which they are worth an axis of their own."""
+FEW = 4
+"""Images in a batch below which they are too few for channels."""
+
+
+def convolve(
+    x: Features,
+    kernel: Float[Array, "... i o"],
+    *,
+    strides: Sequence[int],
+    padding: Pads,
+    dilation: Sequence[int],
+) -> Float[Array, "b ... o"]:
+    """Slide `kernel` over `x`, in one, two or three dimensions.
+
+    Args:
+        x: Features.
+        kernel: [*window i o]. Where `i` is a part of the channels of `x`, channels come in groups;
+            each by itself (depthwise) where it is 1.
+        strides: By spatial axis, as all that follow.
+        padding: Zeros before and behind.
+        dilation: Distance of neighbouring taps.
+    """
+    pads = tuple((low, high) for low, high in padding)
+    sizes = x.shape[1:-1], kernel.shape[:-2]
+    window = Window(tuple(strides), pads, tuple(dilation), *sizes)
+    if x.shape[-1] == kernel.shape[-2]:
+        return plain(x, kernel, window=window)
+    if kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
+        return depthwise.convolve(x, kernel, window=window)
+    return slide(x, kernel, window=window)
+
+
+@Kernel
+def plain(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve without groups."""
+    return slide(x, kernel, window=window)
+
+
+def _plain_forward(x: Any, kernel: Any, *, window: Window) -> tuple[Any, Any]:
+    # Each gradient needs the other argument; one that no one asks for is not computed.
+    kept = (x.value if kernel.perturbed else None, kernel.value if x.perturbed else None)
+    return slide(x.value, kernel.value, window=window), kept
+
+
+def _plain_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
+    """Return gradients with axes in the order that XLA's CPU backend has a fast convolution for.
+
+    Autodiff's are in another, which XLA sets right only outside of loops; inside of them, as in a
+    step with microbatches, it convolves by a naive loop.
+    """
+    x, kernel = kept
+    g_x = None if kernel is None else by_input(g, kernel, window=window)
+    g_kernel = None if x is None else by_kernel(g, x, window=window)
+    return g_x, g_kernel
+
+
+plain.everywhere(
+    with_gradient(_plain_forward, _plain_backward, primal=plain.reference, symbolic_zeros=True)
+)
+
+
+@Kernel
+def by_input(g: Array, kernel: Array, *, window: Window) -> Array:
+    """Return the gradient of `slide` by its input."""
+    inputs = jax.ShapeDtypeStruct((len(g), *window.size, kernel.shape[-2]), g.dtype)
+    return jax.linear_transpose(lambda x: slide(x, kernel, window=window), inputs)(g)[0]
+
+
+@by_input.on_cpu
+def _by_input_on_cpu(g: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve `g` by the kernel mirrored, with stride for dilation."""
+    spatial = range(len(window.size))
+    if window.sees_one():
+        product = products.by_input(g, kernel.reshape(kernel.shape[-2:]))
+        gaps = [
+            (0, size - length, stride - 1)
+            for (*_, size, length), stride in zip(_spans(window, g), window.strides, strict=True)
+        ]
+        return lax.pad(product, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+    padding = [(reach - low, size + low - length) for low, reach, size, length in _spans(window, g)]
+    return lax.conv_general_dilated(
+        g, jnp.flip(kernel, spatial).swapaxes(-1, -2), [1] * len(spatial), padding,
+        lhs_dilation=window.strides, rhs_dilation=window.dilation,
+        dimension_numbers=NUMBERS[len(spatial)],
+    )  # fmt: skip
+
+
+@Kernel
+def by_kernel(g: Array, x: Array, *, window: Window) -> Array:
+    """Return the gradient of `slide` by its kernel."""
+    kernels = jax.ShapeDtypeStruct((*window.taps, x.shape[-1], g.shape[-1]), g.dtype)
+    return jax.linear_transpose(lambda kernel: slide(x, kernel, window=window), kernels)(g)[0]
+
+
+@by_kernel.on_cpu
+def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
+    """Convolve the input by `g`, with channels for the batch and the batch for channels.
+
+    The gradient by a 1x1 kernel is a product. oneDNN takes channels better as an axis of the image.
+    """
+    if window.sees_one():
+        product = products.by_kernel(x[:, *(slice(None, None, n) for n in window.strides)], g)
+        return product.reshape(*window.taps, *product.shape)
+    padding = [(low, reach + length - size - low) for low, reach, size, length in _spans(window, g)]
+    if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
+        few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
+        return _of_few_images(window, g, x) if few else _of_channels(window, padding, g, x)
+    summed = lax.conv_general_dilated(
+        x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
+        rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
+    )  # fmt: skip
+    return jnp.moveaxis(summed, 0, -2)
+
+
+def _spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:
+    """Yield for each axis: zeros before, the kernel's reach, the input's size, that of `g` spread.
+
+    Reach is from the first tap to the last; `g` is spread by the stride.
+    """
+    for axis, (low, _) in enumerate(window.padding):
+        length = (g.shape[1 + axis] - 1) * window.strides[axis] + 1
+        yield low, window.reach[axis], window.size[axis], length
+
+
+def _of_channels(window: Window, padding: Pads, g: Array, x: Array) -> Array:
+    """Return the same with channels as a third axis of the image, where the kernel has length 1."""
+    return lax.conv_general_dilated(
+        x.transpose(1, 2, 3, 0)[None],  # [1 h w c b]
+        g.transpose(1, 2, 0, 3)[:, :, None],  # [h w 1 b k]
+        (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
+        dimension_numbers=NUMBERS[3],
+    )[0]  # fmt: skip
+
+
+def _of_few_images(window: Window, g: Array, x: Array) -> Array:
+    """Return the same where a batch is too few channels: neighbours along a row are channels too.
+
+    What each column of taps sees is then an image of its own. Without strides and dilation only.
+    """
+    images, rows, columns, features = g.shape
+    near = LANES // images
+    blocks = -(-columns // near)
+    more = blocks * near - columns
+    low, high = window.padding[1]
+    g = jnp.pad(g, ((0, 0), (0, 0), (0, more), (0, 0)))
+    g = g.reshape(images, rows, blocks, near, features).transpose(1, 2, 0, 3, 4)  # [h w' b near k]
+    x = jnp.pad(x, ((0, 0), (0, 0), (low, high + more), (0, 0)))
+    seen = jnp.stack([x[:, :, tap : tap + blocks * near] for tap in range(window.taps[1])])
+    seen = seen.reshape(*seen.shape[:3], blocks, near, -1)  # [tap b h w' near c]
+    seen = seen.transpose(0, 2, 3, 5, 1, 4)  # [tap h w' c b near]
+    summed = lax.conv_general_dilated(
+        seen.reshape(*seen.shape[:4], -1), g.reshape(rows, blocks, 1, -1, features),
+        (1, 1, 1), [window.padding[0], (0, 0), (0, 0)], dimension_numbers=NUMBERS[3],
+    )  # fmt: skip
+    return summed[:, :, 0].swapaxes(0, 1)  # [tap rows c k] to [rows tap c k]

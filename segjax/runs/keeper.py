@@ -1,0 +1,141 @@
+"""When to score and to save: each run by itself, and ready to stop at any batch."""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from segjax.config.schedule import itstime
+from segjax.evaluators import report
+from segjax.evaluators.report import Evaluator
+from segjax.inference.predictor import Predictor
+from segjax.runs import writer as writer_lib
+from segjax.runs.live import Live, Values
+from segjax.runs.log import Log
+from segjax.runtime import distributed, watchdog
+from segjax.training.state import TrainState
+
+OnScore = Callable[[Live, int, Values], bool]
+"""`(run, step, scalars) → stop?`: called on the first process whenever a run was scored."""
+
+
+class Next(enum.Enum):
+    """What the loop does after a step."""
+
+    GO_ON = "go on"
+    PREEMPTED = "preempted"
+    ENOUGH = "enough"
+
+
+class Keeper:
+    """Score and save the state of each run; preemption need not wait for an evaluation's end.
+
+    Args:
+        runs: With checkpoints and logs open.
+        evaluators: Of `config.evals`.
+        predictor: From the variables of one run to what predicts.
+        take: `(state, number) → state`: that of one run.
+        log: Where messages go.
+        watchdog: Is told what goes on.
+        preempted: Says whether SIGTERM came.
+        on_score: May end training early: pruning, early stopping.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Live],
+        evaluators: Sequence[Evaluator],
+        *,
+        predictor: Callable[[Any], Predictor],
+        take: Callable[[TrainState, int], TrainState],
+        log: Log,
+        watchdog: watchdog.Watchdog,
+        preempted: Callable[[], bool],
+        on_score: OnScore,
+    ):
+        self.runs, self.evaluators, self.predictor, self.take = runs, evaluators, predictor, take
+        self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
+
+    def due(self, number: int) -> list[Evaluator]:
+        """Return the evaluators that are to run after step `number`."""
+        return [e for e in self.evaluators if itstime(number, e.every_steps, self.log.total_steps)]
+
+    def __call__(self, number: int, state: TrainState, *, save: bool, stop: bool) -> Next:
+        """Score what is due and save what is asked for or best.
+
+        With `stop`, or once SIGTERM came, nothing is scored any more and all is saved.
+        """
+        enough = False
+        for i, run in enumerate(self.runs):
+            own, scalars = self.take(state, i), {}
+            if not stop:
+                scalars, stop = self.score(run, number, own)
+            enough |= bool(scalars) and self._is_enough(run, number, scalars)
+            if save or stop or enough or run.saver.keep_best in scalars:
+                self.watchdog.now("checkpoint save", number)
+                run.saver.save(number, own, scalars)
+        return Next.PREEMPTED if stop else Next.ENOUGH if enough else Next.GO_ON
+
+    def catch_up(self, number: int, state: TrainState) -> Next:
+        """Score what was due at `number` and cut short."""
+        for i, run in enumerate(self.runs):
+            if self._missed(run, number):
+                own = self.take(state, i)
+                scalars, stop = self.score(run, number, own)
+                if run.saver.keep_best in scalars:
+                    run.saver.save(number, own, scalars)  # again, now with its rank
+                if stop:
+                    return Next.PREEMPTED
+        return Next.GO_ON
+
+    def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
+        """Return the scalars of the evaluators that are due, and whether SIGTERM cut them short."""
+        self.watchdog.now("evaluation", number)
+        first, last = jax.process_index() == 0, number == self.log.total_steps
+        scalars: Values = {}
+        try:
+            for evaluator in self.due(number):
+                predictor = self.predictor(state.variables())
+                found = report.run(
+                    evaluator,
+                    predictor,
+                    step=number,
+                    shown=first,
+                    draw=last,
+                    heartbeat=self._heartbeat,
+                )
+                scalars |= found.scalars
+                if first:
+                    found.write(run.path)
+                    for line in found.lines():
+                        self.log.message(f"{run.title}: {line}" if run.title else line)
+        except Preempted:
+            return {}, True
+        if scalars:
+            run.writer.write(number, scalars)
+        return scalars, False
+
+    def _is_enough(self, run: Live, number: int, scalars: Values) -> bool:
+        first = jax.process_index() == 0
+        return bool(distributed.from_first(first and self.on_score(run, number, scalars)))
+
+    def _missed(self, run: Live, number: int) -> bool:
+        """Return whether evaluation was due at `number` and is not in the log: it was cut short."""
+        name = next((name for e in self.due(number) for name in e.metrics()), None)
+        if name is None:
+            return False
+        # Only process 0 is sure to see the log.
+        records = writer_lib.read(run.path) if jax.process_index() == 0 else []
+        done = any(record["step"] == number and name in record for record in records)
+        return not distributed.from_first(done)
+
+    def _heartbeat(self) -> None:
+        """Say that the evaluation goes on; called after each of its batches."""
+        self.watchdog.now("evaluation", self.watchdog.step)
+        if self.preempted():
+            raise Preempted
+
+
+class Preempted(Exception):
+    """SIGTERM came during an evaluation."""

@@ -1,0 +1,138 @@
+"""A run on disk: open it, score it, predict with it. Needs nothing but its folder."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from segjax.assemble import parts as parts_lib
+from segjax.assemble import setup as setup_lib
+from segjax.assemble.parts import Parts
+from segjax.config import lookup, schedule, sections, trials
+from segjax.errors import ConfigError
+from segjax.evaluators import report
+from segjax.evaluators.report import Report
+from segjax.inference.network import Network
+from segjax.inference.predictor import Predictor
+from segjax.runs import workdir, writer
+from segjax.runs.checkpoint import Checkpointer
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder and one of its checkpoints, which is read when it is first needed.
+
+    Attributes:
+        path: The folder.
+        config: What made it, every key there, with what its data added as `resolved`.
+        checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
+            latest.
+    """
+
+    path: pathlib.Path
+    config: dict[str, Any]
+    checkpoint: str = ""
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """What the config describes."""
+        classes = parts_lib.recorded_classes(self.config["resolved"])
+        return parts_lib.make_parts(self.config, classes)
+
+    @property
+    def step(self) -> int:
+        """The training step of the checkpoint."""
+        return self._restored[0]
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """`{'params', 'batch_stats'}` of the checkpoint, averaged where it has averages."""
+        return self._restored[1]
+
+    @functools.cached_property
+    def _restored(self) -> tuple[int, dict[str, Any]]:
+        with self._checkpoints() as saver:
+            return saver.restore_variables(self.checkpoint, self.parts.variable_shapes())
+
+    def _checkpoints(self) -> Checkpointer:
+        return Checkpointer.of_section(self.path, self.config["checkpoint"], read_only=True)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return what the run has logged, a dict a line, each with its `step`."""
+        return writer.read(self.path)
+
+    def predictor(self) -> Predictor:
+        """Return what predicts an image of any size with this checkpoint."""
+        return self._network
+
+    def evaluate(self, name: str = "", *, shown: bool = False, draw: bool = False) -> list[Report]:
+        """Score the checkpoint; nothing is written, see `Report.write`.
+
+        Args:
+            name: A key of `config.evals`, or the split that one of them scores; empty: all.
+            shown: Show the progress.
+            draw: Make the report's figures ready to be drawn.
+
+        Raises:
+            UserError: No such evaluation, or its data cannot be read.
+        """
+        resolved = self.config["resolved"]
+        clock = schedule.Clock(*(resolved[field] for field in schedule.Clock._fields))
+        chosen = {
+            key: section
+            for key, section in self.config["evals"].items()
+            if name in ("", key, section["split"])
+        }
+        if not chosen:
+            known = list(self.config["evals"])
+            raise ConfigError(f"{name!r} is no key of config.evals.{lookup.suggest(name, known)}")
+        evaluators = setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
+        return [
+            report.run(each, self._network, step=self.step, shown=shown, draw=draw)
+            for each in evaluators
+        ]
+
+    @functools.cached_property
+    def _network(self) -> Network:
+        return Network(self.parts.forward, self.variables)
+
+
+def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[str] = ()) -> Run:
+    """Open the run in a folder; nothing in it is changed.
+
+    Args:
+        path: The folder, `~` expanded.
+        checkpoint: See `Run`.
+        overrides: Changes to its config, such as `evals.val.batch_size=3`.
+
+    Raises:
+        UserError: No run there, no such checkpoint, or an override that does not fit.
+    """
+    path = path.expanduser()
+    config = read_config(path, overrides)
+    if number := trials.count(config):
+        raise ConfigError(
+            f"--workdir={path} holds {number} trials, each a run of its own. Name one of them: "
+            f"--workdir={path / 'trial0'}."
+        )
+    run = Run(path, config, checkpoint)
+    with Checkpointer.of_section(path, config["checkpoint"], read_only=True) as saver:
+        saver.find(checkpoint)
+    return run
+
+
+def list_runs(path: pathlib.Path) -> list[Run]:
+    """Return all runs in a folder: its own, its trials', those below it, by path."""
+    folders = sorted(file.parent for file in path.expanduser().rglob("config.json"))
+    found = [Run(folder, read_config(folder)) for folder in folders]
+    return [run for run in found if not trials.count(run.config)]
+
+
+def read_config(path: pathlib.Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the config of the run in `path`, with the keys that there are since it was made.
+
+    Raises:
+        UserError: No run there, or an override that does not fit.
+    """
+    return sections.override(workdir.load_config(path), overrides)

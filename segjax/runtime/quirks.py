@@ -1,0 +1,127 @@
+"""Every hook into another library's insides, with the version that needs it and why.
+
+None of it is promised to anyone. Look here first when one of these libraries is upgraded: a hook
+may have to change, or can go.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+MALLOC = ((-8, 1), (-4, 0), (-1, -1))
+"""From malloc.h: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD: one heap, all in it, for good."""
+
+
+class Client(Protocol):
+    """The client of a job's key-value store."""
+
+    def key_value_set(self, key: str, value: str) -> None:
+        """Store a value that all processes can read."""
+        ...
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
+        """Return all pairs whose key begins so."""
+        ...
+
+
+class PreemptionService(Protocol):
+    """What tells all processes of a job that one of them got SIGTERM."""
+
+    def reached_sync_point(self, step_counter: int) -> bool:
+        """Return whether this is the call that all agreed to stop at."""
+        ...
+
+
+def keep_memory() -> None:
+    """Let glibc keep what the process frees: a train step's buffers come back every step.
+
+    jaxlib 0.10.2 and 0.12.0 allocate them by malloc on a CPU. As glibc (2.36) is set up, they go
+    back to the kernel after each step, and a page fault for every 4 kB brings them back. A quarter
+    of the machine's memory is set aside for huge pages; it is not used until something is in it.
+    Call it before JAX starts its threads, which have heaps of their own otherwise. Other C
+    libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None)
+    if sys.platform != "linux" or not hasattr(libc, "gnu_get_libc_version"):
+        return
+    for parameter, value in MALLOC:
+        libc.mallopt(parameter, value)
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    size = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
+    begin = libc.sbrk(ctypes.c_ssize_t(0))
+    libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size))))
+    end = libc.sbrk(ctypes.c_ssize_t(0))
+    begin += -begin % mmap.PAGESIZE
+    length = ctypes.c_size_t(end - begin)
+    libc.madvise(ctypes.c_void_p(begin), length, mmap.MADV_HUGEPAGE)  # a hint: may be refused
+
+
+def silence_abandoned_io() -> None:
+    """Print no traceback for the writes and reads that TensorStore gives up with a failed one.
+
+    TensorStore 0.1.86 under Orbax 0.12.8: after one failure, such as a full disk, every other
+    operation on its way raises "Event loop is closed" in a thread of its own, where nobody can
+    catch it. The failure itself reaches the caller. Hooks that someone else has set stay.
+    """
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _but_abandoned_writes
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _but_abandoned_reads
+
+
+def _but_abandoned_writes(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _but_abandoned_reads(unraisable: "sys.UnraisableHookArgs") -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def job_client() -> tuple[Client | None, int, int]:
+    """Return the client of the job's key-value store, None without a job; rank and size.
+
+    JAX 0.10.2 and 0.12.0 have no public name for the store; Orbax takes it from the same place.
+    Imports no jax and starts no backend.
+    """
+    if "jax" not in sys.modules:
+        return None, 0, 1
+    from jax._src import distributed
+
+    state = distributed.global_state
+    return state.client, state.process_id, state.num_processes
+
+
+@contextlib.contextmanager
+def preemption_service() -> Iterator[PreemptionService]:
+    """Yield JAX's preemption service, which nobody else sees meanwhile.
+
+    Orbax 0.12.8 asks it at every save, with the step for a number, and what all agree on is the
+    highest number that anyone has asked with: SIGTERM would be felt as many steps later. Without
+    the service Orbax takes it for switched off. JAX 0.10.2 and 0.12.0 keep it in private state.
+    """
+    from jax._src import distributed
+
+    state: Any = distributed.global_state
+    service, state.preemption_sync_manager = state.preemption_sync_manager, None
+    try:
+        yield service
+    finally:
+        state.preemption_sync_manager = service
+
+
+def set_field(module: object, name: str, value: object) -> None:
+    """Set a field of a Flax module that is being applied.
+
+    Flax 0.12.8 freezes modules, and what intercepts their methods can change arguments, but no
+    field. Each `apply` makes its submodules anew: what is set lives for that call only.
+    """
+    object.__setattr__(module, name, value)

@@ -1,0 +1,54 @@
+"""One file a mode, its own flags, and no others."""
+
+import subprocess
+import sys
+
+import pytest
+
+from segjax.commands import cli
+from tests import program
+
+
+def test_modes_are_the_files():
+    assert set(cli.modes()) >= {"train", "eval", "predict", "export", "summary", "plan"}
+
+
+@pytest.mark.parametrize("mode", cli.modes())
+def test_help_shows_the_modes_own_flags(mode, capsys):
+    assert cli.main(["run.py", f"--mode={mode}", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"--mode={mode}" in text and "All modes:" in text
+    assert ("--publisher" in text) == (mode == "export")
+    assert ("--profile_steps" in text) == (mode == "train")
+    for name in cli.load(mode).NEEDS:
+        assert f"--{name}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mode=summary", "--output=x"], "--output is a flag of"),
+        (["--mode=eval", "--config=configs/quickstart.py"], "--config is a flag of"),
+        (["--publisher=segjax"], "--publisher is a flag of --mode=export, not of --mode=train"),
+        (["--mode=predict", "--devices=3"], "--devices is a flag of --mode=plan"),
+        (["--mode", "fly"], "--mode='fly' is none of"),
+        (["--mode=eval", "--workdri=x"], "Did you mean"),
+        (["--mode=eval"], "--mode=eval needs --workdir, e.g. --workdir=runs/quickstart"),
+        (["--mode=eval", "workdir=x"], "unexpected argument 'workdir=x'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_code_2(arguments, said, capsys):
+    assert cli.main(["run.py", *arguments]) == 2
+    text = capsys.readouterr().err
+    assert said in text and text.startswith("error: ") and text.count("\n") == 1, text
+
+
+def test_no_mode_imports_jax_to_show_its_flags():
+    code = (
+        "import sys; from segjax.commands import cli; [cli.flags_of(mode) for mode in cli.modes()];"
+        "print('jax' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=program.ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]

@@ -1,0 +1,41 @@
+"""Files are whole or not there; a folder has one writer."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from segjax.errors import UserError
+from segjax.runtime import files
+from tests import program
+
+HOLD = """
+import pathlib, sys, time
+from segjax.runtime import files
+with files.locked(pathlib.Path(sys.argv[1]), what="--workdir=x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_writer_is_told_who_the_first_is(tmp_path):
+    path = tmp_path / "run" / ".lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    first = subprocess.Popen(command, cwd=program.ROOT, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"--workdir=x: process {first.pid} on .* is writing"):
+        with files.locked(path, what="--workdir=x"):
+            pytest.fail("two hold it")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    time.sleep(0.1)
+    with files.locked(path, what="--workdir=x"):
+        pass  # the kernel released it
+
+
+def test_a_lock_is_released_and_taken_again(tmp_path):
+    for _ in range(2):
+        with files.locked(tmp_path / ".lock", what="x"):
+            assert (tmp_path / ".lock").read_text().startswith("process ")
