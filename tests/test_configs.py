@@ -40,7 +40,7 @@ WEIGHTS = {
 }
 """Published weights for the encoder of every model that has one."""
 DATA_SETS = {
-    "quickstart": ("", "debug"),
+    "quickstart": ("", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug"),
     "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
 }
 """What a data set's recipe differs by."""
@@ -145,6 +145,11 @@ def test_no_golden_text_is_left_over():
 def test_what_the_zoo_does_not_have_is_an_error(arg, said):
     with pytest.raises(ConfigError, match=said):
         made_up(arg)
+
+
+def test_the_quickstart_has_one_to_three_dimensions():
+    with pytest.raises(ConfigError, match="dims=4 is none of 1, 2, 3"):
+        load("quickstart:dims=4")
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)

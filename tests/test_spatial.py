@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
+from configs import quickstart
 from segjax.assemble import program
 from segjax.assemble.setup import make_setup
-from segjax.augment import compose, geometry
+from segjax.augment import compose, geometry, photometric
+from segjax.config import sections
 from segjax.costs import hlo
-from segjax.data import core, pipeline
+from segjax.data import core, pipeline, synthetic
 from segjax.models import unet
 from segjax.runtime import sharding
 
@@ -61,13 +64,46 @@ def test_eight_shards_of_rows_hold_an_eighth_and_gather_nothing(tiny_config):
     assert held[ROWS] <= held[ALONE] / 6
 
 
-def test_mirroring_each_row_moves_none():
+@pytest.mark.parametrize("size", [(64, 32), (16, 32, 24), (64,)])
+def test_mirroring_within_rows_moves_none(size):
+    """All but the first axis in space, which lies over the devices."""
     mesh = Mesh(np.asarray(jax.devices()).reshape(ROWS), sharding.AXES)
-    augment = compose.make_augment([functools.partial(geometry.flip, horizontal=0.5)], SCHEMA)
+    mirrors = dict(zip(("horizontal", "vertical"), (0.5,) * (len(size) - 1), strict=False))
+    op = functools.partial(geometry.flip, **{"horizontal": 0, **mirrors})
+    augment = compose.make_augment([op], SCHEMA)
     placement = sharding.batch_sharding(mesh, SCHEMA)
     step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
-    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, SCHEMA, (64, 32)))
+    lowered = step.lower(jax.random.key(0), pipeline.batch_shapes(2, SCHEMA, size))
     assert not hlo.collectives_of(lowered.compile().as_text())
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_signals_and_volumes_over_devices_are_augmented_as_on_one(dims):
+    """With their instances, along their length or depth; images, maps and order are the same."""
+    source = synthetic.Source(split="train", dims=dims, num_examples=4)
+    ops = [
+        functools.partial(geometry.flip, depth=0.5 if dims == 3 else 0),
+        functools.partial(geometry.affine, size=source.size, scale=(0.7, 1.4), fill=0.5),
+        functools.partial(photometric.gaussian_blur, sigma=(0.5, 1.0)),
+    ]
+    augment = compose.make_augment(ops, source.schema)
+    found = []
+    for shape in (ALONE, (1, 2, 4)):
+        mesh = Mesh(np.asarray(jax.devices()[: math.prod(shape)]).reshape(shape), sharding.AXES)
+        placement = sharding.batch_sharding(mesh, source.schema)
+        batches = pipeline.eval_batches(
+            source, schema=source.schema, batch_size=4, size=source.size
+        )
+        (batch,) = sharding.to_device(batches, mesh, source.schema)
+        place = P(("data", "fsdp"), "space")
+        assert {batch[n].sharding.spec for n in source.schema} == {place}
+        step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
+        found.append(sharding.fetch(step(jax.random.key(1), batch)))
+    one, several = found
+    for name in ("label", "instance", "mask", "index"):
+        np.testing.assert_array_equal(one[name], several[name])
+    np.testing.assert_allclose(one["image"], several["image"], atol=1e-5)
+    assert (one["instance"] > 0).any() and set(one) == {*source.schema, "mask", "index"}
 
 
 @pytest.mark.slow
@@ -120,6 +156,34 @@ def test_the_step_on_rows_is_the_step_on_one_device(model, size, augment, tiny_c
             assert kinds == {"all-reduce", "collective-permute"}
     for one, rows in zip(*map(jax.tree.leaves, changes), strict=True):
         np.testing.assert_allclose(rows, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.slow
+def test_the_step_on_slices_of_volumes_is_the_step_on_one_device(float64):
+    """As above, with the augmentation of the quickstart's volumes."""
+    size = (32, 16, 33)
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.integers(0, 256, (2, *size, 1), np.uint8),
+        "label": random.integers(0, 5, (2, *size), np.int32),
+        "mask": np.ones(2, bool),
+        "index": np.arange(2, dtype=np.int32),
+    }
+    changes = []
+    for shape in (ALONE, (1, 1, 4)):
+        config = sections.plain(quickstart.get_config("dims=3,debug"))
+        config["optimizer"] = dict(type="sgd", lr=1.0, momentum=0.0, schedule=dict(type="constant"))
+        mesh, init, step = compile_step(
+            config, shape, size=size, model=UNET, augment=config["augment"], batch_size=2,
+            compute_dtype="float64", param_dtype="float64",
+        )  # fmt: skip
+        state = init(jax.random.key(0))
+        before = jax.device_get(state.params)
+        placed = jax.device_put(batch, sharding.batch_sharding(mesh, SCHEMA))
+        state, _ = step(state, placed, jax.random.key(0))
+        changes.append(jax.tree.map(np.subtract, before, jax.device_get(state.params)))
+    for one, slices in zip(*map(jax.tree.leaves, changes), strict=True):
+        np.testing.assert_allclose(slices, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
 def test_a_volume_is_split_along_its_depth(float64):

@@ -11,8 +11,8 @@ from segjax.data import core, scenes, signals, volumes
 from segjax.errors import ConfigError
 from segjax.structs import Example, Field
 
-NUM_EXAMPLES = {"train": 4096, "val": 256, "test": 256}
-"""The splits, in the order that numbers their random streams, and their default sizes."""
+SPLITS = ("train", "val", "test")
+"""In the order that numbers their random streams."""
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -28,6 +28,7 @@ class Family(NamedTuple):
         dtype: Of every image.
         size: The sides, if none are given.
         smallest: The shortest that a side may be, in pixels.
+        examples: How many there are in each of `SPLITS`, if no number is given.
     """
 
     render: Callable[[np.random.Generator, tuple[int, ...]], Drawn]
@@ -37,13 +38,23 @@ class Family(NamedTuple):
     dtype: str
     size: tuple[int, ...]
     smallest: int
+    examples: tuple[int, int, int]
 
 
 FAMILIES = {
-    1: Family(signals.render, signals.CLASS_NAMES, signals.PALETTE, 1, "uint16", (512,), 64),
-    2: Family(scenes.render, scenes.CLASS_NAMES, scenes.PALETTE, 3, "uint8", (128, 128), 32),
-    3: Family(volumes.render, volumes.CLASS_NAMES, volumes.PALETTE, 1, "uint8", (32, 48, 48), 16),
-}
+    1: Family(
+        signals.render, signals.CLASS_NAMES, signals.PALETTE,
+        channels=1, dtype="uint16", size=(512,), smallest=64, examples=(4096, 256, 256),
+    ),
+    2: Family(
+        scenes.render, scenes.CLASS_NAMES, scenes.PALETTE,
+        channels=3, dtype="uint8", size=(128, 128), smallest=32, examples=(4096, 256, 256),
+    ),
+    3: Family(
+        volumes.render, volumes.CLASS_NAMES, volumes.PALETTE,
+        channels=1, dtype="uint8", size=(32, 48, 48), smallest=16, examples=(1024, 64, 64),
+    ),
+}  # fmt: skip
 """By their number of axes in space."""
 
 
@@ -58,7 +69,8 @@ class Source:
 
     Args:
         split: `train`, `val` or `test`: random streams that share no example.
-        num_examples: How many; 0: 4096 for `train`, 256 for `val` and `test`.
+        num_examples: How many; 0: 4096 for `train`, 256 for `val` and `test`; of volumes 1024 and
+            64.
         size: The sides of every image. Things scale with the shortest but the pixels of their
             textures do not, so small images are harder. Empty: 128 x 128, as `dims` says.
         seed: Names the family, 0 or more.
@@ -77,16 +89,16 @@ class Source:
         seed: int = 0,
         dims: int = 2,
     ):
-        if split not in NUM_EXAMPLES:
-            known = ", ".join(NUM_EXAMPLES)
+        if split not in SPLITS:
+            known = ", ".join(SPLITS)
             raise ConfigError(f"split={split!r}: synthetic has no such split. Known: {known}.")
+        family = FAMILIES[lookup.choose(dims, list(FAMILIES), what="dims")]
+        self.stream = SPLITS.index(split)
+        usual = family.examples[self.stream]
         if num_examples < 0:
-            raise ConfigError(
-                f"num_examples={num_examples}: expected 1 or more, or 0 for {NUM_EXAMPLES[split]}."
-            )
+            raise ConfigError(f"num_examples={num_examples}: expected 1 or more, or 0 for {usual}.")
         if seed < 0:
             raise ConfigError(f"seed={seed}: expected 0 or more.")
-        family = FAMILIES[lookup.choose(dims, list(FAMILIES), what="dims")]
         size = tuple(map(int, size)) or family.size
         if len(size) != dims or min(size) < family.smallest:
             sides = ("the length", "height and width", "depth, height and width")[dims - 1]
@@ -94,7 +106,7 @@ class Source:
                 f"size={size}: expected {sides} of dims={dims}, each at least {family.smallest}."
             )
         self.family, self.split, self.seed, self.size = family, split, seed, size
-        self.num_examples = num_examples or NUM_EXAMPLES[split]
+        self.num_examples = num_examples or usual
         self.class_names, self.palette = family.class_names, family.palette
         schema = core.semantic_schema(family.channels, dtype=family.dtype)
         self.schema = {**schema, "instance": Field("ids")}
@@ -108,8 +120,7 @@ class Source:
             raise IndexError(
                 f"synthetic {self.split} has {self.num_examples} examples, not {index}"
             )
-        stream = list(NUM_EXAMPLES).index(self.split)
-        rng = np.random.default_rng([self.seed, stream, index])
+        rng = np.random.default_rng([self.seed, self.stream, index])
         image, label, instance = self.family.render(rng, self.size)
         name = f"synthetic/{self.split}/{index:05d}"
         return SyntheticExample(image=image, label=label, name=name, instance=instance)
