@@ -13,6 +13,7 @@ from segjax.data import core, pipeline
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.structs import Batch
+from segjax.training import optim
 
 
 class Setup(NamedTuple):
@@ -61,6 +62,7 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     clock = clock._replace(total_steps=total)
     durations = schedule.in_steps(config, ("log",), clock, "config")
     setup = Setup(config, parts, clock, durations["log_steps"])
+    optim.make_optimizer(config["optimizer"], optim.make_rate(config["optimizer"], clock))
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     jax.eval_shape(parts.augment, key, setup.batch_shapes())  # an op checks its arguments here
     return setup, source

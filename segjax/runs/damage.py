@@ -87,8 +87,7 @@ def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
     except Damaged as error:
         reason = str(error)
     except Exception as error:  # whatever Orbax, TensorStore or the file system call it
-        lines = str(error).replace(f"{folder}/", "").splitlines() or [type(error).__name__]
-        reason = lines[0].split(" in OCDBT")[0][:160]  # TensorStore goes on for a paragraph
+        reason = _first_cause(error).replace(f"{folder}/", "")
     if target is not None and distributed.sum_of_all(int(reason is not None)) and reason is None:
         reason = "another process cannot read its part"
     if reason is not None:
@@ -97,6 +96,14 @@ def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
     if any(count(tree[name]) != value for name, value in saved.items()):
         raise Damaged("its arrays are not the ones that were saved: some bytes have changed")
     return tree
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return in a line what began it: Orbax wraps TensorStore's errors, which take a paragraph."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].split(" in OCDBT")[0].split(" [source locations")[0][:200]
 
 
 def check_files(folder: Folder) -> None:

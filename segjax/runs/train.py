@@ -110,6 +110,7 @@ def prepare(
         UserError: Bad config or data, or a folder of another config's run.
     """
     setup, source = setup_lib.make_setup(config)
+    transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
     resolved = setup.resolved()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.config import sections
-from segjax.data import pipeline, synthetic
+from segjax.data import core, pipeline, synthetic
 from segjax.runs import digest, writer
 from tests.distributed import curve, jobs, small_config
 
