@@ -48,8 +48,9 @@ class Parts:
     @functools.cached_property
     def forward(self) -> Forward:
         """The compiled forward passes, for any variables of the model."""
+        needed = {name: self.schema[name] for name in ("image", *self.task.needs)}
         return Forward(
-            self.model, self.task, normalize=self.normalize, mesh=self.mesh, schema=self.schema,
+            self.model, self.task, normalize=self.normalize, mesh=self.mesh, schema=needed,
             canvas=self.canvas,
         )  # fmt: skip
 
@@ -124,7 +125,9 @@ def make_parts(
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
 
 
-def select(available: Schema | None, task: Task, classes: Classes, more: Sequence[str]) -> Schema:
+def select(
+    available: Schema | None, task: Task, classes: Classes, more: Sequence[str] = ()
+) -> Schema:
     """Return the fields that a batch has: the image, what the task needs, and `more`.
 
     Raises:

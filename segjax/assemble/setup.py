@@ -83,7 +83,8 @@ def make_evaluators(
         if "split" not in section:
             raise ConfigError(f"{where}: needs 'split', the split it scores.")
         source = parts_lib.make_source(config, section["split"], where=where)
-        given = {"classes": parts.classes, "canvas": parts.canvas, "schema": parts.schema}
+        fields = parts_lib.select(source.schema, parts.task, parts.classes)
+        given = {"classes": parts.classes, "canvas": parts.canvas, "schema": fields}
         evaluators.append(
             lookup.build(
                 "evaluators", section, where=where, name=name, source=source, mesh=parts.mesh,
