@@ -11,7 +11,7 @@ import pytest
 
 from segjax.config import lookup
 from segjax.encoders import resnet
-from segjax.models import fcn_dilated
+from segjax.models import base
 from segjax.pretrained import convert, huggingface, smp, timm, torchvision
 from segjax.structs import Outputs
 from tests import parity
@@ -160,7 +160,7 @@ def test_outputs_are_those_recorded(name):
 
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_are_those_recorded(name, monkeypatch):
-    monkeypatch.setattr(fcn_dilated, "AUX_DROPOUT", 0.0)
+    monkeypatch.setattr(base, "AUX_DROPOUT", 0.0)
     case, module, variables, rules = prepare(name, GRADIENTS[name])
     x = jnp.asarray(recorded.noise("images", (2, *case.about["size"], 3)))
 
