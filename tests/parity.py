@@ -59,10 +59,15 @@ def numpy_state(module: Any) -> convert.State:
 
 def variables_from(module: Any, reference: Any, rules: Any, *, channels: int = 3) -> Any:
     """Return our variables with the reference's weights; every leaf must be named by a rule."""
+    return variables_of(module, numpy_state(reference), rules, channels=channels)
+
+
+def variables_of(module: Any, state: convert.State, rules: Any, *, channels: int = 3) -> Any:
+    """Return our variables with the weights of a state dict."""
     image = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float64)
     init = functools.partial(module.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), image)
-    found = convert.from_torch(numpy_state(reference), shapes, rules)
+    found = convert.from_torch(state, shapes, rules)
     return jax.tree.map_with_path(
         lambda path, _: jnp.asarray(found["/".join(str(k.key) for k in path[1:])]), shapes
     )

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 from jaxtyping import Array, Float
 
 from segjax import encoders
@@ -54,7 +53,8 @@ class Segmenter(style.Network, kw_only=True):
         def resize(logits: Features) -> Features:
             return resample.resize(logits, image.shape[1:-1], align_corners=self.align_corners)
 
-        return jax.tree.map(resize, outputs)
+        aux = tuple(map(resize, outputs.aux)) if train else ()
+        return Outputs(resize(outputs.logits), aux)
 
     def segment(self, x: Features, *, train: bool) -> Outputs:
         """Return logits of any resolution, of what `prepare` made of an image."""
