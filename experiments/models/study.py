@@ -18,8 +18,7 @@ import numpy as np
 
 from configs import camvid
 from segjax.config import lookup, sections
-from segjax.costs import flops
-from segjax.runs import summary
+from segjax.costs import flops, summary
 from segjax.runtime import xla
 from segjax.views import progress
 

@@ -141,14 +141,14 @@ def check_loss(case: recorded.Case, loss: Any, *, mean: bool = True) -> None:
 @each("torch", "cross_entropy")
 def test_cross_entropy(name):
     case = recorded.case(name)
-    check_loss(case, functools.partial(pixel.cross_entropy, **case.about))
+    check_loss(case, pixel.CrossEntropy(**case.about))
 
 
 @each("torchvision", "focal")
 def test_focal(name):
     case = recorded.case(name)
     alpha, gamma = case.about["alpha"], case.about["gamma"]
-    loss = functools.partial(pixel.focal, gamma=gamma, class_weights=(1 - alpha, alpha))
+    loss = pixel.Focal(gamma=gamma, class_weights=(1 - alpha, alpha))
     check_loss(case, loss, mean=False)
 
 
@@ -156,13 +156,13 @@ def test_focal(name):
 def test_dice(name):
     case = recorded.case(name)
     # Theirs adds it to halves of the areas: to sum pg and to (sum p + sum g) / 2.
-    check_loss(case, functools.partial(region.dice, smooth=2 * case.about["smooth"]))
+    check_loss(case, region.Dice(smooth=2 * case.about["smooth"]))
 
 
 @each("smp", "jaccard")
 def test_jaccard(name):
     case = recorded.case(name)
-    check_loss(case, functools.partial(region.jaccard, **case.about))
+    check_loss(case, region.Jaccard(**case.about))
 
 
 @each("torch", "optimiser")
