@@ -20,7 +20,7 @@ from segjax.config import lookup, schedule, schema, sections
 from segjax.data import synthetic
 from segjax.errors import ConfigError
 from segjax.runs import train, writer
-from tests import camvid, costs
+from tests import camvid, recorded_costs
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -206,4 +206,4 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
     assert result["num_examples"] == 4 and result["step"] == 2
     losses = [r["train/loss"] for r in writer.read(tmp_path / "run") if "train/loss" in r]
     assert losses and np.isfinite(losses).all()
-    costs.check(name, compiled[0].step)
+    recorded_costs.check(name, compiled[0].step)
