@@ -10,7 +10,6 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import core, pipeline
-from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.structs import Batch
 from segjax.training import optim
@@ -80,8 +79,6 @@ def make_evaluators(
     for name, section in config["evals"].items():
         where = f"config.evals.{name}"
         section = schedule.in_steps(section, ("every",), clock, where)
-        if "split" not in section:
-            raise ConfigError(f"{where}: needs 'split', the split it scores.")
         source = parts_lib.make_source(config, section["split"], where=where)
         fields = parts_lib.select(source.schema, parts.task, parts.classes)
         given = {"classes": parts.classes, "canvas": parts.canvas, "schema": fields}

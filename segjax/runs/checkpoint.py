@@ -50,11 +50,6 @@ class Checkpointer:
         root: str = "",
         read_only: bool = False,
     ):
-        if mode not in ("max", "min") or keep_last < 1:
-            raise ConfigError(
-                f"config.checkpoint: mode={mode!r}, keep_last={keep_last}: expected 'max' or 'min' "
-                "and at least 1."
-            )
         quirks.silence_abandoned_io()
         self.path = locate(workdir, root)
         self.keep_best, self.read_only = keep_best, read_only

@@ -106,11 +106,6 @@ def test_no_room_is_said_before_writing(tmp_path, monkeypatch):
     assert newest_step(keeper) == 1
 
 
-def test_wrong_options_are_errors(tmp_path):
-    with pytest.raises(ConfigError, match="'max' or 'min'"):
-        checkpoint.Checkpointer(tmp_path, keep_best="", mode="biggest")
-
-
 def truncate(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
