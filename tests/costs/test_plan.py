@@ -12,7 +12,7 @@ from segjax.costs import plan, timing
 from tests import program
 
 
-@pytest.mark.parametrize("mesh", [(8, 1), (1, 8)])
+@pytest.mark.parametrize("mesh", [(8, 1), pytest.param((1, 8), marks=pytest.mark.slow)])
 def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
     config = tiny_config()
     config["mesh"].update(data=mesh[0], fsdp=mesh[1])
@@ -33,6 +33,7 @@ def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
         assert 0 <= moved - 4 * (params + stats) <= 64
 
 
+@pytest.mark.slow
 def test_the_largest_batch_needs_the_memory_it_is_for(tiny_config):
     config = tiny_config(microbatches=2, input__batch_size=16)
     setup, _ = make_setup(config)

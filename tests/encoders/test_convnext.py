@@ -24,6 +24,7 @@ class TestConvNeXt(contract.EncoderContract):
         return convnext.Encoder(**TINY, **overrides)
 
 
+@pytest.mark.slow
 class TestSharding(contract.ShardingContract):
     rows = 128  # windows of 7 reach three rows of stride 32, XLA no further than the next device
 

@@ -17,7 +17,13 @@ DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
 SMALL = {"width": 0.1, "depth": 0.1}
 
 
-class TestEfficientNet(contract.EncoderContract, contract.ShardingContract):
+class TestEfficientNet(contract.EncoderContract):
+    def encoder(self, **overrides):
+        return efficientnet.Encoder(**SMALL, **overrides)
+
+
+@pytest.mark.slow
+class TestSharding(contract.ShardingContract):
     def encoder(self, **overrides):
         return efficientnet.Encoder(**SMALL, **overrides)
 

@@ -18,7 +18,13 @@ DOUBLE = {"compute_dtype": "float64", "param_dtype": "float64"}
 SMALL = {"width": 0.1, "depths": (1, 1, 1, 1, 1, 1)}
 
 
-class TestLarge(contract.EncoderContract, contract.ShardingContract):
+class TestLarge(contract.EncoderContract):
+    def encoder(self, **overrides):
+        return mobilenetv3.Encoder(**SMALL, **overrides)
+
+
+@pytest.mark.slow
+class TestSharding(contract.ShardingContract):
     def encoder(self, **overrides):
         return mobilenetv3.Encoder(**SMALL, **overrides)
 

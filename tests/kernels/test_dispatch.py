@@ -112,6 +112,7 @@ def small_unet():
     return objective, (variables["params"], variables["batch_stats"], batch, key, weights)
 
 
+@pytest.mark.slow
 def test_a_network_under_reference_is_plain_operations_and_computes_the_same(float64):
     objective, arguments = small_unet()
 

@@ -101,36 +101,6 @@ class ModelContract:
         stats = jax.tree.leaves(variables.get("batch_stats", {}))
         assert all(leaf.dtype == jnp.float32 for leaf in stats)
 
-    def test_gradient_reaches_every_parameter(self, float64):
-        """In training, or at evaluation: batch norm takes away what a bias before it adds."""
-        model = self.model(**DOUBLE)
-        gradient, _ = train_gradient(model, self.channels)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-        if unreached := out_of_reach(gradient):
-            evaluating, _ = train_gradient(model, self.channels, train=False)
-            unreached &= out_of_reach(evaluating)
-        idle = {name for name in unreached if re.search(self.idle, name)}
-        assert unreached == idle
-        assert idle or self.idle == "^$"
-
-    def test_remat_changes_no_gradient(self, float64):
-        plain, _ = train_gradient(self.model(**DOUBLE), self.channels)
-        remat, _ = train_gradient(self.model(**DOUBLE, remat="full"), self.channels)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), plain, remat
-        )
-
-    def test_only_training_moves_the_running_statistics(self, float64):
-        model = self.model(**DOUBLE)
-        variables = fill(model, self.channels)
-        if "batch_stats" not in variables:
-            pytest.skip("the model has no running statistics")
-        _, trained = train_gradient(model, self.channels)
-        _, evaluated = evaluate(model)(variables, images(3, self.channels))
-        before = variables["batch_stats"]
-        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), before, evaluated)
-        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).all(), before, trained)))
-
     def test_logits_do_not_depend_on_the_rest_of_the_batch(self, float64):
         model = self.model(**DOUBLE)
         variables, image = fill(model, self.channels), images(3, self.channels)
@@ -156,12 +126,49 @@ class ModelContract:
             padded, _ = evaluate(model)(variables, image.at[2].set(content))
             np.testing.assert_array_equal(padded[:2], clean[:2])
 
+
+class StepContract:
+    """What only a compiled gradient or train step shows; `slow` for most models."""
+
+    of: ModelContract
+    """Whose model it is."""
+
+    def test_gradient_reaches_every_parameter(self, float64):
+        """In training, or at evaluation: batch norm takes away what a bias before it adds."""
+        model = self.of.model(**DOUBLE)
+        gradient, _ = train_gradient(model, self.of.channels)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        if unreached := out_of_reach(gradient):
+            evaluating, _ = train_gradient(model, self.of.channels, train=False)
+            unreached &= out_of_reach(evaluating)
+        idle = {name for name in unreached if re.search(self.of.idle, name)}
+        assert unreached == idle
+        assert idle or self.of.idle == "^$"
+
+    def test_remat_changes_no_gradient(self, float64):
+        plain, _ = train_gradient(self.of.model(**DOUBLE), self.of.channels)
+        remat, _ = train_gradient(self.of.model(**DOUBLE, remat="full"), self.of.channels)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), plain, remat
+        )
+
+    def test_only_training_moves_the_running_statistics(self, float64):
+        model = self.of.model(**DOUBLE)
+        variables = fill(model, self.of.channels)
+        if "batch_stats" not in variables:
+            pytest.skip("the model has no running statistics")
+        _, trained = train_gradient(model, self.of.channels)
+        _, evaluated = evaluate(model)(variables, images(3, self.of.channels))
+        before = variables["batch_stats"]
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), before, evaluated)
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).all(), before, trained)))
+
     def test_a_batch_on_eight_devices_needs_no_gathering(self):
         """Summed are gradients, batch statistics, and two losses of each head with weights.
 
         Attention has a few equal sums among these, which XLA makes once.
         """
-        model, shape = self.model(), (8, self.side, self.side, self.channels)
+        model, shape = self.of.model(), (8, self.of.side, self.of.side, self.of.channels)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         _, aux, variables = shapes(model, image, train=True)
         found = program(model, (8, 1, 1), shape)
@@ -171,12 +178,12 @@ class ModelContract:
         assert 0.95 * numbers <= summed <= numbers + 4 * (1 + len(aux))
 
     def test_rows_on_two_devices_exchange_their_halos_only(self):
-        found = program(self.model(), (4, 1, 2), (4, 64, 32, self.channels))
-        assert kinds(found) <= {"all-reduce", "collective-permute"} | self.row_collectives
+        found = program(self.of.model(), (4, 1, 2), (4, 64, 32, self.of.channels))
+        assert kinds(found) <= {"all-reduce", "collective-permute"} | self.of.row_collectives
         assert_inputs_stay(found)
 
     def test_split_parameters_are_all_that_is_gathered(self):
-        model, shape = self.model(), (8, 32, 32, self.channels)
+        model, shape = self.of.model(), (8, 32, 32, self.of.channels)
         _, _, variables = shapes(model, jax.ShapeDtypeStruct(shape, jnp.float32), train=True)
         whole = {leaf.shape for leaf in jax.tree.leaves(variables["params"])}
         found = program(model, (1, 8, 1), shape)
@@ -187,13 +194,13 @@ class ModelContract:
     def test_products_are_bfloat16_and_the_host_is_not_called(self):
         """In the program for an accelerator: XLA's CPU backend widens them by itself."""
         step, arguments = train_step(
-            self.model(compute_dtype="bfloat16"), (1, 1, 1), (2, 32, 32, self.channels)
+            self.of.model(compute_dtype="bfloat16"), (1, 1, 1), (2, 32, 32, self.of.channels)
         )
         with jax.numpy_dtype_promotion("standard"):
             traced = step.trace(*arguments)
         text = traced.lower(lowering_platforms=("tpu",)).as_text()
         products = hlo.product_dtypes(text)
-        assert products.pop("bf16") > products.pop("f32", 0) == self.wide_products
+        assert products.pop("bf16") > products.pop("f32", 0) == self.of.wide_products
         assert not products
         assert "f64" not in text and not hlo.host_calls(text)
 

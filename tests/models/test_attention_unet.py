@@ -23,6 +23,11 @@ class TestContract(contract.ModelContract):
         return build(**overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def count(model):
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     variables = contract.shapes(model, image, train=False)[2]

@@ -38,6 +38,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, rates=(1, 2), width=6, convs=1, aux=(-2,), **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # torchvision's documented counts (21 classes, auxiliary head); smp 0.6.0's, counted with PyTorch.
 COUNTS = [
     (build(21, encoder=encoder_of(50), **TORCHVISION), 42_004_074),

@@ -31,6 +31,10 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, **small, **overrides)
 
 
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # smp 0.6.0's, 21 classes, counted with PyTorch.
 @pytest.mark.parametrize(("depth", "expected"), [(18, 12_334_437), (50, 26_682_725)])
 def test_parameters_are_those_of_smp(depth, expected):

@@ -39,6 +39,11 @@ class TestContract(contract.ModelContract):
         return build(center=True, widths=(8, 3, 2), **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # smp.Unet(encoder, classes=5) of segmentation_models.pytorch 0.6.0, parameters counted by PyTorch.
 @pytest.mark.parametrize(("depth", "expected"), [(18, 14_328_789), (50, 32_521_685)])
 def test_parameters_are_those_of_smp(depth, expected):

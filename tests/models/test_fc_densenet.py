@@ -26,6 +26,11 @@ class TestContract(contract.ModelContract):
         return build(stem_width=8, **overrides)  # eight devices can split its kernel
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def initial(model):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return contract.shapes(model, image, train=True)[2]

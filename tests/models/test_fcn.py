@@ -33,6 +33,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, width=16, window=1, up="bilinear", dropout=0.1, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # torchvision's VGG-16 has 138,357,544 parameters with its classifier of 1000 classes, whose first
 # two layers are fc6 and fc7; each doubling adds a convolution 4x4, each pooling its scores.
 BACKBONE = 138_357_544 - (4096 + 1) * 1000 + (4096 + 1) * 21

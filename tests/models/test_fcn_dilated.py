@@ -30,6 +30,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # torchvision's documented counts (21 classes, auxiliary head).
 @pytest.mark.parametrize(("depth", "expected"), [(50, 35_322_218), (101, 54_314_346)])
 def test_parameters_are_those_published(depth, expected):

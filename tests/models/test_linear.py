@@ -33,6 +33,11 @@ class TestContract(contract.ModelContract):
         return build(**overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def test_parameters_beside_the_encoder():
     # Normalisation has two for each of 4 x 384 channels, the classifier one for each and class.
     model = build({"variant": "s", "layers": (-4, -3, -2, -1)})

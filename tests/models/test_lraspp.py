@@ -26,6 +26,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, width=8, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def test_parameters_are_those_published():
     # torchvision's documented count, 21 classes.
     assert count(build(21, encoder=PUBLISHED)) == 3_221_538

@@ -28,6 +28,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, width=6, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # smp 0.6.0's, 21 classes, counted with PyTorch, less the encoder's stages 4 and 5, which it makes
 # and never uses: 11,422,005 and 24,393,173 with them.
 @pytest.mark.parametrize(("depth", "expected"), [(18, 928_565), (50, 2_330_069)])

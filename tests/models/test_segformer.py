@@ -30,6 +30,11 @@ class TestContract(contract.ModelContract):
         return build(**overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 # Counted in transformers 5.23's SegformerForSemanticSegmentation with 150 classes; the paper's
 # table 1 rounds them (3.8, 13.7, 27.5, 47.3, 64.1 and 84.7 million).
 COUNTS = {"b0": 3_752_694, "b1": 13_715_798, "b2": 27_461_974}

@@ -30,6 +30,11 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def test_parameters_are_those_of_the_paper():
     # torchvision's VGG-16 with batch norm less its classifier, and by hand the same convolutions
     # the other way round (9 * in * out; scale and bias), the last one to 11 classes.

@@ -26,10 +26,19 @@ class TestClassic(contract.ModelContract):
         return build(**overrides)
 
 
+@pytest.mark.slow
+class TestClassicStep(contract.StepContract):
+    of = TestClassic()
+
+
 class TestStrided(contract.ModelContract):
     def model(self, **overrides):
         form = {"widths": (4, 6), "convs_per_level": 2, "norm": "group", "up": "bilinear"}
         return build(stem_stride=2, **form, **overrides)
+
+
+class TestStridedStep(contract.StepContract):
+    of = TestStrided()
 
 
 def count(*, channels, num_classes, **fields):

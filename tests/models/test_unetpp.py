@@ -31,6 +31,11 @@ class TestContract(contract.ModelContract):
         return build(deep_supervision=True, **overrides)
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def parameters(model):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return contract.shapes(model, image, train=True)[2]["params"]

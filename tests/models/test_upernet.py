@@ -43,6 +43,11 @@ class TestContract(contract.ModelContract):
         assert contract.kinds(found) == {"all-reduce", "collective-permute"}
 
 
+@pytest.mark.slow
+class TestStep(contract.StepContract):
+    of = TestContract()
+
+
 def count(model):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     _, _, variables = contract.shapes(model, image, train=False)
