@@ -77,7 +77,7 @@ def test_mirroring_within_rows_moves_none(size):
     assert not hlo.collectives_of(lowered.compile().as_text())
 
 
-@pytest.mark.parametrize("dims", [1, 3])
+@pytest.mark.parametrize("dims", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_signals_and_volumes_over_devices_are_augmented_as_on_one(dims):
     """With their instances, along their length or depth; images, maps and order are the same."""
     source = synthetic.Source(split="train", dims=dims, num_examples=4)
@@ -182,6 +182,7 @@ def assert_same_step(make_config, meshes, batch, *, model, augment):
     return kinds
 
 
+@pytest.mark.slow
 def test_a_volume_is_split_along_its_depth(float64):
     model = unet.Model(
         num_classes=2,

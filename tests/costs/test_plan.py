@@ -12,7 +12,8 @@ from segjax.costs import plan, timing
 from tests import program
 
 
-@pytest.mark.parametrize("mesh", [(8, 1), pytest.param((1, 8), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(8, 1), (1, 8)])
 def test_the_plan_is_the_compiled_steps(mesh, tiny_config):
     config = tiny_config()
     config["mesh"].update(data=mesh[0], fsdp=mesh[1])

@@ -57,7 +57,9 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
 
 
 @pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)
-@pytest.mark.parametrize(("images", "channels"), [(2, 3), (2, 18), (5, 18)])
+@pytest.mark.parametrize(
+    ("images", "channels"), [(2, 3), pytest.param(2, 18, marks=pytest.mark.slow), (5, 18)]
+)
 def test_bfloat16_on_the_cpu_is_right(case, images, channels):
     """What `xla.xla_options` sends through oneDNN is the float32 result, rounded."""
     spatial, taps, dilation = case["spatial"], case["taps"], case.get("dilation", 1)

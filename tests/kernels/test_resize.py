@@ -16,9 +16,11 @@ def weights_of(n, factor, method, *, align_corners=False):
     return resample.interpolation(n, n * factor, method=method, align_corners=align_corners)
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("factor", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(5,), (4, 7), (2, 3, 5), (1, 2)])
+@pytest.mark.parametrize(
+    "size", [(5,), (4, 7), pytest.param((2, 3, 5), marks=pytest.mark.slow), (1, 2)]
+)
 def test_stretching_is_the_product_with_its_matrix(factor, method, size, float64):
     x = noise(2, *size, 3)
     for axis, n in enumerate(size, 1):

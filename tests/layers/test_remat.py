@@ -60,7 +60,7 @@ def run(policy, *, train):
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("policy", ["convs", "full"])
+@pytest.mark.parametrize("policy", ["full", pytest.param("convs", marks=pytest.mark.slow)])
 def test_nothing_changes_but_what_is_kept(policy, train, float64):
     plain, other = run("none", train=train), run(policy, train=train)
     assert jax.tree.structure(plain) == jax.tree.structure(other)

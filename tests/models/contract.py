@@ -101,34 +101,9 @@ class ModelContract:
         stats = jax.tree.leaves(variables.get("batch_stats", {}))
         assert all(leaf.dtype == jnp.float32 for leaf in stats)
 
-    def test_logits_do_not_depend_on_the_rest_of_the_batch(self, float64):
-        model = self.model(**DOUBLE)
-        variables, image = fill(model, self.channels), images(3, self.channels)
-        together, _ = evaluate(model)(variables, image)
-        alone, _ = evaluate(model)(variables, image[1:2])
-        assert together.shape == (3, *ODD, self.num_classes)
-        np.testing.assert_allclose(alone[0], together[1], rtol=1e-9, atol=1e-12)
 
-    def test_saved_and_loaded_variables_give_the_same_logits(self, float64):
-        model = self.model(**DOUBLE)
-        variables, image = fill(model, self.channels), images(3, self.channels)
-        saved = flax.serialization.to_bytes(variables)
-        loaded = flax.serialization.from_bytes(jax.tree.map(np.zeros_like, variables), saved)
-        before, _ = evaluate(model)(variables, image)
-        after, _ = evaluate(model)(loaded, image)
-        np.testing.assert_array_equal(before, after)
-
-    def test_what_pads_a_batch_never_changes_a_valid_logit(self, float64):
-        model = self.model(**DOUBLE)
-        variables, image = fill(model, self.channels), images(3, self.channels)
-        clean, _ = evaluate(model)(variables, image)
-        for content in (1e6, np.nan):
-            padded, _ = evaluate(model)(variables, image.at[2].set(content))
-            np.testing.assert_array_equal(padded[:2], clean[:2])
-
-
-class StepContract:
-    """What only a compiled gradient or train step shows; `slow` for most models."""
+class CompiledContract:
+    """What only compiled passes show; marked `slow` for all models but one."""
 
     of: ModelContract
     """Whose model it is."""
@@ -203,6 +178,31 @@ class StepContract:
         assert products.pop("bf16") > products.pop("f32", 0) == self.of.wide_products
         assert not products
         assert "f64" not in text and not hlo.host_calls(text)
+
+    def test_logits_do_not_depend_on_the_rest_of_the_batch(self, float64):
+        model = self.of.model(**DOUBLE)
+        variables, image = fill(model, self.of.channels), images(3, self.of.channels)
+        together, _ = evaluate(model)(variables, image)
+        alone, _ = evaluate(model)(variables, image[1:2])
+        assert together.shape == (3, *ODD, self.of.num_classes)
+        np.testing.assert_allclose(alone[0], together[1], rtol=1e-9, atol=1e-12)
+
+    def test_saved_and_loaded_variables_give_the_same_logits(self, float64):
+        model = self.of.model(**DOUBLE)
+        variables, image = fill(model, self.of.channels), images(3, self.of.channels)
+        saved = flax.serialization.to_bytes(variables)
+        loaded = flax.serialization.from_bytes(jax.tree.map(np.zeros_like, variables), saved)
+        before, _ = evaluate(model)(variables, image)
+        after, _ = evaluate(model)(loaded, image)
+        np.testing.assert_array_equal(before, after)
+
+    def test_what_pads_a_batch_never_changes_a_valid_logit(self, float64):
+        model = self.of.model(**DOUBLE)
+        variables, image = fill(model, self.of.channels), images(3, self.of.channels)
+        clean, _ = evaluate(model)(variables, image)
+        for content in (1e6, np.nan):
+            padded, _ = evaluate(model)(variables, image.at[2].set(content))
+            np.testing.assert_array_equal(padded[:2], clean[:2])
 
 
 def program(

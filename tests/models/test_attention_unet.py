@@ -24,7 +24,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

@@ -23,15 +23,15 @@ class TestContract(contract.ModelContract):
     def model(self, **overrides):
         return build(**overrides)
 
-    def test_rows_on_two_devices_exchange_their_halos_only(self):
-        # The contract's 64 rows are one a device at stride 32, no more than its neighbour's halo.
-        found = contract.program(self.model(), (4, 1, 2), (4, 128, 32, 3))
-        assert contract.kinds(found) <= {"all-reduce", "collective-permute"}
-
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
+
+    def test_rows_on_two_devices_exchange_their_halos_only(self):
+        # The contract's 64 rows are one a device at stride 32, no more than its neighbour's halo.
+        found = contract.program(self.of.model(), (4, 1, 2), (4, 128, 32, 3))
+        assert contract.kinds(found) <= {"all-reduce", "collective-permute"}
 
 
 def count(model):
@@ -57,6 +57,7 @@ def test_booster_heads_cost_nothing_at_inference():
     assert not contract.shapes(bare, image, train=True)[1]
 
 
+@pytest.mark.slow
 def test_context_sees_the_whole_image(float64):
     # The semantic branch's convolutions reach 250 pixels; the average reaches any distance.
     model = build(head_width=16, aux_width=0, detail_widths=(4, 6, 8), **contract.DOUBLE)

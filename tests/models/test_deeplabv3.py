@@ -39,7 +39,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

@@ -31,7 +31,8 @@ class TestContract(contract.ModelContract):
         return build(encoder=TINY, **small, **overrides)
 
 
-class TestStep(contract.StepContract):
+@pytest.mark.slow
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

@@ -27,7 +27,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 
@@ -104,12 +104,14 @@ def kept(remat):
     return sum(leaf.size for leaf in jax.tree.leaves(pull))
 
 
+@pytest.mark.slow
 def test_remat_makes_memory_linear_in_depth():
     # Eight layers of 4 channels on a stack of n: each keeps what it sees, normalised, n + 4 i
     # channels for the i-th, or its 4 new ones alone.
     assert kept("convs") < kept("none") / 4
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_only():
     model = build()
     variables = contract.fill(model, 3)

@@ -31,7 +31,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

@@ -27,7 +27,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

@@ -27,7 +27,7 @@ class TestClassic(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestClassicStep(contract.StepContract):
+class TestClassicCompiled(contract.CompiledContract):
     of = TestClassic()
 
 
@@ -37,7 +37,7 @@ class TestStrided(contract.ModelContract):
         return build(stem_stride=2, **form, **overrides)
 
 
-class TestStridedStep(contract.StepContract):
+class TestStridedCompiled(contract.CompiledContract):
     of = TestStrided()
 
 

@@ -32,7 +32,7 @@ class TestContract(contract.ModelContract):
 
 
 @pytest.mark.slow
-class TestStep(contract.StepContract):
+class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
 

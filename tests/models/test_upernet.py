@@ -35,17 +35,17 @@ class TestContract(contract.ModelContract):
     def model(self, **overrides):
         return build(**FORM, **overrides)
 
+
+@pytest.mark.slow
+class TestCompiled(contract.CompiledContract):
+    of = TestContract()
+
     def test_rows_on_two_devices_exchange_their_halos_only(self):
         # Attention needs more. Of 64 rows each device has a single one at stride 32: there XLA
         # computes gradients of kernels in parts and gathers those.
         model = build(encoder=CONVOLUTIONAL, **FORM)
         found = contract.program(model, (4, 1, 2), (4, 128, 64, 3))
         assert contract.kinds(found) == {"all-reduce", "collective-permute"}
-
-
-@pytest.mark.slow
-class TestStep(contract.StepContract):
-    of = TestContract()
 
 
 def count(model):

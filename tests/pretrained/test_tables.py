@@ -71,6 +71,7 @@ def test_encoders_come_back(tmp_path, publisher, type_):
     round_trip(tmp_path / "x.safetensors", publisher, "encoder", section)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("publisher", "type_"), published("MODELS"))
 def test_models_come_back(tmp_path, publisher, type_):
     section = {"type": type_, "encoder": RESNET, **MODELS.get(type_, {})}

@@ -91,7 +91,7 @@ def test_sigterm_saves_and_leaves_with_75(tmp_path):
     assert max(steps) >= writer.read(tmp_path)[-1]["step"]
 
 
-@pytest.mark.parametrize("call", [3, 6])
+@pytest.mark.parametrize("call", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_sigterm_in_an_evaluation_does_not_wait_for_its_end(
     tmp_path, tiny_config, monkeypatch, call
 ):
@@ -154,6 +154,7 @@ def test_one_compilation_then_none(tmp_path, tiny_config):
     assert counts[2:] == [counts[2]] * 6, counts  # evaluations fall between steps 2, 4, 6, 8
 
 
+@pytest.mark.slow
 def test_microbatches_cost_the_same_flops(tiny_config):
     """XLA counts a loop's body once: half of it with two microbatches, and so would the MFU be."""
     costs = []
@@ -192,6 +193,7 @@ def test_the_same_run_on_one_device_and_on_eight(tmp_path, tiny_config):
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_another_config_in_the_workdir_is_refused_untouched(tmp_path, tiny_config):
     assert train.run(tmp_path, tiny_config()) == 0
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.json*") if p.is_file()}
@@ -214,6 +216,7 @@ def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, tiny_co
     assert state["step"] == max(kept)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_last_checkpoint_stays(tmp_path):
     """On a real file system of two megabytes, in its own mount namespace where we may make one."""
     mount = ["unshare", "-m", "sh", "-c"]
