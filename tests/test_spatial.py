@@ -91,10 +91,11 @@ def test_signals_and_volumes_over_devices_are_augmented_as_on_one(dims):
     for shape in (ALONE, (1, 2, 4)):
         mesh = Mesh(np.asarray(jax.devices()[: math.prod(shape)]).reshape(shape), sharding.AXES)
         placement = sharding.batch_sharding(mesh, source.schema)
-        batches = pipeline.eval_batches(
-            source, schema=source.schema, batch_size=4, size=source.size
-        )
-        (batch,) = sharding.to_device(batches, mesh, source.schema)
+        rows = pipeline.stack(
+            [source[i] for i in range(4)], range(4), schema=source.schema, num_rows=4,
+            size=source.size, pad_value=0,
+        )  # fmt: skip
+        (batch,) = sharding.to_device(iter([rows]), mesh, source.schema)
         place = P(("data", "fsdp"), "space")
         assert {batch[n].sharding.spec for n in source.schema} == {place}
         step = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)

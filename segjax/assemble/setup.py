@@ -11,6 +11,7 @@ from segjax.assemble.parts import Parts
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import core, pipeline
 from segjax.evaluators.report import Evaluator
+from segjax.runtime import sharding
 from segjax.structs import Batch
 from segjax.training import optim
 
@@ -80,12 +81,9 @@ def make_evaluators(
         where = f"config.evals.{name}"
         section = schedule.in_steps(section, ("every",), clock, where)
         source = parts_lib.make_source(config, section["split"], where=where)
-        fields = parts_lib.select(source.schema, parts.task, parts.classes)
-        given = {"classes": parts.classes, "canvas": parts.canvas, "schema": fields}
-        evaluators.append(
-            lookup.build(
-                "evaluators", section, where=where, name=name, source=source, mesh=parts.mesh,
-                **given,
-            )
-        )  # fmt: skip
+        parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
+        size = parts.canvas.size
+        sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
+        given = {"name": name, "source": source, "classes": parts.classes}
+        evaluators.append(lookup.build("evaluators", section, where=where, **given))
     return evaluators

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -101,21 +101,29 @@ def fit_example(
     arrays: dict[str, Any] = dict(example)
     name, whole = example["name"], example["image"].shape[: -len(schema["image"].shape)]
     scaled = scaled_size(whole, size=size, fit=fit, name=name)
+    check_fields(arrays, schema, name=name)
     fitted: dict[str, Any] = {"name": name}
     for key, field in schema.items():
         array = arrays[key]
         if field.is_spatial:
-            behind = array.shape[len(whole) :]
-            if array.shape != (*whole, *behind) or len(behind) != len(field.shape):
-                raise DataError(
-                    f"{name}: {key} of shape {array.shape}; expected {(*whole, *field.shape)}, as "
-                    "its image is. Mend one of them."
-                )
             resize = resize_map if field.is_map else resize_image
             fill = field.fill if field.kind != "image" else pad_value
             array = pad(resize(array, scaled), size=size, value=fill)
         fitted[key] = array
     return Example(**fitted)
+
+
+def check_fields(example: Mapping[str, Any], schema: Schema, *, name: str) -> None:
+    """Raise `DataError` unless all fields that lie in space have the axes of the image."""
+    whole = example["image"].shape[: -len(schema["image"].shape)]
+    for key, field in schema.items():
+        shape = example[key].shape
+        behind = shape[len(whole) :]
+        if field.is_spatial and (shape != (*whole, *behind) or len(behind) != len(field.shape)):
+            raise DataError(
+                f"{name}: {key} of shape {shape}; expected {(*whole, *field.shape)}, as its image "
+                "is. Mend one of them."
+            )
 
 
 def fit_image(

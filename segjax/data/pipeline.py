@@ -9,8 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import grain
 import jax
@@ -25,6 +25,7 @@ from segjax.structs import Batch, Field, Schema
 Batches = grain.DatasetIterator[Batch]
 """An iterator of batches; `close()` it to stop its threads and workers."""
 PREFETCH = 4
+T = TypeVar("T")
 
 
 def train_batches(
@@ -70,7 +71,7 @@ def train_batches(
             `workers`.
         DataError: From `next()`, for a file that cannot be used.
     """
-    rows = _rows_per_process(batch_size, process_index, process_count)
+    rows = rows_per_process(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed}: expected 0 to {2**32 - 1}.")
     if cache and workers:
@@ -99,47 +100,33 @@ def train_batches(
     return iter(batches)
 
 
-def eval_batches(
+def eval_examples(
     source: core.Source,
+    transform: Callable[[Any], T],
     *,
-    schema: Schema,
-    batch_size: int,
-    size: Sequence[int],
-    fit: fit_lib.Fit = "resize",
-    pad_value: float = fit_lib.PAD_VALUE,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 2,
     prefetch: int = PREFETCH,
-) -> Batches:
-    """Return this process's rows of every example exactly once, in order.
+) -> grain.DatasetIterator[tuple[int, T]]:
+    """Return the number and `transform` of each example once, in order.
 
-    Every process yields `num_eval_batches` batches. Rows that fill up the last one have `mask`
-    False, `index` -1, images of `pad_value`, `label` 255 and 0 in all else; the others have the
-    example's number as `index`.
+    Args:
+        source: The split to read.
+        transform: Called on each example, in the threads that read.
+        process_index: Which of `process_count` processes this is: it reads every so manyth.
+        process_count: How many there are.
+        threads: Threads that read and decode.
+        prefetch: Examples held ready.
 
     Raises:
-        ConfigError: Sizes that do not divide, no canvas, or an unknown `fit`.
         DataError: From `next()`, for a file that cannot be used.
     """
-    rows = _rows_per_process(batch_size, process_index, process_count)
-    fitted = fit_lib.Fitted(source, schema=schema, size=size, fit=fit, pad_value=pad_value)
-    load = functools.partial(load_batch, source=fitted, size=size, pad_value=pad_value)
-    num_examples = len(source)
-    num_rows = num_eval_batches(source, batch_size=batch_size) * batch_size
-    batches = (
-        grain.MapDataset.range(num_rows)
-        .map(lambda row: (row, row) if row < num_examples else (-1, -1))
-        .batch(rows)[process_index::process_count]
-        .map(load)
+    return iter(
+        grain.MapDataset.range(len(source))[process_index::process_count]
+        .map(lambda number: (int(number), transform(source[int(number)])))
         .to_iter_dataset(_read_options(threads, prefetch))
     )
-    return iter(batches)
-
-
-def num_eval_batches(source: core.Source, *, batch_size: int) -> int:
-    """Return how many batches `eval_batches` yields on every process."""
-    return -(-len(source) // batch_size)
 
 
 def batch_shapes(batch_size: int, schema: Schema, size: Sequence[int]) -> Batch:
@@ -163,21 +150,44 @@ def load_batch(
     """Read one batch of fitted examples, with all fields of the source's schema.
 
     Args:
-        rows: Of each row, the number of its example (-1 for padding rows, which come last) and its
-            `index`.
+        rows: Of each row, the number of its example and its `index`.
         source: Examples of canvas size.
         size: The sides of the canvas.
-        pad_value: The image of padding rows.
+        pad_value: See `stack`.
+    """
+    numbers, index = rows
+    examples = [source[int(number)] for number in numbers]
+    return stack(
+        examples,
+        list(index),
+        schema=source.schema,
+        num_rows=len(index),
+        size=size,
+        pad_value=pad_value,
+    )
+
+
+def stack(
+    examples: Sequence[Any],
+    index: Sequence[int],
+    *,
+    schema: Schema,
+    num_rows: int,
+    size: Sequence[int],
+    pad_value: float,
+) -> Batch:
+    """Return fitted examples as one batch of `num_rows`.
+
+    Rows behind the examples have `mask` False, `index` -1, images of `pad_value`, `label` 255 and
+    0 in all else.
 
     Raises:
         DataError: An example has other channels or another dtype than the schema says.
     """
-    numbers, index = rows
-    examples: list[Any] = [source[int(number)] for number in numbers if number >= 0]
     arrays: Any = {}
-    for name, field in source.schema.items():
+    for name, field in schema.items():
         shape = _row_shape(field, size)
-        array = np.empty((len(numbers), *shape), field.batch_dtype)
+        array = np.empty((num_rows, *shape), field.batch_dtype)
         for row, example in enumerate(examples):
             found = example[name]
             if found.shape != shape or found.dtype != field.dtype:
@@ -188,15 +198,21 @@ def load_batch(
             array[row] = found
         array[len(examples) :] = pad_value if field.kind == "image" else field.fill
         arrays[name] = array
-    arrays |= {"mask": numbers >= 0, "index": index.astype(np.int32)}
-    return arrays  # NumPy here, jax.Array once on the devices
+    numbers = np.full(num_rows, -1, np.int32)
+    numbers[: len(examples)] = index
+    return arrays | {"mask": np.arange(num_rows) < len(examples), "index": numbers}
 
 
 def _row_shape(field: Field, size: Sequence[int]) -> tuple[int, ...]:
     return (*size, *field.shape) if field.is_spatial else field.shape
 
 
-def _rows_per_process(batch_size: int, process_index: int, process_count: int) -> int:
+def rows_per_process(batch_size: int, process_index: int, process_count: int) -> int:
+    """Return the rows of a global batch that a process has.
+
+    Raises:
+        ConfigError: They do not divide, or there is no such process.
+    """
     if batch_size < 1 or batch_size % process_count:
         below = batch_size // process_count * process_count
         fitting = [str(size) for size in (below, below + process_count) if size > 0]

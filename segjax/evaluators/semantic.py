@@ -1,21 +1,17 @@
 """Score class maps over a whole split: integers until the last division."""
 
-import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from segjax.data import core, fit, pipeline
+from segjax.data import core
 from segjax.evaluators.report import Report
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
-from segjax.runtime import sharding
-from segjax.structs import Batch, Classes, Schema
+from segjax.structs import Classes
 from segjax.views import examples, figures
 from segjax.views.progress import Progress
 
@@ -33,12 +29,6 @@ class Evaluator:
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         source: The opened split.
         classes: Of the training data, in whose order predictions are.
-        canvas: What images and labels are fitted to.
-        schema: The fields of a batch.
-        mesh: Over which batches are split.
-
-    Raises:
-        ConfigError: The mesh cannot split such a batch.
     """
 
     headline = ("miou", "Mean IoU")
@@ -53,14 +43,9 @@ class Evaluator:
         name: str,
         source: core.Source,
         classes: Classes,
-        canvas: fit.Canvas,
-        schema: Schema,
-        mesh: Mesh,
     ):
-        sharding.check_divides(batch_size, canvas.size[0], mesh, where=f"config.evals.{name}")
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.classes = threads, name, source, classes
-        self.canvas, self.schema, self.mesh = canvas, schema, mesh
 
     def __len__(self) -> int:
         return len(self.source)
@@ -74,14 +59,17 @@ class Evaluator:
     ) -> Report:
         """Return the scores of a predictor; the loss as well where it measures one."""
         k = len(self.classes.class_names)
-        total, scores, losses, done = np.zeros((k, k), np.int64), [], Losses(), 0
-        for _, measured in self._measured(self.source, predictor):
-            valid = np.asarray(jax.device_get(measured["mask"]))
-            counts = np.asarray(measured["counts"], np.int64)
-            total += counts.sum(axis=0)
-            scores.append(confusion.example_miou(counts)[valid])
-            losses.add(jax.device_get(measured.get("loss", {})))
-            done += int(valid.sum())
+        total, losses = np.zeros((k, k), np.int64), Losses()
+        scores = np.full(len(self.source), np.nan, np.float32)
+        done = 0
+        for counts, loss in predictor.measure(
+            self.source, batch_size=self.batch_size, threads=self.threads
+        ):
+            for number, matrix in counts.items():
+                total += matrix
+                scores[number] = confusion.example_miou(matrix[None])[0]
+            losses.add(loss)
+            done += len(counts)
             progress.update(done)
         result = confusion.summarize(total, class_names=self.classes.class_names)
         loss = {"loss": losses.mean()} if losses.terms else {}
@@ -99,36 +87,33 @@ class Evaluator:
                 f"{self.name}: class {absent!r} occurs neither in labels nor in predictions"
                 for absent in result["absent_classes"]
             ],
-            self._figures(result, predictor, np.concatenate(scores)) if draw else {},
+            self._figures(result, predictor, scores) if draw else {},
         )
 
     def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
         """Return the best, median and worst example with image, truth and prediction.
 
         Args:
-            predictor: Predicts them once more.
+            predictor: Predicts them once more, each at its own size.
             scores: mIoU of each example, in order; NaN where it holds no valid pixel.
         """
         order = np.argsort(np.nan_to_num(scores, nan=np.inf))[: np.isfinite(scores).sum()]
         if not len(order):
             return []
         picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-        chosen = core.Subset(self.source, [int(i) for i in picks.values()])
         rows: list[examples.Row] = []
-        for batch, measured in self._measured(chosen, predictor):
-            arrays = {"image": batch["image"], "label": batch["label"], "pred": measured["pred"]}
-            arrays = sharding.fetch(arrays)
-            for row in range(min(len(picks) - len(rows), self.batch_size)):
-                title = list(picks)[len(rows)]
-                index = int(picks[title])
-                rows.append(
-                    examples.Row(
-                        title=title,
-                        name=self.source[index]["name"],
-                        miou=float(scores[index]),
-                        **{key: value[row] for key, value in arrays.items()},
-                    )
+        for title, index in picks.items():
+            example = self.source[int(index)]
+            rows.append(
+                examples.Row(
+                    title=title,
+                    name=example["name"],
+                    image=example["image"],
+                    label=example["label"],
+                    pred=predictor(example["image"]).classes,
+                    miou=float(scores[index]),
                 )
+            )
         return rows
 
     def _figures(
@@ -145,32 +130,6 @@ class Evaluator:
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
             "examples": draw_examples,
         }
-
-    def _measured(
-        self, source: core.Source, predictor: Predictor
-    ) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
-        """Yield each batch with its measures, one late: the device works on the next meanwhile."""
-        block, blocks = sharding.row_block(self.mesh)
-        batches = pipeline.eval_batches(
-            source,
-            schema=self.schema,
-            batch_size=self.batch_size,
-            size=self.canvas.size,
-            fit=self.canvas.fit,
-            pad_value=self.canvas.pad_value,
-            process_index=block,
-            process_count=blocks,
-            threads=self.threads,
-        )
-        previous = None
-        with contextlib.closing(batches):
-            for batch in sharding.to_device(batches, self.mesh, self.schema):
-                measured = predictor.measure(batch)
-                if previous is not None:
-                    yield previous
-                previous = batch, measured
-        if previous is not None:
-            yield previous
 
 
 class Losses:

@@ -1,36 +1,51 @@
-"""A network as a predictor: its forward pass compiled once, images of any size."""
+"""A network as a predictor: its passes compiled once, for images of any size."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import contextlib
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Float
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
-from segjax.data import fit
-from segjax.inference import resize, windows
-from segjax.inference.predictor import Image, Prediction
-from segjax.runtime import sharding, xla
-from segjax.structs import Batch, Schema
-from segjax.tasks.base import DenseTask
+from segjax.data import core, fit, pipeline, windows
+from segjax.data.windows import Part, Piece
+from segjax.inference.predictor import Image, Measured, Prediction
+from segjax.runtime import distributed, sharding, xla
+from segjax.structs import IGNORE_LABEL, Batch, Schema
+from segjax.tasks.base import DenseTask, Outputs
+
+T = TypeVar("T")
+Taps = list[tuple[Array, Array]]
+"""For each axis, see `windows.taps`: int32 and float32 [b side]."""
 
 
 class Forward:
-    """The forward pass of a model, compiled at first use, for any variables.
+    """The passes of a model, each compiled once at first use, for any variables.
+
+    Scores are brought to an image's own grid in tiles of canvas size, so that no size is compiled
+    anew, and no array grows with the image.
 
     Args:
         model: The network.
-        task: Says what is measured of its outputs, and which scores they hold.
+        task: Says what its outputs are worth, and which scores they hold.
         normalize: From a batch's images to the model's input.
         mesh: Over which batches are split.
         schema: The fields of a batch.
         canvas: How images become one size.
 
     Attributes:
-        measure: Jitted, `(variables, batch) → task.measure(…)` with the batch's `mask`.
-        scores: Jitted, `(variables, image [b *space c]) → float32 scores [b *space k]`.
+        outputs: `(variables, image [b *space c]) → outputs`.
+        losses: `(outputs, batch) → terms of the loss`.
+        compare: `(outputs, label [b *space], taps) → counts [b k k]` on a tile of the own grid.
+        classes: `(outputs, taps) → uint8 [b *space]`, likewise.
+        probabilities: `(outputs, taps) → float32 [b *space k]`, likewise.
     """
 
     def __init__(
@@ -43,28 +58,58 @@ class Forward:
         schema: Schema,
         canvas: fit.Canvas,
     ):
-        self.task, self.mesh, self.canvas = task, mesh, canvas
-        placement = sharding.batch_sharding(mesh, schema)
-        self.place = placement["image"]
+        self.task, self.mesh, self.canvas, self.schema = task, mesh, canvas, schema
+        self.placement = sharding.batch_sharding(mesh, schema)
+        self.by_row = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        everywhere = sharding.replicated(mesh)
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
-        def forward(variables: Any, image: jax.Array) -> Any:
+        def outputs(variables: Any, image: jax.Array) -> Outputs:
             return model.apply(sharding.replicate(variables, mesh), normalize(image), train=False)
 
-        def measure(variables: Any, batch: Batch) -> dict[str, Any]:
-            outputs = forward(variables, batch["image"])
-            return task.measure(outputs, batch) | {"mask": batch["mask"]}
+        def losses(outputs: Outputs, batch: Batch) -> dict[str, Any]:
+            return task.loss(outputs, batch, jax.random.key(0))
 
-        def scores(variables: Any, image: jax.Array) -> jax.Array:
-            return task.scores(forward(variables, image))
+        def scores(outputs: Outputs, taps: Taps | None) -> Float[Array, "b *space k"]:
+            found = task.scores(outputs)
+            return found if taps is None else interpolate(found, taps)
 
-        self.measure = jax.jit(
-            measure,
-            in_shardings=(None, placement),
-            out_shardings=task.placement(mesh) | {"mask": sharding.replicated(mesh)},
-            **options,
-        )
-        self.scores = jax.jit(scores, **options)
+        def compare(outputs: Outputs, label: jax.Array, taps: Taps | None) -> jax.Array:
+            return task.compare(task.decide(scores(outputs, taps)), label)
+
+        def classes(outputs: Outputs, taps: Taps | None) -> jax.Array:
+            return task.decide(scores(outputs, taps)).astype(jnp.uint8)
+
+        def probabilities(outputs: Outputs, taps: Taps | None) -> jax.Array:
+            return jax.nn.softmax(scores(outputs, taps))
+
+        jit = functools.partial(jax.jit, **options)
+        self.outputs = jit(outputs)
+        self.losses = jit(losses, out_shardings=everywhere)
+        self.compare = jit(compare, out_shardings=everywhere)
+        self.classes = jit(classes, out_shardings=everywhere)
+        self.probabilities = jit(probabilities, out_shardings=everywhere)
+
+
+def interpolate(scores: Float[Array, "b *space k"], taps: Taps) -> Float[Array, "b *tile k"]:
+    """Return scores between pixels, linearly along each axis; at a pixel they are its own."""
+
+    def along(axis: int, x: Array, low: Array, weight: Array) -> Array:
+        first, second = x.take(low, axis), x.take(low + 1, axis, mode="clip")
+        weight = weight.reshape(-1, *[1] * (x.ndim - 1 - axis))
+        return first + (second - first) * weight
+
+    for axis, (low, weight) in enumerate(taps):
+        scores = jax.vmap(functools.partial(along, axis))(scores, low, weight)
+    return scores
+
+
+class Row(NamedTuple):
+    """One row of an evaluation's batch: a piece of example `number`, and that one's own label."""
+
+    number: int
+    piece: Piece
+    label: np.ndarray
 
 
 class Network:
@@ -78,20 +123,6 @@ class Network:
     def __init__(self, forward: Forward, variables: Mapping[str, Any]):
         self.forward, self.variables = forward, variables
 
-    def measure(self, batch: Batch, /) -> Mapping[str, Any]:
-        """Return what the task measures of a batch."""
-        return self.forward.measure(self.variables, batch)
-
-    def scores(self, canvases: list[np.ndarray]) -> Iterator[Float[np.ndarray, "*space k"]]:
-        """Yield the scores of images of canvas size, as many at once as the mesh has rows."""
-        mesh = self.forward.mesh.shape
-        rows = mesh["data"] * mesh["fsdp"]
-        for start in range(0, len(canvases), rows):
-            chunk = canvases[start : start + rows]
-            batch = np.stack(chunk + chunk[:1] * (rows - len(chunk)))
-            placed = jax.device_put(batch, self.forward.place)
-            yield from np.asarray(self.forward.scores(self.variables, placed))[: len(chunk)]
-
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of one image.
 
@@ -102,33 +133,149 @@ class Network:
         Raises:
             DataError: The image has another number of axes than the canvas.
         """
-        canvas, size = self.forward.canvas, image.shape[:-1]
-        fit.scaled_size(size, size=canvas.size, fit="resize", name="image")  # as many axes
-        fits = all(n <= m for n, m in zip(size, canvas.size, strict=True))
-        if canvas.fit == "resize" or fits:
-            fitted, covered = fit.fit_image(
-                image, size=canvas.size, fit=canvas.fit, pad_value=canvas.pad_value
-            )
-            scores = next(self.scores([fitted]))[tuple(map(slice, covered))]
-            return Prediction(
-                resize.argmax_at_size(scores, size), lambda: softmax(resize.at_size(scores, size))
-            )
-        options: Any = {"size": canvas.size, "pad_value": canvas.pad_value}
-        classes = np.empty(size, np.uint8)
-        for part, scores in windows.scored(image, self.scores, **options):
-            classes[part] = scores.argmax(-1)
-        return Prediction(classes, lambda: self._probabilities(image, options))
+        classes = np.empty(image.shape[:-1], np.uint8)
+        for part, tile in self._tiles(image, self.forward.classes):
+            classes[part.region] = tile[part.tile]
+        return Prediction(classes, functools.partial(self._probabilities, image))
 
-    def _probabilities(
-        self, image: Image, options: Mapping[str, Any]
-    ) -> Float[np.ndarray, "*space k"]:
+    def _probabilities(self, image: Image) -> Float[np.ndarray, "*space k"]:
         found = np.empty((*image.shape[:-1], self.forward.task.num_classes), np.float32)
-        for part, scores in windows.scored(image, self.scores, **options):
-            found[part] = softmax(scores)
+        for part, tile in self._tiles(image, self.forward.probabilities):
+            found[part.region] = tile[part.tile]
         return found
 
+    def _tiles(self, image: Image, read: Callable[..., jax.Array]) -> Iterator[tuple[Part, Any]]:
+        """Yield what `read` finds in each part of an image, as many at once as the mesh has rows.
 
-def softmax(scores: Float[np.ndarray, "*space k"]) -> Float[np.ndarray, "*space k"]:
-    """Return the probabilities of logits."""
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+        All processes must call it with the same image.
+        """
+        mesh, canvas = self.forward.mesh, self.forward.canvas
+        rows = mesh.shape["data"] * mesh.shape["fsdp"]
+        schema = {"image": self.forward.schema["image"]}
+        example = {"image": image, "name": "image"}
+        for pieces in chunks(windows.pieces(example, schema=schema, canvas=canvas), rows):
+            batch = np.stack([piece.fields["image"] for piece in repeat(pieces, rows)])
+            placed = jax.device_put(batch, self.forward.placement["image"])
+            outputs = self.forward.outputs(self.variables, placed)
+            if canvas.fit == "pad":  # a part each, in its place on the canvas
+                tiles = np.asarray(read(outputs, None))
+                yield from zip((piece.parts[0] for piece in pieces), tiles, strict=False)
+                continue
+            (piece,) = pieces  # in every row, so that each can read a part of its own
+            for parts in chunks(piece.parts, rows):
+                tiles = read(outputs, self._taps([(piece, part) for part in parts], rows, 1))
+                yield from zip(parts, np.asarray(tiles), strict=False)
+
+    def measure(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Measured]:
+        """Yield counts and loss; windows of several images go through the network together.
+
+        The counts are of labels as the source has them: no pixel of theirs is scaled or left out.
+        The loss is that of training, on the canvas.
+        """
+        counting, previous = Counting(), None
+        for rows in self._rows(source, batch_size, threads):
+            launched = self._launch(rows, batch_size)
+            if previous is not None:
+                yield counting.add(*previous)
+            previous = launched  # one late: the devices work on the next meanwhile
+        if previous is not None:
+            yield counting.add(*previous)
+
+    def _rows(self, source: core.Source, batch_size: int, threads: int) -> Iterator[list[Row]]:
+        """Yield this process's rows of each batch; none where only others have some left."""
+        forward = self.forward
+        block, blocks = sharding.row_block(forward.mesh)
+        count = pipeline.rows_per_process(batch_size, block, blocks)
+
+        def cut(example: Any) -> list[tuple[Piece, np.ndarray]]:
+            found = windows.pieces(example, schema=forward.schema, canvas=forward.canvas)
+            return [(piece, example["label"]) for piece in found]
+
+        examples = pipeline.eval_examples(
+            source, cut, process_index=block, process_count=blocks, threads=threads
+        )
+        with contextlib.closing(examples):
+            rows = (Row(number, *pair) for number, found in examples for pair in found)
+            while True:
+                chunk = list(itertools.islice(rows, count))
+                if not distributed.max_of_all(len(chunk)):
+                    return
+                yield chunk
+
+    def _launch(self, rows: list[Row], batch_size: int) -> tuple[Any, jax.Array, Any]:
+        """Start the passes over one batch; return which rows are of what, counts, and loss."""
+        forward, size = self.forward, self.forward.canvas.size
+        _, blocks = sharding.row_block(forward.mesh)
+        count = batch_size // blocks
+        batch = pipeline.stack(
+            [row.piece.fields for row in rows],
+            [row.number for row in rows],
+            schema=forward.schema,
+            num_rows=count,
+            size=size,
+            pad_value=forward.canvas.pad_value,
+        )
+        last = np.zeros(count, bool)
+        last[: len(rows)] = [row.piece.is_last for row in rows]
+        placed = sharding.put(batch, forward.placement, blocks)
+        about = {"index": placed["index"], "last": sharding.put(last, forward.by_row, blocks)}
+        outputs = forward.outputs(self.variables, placed["image"])
+        loss = forward.losses(outputs, placed)
+        rounds = distributed.max_of_all(max((len(row.piece.parts) for row in rows), default=0))
+        counts = []
+        for number in range(rounds):
+            labels = np.full((count, *size), IGNORE_LABEL, np.int32)
+            for at, row in enumerate(rows):
+                if number < len(row.piece.parts):
+                    labels[at] = row.piece.parts[number].cut(row.label, size, IGNORE_LABEL)
+            taps = None
+            if forward.canvas.fit == "resize":
+                pairs = [(r.piece, r.piece.parts[number % len(r.piece.parts)]) for r in rows]
+                taps = self._taps(pairs, count, blocks)
+            label = sharding.put(labels, forward.placement["label"], blocks)
+            counts.append(forward.compare(outputs, label, taps))
+        return about, functools.reduce(operator.add, counts), loss
+
+    def _taps(self, pairs: Sequence[tuple[Piece, Part]], count: int, blocks: int) -> Taps:
+        """Return the taps of a part in each of `count` rows, on the devices."""
+        size = self.forward.canvas.size
+        found = [(np.zeros((count, n), np.int32), np.zeros((count, n), np.float32)) for n in size]
+        for row, (piece, part) in enumerate(pairs):
+            for (low, weight), axis in zip(found, windows.taps(part, piece, size), strict=True):
+                low[row], weight[row] = axis
+        return [
+            (
+                sharding.put(low, self.forward.by_row, blocks),
+                sharding.put(weight, self.forward.by_row, blocks),
+            )
+            for low, weight in found
+        ]
+
+
+class Counting:
+    """The counts of examples whose pieces lie in several rows or batches."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, np.ndarray] = {}
+
+    def add(self, about: Any, counts: Any, loss: Any) -> Measured:
+        """Return the examples that are complete with this batch, and its loss."""
+        about, done = sharding.fetch(about), {}
+        counts = np.asarray(jax.device_get(counts), np.int64)
+        for number, last, matrix in zip(about["index"], about["last"], counts, strict=True):
+            if number >= 0:
+                total = self.open.pop(int(number), 0) + matrix
+                (done if last else self.open)[int(number)] = total
+        return Measured(done, jax.device_get(loss))
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield `size` items at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def repeat(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` items: those, and the first again for what is missing."""
+    return [*items, *[items[0]] * (count - len(items))]

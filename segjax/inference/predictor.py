@@ -1,15 +1,14 @@
 """What predicts: a network, an exported file, a threshold, all behind one protocol."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 
-from segjax.runtime import sharding
-from segjax.structs import Batch
-from segjax.tasks import semantic
+from segjax.data import core
+from segjax.metrics import confusion
+from segjax.structs import Term
 
 Image = Shaped[np.ndarray, "*space c"]
 ClassMap = UInt8[np.ndarray, "*space"]
@@ -28,15 +27,35 @@ class Prediction(NamedTuple):
     probabilities: Callable[[], Float[np.ndarray, "*space k"]]
 
 
+class Measured(NamedTuple):
+    """What an evaluator learns from a few examples.
+
+    Attributes:
+        counts: The confusion matrix of each of them by its number, on its label's own grid.
+        loss: The terms of the loss over a batch; empty of what has none.
+    """
+
+    counts: Mapping[int, Int64[np.ndarray, "k k"]]
+    loss: Mapping[str, Term]
+
+
 class Predictor(Protocol):
-    """Predicts images of any size, and measures batches for an evaluator."""
+    """Predicts images of any size, and measures the examples of a split for an evaluator."""
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of one image [*space c] at its own size."""
         ...
 
-    def measure(self, batch: Batch, /) -> Mapping[str, Any]:
-        """Return what the task measures of a batch on the devices, with the batch's `mask`."""
+    def measure(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Measured]:
+        """Yield what there is to say of every example of `source` once; all processes call it.
+
+        Args:
+            source: Examples of any size.
+            batch_size: How many the devices take at once, over all processes.
+            threads: Threads that read and decode.
+        """
         ...
 
 
@@ -45,14 +64,11 @@ class FunctionPredictor:
 
     Args:
         function: From an image [*space c] in its own type to classes 0..K-1 [*space].
-        task: Compares class maps with labels.
         num_classes: K.
     """
 
-    def __init__(
-        self, function: Callable[[Image], np.ndarray], *, task: semantic.Task, num_classes: int
-    ):
-        self.function, self.task, self.num_classes = function, task, num_classes
+    def __init__(self, function: Callable[[Image], np.ndarray], *, num_classes: int):
+        self.function, self.num_classes = function, num_classes
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the function's classes; each has probability 1 where it is."""
@@ -60,9 +76,13 @@ class FunctionPredictor:
         numbers = np.arange(self.num_classes, dtype=np.uint8)
         return Prediction(classes, lambda: (classes[..., None] == numbers).astype(np.float32))
 
-    def measure(self, batch: Batch, /) -> Mapping[str, Any]:
-        """Return `pred` and `counts` of a batch, see `semantic.Task.compare`; there is no loss."""
-        whole = sharding.fetch(dict(batch))
-        pred = jnp.asarray(np.stack([self(image).classes for image in whole["image"]]), jnp.int32)
-        whole["label"] = jnp.asarray(whole["label"])
-        return self.task.compare(pred, whole) | {"mask": whole["mask"]}
+    def measure(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Measured]:
+        """Yield the counts of one example after the other; there is no loss."""
+        del batch_size, threads
+        for number in range(len(source)):
+            example = source[number]
+            pred = self(example["image"]).classes
+            counts = confusion.counts_of(pred, example["label"], num_classes=self.num_classes)
+            yield Measured({number: counts}, {})

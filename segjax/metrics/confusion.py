@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, Int32, Int64
+from jaxtyping import Array, Float32, Int, Int32, Int64, Integer
 
 from segjax.errors import DataError
 from segjax.structs import IGNORE_LABEL, Label
@@ -37,6 +37,17 @@ def counts_per_example(
         return matrix.at[row, pred].add(1, mode="drop")
 
     return jax.vmap(count)(pred.astype(jnp.int32), label.astype(jnp.int32))
+
+
+def counts_of(
+    pred: Integer[np.ndarray, "*space"], label: Integer[np.ndarray, "*space"], *, num_classes: int
+) -> Int64[np.ndarray, "k k"]:
+    """Count one example on the host, as `counts_per_example` does on the device."""
+    pred, label = pred.astype(np.int64), label.astype(np.int64)
+    valid = (label < num_classes) & (label != IGNORE_LABEL) & (label >= 0)
+    valid &= (pred >= 0) & (pred < num_classes)
+    cells = np.bincount(label[valid] * num_classes + pred[valid], minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
 
 
 def example_miou(counts: Int[np.ndarray, "b k k"]) -> Float32[np.ndarray, " b"]:

@@ -257,6 +257,17 @@ def sum_of_all(value: int) -> int:
     return sum(map(int, np.asarray(multihost_utils.process_allgather(np.uint32(value)))))
 
 
+def max_of_all(value: int) -> int:
+    """Return the largest of all processes' values, 0 to 2**32 - 1 each; all must call it."""
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return value
+    return max(map(int, np.asarray(multihost_utils.process_allgather(np.uint32(value)))))
+
+
 def name() -> str:
     """Return `[process 3/8] `, to go before a message; empty for process 0 and where it is alone.
 

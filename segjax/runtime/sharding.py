@@ -220,13 +220,17 @@ def to_device(
     sharding, (_, blocks) = batch_sharding(mesh, schema), row_block(mesh)
     queue: collections.deque = collections.deque()
     for batch in batches:
-        rows: dict[str, Any] = dict(batch)
-        shapes = {name: (len(x) * blocks, *x.shape[1:]) for name, x in rows.items()}
-        queue.append(jax.make_array_from_process_local_data(sharding, rows, shapes))
+        queue.append(put(dict(batch), sharding, blocks))
         if len(queue) > depth:
             yield queue.popleft()
     while queue:
         yield queue.popleft()
+
+
+def put(rows: Any, placement: Any, blocks: int) -> Any:
+    """Return a tree of this process's rows as global arrays, of `blocks` times as many rows."""
+    shapes = jax.tree.map(lambda x: (len(x) * blocks, *x.shape[1:]), rows)
+    return jax.make_array_from_process_local_data(placement, rows, shapes)
 
 
 def fetch(tree: Any) -> Any:

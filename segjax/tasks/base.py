@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Int32
 
-from segjax.structs import Batch, Key, Kind, Scalar, Term
+from segjax.structs import Batch, Key, Kind, Label, Scalar, Term
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
-Measures = Mapping[str, Any]
-"""What a task reads off one batch; `mask` is in it, so that padding rows can be told apart."""
 
 
 @runtime_checkable
@@ -32,14 +29,6 @@ class Task(Protocol):
         """Return the terms of the loss; `key` is for what is drawn, such as proposals."""
         ...
 
-    def measure(self, outputs: Outputs, batch: Batch) -> dict[str, Any]:
-        """Return what evaluation needs of one batch, as arrays."""
-        ...
-
-    def placement(self, mesh: Mesh) -> dict[str, Any]:
-        """Return where each entry of `measure` lies: replicated, or split as the batch is."""
-        ...
-
 
 @runtime_checkable
 class DenseTask(Task, Protocol):
@@ -53,4 +42,12 @@ class DenseTask(Task, Protocol):
 
     def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
         """Return what may be resized and blended before the largest is chosen, float32."""
+        ...
+
+    def decide(self, scores: Float[Array, "b *space k"]) -> Int[Array, "b *space"]:
+        """Return the class of every pixel."""
+        ...
+
+    def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
+        """Return the counts of each example that scores are made of."""
         ...

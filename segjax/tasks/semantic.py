@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
-from segjax.runtime import sharding
-from segjax.structs import Batch, Field, Key, Kind, Outputs, Scalar, Term
+from segjax.structs import Batch, Key, Kind, Label, Outputs, Scalar, Term
 
 
 class Task:
@@ -78,22 +75,10 @@ class Task:
         """Return float32 logits, which may be resized and blended before a class is chosen."""
         return outputs.logits.astype(jnp.float32)
 
-    def predict(self, outputs: Outputs) -> Int[Array, "b *space"]:
+    def decide(self, scores: Float[Array, "b *space k"]) -> Int[Array, "b *space"]:
         """Return the most probable class of every pixel."""
-        return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
-    def measure(self, outputs: Outputs, batch: Batch) -> dict[str, Any]:
-        """Return `pred` and `counts`, see `compare`, and the terms of the `loss`."""
-        terms = self.loss(outputs, batch, jax.random.key(0))
-        return self.compare(self.predict(outputs), batch) | {"loss": terms}
-
-    def compare(self, pred: Int[Array, "b *space"], batch: Batch) -> dict[str, Any]:
-        """Return class maps as `pred`, and the confusion `counts` [b k k] of each."""
-        counts = confusion.counts_per_example(pred, batch["label"], num_classes=self.num_classes)
-        return {"pred": pred, "counts": counts}
-
-    def placement(self, mesh: Mesh) -> dict[str, Any]:
-        """Return where `measure`'s entries lie: class maps as the labels, the rest everywhere."""
-        whole = sharding.replicated(mesh)
-        label = sharding.batch_sharding(mesh, {"label": Field("classes")})["label"]
-        return {"pred": label, "counts": whole, "loss": whole}
+    def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
+        """Return the confusion matrix of each class map."""
+        return confusion.counts_per_example(pred, label, num_classes=self.num_classes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data import core, folder, pipeline
+from segjax.data import core, fit, folder, pipeline
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Example, Field
 
@@ -129,11 +129,7 @@ def test_data_errors_reach_the_caller_as_they_are(threads):
     with pytest.raises(DataError, match="^number 3 is broken"):
         take(10, Numbered(broken=(3,)), threads=threads)
     with pytest.raises(DataError, match="^number 3 is broken"):
-        list(
-            pipeline.eval_batches(
-                Numbered(broken=(3,)), schema=SCHEMA, batch_size=4, size=SIZE, threads=threads
-            )
-        )
+        list(pipeline.eval_examples(Numbered(broken=(3,)), dict, threads=threads))
 
 
 def test_wrong_channels_are_not_broadcast_nor_dtypes_cast():
@@ -179,20 +175,18 @@ class Signals:
 def test_every_field_of_the_schema_travels_and_no_other():
     source = Signals()
     named = core.choose_fields(source.schema, ["instance", "rate"])
+    options = {"size": (96,), "pad_value": -5}
     for schema in (named, core.choose_fields(source.schema)):
-        batches = list(
-            pipeline.eval_batches(
-                source, schema=schema, batch_size=4, size=(96,), fit="pad", pad_value=-5
-            )
-        )
+        fitted = fit.Fitted(source, schema=schema, fit="pad", **options)
+        batch = pipeline.stack([fitted[0]], [0], schema=schema, num_rows=4, **options)
         shapes = pipeline.batch_shapes(4, schema, (96,))
-        for batch in batches:
-            assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
-                name: (x.shape, x.dtype) for name, x in shapes.items()
-            }
-    first, last = pipeline.eval_batches(
-        source, schema=named, batch_size=4, size=(96,), fit="pad", pad_value=-5
-    )
+        assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+            name: (x.shape, x.dtype) for name, x in shapes.items()
+        }
+    fitted = fit.Fitted(source, schema=named, fit="pad", **options)
+    rows = [fitted[i] for i in range(5)]
+    first = pipeline.stack(rows[:4], range(4), schema=named, num_rows=4, **options)
+    last = pipeline.stack(rows[4:], [4], schema=named, num_rows=4, **options)
     assert (first["image"][1, :50] == -1000).all() and (first["image"][1, 50:] == -5).all()
     assert (first["label"][1, :50] == 1).all() and (first["label"][1, 50:] == 255).all()
     assert (first["instance"][1, :50] == 301).all() and (first["instance"][1, 50:] == 0).all()
@@ -207,18 +201,16 @@ def test_every_field_of_the_schema_travels_and_no_other():
             np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize("call", [pipeline.train_batches, pipeline.eval_batches])
-def test_batch_size_must_divide(call):
-    seed = {"seed": 0} if call is pipeline.train_batches else {}
-    seed["schema"] = SCHEMA
+def test_batch_size_must_divide():
+    given = {"seed": 0, "schema": SCHEMA}
     with pytest.raises(ConfigError, match="batch_size=10: .* 4 processes.* 8 or 12"):
-        call(Numbered(), batch_size=10, size=SIZE, process_count=4, **seed)
+        pipeline.train_batches(Numbered(), batch_size=10, size=SIZE, process_count=4, **given)
     with pytest.raises(ConfigError, match="such as 4"):
-        call(Numbered(), batch_size=2, size=SIZE, process_count=4, **seed)
+        pipeline.train_batches(Numbered(), batch_size=2, size=SIZE, process_count=4, **given)
     with pytest.raises(ConfigError, match="fit='stretch'"):
-        call(Numbered(), batch_size=4, size=SIZE, fit="stretch", **seed)
+        pipeline.train_batches(Numbered(), batch_size=4, size=SIZE, fit="stretch", **given)
     with pytest.raises(ConfigError, match=r"size=\(\): expected the sides"):
-        call(Numbered(), batch_size=4, size=(), **seed)
+        pipeline.train_batches(Numbered(), batch_size=4, size=(), **given)
 
 
 def test_cache_is_not_for_workers():
@@ -226,34 +218,32 @@ def test_cache_is_not_for_workers():
         take(1, Numbered(), cache=True, workers=2)
 
 
-@pytest.mark.parametrize(("length", "batch_size", "count"), [(10, 4, 2), (9, 8, 4), (8, 4, 1)])
-def test_evaluation_sees_every_example_once(length, batch_size, count):
+@pytest.mark.parametrize(("length", "count"), [(10, 2), (9, 4), (3, 4), (8, 1)])
+def test_evaluation_sees_every_example_once(length, count):
     source = Numbered(length)
-    per_process = []
+    seen = []
     for p in range(count):
-        batches = pipeline.eval_batches(
-            source,
-            schema=SCHEMA,
-            batch_size=batch_size,
-            size=SIZE,
-            pad_value=7,
-            process_index=p,
-            process_count=count,
+        found = list(
+            pipeline.eval_examples(
+                source, lambda example: example["image"], process_index=p, process_count=count
+            )
         )
-        per_process.append(list(batches))
-    assert {len(batches) for batches in per_process} == {
-        pipeline.num_eval_batches(source, batch_size=batch_size)
-    }
-    rows = [
-        {name: np.concatenate([batches[t][name] for batches in per_process]) for name in batch}
-        for t, batch in enumerate(per_process[0])
-    ]
-    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    assert joined["index"].tolist() == [*range(length), *[-1] * (len(joined["index"]) - length)]
-    assert joined["mask"].tolist() == (joined["index"] >= 0).tolist()
-    assert joined["image"][:length, 0, 0, 0].tolist() == list(range(length))
-    assert (joined["label"][length:] == 255).all() and (joined["image"][length:] == 7).all()
-    assert joined["label"].dtype == joined["index"].dtype == np.int32
+        numbers = [number for number, _ in found]
+        assert numbers == sorted(numbers)
+        for number, image in found:
+            np.testing.assert_array_equal(image, source[number]["image"])
+        seen += numbers
+    assert sorted(seen) == list(range(length))
+
+
+def test_rows_that_fill_up_a_batch_hold_nothing():
+    source = fit.Fitted(Numbered(), schema=SCHEMA, size=SIZE, fit="resize")
+    batch = pipeline.stack([source[3]], [3], schema=SCHEMA, num_rows=3, size=SIZE, pad_value=7)
+    assert batch["index"].tolist() == [3, -1, -1]
+    assert batch["mask"].tolist() == [True, False, False]
+    np.testing.assert_array_equal(batch["image"][0], source[3]["image"])
+    assert (batch["label"][1:] == 255).all() and (batch["image"][1:] == 7).all()
+    assert batch["label"].dtype == batch["index"].dtype == np.int32
 
 
 @pytest.fixture
@@ -341,6 +331,7 @@ def test_workers_die_with_the_main_process_and_leave_signals_to_it(files, tmp_pa
 @pytest.mark.skipif("SEGJAX_DATA" not in os.environ, reason="SEGJAX_DATA is not set")
 def test_camvid_batches():
     source = folder.Source(split="val", root="$SEGJAX_DATA/camvid")
-    batches = pipeline.eval_batches(source, schema=source.schema, batch_size=16, size=(360, 480))
-    index = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
-    assert index.tolist() == list(range(101))
+    examples = pipeline.eval_examples(source, lambda example: example["label"].shape)
+    found = list(examples)
+    assert [number for number, _ in found] == list(range(101))
+    assert {shape for _, shape in found} == {(360, 480)}

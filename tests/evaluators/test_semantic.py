@@ -50,19 +50,18 @@ def evaluator(batch_size, data=1):
     """Return an evaluator of the scenes, and a network to score, on one mesh."""
     losses = [dict(type="pixel:cross_entropy", weight=1.0), dict(type="region:dice", weight=0.5)]
     task = task_lib.Task(losses=losses, num_classes=K)
-    about = dict(
-        mesh=sharding.make_mesh(data=data, space=8 // data), schema=SCHEMA,
-        canvas=fit.Canvas((32, 32), "pad", 0),
+    forward = Forward(
+        Network(), task, normalize=lambda x: x, mesh=sharding.make_mesh(data=data, space=8 // data),
+        schema=SCHEMA, canvas=fit.Canvas((32, 32), "pad", 0),
     )  # fmt: skip
-    forward = Forward(Network(), task, normalize=lambda x: x, **about)
     scored = semantic.Evaluator(
-        split="val", batch_size=batch_size, name="val", source=Scenes(), classes=CLASSES, **about
+        split="val", batch_size=batch_size, name="val", source=Scenes(), classes=CLASSES
     )
-    return scored, network.Network(forward, {}), task
+    return scored, network.Network(forward, {})
 
 
 def score(batch_size, data=1, draw=False):
-    scored, predictor, _ = evaluator(batch_size, data)
+    scored, predictor = evaluator(batch_size, data)
     bar = types.SimpleNamespace(update=lambda count: None)
     return scored.evaluate(predictor, step=4, progress=bar, draw=draw)
 
@@ -85,7 +84,7 @@ def test_batches_devices_and_padding_do_not_matter(batch_size, data):
 
 
 def test_best_median_and_worst_are_the_right_pictures():
-    scored, predictor, _ = evaluator(3)
+    scored, predictor = evaluator(3)
     scores = np.linspace(1.0, 0.4, 7)
     rows = scored.examples(predictor, scores)
     assert [row["title"] for row in rows] == ["best", "median", "worst"]
@@ -98,8 +97,8 @@ def test_best_median_and_worst_are_the_right_pictures():
 
 def test_a_threshold_is_scored_by_the_same_code():
     """What is no network has no loss, and the same integers where it predicts the same."""
-    scored, _, task = evaluator(3)
-    threshold = FunctionPredictor(lambda image: image[..., 0], task=task, num_classes=K)
+    scored, _ = evaluator(3)
+    threshold = FunctionPredictor(lambda image: image[..., 0], num_classes=K)
     bar = types.SimpleNamespace(update=lambda count: None)
     report = scored.evaluate(threshold, step=0, progress=bar, draw=False)
     assert report.result["confusion_matrix"] == score(3).result["confusion_matrix"]
@@ -113,3 +112,26 @@ def test_a_report_is_written_and_drawn_by_neutral_code(tmp_path):
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {"val_class_iou.png", "val_confusion_matrix.png", "val_examples.png"}
     assert report.lines()[0].startswith(f"step 4  val: mIoU {report.result['miou']:.4f}")
+
+
+def test_the_score_is_of_the_labels_as_they_are():
+    """Every other column of the label is class 1: a canvas of half its width cannot show them."""
+
+    class Stripes(Scenes):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            label = np.zeros((64, 64), np.uint8)
+            label[:, 1::2] = 1
+            return {"image": np.ones((64, 64, 3), np.uint8), "label": label, "name": "stripes"}
+
+    _, predictor = evaluator(1)
+    predictor.forward.canvas = fit.Canvas((32, 32), "resize", 0)
+    scored = semantic.Evaluator(
+        split="val", batch_size=1, name="val", source=Stripes(), classes=CLASSES
+    )
+    bar = types.SimpleNamespace(update=lambda count: None)
+    report = scored.evaluate(predictor, step=0, progress=bar, draw=False)
+    assert report.result["miou"] == 0.25
+    assert np.sum(report.result["confusion_matrix"]) == 64 * 64

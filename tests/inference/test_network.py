@@ -63,21 +63,82 @@ def test_another_number_of_axes_is_an_error():
         predict(np.zeros((4, 40, 40, 3), np.uint8))
 
 
+class Many:
+    """Images of many sizes with labels of their own, void among them."""
+
+    class_names, palette, schema = tuple("abcdef"), ((0, 0, 0),) * K, SCHEMA
+    sizes = ((32, 40), (50, 70), (20, 30), (97, 33), (33, 128), (8, 8), (64, 80))
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        random = np.random.default_rng(index)
+        label = random.integers(0, K, self.sizes[index]).astype(np.uint8)
+        label[0] = 255
+        image = random.integers(0, 255, (*self.sizes[index], 3), np.uint8)
+        return {"image": image, "label": label, "name": str(index)}
+
+
+class Conv(nn.Module):
+    """A convolution: what it says of a pixel depends on the pixels around."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        return Outputs(nn.Conv(K, (5, 5))(image.astype(jnp.float32) / 100))
+
+
+def convolution(size, how, data):
+    losses = [dict(type="pixel:cross_entropy", weight=1.0)]
+    task = semantic.Task(losses=losses, num_classes=K)
+    forward = Forward(
+        Conv(), task, normalize=lambda x: x, mesh=sharding.make_mesh(data=data, space=8 // data),
+        schema=SCHEMA, canvas=fit.Canvas(size, how, 5),
+    )  # fmt: skip
+    return Network(forward, Conv().init(jax.random.key(0), jnp.zeros((1, 32, 40, 3)), train=False))
+
+
+@pytest.mark.parametrize("how", ["resize", "pad"])
+@pytest.mark.parametrize(("batch_size", "data"), [(1, 1), (3, 1), (8, 8)])
+def test_what_is_predicted_is_what_is_scored(how, batch_size, data):
+    """Counted with numpy on the class maps of each image, at its own size, void left out."""
+    network, source = convolution((32, 40), how, data), Many()
+    counts = {}
+    for measured in network.measure(source, batch_size=batch_size, threads=2):
+        assert not set(counts) & set(measured.counts)
+        counts |= measured.counts
+    assert list(counts) == list(range(len(source)))
+    for number, found in counts.items():
+        example = source[number]
+        pred = network(example["image"]).classes
+        valid = example["label"] != 255
+        expected = np.zeros((K, K), int)
+        np.add.at(expected, (example["label"][valid], pred[valid]), 1)
+        np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(pred)) > 2
+    forward = network.forward
+    for compiled in (forward.compare, forward.outputs, forward.losses):
+        assert compiled._cache_size() == 1 + (compiled is forward.outputs and data < batch_size)
+
+
 def test_a_function_is_measured_as_a_network_is():
-    predict, task = network((32, 40), "pad")
-    stand_in = FunctionPredictor(lambda image: image[..., 0], task=task, num_classes=K)
-    random = np.random.default_rng(0)
-    batch = {
-        "image": random.integers(0, K, (8, 32, 40, 3), np.uint8),
-        "label": random.integers(0, K, (8, 32, 40), np.int32),
-        "mask": np.arange(8) < 7,
-        "index": np.arange(8, dtype=np.int32),
+    predict, _ = network((32, 40), "pad")
+    stand_in = FunctionPredictor(lambda image: image[..., 0] % K, num_classes=K)
+
+    class Source(Many):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return example | {"image": example["image"] % K}
+
+    source = Source()
+    one = {
+        n: c for m in predict.measure(source, batch_size=8, threads=0) for n, c in m.counts.items()
     }
-    placed = next(sharding.to_device(iter([batch]), sharding.make_mesh(), SCHEMA, depth=0))
-    one, other = predict.measure(placed), stand_in.measure(placed)
-    assert set(one) - set(other) == {"loss"}
-    for name in ("pred", "counts", "mask"):
-        np.testing.assert_array_equal(one[name], other[name])
-    image = batch["image"][0]
+    for measured in stand_in.measure(source, batch_size=8, threads=0):
+        assert not measured.loss
+        for number, counts in measured.counts.items():
+            np.testing.assert_array_equal(counts, one.pop(number))
+    assert not one
+    image = source[0]["image"]
     np.testing.assert_array_equal(stand_in(image).classes, image[..., 0])
     np.testing.assert_array_equal(stand_in(image).probabilities().argmax(-1), image[..., 0])

@@ -91,7 +91,8 @@ def test_sigterm_saves_and_leaves_with_75(tmp_path):
     assert max(steps) >= writer.read(tmp_path)[-1]["step"]
 
 
-@pytest.mark.parametrize("call", [3, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [3, 6])
 def test_sigterm_in_an_evaluation_does_not_wait_for_its_end(
     tmp_path, tiny_config, monkeypatch, call
 ):

@@ -80,7 +80,9 @@ def assert_same(one, other):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("sizes", [dict(data=8), dict(data=2, fsdp=4)])
+@pytest.mark.parametrize(
+    "sizes", [pytest.param(dict(data=8), marks=pytest.mark.slow), dict(data=2, fsdp=4)]
+)
 def test_any_mesh_trains_alike(float64, sizes):
     train_step, start, *_ = parts(norm="batch")
     assert_same(train(train_step, start), train(train_step, start, sharding.make_mesh(**sizes)))

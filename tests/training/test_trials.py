@@ -70,6 +70,7 @@ def size_at_start(member, config):
     return float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(init(member.init_key).params)))
 
 
+@pytest.mark.slow
 def test_nothing_passes_between_trials(tiny_config):
     config = tiny_config(trials__seed=[0, 1])
     setup, _ = make_setup(config)
