@@ -110,20 +110,36 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # config files import their neighbours
     try:
-        rest = values(spelling.modernize(argv))
-        if "config" in values and values.config is not None:
-            values.config.keys()  # a file that could not be loaded complains only when used
+        rest = values(assignments(spelling.modernize(argv)))
     except flags.UnrecognizedFlagError as error:
         raise ConfigError(unknown(error, mode)) from None
-    except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        raise ConfigError(text) from None
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from None
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
     for name, example in load(mode).NEEDS.items():
         if not values[name].value:
             raise ConfigError(f"--mode={mode} needs --{name}, e.g. {example}.")
     return values
+
+
+def assignments(argv: Sequence[str]) -> list[str]:
+    """Return a command line with `--config.<key>=<value>` as `--override=<key>=<value>`.
+
+    The value may be a word of its own, and `--noconfig.<key>` says False.
+    """
+    words, rest = [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name.startswith("config."):
+            if not equals:
+                value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
+            word = f"--override={name.removeprefix('config.')}={value}"
+        elif word.startswith("-") and name.startswith("noconfig."):
+            word = f"--override={name.removeprefix('noconfig.')}=False"
+        words.append(word)
+    return words
 
 
 def unknown(error: flags.UnrecognizedFlagError, mode: str) -> str:

@@ -1,9 +1,11 @@
 """Flags that several modes have, each defined once."""
 
 import pathlib
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+
+from segjax.config import load
 
 WORKDIR = {"workdir": "--workdir=runs/quickstart"}
 CONFIG = {"config": "--config=configs/quickstart.py"}
@@ -11,8 +13,19 @@ CONFIG = {"config": "--config=configs/quickstart.py"}
 
 def config(values: flags.FlagValues) -> None:
     """Define `--config` and, through it, `--config.<key>`."""
-    text = "The experiment: configs/<file>.py[:argument,…]. --config.<key>=… changes a value."
-    config_flags.DEFINE_config_file("config", None, text, flag_values=values)
+    text = "The experiment: configs/<file>.py[:argument,…], or the config.json of a run."
+    flags.DEFINE_string("config", "", text, flag_values=values)
+    text = "Change a value, e.g. optimizer.lr=0.1; also written --config.optimizer.lr=0.1."
+    flags.DEFINE_multi_string("override", [], text, flag_values=values)
+
+
+def read_config(values: flags.FlagValues) -> dict[str, Any]:
+    """Return the config of `--config`, changed as the command line says.
+
+    Raises:
+        ConfigError: See `load.load`.
+    """
+    return load.load(values.config, values.override)
 
 
 def workdir(values: flags.FlagValues) -> None:

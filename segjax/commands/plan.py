@@ -34,7 +34,7 @@ def run(values: flags.FlagValues) -> int:
     from segjax.assemble.setup import make_setup
     from segjax.costs import plan as plan_lib
 
-    setup, _ = make_setup(values.config)
+    setup, _ = make_setup(options.read_config(values))
     plan, steps = make_plan(setup), setup.clock.total_steps
     console = Console(width=None if Console().is_terminal else 100)
     mesh = " × ".join(f"{axis} {n}" for axis, n in setup.parts.mesh.shape.items())

@@ -30,7 +30,7 @@ def run(values: flags.FlagValues) -> int:
     from segjax.assemble.setup import make_setup
     from segjax.costs import summary
 
-    setup, _ = make_setup(values.config)
+    setup, _ = make_setup(options.read_config(values))
     image = setup.parts.image_shape()
     rows = summary.modules(setup.parts.model, image, depth=DEPTH)
     console = Console(width=None if Console().is_terminal else 100)

@@ -27,7 +27,7 @@ def run(values: flags.FlagValues) -> int:
 
     return train.run(
         options.path(values.workdir),
-        values.config,
+        options.read_config(values),
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
     )

@@ -54,6 +54,13 @@ def key_of(section: Mapping[str, Any], name: str, where: str) -> str:
     return given[0] if given else ""
 
 
+def other_unit(section: Mapping[str, Any], key: str) -> str:
+    """Return the key that says the duration `key` in another unit in `section`; empty: none."""
+    name, _, unit = key.rpartition("_")
+    others = [f"{name}_{other}" for other in UNITS if unit in UNITS and other != unit]
+    return next((other for other in others if other in section), "")
+
+
 def _steps(value: float, key: str, clock: Clock, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ConfigError(f"{where}.{key}: got {value!r}, expected a number of at least 0.")

@@ -8,8 +8,14 @@ from typing import Any
 import ml_collections
 from ml_collections.config_flags import config_path
 
-from segjax.config import lookup
+from segjax.config import lookup, schedule
 from segjax.errors import ConfigError
+
+KINDS = {
+    bool: "True or False", int: "an integer", float: "a number", str: "a string", list: "a list",
+    dict: "a section", type(None): "nothing",
+}  # fmt: skip
+"""What the types of plain data are called in messages."""
 
 
 def parse_arg(arg: str, **defaults: Any) -> SimpleNamespace:
@@ -89,30 +95,78 @@ def to_text(config: Mapping[str, Any]) -> str:
 
 
 def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Return a plain config after assignments such as `evals.val.batch_size=3` to its keys.
+    """Return a plain config after assignments such as `evals.val.batch_size=3`.
+
+    A key that is there takes a value of its kind. A section with a `type` takes further arguments,
+    which are checked when it is built; a duration may change its unit (`total_epochs=3` where there
+    is `total_steps`). Values are Python literals; what is none is a string.
 
     Raises:
-        ConfigError: Unknown key, no '=', or a value of another type than the one it replaces.
+        ConfigError: No '=', no such key, or a value of another kind than the one it replaces.
     """
     config = section(config)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        known = flatten(config)
-        if not equals or path not in known:
-            raise ConfigError(
-                f"--override={assignment}: no such key.{lookup.suggest(path, list(known))}"
-            )
-        try:
-            value = plain(ast.literal_eval(text))
-        except (ValueError, SyntaxError):
-            value = text
-        old = known[path]
-        if isinstance(old, float) and type(value) is int:
-            value = float(value)
-        if type(value) is not type(old):
-            raise ConfigError(
-                f"--override={assignment}: got {type(value).__name__}, expected "
-                f"{type(old).__name__} as in {path}={old!r}."
-            )
-        config_path.set_value(path, config, value)
+        if not equals:
+            raise ConfigError(f"config.{assignment}: no value. Write --config.<key>=<value>.")
+        _assign(config, path, text)
     return config
+
+
+def _assign(config: dict[str, Any], path: str, text: str) -> None:
+    head, _, key = path.rpartition(".")
+    try:
+        parent = config_path.get_value(head, config) if head else config
+    except (KeyError, IndexError, TypeError, ValueError):
+        parent = None
+    if isinstance(parent, list) or key.endswith("]"):  # an item of a list
+        try:
+            old = config_path.get_value(path, config)
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise _no_such_key(path, text, config) from None
+        config_path.set_value(path, config, read(text, old, path))
+        return
+    if not isinstance(parent, dict):
+        raise _no_such_key(path, text, config)
+    if key in parent:
+        parent[key] = read(text, parent[key], path)
+        return
+    other = schedule.other_unit(parent, key)
+    if not other and "type" not in parent:
+        raise _no_such_key(path, text, config)
+    if other:
+        del parent[other]
+    parent[key] = literal(text)
+
+
+def _no_such_key(path: str, text: str, config: dict[str, Any]) -> ConfigError:
+    return ConfigError(
+        f"config.{path}={text}: no such key.{lookup.suggest(path, list(flatten(config)))}"
+    )
+
+
+def literal(text: str) -> Any:
+    """Return the value that a text of the command line stands for."""
+    try:
+        return plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, ConfigError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def read(text: str, old: Any, path: str) -> Any:
+    """Return the value that a text stands for in place of `old`.
+
+    Raises:
+        ConfigError: It is of another kind.
+    """
+    value = literal(text)
+    if isinstance(old, str):
+        return value if isinstance(value, str) else text
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    numbers = (int, float, list)  # ignore_index takes one or several
+    alike = type(value) is type(old) or (type(value) in numbers and type(old) in numbers)
+    if old is not None and not alike:
+        got, expected = KINDS[type(value)], KINDS[type(old)]
+        raise ConfigError(f"config.{path}={text}: got {got}, expected {expected} as in {old!r}.")
+    return value

@@ -44,10 +44,47 @@ def test_override_changes_existing_keys_only():
     assert old["evals"]["val"]["batch_size"] == 8
     for wrong, said in (
         ("evals.val.batchsize=3", "Did you mean 'evals.val.batch_size'"),
-        ("evals.val.batch_size=many", "expected int"),
+        ("evals.val.batch_size=many", "got a string, expected an integer as in 8"),
+        ("evals.val", "no value"),
+        ("augment[1].p=1", "no such key"),
+        ("evals.val.split.x=1", "no such key"),
+        ("evals=3", "got an integer, expected a section"),
     ):
         with pytest.raises(ConfigError, match=said):
             sections.override(old, [wrong])
+
+
+def test_override_reaches_arguments_that_were_not_written():
+    """A section with a type takes more than the config wrote; it is checked when it is built.
+
+    So in a section, in a list's item, of another kind of number, and for a duration's unit.
+    """
+    old = {
+        "input": {"source": {"type": "folder", "ignore_index": 255}},
+        "task": {"losses": [{"type": "pixel:cross_entropy"}]},
+        "total_steps": 5,
+        "checkpoint": {"save_percent": 10},
+    }
+    new = sections.override(
+        old,
+        [
+            "input.source.label_offset=-1",
+            "input.source.ignore_index=(0, -1)",
+            "task.losses[0].class_weights=[1, 2.5]",
+            "total_epochs=3",
+            "checkpoint.save_steps=20",
+            "input.source.exif=false",
+            "input.source.root=7",
+        ],
+    )
+    assert new["input"]["source"] == {
+        "type": "folder", "ignore_index": [0, -1], "label_offset": -1, "exif": False, "root": 7,
+    }  # fmt: skip
+    assert new["task"]["losses"][0]["class_weights"] == [1, 2.5]
+    assert new["total_epochs"] == 3 and "total_steps" not in new
+    assert new["checkpoint"] == {"save_steps": 20}
+    with pytest.raises(ConfigError, match="no such key"):
+        sections.override(old, ["checkpoint.safe_steps=20"])
 
 
 def test_configs_never_import_jax():

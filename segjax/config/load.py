@@ -1,0 +1,94 @@
+"""A config from its file: Python with `get_config`, or the JSON of a run. Never imports jax."""
+
+import importlib.machinery
+import inspect
+import json
+import pathlib
+import traceback
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import ml_collections
+
+from segjax.config import schema, sections
+from segjax.errors import ConfigError, UserError
+
+EXPECTED = "Expected configs/<file>.py[:argument,…] with a get_config, or a run's config.json."
+
+
+def load(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the config that a file describes, as plain data with every default.
+
+    Args:
+        name: `configs/x.py`, `configs/x.py:argument,…` or the `config.json` of a run, without what
+            its data had added.
+        overrides: Changes, such as `optimizer.lr=0.1`; see `sections.override`.
+
+    Raises:
+        ConfigError: The file is not there or cannot be run, with the line and cause; it returns no
+            config; or an override that does not fit.
+    """
+    path, _, argument = name.partition(":")
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"--config={name}: no such file. {EXPECTED}")
+    found = from_json(file) if file.suffix == ".json" else from_python(file, argument)
+    return sections.override(schema.fill(found), overrides)
+
+
+def from_json(file: pathlib.Path) -> dict[str, Any]:
+    """Return the config in a JSON file.
+
+    Raises:
+        ConfigError: It holds none.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not valid JSON: {error}. {EXPECTED}") from None
+    if not isinstance(found, dict) or "model" not in found:
+        raise ConfigError(f"{file}: holds no config: no section 'model'. {EXPECTED}")
+    return {key: value for key, value in found.items() if key != "resolved"}
+
+
+def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
+    """Return what `get_config` of a Python file returns.
+
+    Raises:
+        ConfigError: The file does not run, has no such function, or it returns something else.
+    """
+    try:
+        function = getattr(run(file), "get_config", None)
+        if not callable(function):
+            raise ConfigError(f"{file}: has no function get_config. {EXPECTED}")
+        if argument and not inspect.signature(function).parameters:
+            raise ConfigError(f"{file}: get_config takes no argument, got {argument!r}.")
+        found = function(argument) if argument else function()
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(describe(error, file)) from None
+    if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
+        kind = type(found).__name__
+        raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
+    return sections.section(dict(found))
+
+
+def run(file: pathlib.Path) -> ModuleType:
+    """Return the module that a file defines; it is not entered among the imported ones."""
+    loader = importlib.machinery.SourceFileLoader("config", str(file))
+    module = ModuleType("config")
+    module.__file__ = str(file)
+    exec(loader.source_to_code(file.read_bytes(), str(file)), module.__dict__)
+    return module
+
+
+def describe(error: Exception, file: pathlib.Path) -> str:
+    """Return file, line and cause of what went wrong in a config file, in one line."""
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or file}:{error.lineno}: {type(error).__name__}: {error.msg}."
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    line = f":{inside[-1].lineno}" if inside else ""
+    return f"{file}{line}: {type(error).__name__}: {text}."
