@@ -156,8 +156,19 @@ def test_train_eval_predict_through_the_command_line(tmp_path):
         override = f"--override=evals.val.batch_size={size}"
         code, text = program.run("--mode=eval", f"--workdir={work}", override)
         assert code == 0, text
-        matrices.append(json.loads((work / "eval" / "val.json").read_text())["confusion_matrix"])
-    assert matrices[0] == matrices[1] == matrices[2]
+        (written,) = (work / "eval").glob("val.??????.json")
+        found = json.loads(written.read_text())
+        assert found["overrides"] == [override.partition("=")[2]]
+        matrices.append(found["confusion_matrix"])
+        assert f"written to {written}" in text
+        written.unlink()
+    own = json.loads((work / "eval" / "val.json").read_text())
+    assert matrices == [own["confusion_matrix"]] * 3
+    assert own["overrides"] == [] and own["checkpoint"] == own["step"]
+    assert own["canvas"] == {"size": [40, 48], "fit": "pad"}
+    assert own["num_pixels"] == np.sum(own["confusion_matrix"]) == 4 * 40 * 48
+    console = (work / "log.txt").read_text()
+    assert "first step after" in console and "val: mIoU" in console and "--config" in console
 
     shutil.rmtree(root)  # prediction needs the run's folder only
     photos, out = tmp_path / "photos", tmp_path / "out"

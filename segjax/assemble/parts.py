@@ -54,6 +54,11 @@ class Parts:
             canvas=self.canvas,
         )  # fmt: skip
 
+    def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
+        canvas = {"size": list(self.canvas.size), "fit": self.canvas.fit}
+        return {"checkpoint": step, "canvas": canvas, "overrides": list(overrides)}
+
     def image_shape(self) -> jax.ShapeDtypeStruct:
         """Return one image [1 *space c] as a shape."""
         return jax.ShapeDtypeStruct((1, *self.canvas.size, self.classes.channels), "float32")

@@ -64,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # no file's fault
+            raise
+        reason = error.strerror or type(error).__name__
+        advice = "Check that it is there and may be read and written, or name another one."
+        print(f"error: {error.filename}: {reason}. {advice}", file=sys.stderr)
+        return 2
 
 
 def modes() -> list[str]:

@@ -1,4 +1,6 @@
-"""Score a checkpoint of the run in --workdir on all its splits; write eval/ and figures/."""
+"""Score a checkpoint of the run in --workdir on all its splits; write eval/ and figures/.
+
+Scores of another checkpoint or with --override go to files of their own."""
 
 from absl import flags
 
@@ -24,6 +26,6 @@ def run(values: flags.FlagValues) -> int:
     opened = open_run(path, checkpoint=values.checkpoint, overrides=values.override)
     for report in opened.evaluate(shown=first, draw=True):
         if first:
-            report.write(path)
-            print("\n".join(report.lines()))
+            written = report.write(path, variant=opened.variant())
+            print("\n".join([*report.lines(), f"written to {written}"]))
     return 0

@@ -134,7 +134,10 @@ CHECKPOINT: Table = {
     ),
     "mode": Knob("max", rules.one_of("max", "min"), "Which value of keep_best is the best."),
     "root": Knob(
-        "", rules.TEXT, "Where checkpoints go instead of the workdir, also gs:// or s3://."
+        "",
+        rules.TEXT,
+        "Where checkpoints go instead of the workdir: a folder of this run alone, also gs:// or "
+        "s3://; a relative one lies in the workdir.",
     ),
 }
 """What of a run is saved, where, and what is kept."""

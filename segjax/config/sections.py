@@ -160,7 +160,7 @@ def read(text: str, old: Any, path: str) -> Any:
         ConfigError: It is of another kind.
     """
     value = literal(text)
-    if isinstance(old, str):
+    if isinstance(old, str) and value is not None:
         return value if isinstance(value, str) else text
     if isinstance(old, float) and type(value) is int:
         return float(value)

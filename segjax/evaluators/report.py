@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from segjax.data import core
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files
 from segjax.views.progress import Progress
@@ -37,15 +38,25 @@ class Report:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in self.headline.items())
         return [f"step {self.step}  {self.name}: {shown}", *self.notes]
 
-    def write(self, path: pathlib.Path) -> None:
+    def write(self, path: pathlib.Path, *, variant: str = "") -> pathlib.Path:
         """Write `eval/<name>.json` and `figures/<name>_*.png` below the run's folder.
+
+        Args:
+            path: The folder.
+            variant: Follows the name where the run was scored in another way than it is by itself.
+
+        Returns:
+            The JSON file.
 
         Raises:
             UserError: The disk is full or cannot be written.
         """
-        files.write_json(path / "eval" / f"{self.name}.json", dict(self.result))
+        name = f"{self.name}.{variant}" if variant else self.name
+        written = path / "eval" / f"{name}.json"
+        files.write_json(written, dict(self.result))
         for ending, draw in self.figures.items():
-            draw(path / "figures" / f"{self.name}_{ending}.png")
+            draw(path / "figures" / f"{name}_{ending}.png")
+        return written
 
 
 class Evaluator(Protocol):
@@ -54,12 +65,14 @@ class Evaluator(Protocol):
     Attributes:
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         split: The split that it scores.
+        source: Its examples.
         every_steps: How often training calls it; 0: only at the end.
         headline: The metric that its learning curve shows, and what it is called in prose.
     """
 
     name: str
     split: str
+    source: core.Source
     every_steps: int
     headline: tuple[str, str]
 
@@ -89,10 +102,12 @@ def run(
     shown: bool,
     draw: bool,
     heartbeat: Callable[[], None] = lambda: None,
+    about: Mapping[str, Any] | None = None,
 ) -> Report:
     """Return an evaluator's report, with a progress bar where it is `shown`.
 
-    `heartbeat` is called after every batch; what it raises ends the evaluation.
+    `heartbeat` is called after every batch; what it raises ends the evaluation. `about` is added to
+    the result: what else decided the scores.
     """
     with Progress(
         len(evaluator),
@@ -102,4 +117,5 @@ def run(
         enabled=shown,
         heartbeat=heartbeat,
     ) as bar:
-        return evaluator.evaluate(predictor, step=step, progress=bar, draw=draw)
+        found = evaluator.evaluate(predictor, step=step, progress=bar, draw=draw)
+    return dataclasses.replace(found, result={**found.result, **(about or {})})

@@ -74,6 +74,7 @@ class Evaluator:
         result = confusion.summarize(total, class_names=self.classes.class_names)
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
+        about |= {"num_pixels": int(total.sum())}
         scalars = loss | {name: float(result[name]) for name in HEADLINES}
         result |= loss | about
         named = {"mIoU": result["miou"], "pixel accuracy": result["pixel_accuracy"]}

@@ -15,8 +15,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from segjax.data import core
 from segjax.errors import ConfigError, UserError
-from segjax.runs import damage
+from segjax.runs import damage, owner
 from segjax.runtime import distributed, files, quirks
 from segjax.training.state import TrainState
 
@@ -52,6 +53,8 @@ class Checkpointer:
     ):
         quirks.silence_abandoned_io()
         self.path = locate(workdir, root)
+        if root:
+            (owner.check if read_only else owner.claim)(workdir, self.path)
         self.keep_best, self.read_only = keep_best, read_only
         if jax.process_index() == 0:
             self._set_unranked_aside()
@@ -294,13 +297,17 @@ class Checkpointer:
 def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
     """Return the folder of the checkpoints: `root` if given, else in the workdir.
 
+    `~` and environment variables in a local `root` are replaced; a relative one lies in the
+    workdir, so that the run is found from every folder.
+
     Raises:
         ConfigError: `root` is of a kind that this installation cannot reach.
     """
     if not root:
         return workdir.absolute() / "checkpoints"
     if "://" not in root:
-        return pathlib.Path(os.path.abspath(os.path.expanduser(root)))
+        expanded = core.expand_path(root, where="config.checkpoint.root")
+        return pathlib.Path(os.path.abspath(workdir / expanded))
     try:
         path = epath.Path(root)
         path.exists()

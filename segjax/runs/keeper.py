@@ -1,14 +1,15 @@
 """When to score and to save: each run by itself, and ready to stop at any batch."""
 
+import contextlib
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from segjax.config.schedule import itstime
 from segjax.evaluators import report
-from segjax.evaluators.report import Evaluator
+from segjax.evaluators.report import Evaluator, Report
 from segjax.inference.predictor import Predictor
 from segjax.runs import writer as writer_lib
 from segjax.runs.live import Live, Values
@@ -40,6 +41,7 @@ class Keeper:
         watchdog: Is told what goes on.
         preempted: Says whether SIGTERM came.
         on_score: May end training early: pruning, early stopping.
+        about: From a step to what else decides its scores.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Keeper:
         watchdog: watchdog.Watchdog,
         preempted: Callable[[], bool],
         on_score: OnScore,
+        about: Callable[[int], Mapping[str, Any]],
     ):
         self.runs, self.evaluators, self.predictor, self.take = runs, evaluators, predictor, take
         self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
+        self.about = about
 
     def due(self, number: int) -> list[Evaluator]:
         """Return the evaluators that are to run after step `number`."""
@@ -92,29 +96,58 @@ class Keeper:
     def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
         """Return the scalars of the evaluators that are due, and whether SIGTERM cut them short."""
         self.watchdog.now("evaluation", number)
-        first, last = jax.process_index() == 0, number == self.log.total_steps
         scalars: Values = {}
         try:
             for evaluator in self.due(number):
-                predictor = self.predictor(state.variables())
-                found = report.run(
-                    evaluator,
-                    predictor,
-                    step=number,
-                    shown=first,
-                    draw=last,
-                    heartbeat=self._heartbeat,
-                )
-                scalars |= found.scalars
-                if first:
-                    found.write(run.path)
-                    for line in found.lines():
-                        self.log.message(f"{run.title}: {line}" if run.title else line)
+                predictor, last = self.predictor(state.variables()), number == self.log.total_steps
+                scalars |= self._report(run, evaluator, predictor, number, draw=last).scalars
         except Preempted:
             return {}, True
         if scalars:
             run.writer.write(number, scalars)
         return scalars, False
+
+    def report_best(self, shapes: Mapping[str, Any]) -> None:
+        """Score each run's best checkpoint where that is not its last: it is what others will use.
+
+        SIGTERM ends it: the run itself is complete.
+
+        Args:
+            shapes: Of its variables, with their placement.
+        """
+        for run in self.runs:
+            run.saver.wait()
+            number = run.saver.find("")
+            if number == self.log.total_steps:
+                continue
+            _, variables = run.saver.restore_variables(str(number), shapes)
+            self._say(run, "the best checkpoint, which eval and predict use:")
+            with contextlib.suppress(Preempted):
+                for evaluator in self.evaluators:
+                    self._report(run, evaluator, self.predictor(variables), number, draw=True)
+
+    def _report(
+        self, run: Live, evaluator: Evaluator, predictor: Predictor, number: int, *, draw: bool
+    ) -> Report:
+        """Score, and on the first process write and say what was found."""
+        first = jax.process_index() == 0
+        found = report.run(
+            evaluator,
+            predictor,
+            step=number,
+            shown=first,
+            draw=draw,
+            heartbeat=self._heartbeat,
+            about=self.about(number),
+        )
+        if first:
+            found.write(run.path)
+            for line in found.lines():
+                self._say(run, line)
+        return found
+
+    def _say(self, run: Live, text: str) -> None:
+        self.log.message(f"{run.title}: {text}" if run.title else text)
 
     def _is_enough(self, run: Live, number: int, scalars: Values) -> bool:
         first = jax.process_index() == 0

@@ -1,7 +1,9 @@
 """What training says while it goes: numbers of each step, progress, time."""
 
+import sys
+import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from segjax.config import schedule
 from segjax.config.schedule import itstime
 from segjax.costs import timing
 from segjax.runs.live import Live
+from segjax.runtime import files
 from segjax.views import progress
 
 
@@ -46,6 +49,7 @@ class Log:
             peak=timing.peak_flops(jax.local_devices()[0], dtype),
             batch_size=clock.batch_size,
         )
+        self.file = open_text(runs) if jax.process_index() == 0 else None
         self.started = False
         self.once: dict[str, float] = {}
         self.pending: tuple[int, Any] | None = None
@@ -55,6 +59,8 @@ class Log:
 
     def __exit__(self, *error: Any) -> None:
         self.progress.close()
+        if self.file:
+            self.file.close()
 
     def read_previous(self, number: int, scalars: Any) -> None:
         """Read the step before this one, now that this one has been launched."""
@@ -82,6 +88,8 @@ class Log:
             shown, *_ = [run.write_means(number, common) for run in self.runs]
             self.once = {}
         self.progress.update(number, shown)
+        if shown:
+            self._keep(self.progress.text())
 
     def say_started(self) -> None:
         """Show how long the first step took from the start of the process."""
@@ -92,3 +100,20 @@ class Log:
     def message(self, text: str) -> None:
         """Show a line above the progress bar."""
         self.progress.message(text)
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
+        """Write a line that was shown into the run's `log.txt` too."""
+        if self.file:
+            with files.explain_os_errors(self.file.name):
+                print(text, file=self.file, flush=True)
+
+
+def open_text(runs: Sequence[Live]) -> TextIO:
+    """Return the file of what the console shows, `log.txt`, to append to; of trials beside them."""
+    folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
+    with files.explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "log.txt", "a", encoding="utf-8")  # noqa: SIM115
+        print(f"{time.strftime('%F %T')}  {' '.join(sys.argv)}", file=file, flush=True)
+        return file

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -28,11 +30,13 @@ class Run:
         config: What made it, every key there, with what its data added as `resolved`.
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest.
+        overrides: What was changed of the config that made it.
     """
 
     path: pathlib.Path
     config: dict[str, Any]
     checkpoint: str = ""
+    overrides: tuple[str, ...] = ()
 
     @functools.cached_property
     def parts(self) -> Parts:
@@ -88,10 +92,26 @@ class Run:
             known = list(self.config["evals"])
             raise ConfigError(f"{name!r} is no key of config.evals.{lookup.suggest(name, known)}")
         evaluators = setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
+        about = self.parts.about_scores(self.step, self.overrides)
         return [
-            report.run(each, self._network, step=self.step, shown=shown, draw=draw)
+            report.run(each, self._network, step=self.step, shown=shown, draw=draw, about=about)
             for each in evaluators
         ]
+
+    def variant(self) -> str:
+        """Return what follows the name of a report's files; empty: scored as training does it.
+
+        Another checkpoint than the one that the run is known by is named by its step, other
+        settings by six hex digits.
+        """
+        names = []
+        with self._checkpoints() as saver:
+            if self.step != saver.find(""):
+                names.append(f"step{self.step}")
+        if self.overrides:
+            text = json.dumps(sorted(self.overrides))
+            names.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+        return "-".join(names)
 
     @functools.cached_property
     def _network(self) -> Network:
@@ -110,13 +130,14 @@ def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[st
         UserError: No run there, no such checkpoint, or an override that does not fit.
     """
     path = path.expanduser()
+    overrides = tuple(overrides)
     config = read_config(path, overrides)
     if number := trials.count(config):
         raise ConfigError(
             f"--workdir={path} holds {number} trials, each a run of its own. Name one of them: "
             f"--workdir={path / 'trial0'}."
         )
-    run = Run(path, config, checkpoint)
+    run = Run(path, config, checkpoint, overrides)
     with Checkpointer.of_section(path, config["checkpoint"], read_only=True) as saver:
         saver.find(checkpoint)
     return run

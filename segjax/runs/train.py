@@ -17,11 +17,11 @@ from segjax.assemble.setup import Setup
 from segjax.config import lookup, schedule
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
-from segjax.data import core
+from segjax.data import core, look
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.inference.network import Network
-from segjax.runs import digest, live, transfer, workdir, writer
+from segjax.runs import checkpoint, digest, live, owner, transfer, workdir, writer
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
 from segjax.runs.log import Log
@@ -64,7 +64,6 @@ def run(
     with workdir.locked(path):
         with tracer.compiling() as options:
             program = ready.traced.compile(options)
-        live.record(path, ready.resolved, ready.runs, facts(ready.setup.parts, program.costs))
         return go_on(ready, program, tracer, on_score)
 
 
@@ -82,6 +81,7 @@ class Ready(NamedTuple):
         step_key: Of augmentation and dropout; of trials one each.
         traced: The train step.
         weights: What a new run starts from.
+        notes: What the log is to say of the data.
     """
 
     path: pathlib.Path
@@ -94,6 +94,7 @@ class Ready(NamedTuple):
     step_key: Key
     traced: Traced
     weights: transfer.Weights
+    notes: list[str]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -113,15 +114,36 @@ def prepare(
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
+    notes = look_at(setup, source, evaluators)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
+    for run in runs:
+        if root := run.config["checkpoint"]["root"]:
+            owner.check(run.path, checkpoint.locate(run.path, root))
     step_key = live.step_keys(runs)
     traced = program_lib.trace(setup, runs[0].init_key, step_key)
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
-        path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights
-    )
+        path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
+        notes,
+    )  # fmt: skip
+
+
+def look_at(setup: Setup, source: core.Source, evaluators: Sequence[Evaluator]) -> list[str]:
+    """Return what the log is to say of the labels, having read some of every split.
+
+    Raises:
+        DataError: A file cannot be used, or nothing can be learned.
+    """
+    if "label" not in setup.parts.schema:
+        return []
+    split = setup.config["input"]["split"]
+    notes = look.check(look.look(source), setup.parts.classes.class_names, split=split)
+    for evaluator in evaluators:
+        if evaluator.split != split:
+            look.look(evaluator.source)
+    return notes
 
 
 def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
@@ -137,6 +159,8 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             stack.enter_context(run.open_checkpoints())
         watcher.now("restore", 0)
         start, state = start_state(runs, program, ready.weights)
+        # Not before the state fits: a run that cannot go on keeps the config that made it.
+        live.record(ready.path, ready.resolved, runs, facts(parts, program.costs))
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
         for run in runs:
@@ -146,7 +170,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
         )
         log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
-        for line in ready.weights.notes:
+        for line in [*ready.notes, *ready.weights.notes]:
             log.message(line)
         keeper = Keeper(
             runs,
@@ -157,6 +181,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             watchdog=watcher,
             preempted=preempted,
             on_score=on_score,
+            about=parts.about_scores,
         )
         then = Next.GO_ON if start is None else keeper.catch_up(start, state)
         if then is Next.GO_ON:
@@ -168,6 +193,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         if then is not Next.GO_ON:
             return stopped(then, begin, keeper)
         watcher.now("checkpoint save", total_steps)
+        keeper.report_best(parts.variable_shapes())
     draw_curves(runs, ready.evaluators)
     return DONE
 

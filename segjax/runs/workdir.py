@@ -17,11 +17,13 @@ from segjax.runtime import distributed, files
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
     """Refuse a workdir that holds a run of another config; nothing is written.
 
+    Where nothing was trained yet (no log line, no checkpoint), any config may take it.
+
     Raises:
         ConfigError: The keys that differ, and what to do.
     """
     path = workdir / "config.json"
-    if allow_change or not path.exists():
+    if allow_change or not path.exists() or not has_trained(workdir):
         return
     old, new = (sections.flatten(c) for c in (load_config(workdir), schema.fill(config)))
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
@@ -37,9 +39,25 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
         )
 
 
+def has_trained(workdir: pathlib.Path) -> bool:
+    """Return whether a run, or a trial of it, has logged or saved anything."""
+    logs = [workdir / "metrics.jsonl", *workdir.glob("trial*/metrics.jsonl")]
+    saved = [*workdir.glob("checkpoints/*"), *workdir.glob("trial*/checkpoints/*")]
+    return any(log.exists() and log.stat().st_size for log in logs) or any(
+        folder.name.isdigit() for folder in saved
+    )
+
+
 def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`."""
-    files.write_json(workdir / "config.json", sections.plain(config))
+    """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`.
+
+    A config that was there and says something else is kept as `config.<n>.json`.
+    """
+    path, text = workdir / "config.json", sections.plain(config)
+    if path.exists() and (old := json.loads(path.read_text())) != text:
+        number = 1 + sum(1 for _ in workdir.glob("config.*.json"))
+        files.write_json(workdir / f"config.{number}.json", old)
+    files.write_json(path, text)
     run = {
         "fingerprint": schema.fingerprint(config),
         "git_revision": _git_revision(),

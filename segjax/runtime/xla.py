@@ -6,19 +6,19 @@ avoids them. jax is imported late: the flag must stand in the environment before
 backend.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import pathlib
-import tempfile
+import sys
 import warnings
 from typing import Any
 
 from segjax.errors import UserError
-from segjax.runtime import quirks
+from segjax.runtime import files, quirks
 
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 TOLERANCE = 1e-3
@@ -35,6 +35,27 @@ def set_xla_flags() -> None:
 def cache_dir() -> pathlib.Path:
     """Return the folder of what segjax remembers (`SEGJAX_CACHE`, else `~/.cache/segjax`)."""
     return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
+
+
+def writable_cache() -> str | None:
+    """Return the folder of compiled programs; None, and a line on stderr, if it cannot be written.
+
+    JAX would say so at every program.
+    """
+    folder = cache_dir() / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return str(folder)
+        reason = "it may not be written"
+    except OSError as error:
+        reason = str(error)
+    print(
+        f"no cache of compiled programs: {reason}. Set SEGJAX_CACHE to a folder that may be "
+        "written to start faster.",
+        file=sys.stderr,
+    )
+    return None
 
 
 def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
@@ -57,7 +78,7 @@ def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", virtual_devices)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", writable_cache())
     # A program with oneDNN in it cannot be kept (see `xla_options`), and says so each time.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache.*bad_alloc")
     if jax.default_backend() == "cpu":
@@ -140,8 +161,9 @@ def self_check() -> None:
     version = importlib.metadata.version("jaxlib")
     subject = f"{version} {os.environ.get('XLA_FLAGS', '')}"
     passed = cache_dir() / f"numerics-{hashlib.sha256(subject.encode()).hexdigest()[:16]}.json"
-    if passed.exists():
-        return
+    with contextlib.suppress(OSError):  # what cannot be remembered is checked each time
+        if passed.exists():
+            return
     errors = gradient_errors()
     bad = {name: error for name, error in errors.items() if not error < TOLERANCE}
     if bad:
@@ -152,11 +174,8 @@ def self_check() -> None:
             f"flags that switch fusions on, keep {FUSION_FLAG}= (empty), or install the jaxlib of "
             "requirements.txt."
         )
-    passed.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.NamedTemporaryFile("w", dir=passed.parent, delete=False)
-    with temporary as file:
-        json.dump(errors, file)
-    os.replace(temporary.name, passed)
+    with contextlib.suppress(UserError):
+        files.write_json(passed, errors)
 
 
 def gradient_errors() -> dict[str, float]:

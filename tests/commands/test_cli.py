@@ -52,3 +52,28 @@ def test_no_mode_imports_jax_to_show_its_flags():
         [sys.executable, "-c", code], cwd=program.ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied", "x/y"), IsADirectoryError(21, "A folder", "x/y")],
+)
+def test_an_error_of_a_file_is_one_line_wherever_it_comes_from(error, monkeypatch, capsys):
+    def run(values):
+        raise error
+
+    monkeypatch.setattr(cli.load("eval"), "run", run)
+    assert cli.main(["run.py", "--mode=eval", "--workdir=x"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: x/y: {error.strerror}. Check that it is there and may be read and written, or "
+        "name another one.\n"
+    )
+
+
+def test_config_keys_are_assignments():
+    words = ["run.py", "--config=x", "--config.a.b=1", "-config.c", "x y", "--noconfig.d", "--e=1"]
+    assert cli.assignments(words) == [
+        "run.py", "--config=x", "--override=a.b=1", "--override=c=x y", "--override=d=False",
+        "--e=1",
+    ]  # fmt: skip
+    assert cli.assignments(["--config.a", "--workdir=x"]) == ["--override=a=True", "--workdir=x"]

@@ -8,7 +8,12 @@ from configs import quickstart
 from segjax.config import load, schema
 from segjax.errors import ConfigError
 
-GOOD = "from configs import quickstart\n\ndef get_config(arg=''):\n    return quickstart.get_config(arg)\n"
+GOOD = """
+from configs import quickstart
+
+def get_config(arg=""):
+    return quickstart.get_config(arg)
+"""
 BROKEN = {
     "syntax": ("x = (\n", r"x\.py:1: SyntaxError"),
     "indentation": ("def get_config():\nreturn 1\n", r"x\.py:2: IndentationError"),

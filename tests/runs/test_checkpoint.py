@@ -251,7 +251,9 @@ def test_checkpoints_can_go_elsewhere(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     with reopen(tmp_path / "run", root=str(elsewhere)) as keeper:
         keeper.save(1, whole_state(1), {})
-    assert (elsewhere / "1" / "default").is_dir() and not (tmp_path / "run").exists()
+    assert (elsewhere / "1" / "default").is_dir() and not (
+        tmp_path / "run" / "checkpoints"
+    ).exists()
     with reopen(tmp_path / "run", root=str(elsewhere), read_only=True) as keeper:
         assert keeper.find("latest") == 1
 

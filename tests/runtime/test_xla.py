@@ -69,3 +69,17 @@ def test_where_the_cpu_computes_is_known_before_jax_starts(monkeypatch):
     assert not xla.cpu_computes()
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert xla.cpu_computes()
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x", "file/x"])
+def test_a_cache_that_cannot_be_written_stops_nothing(place, monkeypatch, tmp_path, capsys):
+    """What is only remembered to be faster is done without where it cannot be written."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path / place))
+    monkeypatch.setattr(xla, "gradient_errors", lambda: {"a case": 0.0})
+    xla.self_check()
+    assert xla.writable_cache() is None
+    said = capsys.readouterr().err
+    assert said.startswith("no cache of compiled programs: ") and said.count("\n") == 1
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path / "new"))
+    assert xla.writable_cache() == str(tmp_path / "new" / "xla")

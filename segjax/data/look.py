@@ -1,0 +1,101 @@
+"""A look at the labels before training: what is in them, and whether anything can be learned."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from segjax.data import core
+from segjax.errors import DataError
+from segjax.structs import IGNORE_LABEL
+
+EXAMPLES = 48
+SECONDS = 10.0
+"""How many examples, spread over a split, are looked at, and for how long at the most."""
+MUCH_VOID = 0.5
+RARE = 1e-3
+
+
+class Look(NamedTuple):
+    """What some examples of a split hold.
+
+    Attributes:
+        examples: How many were read.
+        whole: Whether these are all.
+        pixels: Of each class.
+        void: Pixels that count nowhere.
+    """
+
+    examples: int
+    whole: bool
+    pixels: Int64[np.ndarray, " k"]
+    void: int
+
+
+def look(source: core.Source) -> Look:
+    """Read a sample of a split, the same each time as long as it takes less than `SECONDS`.
+
+    Raises:
+        DataError: An example cannot be used.
+    """
+    num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
+    pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
+    for number in np.linspace(0, len(source) - 1, count).round().astype(int):
+        found = np.bincount(source[int(number)]["label"].ravel(), minlength=IGNORE_LABEL + 1)
+        pixels += found[:num_classes]
+        void += int(found[IGNORE_LABEL])
+        done += 1
+        if time.monotonic() - begun > SECONDS:
+            break
+    return Look(done, done == len(source), pixels, void)
+
+
+def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
+    """Return what smells in a training split, a line each with a remedy.
+
+    Raises:
+        DataError: Nothing can be learned: a single class, all void, or one class in all labels.
+    """
+    masks = f"{split}: {'all' if found.whole else 'a sample of'} {found.examples} masks"
+    if len(class_names) < 2:
+        raise DataError(
+            f"{split}: the only class is {class_names[0]!r}: every prediction is right. Name at "
+            "least two, such as 'background' and the thing itself."
+        )
+    total = int(found.pixels.sum())
+    if not total and found.examples:
+        raise DataError(
+            f"{masks}: every pixel is void. If 255 is a class, as in black-and-white masks, set "
+            "label_map={0: 0, 255: 1} and no ignore_index."
+        )
+    names = [name for name, count in zip(class_names, found.pixels, strict=True) if count]
+    if len(names) == 1:
+        text = f"{masks}: every pixel that is not void is {names[0]!r}"
+        if found.whole:
+            raise DataError(
+                f"{text}: nothing can be learned. Check masks, ignore_index and label_map."
+            )
+        return [f"{text}; check masks, ignore_index and label_map"]
+    notes = []
+    absent = [name for name, count in zip(class_names, found.pixels, strict=True) if not count]
+    if absent:
+        notes.append(f"{masks}: no pixel of {core.some(absent, limit=8)}")
+    share = found.void / max(1, total + found.void)
+    if share > MUCH_VOID:
+        notes.append(
+            f"{masks}: {share:.0%} of the pixels are void, count nowhere; check ignore_index, or "
+            "name that class"
+        )
+    rare = [
+        f"{name} {count / total:.2%}"
+        for name, count in zip(class_names, found.pixels, strict=True)
+        if 0 < count < RARE * total
+    ]
+    if rare:
+        notes.append(
+            f"{masks}: rare: {core.some(rare, limit=8)} of the pixels; class_weights, region:dice "
+            "and a canvas that keeps small things help"
+        )
+    return notes
