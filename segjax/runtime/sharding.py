@@ -32,13 +32,16 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0)
     """
     # Each process's devices side by side: it then holds a run of the batch's rows, as it read them.
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    hint = ""
+    if devices[0].platform == "cpu":
+        hint = f" A CPU stands in for several devices with JAX_NUM_CPU_DEVICES={trials or 8} set."
+    share = len(devices) // (trials or 1)
     if trials and len(devices) % trials:
         fits = [n for n in range(2, len(devices) + 1) if len(devices) % n == 0]
         raise ConfigError(
             f"config.trials: {trials} trials do not divide {len(devices)} devices. Use "
-            f"{' or '.join(map(str, fits)) or 'more devices'}."
+            f"{' or '.join(map(str, fits)) or 'more devices'}.{hint}"
         )
-    share = len(devices) // (trials or 1)
     sizes = [data, fsdp, space]
     known = int(np.prod([size for size in sizes if size != -1]))
     if sizes.count(-1) == 1 and known > 0 and share % known == 0:
@@ -47,7 +50,7 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0)
         each = f" for each of {trials} trials" if trials else ""
         raise ConfigError(
             f"config.mesh: data={data} × fsdp={fsdp} × space={space} does not make {share} "
-            f"devices{each}. Use sizes whose product is {share}; one of them may be -1."
+            f"devices{each}. Use sizes whose product is {share}; one of them may be -1.{hint}"
         )
     if trials:
         return Mesh(np.asarray(devices).reshape([trials, *sizes]), (TRIAL, *AXES))
