@@ -78,7 +78,8 @@ def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
     tag, see `Reading`.
 
     Raises:
-        DataError: Unreadable file, several pages, colours instead of class numbers, or fractions.
+        DataError: Unreadable file, several pages, colours instead of class numbers, fractions, or
+            JPEG's compression, which changes numbers.
     """
     header, pixels = _load(file, name=name, exif=exif)
     if header.bands != 1:
@@ -88,9 +89,15 @@ def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
             "`ids[(rgb == palette[k]).all(-1)] = k`, and save ids as an 8-bit grey PNG. "
             "If all channels are equal, save one of them."
         )
+    if header.lossy:
+        raise DataError(
+            f"{name}: is compressed as JPEG, whatever its ending, which changes class numbers. "
+            "Save the mask as PNG from where it was drawn."
+        )
     label = pixels[..., 0]
     if label.dtype.kind == "f":
-        bad = label[~(np.isfinite(label) & (label == np.rint(label)) & (np.abs(label) < 2**53))]
+        label = label.astype(np.float64)
+        bad = label[~((label == np.rint(label)) & (np.abs(label) < 2**53))]
         if bad.size:
             raise DataError(
                 f"{name}: a mask must hold whole numbers, got {header.describe()} with the value "

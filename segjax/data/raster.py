@@ -54,6 +54,7 @@ class Header:
         largest: The largest value that the file declares (PNG's sBIT, TIFF's MaxSampleValue).
         shifted: Whether the significant bits that it declares are the upper ones (sBIT).
         images: How many images of their own the file holds.
+        lossy: Whether it is compressed as JPEG is, which changes numbers.
     """
 
     height: int
@@ -69,6 +70,7 @@ class Header:
     largest: int | None = None
     shifted: bool = False
     images: int = 1
+    lossy: bool = False
 
     def describe(self) -> str:
         """Return the type and the bands in words, for messages."""
@@ -139,6 +141,8 @@ def _open_png(stream: IO[bytes]) -> Opened:
     bits, kind = chunks["IHDR"][8], chunks["IHDR"][9]
     stream.seek(0)
     image = PngImagePlugin.PngImageFile(stream)
+    if "eXIf" in chunks:  # it may stand behind the pixels, where Pillow would decode them first
+        image.info["exif"] = b"Exif\0\0" + chunks["eXIf"]
     header = dataclasses.replace(
         _header(image, images=getattr(image, "n_frames", 1)),
         bits=bits,
@@ -164,14 +168,12 @@ def _open_png(stream: IO[bytes]) -> Opened:
 
 
 def _png_chunks(stream: IO[bytes]) -> dict[str, bytes]:
-    """Return the chunks IHDR and sBIT."""
+    """Return the chunks that describe the pixels, those IHDR, sBIT and eXIf that there are."""
     found: dict[str, bytes] = {}
     stream.seek(len(PNG_SIGNATURE))
     while len(start := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
-        if kind == b"IDAT":
-            break
-        if kind in (b"IHDR", b"sBIT"):
+        if kind in (b"IHDR", b"sBIT", b"eXIf"):
             found[kind.decode()] = stream.read(length)
             length = 0
         stream.seek(length + 4, os.SEEK_CUR)
@@ -208,7 +210,7 @@ def _header(image: Image.Image, *, images: int) -> Header:
     palette = None
     if colour == "palette":
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    turn = image.getexif().get(ORIENTATION, 1)
+    turn = Image.Image.getexif(image).get(ORIENTATION, 1)  # a PNG's own would decode it
     return Header(
         height=image.height,
         width=image.width,
@@ -220,6 +222,7 @@ def _header(image: Image.Image, *, images: int) -> Header:
         orientation=turn if turn in range(1, 9) else 1,
         palette=palette,
         images=images,
+        lossy=image.format in ("JPEG", "MPO"),
     )
 
 

@@ -91,4 +91,5 @@ def _header(page: tifffile.TiffPage, *, images: int) -> Header:
         palette=palette,
         largest=_tag(page, 281, None),
         images=images,
+        lossy=int(page.compression) in _JPEG,
     )

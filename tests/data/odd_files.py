@@ -1,0 +1,446 @@
+"""Odd image files of every kind, each with the values that were put into it.
+
+They are written here chunk by chunk (PNG, BMP), by tifffile and by Pillow; what a file must give is
+known from the array that was written, never from reading it.
+"""
+
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+H, W = 5, 7  # an odd width: rows of sub-byte pixels end inside a byte
+
+
+class Odd(NamedTuple):
+    """A file and what it must give; None: one line that says why not.
+
+    `image` is for as many channels and the type as it has itself, upright.
+    """
+
+    name: str
+    content: bytes
+    image: np.ndarray | None
+    label: np.ndarray | None
+    tolerance: float = 0
+
+
+def values(bits: int, *bands: int, dtype: str = "", seed: int = 0) -> np.ndarray:
+    """Return random numbers of `bits` bits; the first is the largest, the second 1."""
+    rng = np.random.default_rng(seed)
+    found = rng.integers(0, 2**bits, (H, W, *bands), dtype=np.uint64)
+    found.flat[:2] = 2**bits - 1, 1
+    return found.astype(dtype or ("uint8" if bits <= 8 else "uint16" if bits <= 16 else "uint32"))
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Return what a viewer shows: row 0 and column 0 of the file lie where the standard says."""
+    h, w = array.shape[:2]
+    shown = np.empty((w, h, *array.shape[2:]) if orientation > 4 else array.shape, array.dtype)
+    for y, x in itertools.product(range(h), range(w)):
+        place = {
+            1: (y, x), 2: (y, w - 1 - x), 3: (h - 1 - y, w - 1 - x), 4: (h - 1 - y, x),
+            5: (x, y), 6: (x, h - 1 - y), 7: (w - 1 - x, h - 1 - y), 8: (w - 1 - x, y),
+        }[orientation]  # fmt: skip
+        shown[place] = array[y, x]
+    return shown
+
+
+def planes(array: np.ndarray) -> np.ndarray:
+    return array[..., None] if array.ndim == 2 else array
+
+
+def spread(array: np.ndarray, bits: int) -> np.ndarray:
+    """Return an image's values of 1, 2 or 4 bits as they are shown, 0..255."""
+    return planes(array * np.uint8(255 // (2**bits - 1)) if bits < 8 else array)
+
+
+# --- PNG ---
+
+
+def packed_rows(array: np.ndarray, bits: int) -> bytes:
+    rows = b""
+    for row in array.reshape(len(array), -1):
+        if bits == 16:
+            data = row.astype(">u2").tobytes()
+        elif bits == 8:
+            data = row.tobytes()
+        else:
+            digits = (row[:, None] >> np.arange(bits - 1, -1, -1)) & 1
+            data = np.packbits(digits.astype(np.uint8)).tobytes()
+        rows += b"\0" + data
+    return rows
+
+
+ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
+
+
+def png(array: np.ndarray, bits: int, colour: int, *, interlaced=False, **chunks: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    parts = [array[y::dy, x::dx] for y, x, dy, dx in ADAM7] if interlaced else [array]
+    data = b"".join(packed_rows(part, bits) for part in parts if part.size)
+    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], bits, colour, 0, 0, interlaced)
+    more = b"".join(chunk(kind.encode(), data) for kind, data in chunks.items())
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more
+        + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def exif(orientation: int) -> bytes:
+    return b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def png_files() -> Iterator[Odd]:
+    kinds = {0: ("grey", 1), 2: ("rgb", 3), 3: ("palette", 1), 4: ("grey-alpha", 2), 6: ("rgba", 4)}
+    depths = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+    for colour, (kind, bands) in kinds.items():
+        for bits, interlaced in itertools.product(depths[colour], (False, True)):
+            stored = values(bits, *(() if bands == 1 else (bands,)), seed=bits)
+            chunks, image = {}, spread(stored, bits)
+            if kind == "palette":
+                palette = np.random.default_rng(7).integers(0, 256, (2**bits, 3)).astype(np.uint8)
+                chunks["PLTE"] = palette.tobytes()
+                image = palette[stored]
+            name = f"{kind} {bits} bits{' interlaced' * interlaced}.png"
+            content = png(stored, bits, colour, interlaced=interlaced, **chunks)
+            yield Odd(name, content, image, stored if bands == 1 else None)
+    for turn, bits in itertools.product(range(1, 9), (2, 8, 16)):
+        stored = values(bits)
+        content = png(stored, bits, 0, eXIf=exif(turn))
+        shown = turned(stored, turn)
+        yield Odd(f"grey {bits} bits turned {turn}.png", content, spread(shown, bits), shown)
+    for turn in range(1, 9):
+        stored = values(16, 3)
+        content = png(stored, 16, 2, eXIf=exif(turn))
+        yield Odd(f"rgb 16 bits turned {turn}.png", content, turned(stored, turn), None)
+
+
+# --- TIFF ---
+
+
+def tiff(array: np.ndarray, **options) -> bytes:
+    stream = io.BytesIO()
+    options.setdefault("photometric", "minisblack")
+    tifffile.imwrite(stream, array, **options)
+    return stream.getvalue()
+
+
+def as_label(array: np.ndarray) -> np.ndarray | None:
+    whole = array.dtype.kind in "iu" or bool(array.dtype.kind == "f" and np.all(array % 1 == 0))
+    return array if array.ndim == 2 and whole else None
+
+
+def as_image(array: np.ndarray) -> np.ndarray | None:
+    """8 and 16 bits without a sign keep their type, the rest is float32 if that holds it."""
+    if (
+        array.dtype.kind == "c"
+        or array.dtype.kind in "iu"
+        and np.abs(array.astype(float)).max() > 2**24
+    ):
+        return None
+    kept = array.dtype in (np.uint8, np.uint16)
+    return planes(array if kept else array.astype(np.float32))
+
+
+TYPES = {
+    "uint8": 8, "uint16": 16, "uint32": 20, "uint64": 20, "int8": 7, "int16": 15, "int32": 20,
+    "int64": 20,
+}  # fmt: skip
+
+
+def tiff_files() -> Iterator[Odd]:
+    squeezes = ("none", "lzw", "deflate", "packbits", "zstd")
+    for dtype, order, squeeze in itertools.product(TYPES, "<>", squeezes):
+        if squeeze == "packbits" and dtype != "uint8":
+            continue
+        stored = values(TYPES[dtype], dtype=dtype)
+        if dtype.startswith("int"):
+            stored[2] *= -1
+        content = tiff(stored, byteorder=order, compression=squeeze)
+        name = f"{dtype} {squeeze} {'little' if order == '<' else 'big'} endian.tif"
+        yield Odd(name, content, as_image(stored), as_label(stored))
+    for dtype, order, whole in itertools.product(("float16", "float32", "float64"), "<>", (0, 1)):
+        stored = (values(8) / (1 if whole else 256)).astype(dtype)
+        yield Odd(
+            f"{dtype} {whole} {order}.tif",
+            tiff(stored, byteorder=order),
+            as_image(stored),
+            as_label(stored),
+        )
+    for dtype in ("complex64", "uint32", "int64"):
+        stored = values(31).astype(dtype) if dtype != "complex64" else values(8).astype(dtype)
+        yield Odd(f"{dtype} beyond float32.tif", tiff(stored), as_image(stored), as_label(stored))
+    yield from tiff_bands()
+    yield from tiff_sub_byte()
+    yield from tiff_turned()
+    yield from tiff_pages()
+    yield from tiff_layouts()
+
+
+def tiff_bands() -> Iterator[Odd]:
+    for bands, dtype, order, planar in itertools.product(
+        (2, 3, 4, 5, 8), ("uint8", "uint16", "float32"), "<>", ("contig", "separate")
+    ):
+        stored = values(TYPES.get(dtype, 8), bands, dtype=dtype)
+        written = np.moveaxis(stored, -1, 0) if planar == "separate" else stored
+        photometric = "rgb" if bands in (3, 4, 5) else "minisblack"
+        extras = {3: None, 4: ("unspecified",), 5: ("unspecified",) * 2}.get(
+            bands, ("unspecified",) * (bands - 1)
+        )
+        content = tiff(
+            np.ascontiguousarray(written), byteorder=order, planarconfig=planar,
+            photometric=photometric, extrasamples=extras,
+        )  # fmt: skip
+        yield Odd(f"{bands} bands {dtype} {order} {planar}.tif", content, as_image(stored), None)
+
+
+def sub_byte_tiff(array: np.ndarray, bits: int, *, white: bool, squeeze: str, order: str) -> bytes:
+    rows = packed_rows(array, bits)
+    size = len(rows) // H
+    data = b"".join(rows[y * size + 1 : (y + 1) * size] for y in range(H))  # no byte of the filter
+    data = zlib.compress(data) if squeeze == "deflate" else data
+    numbers = {
+        256: W, 257: H, 258: bits, 259: 8 if squeeze == "deflate" else 1, 262: 0 if white else 1,
+        273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: H, 279: len(data),
+    }  # fmt: skip
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, v) for tag, v in numbers.items())
+    magic = b"II" if order == "<" else b"MM"
+    head = magic + struct.pack(order + "HIH", 42, 8, len(numbers)) + entries
+    return head + struct.pack(order + "I", 0) + data
+
+
+def tiff_sub_byte() -> Iterator[Odd]:
+    for bits, squeeze, order, white in itertools.product(
+        (1, 2, 4), ("none", "deflate"), "<>", (False, True)
+    ):
+        stored = values(bits)
+        shown = spread(2**bits - 1 - stored if white else stored, bits)
+        content = sub_byte_tiff(stored, bits, white=white, squeeze=squeeze, order=order)
+        name = f"{bits} bits {squeeze} {order}{' white is 0' * white}.tif"
+        yield Odd(name, content, shown, stored)
+    for bits in (8, 16):
+        stored = values(bits)
+        content = tiff(stored, photometric="miniswhite")
+        yield Odd(f"{bits} bits miniswhite.tif", content, planes(2**bits - 1 - stored), stored)
+    colours = np.random.default_rng(3).integers(0, 256, (3, 256)).astype(np.uint16)
+    stored = values(8)
+    content = tiff(stored, photometric="palette", colormap=colours * 257)
+    yield Odd("palette.tif", content, colours.T[stored].astype(np.uint8), stored)
+    stored = values(12, dtype="uint16")
+    yield Odd("12 bits packed.tif", tiff(stored, bitspersample=12), planes(stored), stored)
+
+
+def tiff_turned() -> Iterator[Odd]:
+    for turn, squeeze in itertools.product(range(1, 9), ("none", "lzw")):
+        tags = [(274, "H", 1, turn, True)]
+        for bits, bands in ((8, 1), (16, 1), (8, 4), (16, 3)):
+            stored = values(bits) if bands == 1 else values(bits, bands)
+            photometric = "minisblack" if bands == 1 else "rgb"
+            extras = ("unassalpha",) if bands == 4 else None
+            content = tiff(
+                stored, extratags=tags, compression=squeeze, photometric=photometric,
+                extrasamples=extras,
+            )  # fmt: skip
+            shown = turned(stored, turn)
+            label = shown if bands == 1 else None
+            yield Odd(
+                f"{bits} bits {bands} bands turned {turn} {squeeze}.tif",
+                content,
+                planes(shown),
+                label,
+            )
+
+
+def tiff_pages() -> Iterator[Odd]:
+    stored, small = values(8), values(8)[:2, :2].copy()
+    for name, kinds in {
+        "two pages": (0, 0),
+        "three pages": (0, 0, 0),
+        "thumbnail first": (1, 0),
+        "thumbnail last": (0, 1),
+        "overviews": (0, 1, 1),
+        "transparency mask": (0, 4),
+        "thumbnail alone": (1,),
+    }.items():
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for kind in kinds:
+                array = {0: stored, 1: small, 4: stored > 99}[kind]
+                photometric = "mask" if kind == 4 else "minisblack"
+                writer.write(array, subfiletype=kind, photometric=photometric, metadata=None)
+        one = kinds.count(0) == 1
+        good = (planes(stored), stored) if one else (None, None)
+        yield Odd(f"{name}.tif", stream.getvalue(), *good)
+    yield Odd("stack of ImageJ.tif", tiff(np.stack([stored] * 3), imagej=True), None, None)
+    yield Odd(
+        "volume.tif", tiff(np.stack([stored] * 16), volumetric=True, tile=(16, 16, 16)), None, None
+    )
+
+
+def tiff_layouts() -> Iterator[Odd]:
+    for bits, order in itertools.product((8, 16), "<>"):
+        stored = values(bits)
+        options = {
+            "tiled": {"tile": (16, 16)},
+            "predictor": {"predictor": True, "compression": "deflate"},
+            "strips": {"rowsperstrip": 2, "compression": "lzw"},
+            "bigtiff": {"bigtiff": True},
+            "tiled lzw": {"tile": (16, 16), "compression": "lzw", "predictor": True},
+        }
+        for name, more in options.items():
+            content = tiff(stored, byteorder=order, **more)
+            yield Odd(f"{name} {bits} bits {order}.tif", content, planes(stored), stored)
+
+
+# --- Pillow's modes, BMP, GIF, WebP, JPEG ---
+
+MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16")
+LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "WEBP")
+WRITTEN_AS_THEY_ARE = {
+    "PNG": ("1", "L", "P", "LA", "RGB", "RGBA", "I;16"),
+    "BMP": ("1", "L", "P", "RGB"),
+    "GIF": ("L", "P"),
+    "WEBP": ("L", "P", "RGB", "RGBA"),
+}
+"""Pillow writes other modes converted, or not at all; TIFF takes every one."""
+
+
+def picture_of(mode: str) -> Image.Image:
+    if mode in ("L", "P"):
+        image = Image.fromarray(values(8))
+        if mode == "P":
+            image.putpalette(bytes(range(255, -1, -1)) * 3)
+        return image
+    if mode == "1":
+        return Image.fromarray(values(1).astype(bool))
+    if mode in ("I", "F", "I;16"):
+        return Image.fromarray(
+            values(15).astype({"I": "int32", "F": "float32"}.get(mode, "uint16"))
+        )
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    return Image.frombytes(mode, (W, H), values(8, bands).tobytes())
+
+
+def values_of(image: Image.Image) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return what an image of Pillow must give as image and as mask."""
+    mode = image.mode
+    if mode == "1":
+        return spread(values(1), 1), values(1)
+    if mode == "P":
+        return np.array(image.getpalette(), np.uint8).reshape(-1, 3)[values(8)], values(8)
+    if mode == "YCbCr":
+        return np.asarray(image.convert("RGB")), None
+    array = np.asarray(image)
+    return as_image(array), as_label(array)
+
+
+def pillow_files() -> Iterator[Odd]:
+    for mode, form in itertools.product(MODES, LOSSLESS):
+        if mode not in WRITTEN_AS_THEY_ARE.get(form, MODES):
+            continue
+        image, stream = picture_of(mode), io.BytesIO()
+        options = {"WEBP": {"lossless": True, "exact": True}, "GIF": {"optimize": False}}
+        image.save(stream, form, **options.get(form, {}))
+        shown, label = values_of(image)
+        if form == "WEBP":
+            shown, label = np.asarray(image.convert("RGBA" if mode == "RGBA" else "RGB")), None
+        yield Odd(f"{mode} by Pillow.{form.lower()}", stream.getvalue(), shown, label)
+    y, x = np.mgrid[:24, :40]
+    smooth = np.stack([x * 5, y * 9, 255 - x * 5], -1).astype(np.uint8)
+    for turn, (mode, form) in itertools.product(
+        range(1, 9), (("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"))
+    ):
+        image, stream = Image.fromarray(smooth).convert(mode), io.BytesIO()
+        tag = Image.Exif()
+        tag[0x0112] = turn
+        image.save(stream, form, quality=95, exif=tag)
+        shown = planes(turned(np.asarray(image), turn))
+        yield Odd(f"{mode} turned {turn}.{form.lower()}", stream.getvalue(), shown, None, 6)
+
+
+def bmp(stored: np.ndarray, bits: int, palette: np.ndarray) -> bytes:
+    stride = (W * bits + 31) // 32 * 4
+    rows = b"".join(packed_rows(row[None], bits)[1:].ljust(stride, b"\0") for row in stored[::-1])
+    table = np.c_[palette[:, ::-1], np.zeros(len(palette), np.uint8)].astype(np.uint8).tobytes()
+    head = struct.pack("<IiiHHIIiiII", 40, W, H, 1, bits, 0, len(rows), 0, 0, len(palette), 0)
+    start = 14 + 40 + len(table)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + head + table + rows
+
+
+def other_files() -> Iterator[Odd]:
+    for bits, grey in itertools.product((1, 4, 8), (False, True)):
+        stored, count = values(bits), 2**bits
+        palette = np.random.default_rng(bits).integers(0, 256, (count, 3))
+        name = f"{bits} bits{' grey palette' * grey}.bmp"
+        if grey:  # the palette says that value v looks like v/(count-1) of white
+            palette = np.repeat(np.arange(count)[:, None] * (255 // (count - 1)), 3, 1)
+        shown = palette[stored].astype(np.uint8)
+        if grey and bits != 4:
+            shown = shown[..., :1]
+        yield Odd(name, bmp(stored, bits, palette), shown, stored)
+    frames = [Image.fromarray(values(8, seed=seed)) for seed in range(2)]
+    for form in ("GIF", "PNG", "WEBP", "TIFF"):
+        stream = io.BytesIO()
+        frames[0].save(stream, form, save_all=True, append_images=frames[1:])
+        yield Odd(f"two frames.{form.lower()}", stream.getvalue(), None, None)
+    y, x = np.mgrid[:24, :40]
+    first = Image.fromarray((x * 5 + y).astype(np.uint8))
+    stream = io.BytesIO()
+    first.save(stream, "MPO", save_all=True, append_images=[first.rotate(180)], quality=95)
+    yield Odd("with a second view (MPO).jpg", stream.getvalue(), planes(np.asarray(first)), None, 4)
+    stream = io.BytesIO()
+    Image.fromarray(values(8)).save(stream, "TIFF", compression="jpeg")
+    yield Odd("mask as JPEG in TIFF.tif", stream.getvalue(), planes(values(8)), None, 255)
+
+
+def broken_files() -> Iterator[Odd]:
+    whole = [
+        png(values(8, seed=1), 8, 0),
+        png(values(16, 3), 16, 2),
+        tiff(values(8)),
+        tiff(values(16), compression="lzw"),
+        tiff(values(8), compression="deflate", byteorder=">"),
+    ]
+    for form in ("JPEG", "WEBP", "BMP"):
+        stream = io.BytesIO()
+        Image.fromarray(values(8, 3)).save(stream, form)
+        whole.append(stream.getvalue())
+    for number, content in enumerate(whole):
+        yield Odd(f"cut in two {number}", content[: len(content) // 2], None, None)
+        yield Odd(f"cut near its start {number}", content[:12], None, None)
+    large = np.random.default_rng(0).integers(0, 2**16, (64, 64)).astype(np.uint16)
+    for squeeze in ("none", "lzw", "deflate", "packbits", "zstd"):
+        content = tiff(large, compression=squeeze, rowsperstrip=16, byteorder=">")
+        yield Odd(f"pixels cut off {squeeze}", content[:-500], None, None)
+    yield Odd("empty", b"", None, None)
+    yield Odd("text", b"<html>\nnot found\n</html>", None, None)
+    yield Odd("HEIC named PNG", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", None, None)
+    claim = png(values(8), 8, 0)
+    claim = claim[:16] + struct.pack(">II", 60000, 60000) + claim[24:29]
+    claim += struct.pack(">I", zlib.crc32(claim[12:29])) + png(values(8), 8, 0)[33:]
+    yield Odd("gigapixels in 100 bytes", claim, None, None)
+
+
+def all_files() -> list[Odd]:
+    """Return every file; names differ."""
+    makers = (png_files, tiff_files, pillow_files, other_files, broken_files)
+    return [odd for maker in makers for odd in maker()]
