@@ -30,7 +30,8 @@ def open_tiff(stream: IO[bytes]) -> Opened:
             on a broken file.
     """
     tiff = tifffile.TiffFile(stream)
-    pages = [page for page in tiff.pages if _is_own(page)]
+    pages = [page.aspage() for page in tiff.pages]
+    pages = [page for page in pages if _is_own(page)]
     if not pages:
         raise ValueError("no page is an image of its own")
     page = pages[0]
@@ -52,15 +53,15 @@ def open_tiff(stream: IO[bytes]) -> Opened:
 
 
 def _is_own(page: tifffile.TiffPage) -> bool:
-    new, old = (_tag(page, code, 0) for code in (254, 255))
+    new, old = (_tag(page, code) or 0 for code in (254, 255))
     return not new & (_REDUCED | _TRANSPARENCY) and old != _OLD_REDUCED
 
 
-def _tag(page: tifffile.TiffPage, code: int, default: int | None) -> int | None:
-    """Return a tag's number, the largest if it has several."""
+def _tag(page: tifffile.TiffPage, code: int) -> int | None:
+    """Return a tag's number, the largest if it has several; None without the tag."""
     tag = page.tags.get(code)
     if tag is None:
-        return default
+        return None
     value = tag.value
     return int(max(value) if isinstance(value, (tuple, list)) else value)
 
@@ -77,7 +78,7 @@ def _header(page: tifffile.TiffPage, *, images: int) -> Header:
     if colour == "palette" and page.colormap is not None:
         table = np.asarray(page.colormap).T
         palette = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
-    turn = _tag(page, 274, 1)
+    turn = _tag(page, 274) or 1
     return Header(
         height=page.imagelength,
         width=page.imagewidth,
@@ -89,7 +90,7 @@ def _header(page: tifffile.TiffPage, *, images: int) -> Header:
         orientation=turn if turn in range(1, 9) else 1,
         inverted=int(page.photometric) == 0,
         palette=palette,
-        largest=_tag(page, 281, None),
+        largest=_tag(page, 281),
         images=images,
         lossy=int(page.compression) in _JPEG,
     )
