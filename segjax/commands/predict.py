@@ -28,8 +28,6 @@ def run(values: flags.FlagValues) -> int:
     from segjax.data.decode import Reading
     from segjax.inference import folder, paths
 
-    output = options.path(values.output)
-    inputs = paths.list_inputs(values.input, output=output)
     xla.prepare()
     from segjax.runs.run import open_run
 
@@ -37,7 +35,11 @@ def run(values: flags.FlagValues) -> int:
         options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
     )
     source = opened.config["input"]["source"]
-    as_trained = {key: source[key] for key in ("exif", "dtype") if key in source}
+    names = ("exif", "dtype", "label_suffix")
+    as_trained = {name: source[name] for name in names if name in source}
+    suffix = as_trained.pop("label_suffix", "")
+    output = options.path(values.output)
+    inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
     counts = folder.predict(
         inputs,
         output,

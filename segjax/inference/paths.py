@@ -43,12 +43,15 @@ class Inputs:
         return f"{found} images found, {len(self.files)} to predict{out}"
 
 
-def list_inputs(inputs: str, *, output: pathlib.Path | None = None) -> Inputs:
+def list_inputs(
+    inputs: str, *, output: pathlib.Path | None = None, label_suffix: str = ""
+) -> Inputs:
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
     What exists under that name comes before a glob: `img[1].png` is a file. In a folder hidden
     files and folders do not count (`listing.walk`). What an earlier prediction wrote is left out,
-    and so is what lies in the output folder if that is inside the input folder.
+    and so is what lies in the output folder if that is inside the input folder, and masks that end
+    with the `label_suffix` of the run's data set.
 
     Raises:
         UserError: There are none.
@@ -70,12 +73,15 @@ def list_inputs(inputs: str, *, output: pathlib.Path | None = None) -> Inputs:
     inside = output.resolve() if output else None
     if inside and (not path.is_dir() or path.resolve() not in inside.parents):
         inside = None
+    masks = listing.tails_of(label_suffix, decode.LABEL_ENDINGS) if label_suffix else ()
     left_out: dict[pathlib.Path, str] = {}
     for file in found:
         if inside and inside in file.resolve().parents:
             left_out[file] = "in the output folder"
         elif _is_output(file):
             left_out[file] = "outputs of an earlier prediction"
+        elif listing.without_ending(file.name, masks) != file.name:
+            left_out[file] = f"masks: they end with label_suffix={label_suffix!r}"
     files = tuple(sorted(file for file in set(found) if file not in left_out))
     if not files:
         out = f" ({Inputs((), left_out).describe()})" if left_out else ""

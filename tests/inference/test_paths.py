@@ -56,6 +56,15 @@ def test_hidden_files_and_folders_are_no_images(tmp_path, pattern):
     assert listed(tmp_path / ".git") == listed(tmp_path / ".git/*.png") == ["a.png"]
 
 
+@pytest.mark.parametrize("suffix", ["_mask", "_mask.png", "_M\u00e4sk"])
+def test_masks_of_the_data_sets_suffix_are_no_images(tmp_path, suffix):
+    ending = "" if suffix.endswith(".png") else ".png"
+    touch(tmp_path, "a.png", "mask.png", f"a{suffix}{ending}", f"deep/b{suffix}{ending}")
+    found = paths.list_inputs(str(tmp_path), label_suffix=suffix)
+    assert [path.name for path in found.files] == ["a.png", "mask.png"]
+    assert "4 images found, 2 to predict, 2 left out (masks" in found.describe()
+
+
 def names_of(*files):
     return list(paths.output_names([pathlib.Path(file) for file in files]).values())
 
