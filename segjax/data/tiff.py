@@ -43,7 +43,7 @@ def open_tiff(stream: IO[bytes]) -> Opened:
     header = _header(page, images=images)
 
     def pixels() -> np.ndarray:
-        array = np.asarray(page.asarray())
+        array = np.asarray(page.asarray(maxworkers=1))  # many files are read at once
         array = np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
         array = array.view(np.uint8) if array.dtype == bool else array
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
