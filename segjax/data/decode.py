@@ -207,9 +207,11 @@ def _bring_to_channels(
             return np.repeat(pixels[..., :1], channels, axis=-1), bits
         if own == 3 and header.colour != "lab":
             return pixels[..., :3] if channels == 3 else _grey(pixels[..., :3]), bits
+    other = header.bands != channels and header.colour != "palette"
+    advice = f"Set channels={header.bands} if all images are so, or convert" if other else "Convert"
     raise DataError(
-        f"{name}: {header.describe()}; expected {channels} channel{'s' if channels > 1 else ''}. "
-        f"Set channels={header.bands} if all images are so, or convert the file."
+        f"{name}: {header.describe()}; expected {channels} channel{'s' if channels > 1 else ''} of "
+        f"grey or RGB, or as many as there are. {advice} the file."
     )
 
 

@@ -40,6 +40,8 @@ def open_tiff(stream: IO[bytes]) -> Opened:
     images = len(pages) * page.imagedepth
     if tiff.is_imagej:  # its stacks may have a single page
         images = max(images, int((tiff.imagej_metadata or {}).get("images", 1)))
+    elif tiff.is_shaped:  # and so may those of tifffile
+        images = max(images, tiff.series[0].size // page.size)
     header = _header(page, images=images)
 
     def pixels() -> np.ndarray:

@@ -5,9 +5,9 @@ import pytest
 
 from segjax.data import decode
 from segjax.errors import DataError
-from tests.data import odd_files
+from tests.data import odd_files, odd_tiffs
 
-FILES = odd_files.all_files()
+FILES = [*odd_files.all_files(), *odd_tiffs.tiff_files()]
 
 
 def one_line(read):
