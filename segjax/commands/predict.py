@@ -1,8 +1,9 @@
 """Segment the images of --input with a checkpoint of the run in --workdir, into --output.
 
 Writes <name>_label.png (class ids at the image's own size), <name>_overlay.png and <name>.json
-(pixels and share of each class); of volumes and signals (.npy) <name>_label.npy. Needs nothing of
-the training but the run's folder. The exit code is 2 where a file had to be skipped.
+(pixels and share of each class); of volumes and signals (.npy) <name>_label.npy. Images are read as
+the run's data set reads them. Needs nothing of the training but the run's folder. Other files are
+never overwritten. The exit code is 2 where a file had to be skipped.
 """
 
 from absl import flags
@@ -24,21 +25,29 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Predict all files."""
-    from segjax.inference import folder
+    from segjax.data.decode import Reading
+    from segjax.inference import folder, paths
 
-    files = folder.list_images(values.input)
     xla.prepare()
     from segjax.runs.run import open_run
 
     opened = open_run(
         options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
     )
+    source = opened.config["input"]["source"]
+    names = ("exif", "dtype", "label_suffix")
+    as_trained = {name: source[name] for name in names if name in source}
+    suffix = as_trained.pop("label_suffix", "")
+    output = options.path(values.output)
+    inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
     counts = folder.predict(
-        files,
-        options.path(values.output),
+        inputs,
+        output,
         predictor=opened.predictor(),
         classes=opened.parts.classes,
+        reading=Reading(channels=opened.parts.classes.channels, **as_trained),
         step=opened.step,
         dims=len(opened.parts.canvas.size),
+        run=opened.path,
     )
     return 2 if counts.skipped else 0

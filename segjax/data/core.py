@@ -5,11 +5,12 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from segjax.data.label_map import LabelMap
 from segjax.errors import ConfigError, DataError
 from segjax.structs import IGNORE_LABEL, Example, Field, Schema
 
@@ -165,6 +166,7 @@ def check_label(
     num_classes: int,
     ignore: Sequence[int] = (),
     offset: int = 0,
+    mapping: LabelMap | None = None,
     name: str,
 ) -> np.ndarray:
     """Return an integer `label` as uint8 with classes 0..num_classes-1 and 255 = ignore.
@@ -175,6 +177,7 @@ def check_label(
         ignore: The file's own values for unlabelled pixels. 255 is one only if it is listed: a
             black-and-white mask (0 and 255) must not turn into an empty one.
         offset: Added to every value that is not ignored (-1 when the classes start at 1).
+        mapping: Given, it says the class of every value that is not ignored, and `offset` is 0.
         name: The file, for messages.
 
     Raises:
@@ -183,6 +186,17 @@ def check_label(
     void = np.zeros(label.shape, bool)
     for value in ignore:
         void |= label == value
+    if mapping is not None:
+        classes = mapping(label)
+        unknown = (classes < 0) & ~void
+        if unknown.any():
+            found, pixels = _describe_values(label[unknown])
+            raise DataError(
+                f"{name}: label value {found} in {pixels} pixels; label_map names "
+                f"{mapping.describe()}{_describe_void(ignore)}. Add it to label_map ('*' stands "
+                "for all others) or to ignore_index."
+            )
+        return np.where(void, IGNORE_LABEL, classes).astype(np.uint8)
     first, last = -offset, num_classes - 1 - offset
     bad = ((label < first) | (label > last)) & ~void
     if bad.any():
@@ -194,18 +208,37 @@ def check_label(
 def _describe_bad(
     values: np.ndarray, *, first: int, last: int, ignore: Sequence[int], name: str
 ) -> str:
-    found = np.unique(values).tolist()
-    shown = ", ".join(map(str, found[:8])) + (", …" if len(found) > 8 else "")
-    void = f" or the ignored {', '.join(map(str, ignore))}" if ignore else ""
-    hint = (
-        "Save a black-and-white mask as 0 and 1; if 255 means unlabelled, set ignore_index=255."
-        if found == [255]
-        else "Mend the mask, or set ignore_index (unlabelled value) or the class names."
-    )
+    found, pixels = _describe_values(values)
+    binary = last - first == 1
+    if found == "255":
+        example = "label_map={0: 0, 255: 1}" if binary else "label_map={..., 255: <class>}"
+        hint = (
+            f"If 255 is a class, as in a black-and-white mask, set {example}; only if it means "
+            "unlabelled, ignore_index=255."
+        )
+    elif binary:
+        hint = (
+            "If the values number objects that are all of class 1, set label_map="
+            '{"0": 0, "1-65535": 1}; else mend the mask, or set ignore_index (unlabelled value).'
+        )
+    else:
+        hint = (
+            "Set label_map (which stored value is which class), ignore_index (unlabelled value) "
+            "or the class names, or mend the mask."
+        )
     return (
-        f"{name}: label value {shown} in {values.size} pixels; "
-        f"expected {first}..{last}{void}. {hint}"
+        f"{name}: label value {found} in {pixels} pixels; "
+        f"expected {first}..{last}{_describe_void(ignore)}. {hint}"
     )
+
+
+def _describe_values(values: np.ndarray) -> tuple[str, int]:
+    found = np.unique(values).tolist()
+    return ", ".join(map(str, found[:8])) + (", …" if len(found) > 8 else ""), values.size
+
+
+def _describe_void(ignore: Sequence[int]) -> str:
+    return f" or the ignored {', '.join(map(str, ignore))}" if ignore else ""
 
 
 def expand_path(path: str, *, where: str) -> pathlib.Path:
@@ -226,6 +259,24 @@ def expand_path(path: str, *, where: str) -> pathlib.Path:
             f"Run `export {variable}=<folder>`, or set {where} itself."
         )
     return pathlib.Path(expanded)
+
+
+def make_label_map(
+    entries: Mapping[Any, Any] | None, *, num_classes: int, label_offset: int, where: str
+) -> LabelMap | None:
+    """Return the `label_map` of a config or of `meta.json`; None if it is empty.
+
+    Raises:
+        ConfigError: A bad entry, see `LabelMap`, or a `label_offset` beside it.
+    """
+    if not entries:
+        return None
+    if label_offset:
+        raise ConfigError(
+            f"{where}: label_map and label_offset={label_offset} both say which class a value is. "
+            "Put the classes themselves into label_map, and leave label_offset out."
+        )
+    return LabelMap(entries, num_classes=num_classes, where=where)
 
 
 def ignore_values(ignore_index: int | Sequence[int]) -> tuple[int, ...]:

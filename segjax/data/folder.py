@@ -1,18 +1,18 @@
 """Images and masks in folders: `<root>/<split>/{images,labels}` and `<root>/meta.json`.
 
-`meta.json` holds `class_names`, and if wanted `ignore_index` (one value or a list) and `palette`
-(a colour per class, and one more for void if wanted); other keys are ignored. Folders of another
-layout are named with `images`, `labels` and `split_file`.
+`meta.json` holds `class_names`, and if wanted `ignore_index` (one value or a list), `label_map` and
+`palette` (a colour per class, and one more for void if wanted); other keys are ignored. Folders of
+another layout are named with `images`, `labels` and `split_file`.
 """
 
 import collections
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from segjax.data import core, decode
+from segjax.data import core, decode, listing
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Example
 
@@ -22,6 +22,8 @@ class Source:
 
     An image and its mask share their path below `images` and `labels` but for the suffixes and the
     file ending: JPEG, PNG, WebP, TIFF, BMP or GIF for images, PNG, TIFF, BMP or GIF for masks.
+    Hidden files and folders are not looked at. Where `images` and `labels` are one folder, a file
+    that ends with the longer suffix is of that kind; without suffixes JPEG and WebP are the images.
 
     Args:
         split: Its name: the folder below `root`, and what `{split}` stands for in the other paths.
@@ -30,18 +32,26 @@ class Source:
         labels: Folder of the masks; empty: `{split}/labels`.
         split_file: File with one stem per line (a path below `images` without suffix and ending),
             which chooses and orders the examples; empty: every image.
-        image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`).
+        image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`); it
+            may hold the ending (`_img.tif`, `.png`), and no other counts then.
         label_suffix: What follows the stem in the names of masks (`_gtFine_labelTrainIds`).
         class_names: Given, they stand in for `meta.json`, which is then not read.
         ignore_index: Value of unlabelled pixels, or several; -1: what `meta.json` says, or none.
         label_offset: Added to every label value that is not ignored: -1 when classes start at 1.
+        label_map: The class of every stored value that is not ignored, instead of the value itself:
+            `{0: 0, 255: 1}`, or `{"0": 0, "1-65535": 1}` where each object has a number; see
+            `label_map.LabelMap`. None: what `meta.json` says, or none.
         channels: Channels of the images: 3 turns grey ones to RGB, 1 colour ones to grey, others
-            must be in the files (4: an RGBA or 4-band file). 0: 1 or 3, as the first image is.
-        exif: Turn images upright by their EXIF tag, which is how annotation tools show them. False:
-            as stored.
+            must be in the files (4: an RGBA or 4-band file). 0: those of the first image, opacity
+            left out.
+        exif: Turn images and masks upright by the tag that each has, which is how annotation tools
+            show them. False: as stored.
+        dtype: Type of the images: 'uint8'; 'uint16' and 'float32' keep the values of files that
+            have more than 8 bits, see `decode.read_image`.
 
     Raises:
-        ConfigError: `images` holds every split, and nothing says which are this one's.
+        ConfigError: `images` holds every split, and nothing says which are this one's; a bad
+            `label_map` or `dtype`.
         DataError: Missing or empty folder, bad `meta.json`, an image without its mask; when an
             example is read: unreadable file, mask of another size, label value out of range.
     """
@@ -59,8 +69,10 @@ class Source:
         class_names: Sequence[str] = (),
         ignore_index: int | Sequence[int] = -1,
         label_offset: int = 0,
+        label_map: Mapping[Any, int] | None = None,
         channels: int = 0,
         exif: bool = True,
+        dtype: str = "uint8",
     ):
         self.root = core.expand_path(root, where="root")
         if not self.root.is_dir():
@@ -74,22 +86,29 @@ class Source:
         self.ignore = core.ignore_values(ignore_index) or core.ignore_values(
             meta.get("ignore_index", -1)
         )
-        self.label_offset, self.exif = label_offset, exif
+        self.label_offset = label_offset
+        self.label_map = core.make_label_map(
+            label_map or meta.get("label_map"),
+            num_classes=len(self.class_names),
+            label_offset=label_offset,
+            where="config.input.source" if label_map else where,
+        )
         if images and not split_file and "{split}" not in images:
             raise ConfigError(
                 f"images={images!r} holds the images of every split. Write {{split}} in it, or "
                 "name a split_file (with {split} in its name) that lists this split's images."
             )
+        found = self._find(images, labels, split, suffixes=(image_suffix, label_suffix))
         self.files = self._pair(
-            self._list(images, "images", split, suffix=image_suffix),
-            self._list(labels, "labels", split, suffix=label_suffix),
-            stems=self._stems(split_file, split) if split_file else None,
+            *found,
+            stems=self._stems(split_file, split, suffix=image_suffix) if split_file else None,
             whole=not split_file and (not labels or "{split}" in labels),
         )
         first = self.files[0][0]
         self._guessed = not channels
-        self._channels = channels or decode.native_channels(first, name=str(first))
-        self.schema = core.semantic_schema(self._channels)
+        channels = channels or decode.native_channels(first, name=str(first))
+        self.reading = decode.Reading(channels=channels, exif=exif, dtype=dtype)
+        self.schema = core.semantic_schema(channels, dtype=dtype)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -102,57 +121,74 @@ class Source:
             label_file,
             image_name=str(image_file),
             label_name=str(label_file),
-            channels=self._channels,
-            exif=self.exif,
+            reading=self.reading,
         )
         label = core.check_label(
             label,
             num_classes=len(self.class_names),
             ignore=self.ignore,
             offset=self.label_offset,
+            mapping=self.label_map,
             name=str(label_file),
         )
         return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
 
     def _check_colour(self, file: pathlib.Path) -> None:
         """Refuse to drop colour only because the first image happened to be grey."""
-        if self._guessed and self._channels == 1:
+        if self._guessed and self.reading.channels == 1:
             if decode.native_channels(file, name=str(file)) != 1:
                 raise DataError(
                     f"{file}: a colour image, but the first image ({self.files[0][0]}) is grey. "
                     "Set channels=3 (grey becomes RGB) or channels=1 (colour becomes grey)."
                 )
 
-    def _list(self, folder: str, kind: str, split: str, *, suffix: str) -> dict[str, pathlib.Path]:
-        """Map the stems in a folder of images or labels to their files."""
+    def _find(
+        self, images: str, labels: str, split: str, *, suffixes: tuple[str, str]
+    ) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
+        """Map the stems of images and of masks to their files."""
+        folders = self._folder(images, "images", split), self._folder(labels, "labels", split)
+        first, second = (0, "images"), (1, "labels")
+        one_folder = folders[0].resolve() == folders[1].resolve()
+        if one_folder and len(suffixes[0]) <= len(suffixes[1]):
+            first, second = second, first
+        found: dict[str, dict[str, pathlib.Path]] = {}
+        for number, kind in (first, second):
+            taken = set(found[first[1]].values()) if found and one_folder else ()
+            found[kind] = _list(folders[number], kind, suffix=suffixes[number], without=taken)
+        return found["images"], found["labels"]
+
+    def _folder(self, folder: str, kind: str, split: str) -> pathlib.Path:
         if not folder:
             self._check_split(split)
         path = self.root / (folder or f"{{split}}/{kind}").replace("{split}", split)
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of {kind}. Create it, or set {kind}.")
-        endings = decode.IMAGE_ENDINGS if kind == "images" else decode.LABEL_ENDINGS
-        found = list_files(path, endings=endings, suffix=suffix)
-        if not found:
-            raise DataError(
-                f"{path}: no {kind} in it. Expected files that end in {suffix}{'|'.join(endings)}."
-            )
-        return found
+        return path
 
     def _check_split(self, split: str) -> None:
         if not (self.root / split).is_dir():
-            splits = sorted(p.parent.name for p in self.root.glob("*/images"))
+            splits = sorted(
+                p.parent.name
+                for p in self.root.glob("*/images")
+                if not listing.is_hidden(p.parent.name)
+            )
             raise DataError(
                 f"{self.root / split}: no such split. "
                 f"{self.root} has: {', '.join(splits) or 'none (<split>/images, <split>/labels)'}."
             )
 
-    def _stems(self, split_file: str, split: str) -> list[str]:
+    def _stems(self, split_file: str, split: str, *, suffix: str) -> list[str]:
         path = self.root / split_file.replace("{split}", split)
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        try:  # some editors begin a file with a mark (BOM), which utf-8-sig drops
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"split_file={str(path)!r} cannot be read: {error}.") from None
-        stems = [_without_ending(line, decode.IMAGE_ENDINGS) for line in lines if line]
+        tails = (*listing.tails_of(suffix, decode.IMAGE_ENDINGS), *decode.IMAGE_ENDINGS)
+        stems = [
+            listing.normal(listing.without_ending(line, tails).removeprefix("./"))
+            for line in lines
+            if line
+        ]
         if not stems:
             raise DataError(f"{path}: the split file names no example. One stem per line.")
         twice = [stem for stem, count in collections.Counter(stems).items() if count > 1]
@@ -193,43 +229,36 @@ class Source:
         return [(images[stem], labels[stem]) for stem in chosen]
 
 
-def list_files(
-    folder: pathlib.Path, *, endings: tuple[str, ...], suffix: str = ""
+def _list(
+    path: pathlib.Path, kind: str, *, suffix: str, without: Collection[pathlib.Path]
 ) -> dict[str, pathlib.Path]:
-    """Map stems (paths below `folder` without suffix and ending) to files, hidden ones excepted.
-
-    Raises:
-        DataError: Two files of one stem, such as `a.jpg` and `a.png`.
-    """
-    found: dict[str, pathlib.Path] = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            stem = _without_ending(name, tuple(suffix + ending for ending in endings))
-            if stem == name or name.startswith("."):
-                continue
-            path = pathlib.Path(parent, name)
-            key = (path.parent.relative_to(folder) / stem).as_posix()
-            if key in found:
-                raise DataError(f"{path} and {found[key]} are two files of one name. Keep one.")
-            found[key] = path
+    """Map the stems in a folder of images or labels to their files."""
+    endings = decode.IMAGE_ENDINGS if kind == "images" else decode.LABEL_ENDINGS
+    found = listing.list_files(path, endings=endings, suffix=suffix, without=without)
+    if not found:
+        tails = listing.tails_of(suffix, endings)
+        lossy = [p for p in listing.walk(path) if p.suffix.lower() in decode.LOSSY_ENDINGS]
+        if kind == "labels" and lossy:
+            raise DataError(
+                f"{path}: {len(lossy)} JPEG or WebP files and no {kind} that end in "
+                f"{'|'.join(tails)}. JPEG and WebP change class numbers, so they are no masks: "
+                "save the masks as PNG from where they were drawn."
+            )
+        raise DataError(
+            f"{path}: no {kind} in it. Expected files that end in {'|'.join(tails)}; hidden ones "
+            "do not count."
+        )
     return found
-
-
-def _without_ending(name: str, endings: tuple[str, ...]) -> str:
-    lower = name.lower()
-    for ending in endings:
-        if lower.endswith(ending.lower()):
-            return name[: -len(ending)]
-    return name
 
 
 def _read_meta(path: pathlib.Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file. Write it, "
-            '{"class_names": ["road", "sky"], "ignore_index": 255}, or set class_names.'
+            '{"class_names": ["background", "crack"]}, with "label_map": {"0": 0, "255": 1} if '
+            "masks are black and white; or set class_names."
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not valid JSON: {error}.") from None

@@ -5,7 +5,7 @@ TFDS reads the records and leaves the encoded images to us: its own decoders nee
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segjax.data import core, decode
@@ -27,6 +27,8 @@ class Source:
         label_key: The feature that holds class numbers.
         ignore_index: Value of unlabelled pixels, or several; -1: none.
         label_offset: Added to every label value that is not ignored: -1 when classes start at 1.
+        label_map: The class of every stored value that is not ignored, see `label_map.LabelMap`.
+        dtype: Type of the images, see `decode.read_image`.
         class_names: Empty: the names that the feature carries, if it does (`LabeledImage`).
         num_classes: Without names from either: classes are named `class 0`, `class 1`, ….
 
@@ -46,6 +48,8 @@ class Source:
         label_key: str = "segmentation_mask",
         ignore_index: int | Sequence[int] = -1,
         label_offset: int = 0,
+        label_map: Mapping[Any, int] | None = None,
+        dtype: str = "uint8",
         class_names: Sequence[str] = (),
         num_classes: int = 0,
     ):
@@ -57,9 +61,17 @@ class Source:
             class_names or _names(features[label_key], num_classes, name=name), where=f"tfds {name}"
         )
         self.palette = core.voc_palette(len(self.class_names))
-        self._channels = features[image_key].shape[-1] or 3
-        self.schema = core.semantic_schema(self._channels)
+        channels = features[image_key].shape[-1] or 3
+        # TFDS labels are made for the pixels as stored: no turning by EXIF.
+        self.reading = decode.Reading(channels=channels, exif=False, dtype=dtype)
+        self.schema = core.semantic_schema(channels, dtype=dtype)
         self.ignore, self.label_offset = core.ignore_values(ignore_index), label_offset
+        self.label_map = core.make_label_map(
+            label_map,
+            num_classes=len(self.class_names),
+            label_offset=label_offset,
+            where="config.input.source",
+        )
         self.title = f"{name}/{split}"
         self.records = _open(builder, split, path=path)
         self.keys = (image_key, label_key)
@@ -75,19 +87,18 @@ class Source:
         record: Any = self.features.deserialize_example_np(self.records[index], decoders=encoded)
         name = f"{self.title}/{index}"
         image_name, label_name = (f"{name} ({key})" for key in self.keys)
-        # TFDS labels are made for the pixels as stored: no turning by EXIF.
         image, label = decode.read_pair(
             *(record[key] for key in self.keys),
             image_name=image_name,
             label_name=label_name,
-            channels=self._channels,
-            exif=False,
+            reading=self.reading,
         )
         label = core.check_label(
             label,
             num_classes=len(self.class_names),
             ignore=self.ignore,
             offset=self.label_offset,
+            mapping=self.label_map,
             name=label_name,
         )
         return Example(image=image, label=label, name=name)

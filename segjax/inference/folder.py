@@ -1,6 +1,6 @@
 """Predict the images of a folder: label maps, overlays and class areas at each image's own size."""
 
-import glob
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,82 +9,111 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax.data import decode
-from segjax.errors import DataError, UserError
+from segjax.data.decode import Reading
+from segjax.errors import DataError
+from segjax.inference import paths
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
 from segjax.views import colour, examples, progress
 
-ARRAY_ENDINGS = (".npy",)
-"""Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
-
 
 class Counts(NamedTuple):
-    """How many files were found, predicted and skipped."""
+    """What became of the files.
+
+    Attributes:
+        found: Images that the input stands for.
+        used: Those of them that were to be predicted: no output of an earlier prediction.
+        predicted: Those that were.
+        skipped: Those that could not be read.
+        written: Files that were written.
+    """
 
     found: int
+    used: int
     predicted: int
     skipped: int
+    written: int
 
 
 def predict(
-    files: Sequence[pathlib.Path],
+    inputs: paths.Inputs,
     output: pathlib.Path,
     *,
     predictor: Predictor,
     classes: Classes,
+    reading: Reading,
     step: int,
     dims: int,
+    run: pathlib.Path | None = None,
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
     Of an image: `<name>_label.png` (palette PNG of class ids at the image's own size),
     `<name>_overlay.png` and `<name>.json` (pixels and share of each class). Of a volume or a signal
     `<name>_label.npy` instead of the palette PNG, and the overlay of its slices. A file that cannot
-    be read is reported and skipped.
+    be read is reported and skipped. For the names see `paths.output_names`.
 
     Args:
-        files: See `list_images`.
+        inputs: See `paths.list_inputs`.
         output: The folder.
         predictor: Predicts one image.
         classes: What it predicts.
+        reading: How the data set of its training reads images.
         step: Of its training, for the JSON.
         dims: Spatial axes of what it takes.
+        run: The folder of the training, for the JSON.
+
+    Raises:
+        UserError: `output` holds files of the same names that are no earlier prediction of the same
+            image by the same run; nothing was written then.
     """
+    names = paths.output_names(inputs.files)
+    facts = {"run": str(run.resolve())} if run else {}
+    paths.check_free(output, names, run=facts.get("run", ""))
     output.mkdir(parents=True, exist_ok=True)
-    skipped = 0
-    with progress.Progress(len(files), unit="images", title="predict") as bar:
-        for number, (file, name) in enumerate(output_names(files).items(), start=1):
+    skipped = written = 0
+    with progress.Progress(len(names), unit="images", title="predict") as bar:
+        bar.message(inputs.describe())
+        for number, (file, name) in enumerate(names.items(), start=1):
             try:
-                image = read(file, channels=classes.channels, dims=dims)
+                image = read(file, reading=reading, dims=dims)
                 label = predictor(image).classes
             except DataError as error:
                 skipped += 1
                 bar.message(f"skipped: {error}")
                 bar.update(number)
                 continue
-            write(output / name, image, label, classes)
             areas = class_areas(label, classes.class_names)
-            facts = {"file": str(file), "size": list(label.shape), "step": step, "classes": areas}
-            files_lib.write_json(output / f"{name}.json", facts)
+            about = {"file": str(file), "size": list(label.shape), "step": step, "classes": areas}
+            files_lib.write_json(output / f"{name}.json", about | facts)  # says whose the rest is
+            write(output / name, image, label, classes)
+            written += paths.FILES_EACH
             bar.update(number)
-        done = len(files) - skipped
-        bar.message(f"{done} of {len(files)} images predicted, {skipped} skipped")
-    return Counts(len(files), done, skipped)
+        done = len(names) - skipped
+        bar.message(
+            f"{done} of {len(names)} images predicted, {skipped} skipped; {written} files written "
+            f"to {output}"
+        )
+    found = len(names) + len(inputs.left_out)
+    return Counts(found, len(names), done, skipped, written)
 
 
-def read(file: pathlib.Path, *, channels: int, dims: int) -> np.ndarray:
-    """Return a file's image [*space c].
+def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:
+    """Return a file's image [*space c], as the training's data set reads it.
+
+    An array (`.npy`) is taken as it is.
 
     Raises:
         DataError: It cannot be read, or has other axes or channels.
     """
-    if file.suffix.lower() not in ARRAY_ENDINGS:
-        return decode.read_image(file, name=str(file), channels=channels)
+    if file.suffix.lower() not in paths.ARRAY_ENDINGS:
+        return decode.read_image(file, name=str(file), **dataclasses.asdict(reading))
     try:
         image = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{file}: cannot be read: {error}. Replace or remove the file.") from None
+    channels = reading.channels
     if image.ndim == dims and channels == 1:
         image = image[..., None]
     if image.ndim != dims + 1 or image.shape[-1] != channels:
@@ -116,38 +145,6 @@ def write(
         palette=classes.palette,
         class_names=classes.class_names,
     )
-
-
-def list_images(inputs: str) -> list[pathlib.Path]:
-    """Return the files that a file name, a folder (searched recursively) or a glob stands for.
-
-    Raises:
-        UserError: There are none.
-    """
-    path = pathlib.Path(inputs).expanduser()
-    endings = (*decode.IMAGE_ENDINGS, *ARRAY_ENDINGS)
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix.lower() in endings]
-    else:
-        found = [pathlib.Path(p) for p in glob.glob(str(path), recursive=True)]
-    files = sorted(p for p in found if p.is_file())
-    if not files:
-        raise UserError(
-            f"--input={inputs}: no images. Expected a file, a folder or a glob of "
-            f"{', '.join(endings)}."
-        )
-    return files
-
-
-def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
-    """Return a name for each file's outputs: its stem, or more where stems are equal."""
-    stems = [file.stem for file in files]
-    return {
-        file: file.stem
-        if stems.count(file.stem) == 1
-        else "_".join(file.parts[-2:]).replace(".", "_")
-        for file in files
-    }
 
 
 def class_areas(

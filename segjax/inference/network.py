@@ -175,8 +175,9 @@ class Network:
         The loss is that of training, on the canvas.
         """
         counting, previous = Counting(), None
+        schema = {name: source.schema[name] for name in self.forward.schema}  # its own types
         for rows in self._rows(source, batch_size, threads):
-            launched = self._launch(rows, batch_size)
+            launched = self._launch(rows, batch_size, schema)
             if previous is not None:
                 yield counting.add(*previous)
             previous = launched  # one late: the devices work on the next meanwhile
@@ -204,7 +205,9 @@ class Network:
                     return
                 yield chunk
 
-    def _launch(self, rows: list[Row], batch_size: int) -> tuple[Any, jax.Array, Any]:
+    def _launch(
+        self, rows: list[Row], batch_size: int, schema: Schema
+    ) -> tuple[Any, jax.Array, Any]:
         """Start the passes over one batch; return which rows are of what, counts, and loss."""
         forward, size = self.forward, self.forward.canvas.size
         _, blocks = sharding.row_block(forward.mesh)
@@ -212,7 +215,7 @@ class Network:
         batch = pipeline.stack(
             [row.piece.fields for row in rows],
             [row.number for row in rows],
-            schema=forward.schema,
+            schema=schema,
             num_rows=count,
             size=size,
             pad_value=forward.canvas.pad_value,

@@ -105,6 +105,24 @@ def test_names_of_the_feature_and_ignored_value(data_dir):
         open_pets(data_dir, class_names=())
 
 
+@pytest.mark.parametrize(
+    "entries", [{1: 2, 2: 0, 3: 1}, {"1": 2, "2": 0, "*": 1}, {"2": 0, "3-9": 1}]
+)
+def test_label_map_and_dtype(data_dir, entries):
+    """As of a folder: the class of each stored value, and the type of the images."""
+    ignore = -1 if len(entries) == 3 else 1
+    source = open_pets(
+        data_dir, label_offset=0, label_map=entries, ignore_index=ignore, dtype="float32"
+    )
+    example, plain = source[0], open_pets(data_dir)[0]
+    expected = np.array([2, 0, 1], np.uint8)[plain["label"]]
+    np.testing.assert_array_equal(
+        example["label"], np.where(expected == 2, 255 if ignore == 1 else 2, expected)
+    )
+    assert example["image"].dtype == source.schema["image"].dtype == "float32"
+    np.testing.assert_array_equal(example["image"], plain["image"])
+
+
 @pytest.mark.parametrize("split", ["test", "train[:50%]", "train[2:]"])
 def test_splits_and_slices(data_dir, split):
     assert len(open_pets(data_dir, split=split)) == 2

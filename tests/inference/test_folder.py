@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from segjax.data.decode import Reading
 from segjax.errors import DataError, UserError
-from segjax.inference import folder
+from segjax.inference import folder, paths
+from segjax.inference.predictor import FunctionPredictor
+from segjax.structs import Classes
+
+GREY = Reading(channels=1)
+CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 0, 0)), 1)
 
 
 def test_areas_add_up():
@@ -10,28 +17,110 @@ def test_areas_add_up():
     assert areas["a"] == {"pixels": 2, "share": 2 / 6} and areas["b"]["pixels"] == 0
 
 
-def test_inputs_are_a_file_a_folder_or_a_glob(tmp_path):
-    for name in ("a.jpg", "b.PNG", "notes.txt", "deep/c.webp", "deep/a.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [path.name for path in folder.list_images(str(tmp_path))]
-    assert sorted(names) == ["a.jpg", "a.png", "b.PNG", "c.webp"]
-    assert len(folder.list_images(str(tmp_path / "*.jpg"))) == 1
-    assert len(folder.list_images(str(tmp_path / "a.jpg"))) == 1
-    with pytest.raises(UserError, match="no images"):
-        folder.list_images(str(tmp_path / "*.tif"))
-    outputs = folder.output_names(folder.list_images(str(tmp_path)))
-    assert len(set(outputs.values())) == 4
-
-
 def test_arrays_are_read_as_they_lie(tmp_path):
     volume = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
     np.save(tmp_path / "a.npy", volume)
-    read = folder.read(tmp_path / "a.npy", channels=1, dims=3)
+    read = folder.read(tmp_path / "a.npy", reading=GREY, dims=3)
     np.testing.assert_array_equal(read, volume[..., None])
     assert read.dtype == np.int16
     with pytest.raises(DataError, match=r"shape \(2, 3, 4\); expected 2 spatial axes"):
-        folder.read(tmp_path / "a.npy", channels=1, dims=2)
+        folder.read(tmp_path / "a.npy", reading=GREY, dims=2)
     (tmp_path / "b.npy").write_bytes(b"no array")
     with pytest.raises(DataError, match="b.npy: cannot be read"):
-        folder.read(tmp_path / "b.npy", channels=1, dims=3)
+        folder.read(tmp_path / "b.npy", reading=GREY, dims=3)
+
+
+def draw(path, value=200, size=(4, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(size, value, np.uint8)).save(path)
+
+
+def predict(inputs, output, *, reading=GREY, run=None):
+    """Predict by a threshold: bright is what is above 100."""
+    return folder.predict(
+        paths.list_inputs(str(inputs), output=output), output,
+        predictor=FunctionPredictor(lambda image: image[..., 0] > 100, num_classes=2),
+        classes=CLASSES, reading=reading, step=3, dims=2, run=run,
+    )  # fmt: skip
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_it_says_how_many_it_found_used_skipped_and_wrote(tmp_path, capsys):
+    """The rule: found = used + left out, used = predicted + skipped, and each is told and why."""
+    photos, out = tmp_path / "photos", tmp_path / "photos/out"
+    for name in ("a.png", "deep/b.png", "deep/c.png"):
+        draw(photos / name)
+    (photos / "broken.png").write_bytes(b"no picture")
+    for name in (".hidden.png", "._a.png", ".git/x.png", "__MACOSX/a.png"):
+        draw(photos / name)
+    counts = predict(photos, out)
+    assert counts == folder.Counts(found=4, used=4, predicted=3, skipped=1, written=9)
+    assert len(contents(out)) == 9
+    text = capsys.readouterr().err
+    assert "4 images found, 4 to predict" in text and "skipped: " in text and "broken.png" in text
+    assert "3 of 4 images predicted, 1 skipped; 9 files written" in text
+
+    before = contents(out)
+    assert predict(photos, out) == folder.Counts(10, 4, 3, 1, 9)  # its own pictures are no input
+    assert "6 left out (in the output folder)" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_outputs_beside_the_images_are_no_images(tmp_path, capsys):
+    """The rule of the listing, with the output folder the same, above it, and elsewhere."""
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / "in" / name)
+    for output in (tmp_path / "in", tmp_path, tmp_path / "elsewhere"):
+        for _ in range(2):
+            counts = predict(tmp_path / "in", output)
+            assert (counts.used, counts.predicted) == (2, 2)
+    assert "4 left out (outputs of an earlier prediction)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.json", "a_label.png", "a_overlay.png", "A_Label.PNG"])
+def test_files_of_the_user_are_never_overwritten(tmp_path, name):
+    """The rule: whatever is not an earlier prediction of the same image stays, and is named."""
+    draw(tmp_path / "in/a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"mine": true}')
+    with pytest.raises(UserError, match=r"would be overwritten: .*" + name) as caught:
+        predict(tmp_path / "in", out)
+    assert "\n" not in str(caught.value)
+    assert contents(out) == {name: b'{"mine": true}'}
+
+
+def test_predictions_of_other_images_or_runs_are_not_overwritten(tmp_path):
+    """The same rule, of what segjax itself wrote."""
+    out = tmp_path / "out"
+    draw(tmp_path / "in/a.png")
+    draw(tmp_path / "other/a.png", 50)
+    predict(tmp_path / "in", out, run=tmp_path / "run")
+    before = contents(out)
+    for inputs, run in (("other", "run"), ("in", "run2"), ("other", "run2")):
+        with pytest.raises(UserError, match="would be overwritten"):
+            predict(tmp_path / inputs, out, run=tmp_path / run)
+    assert contents(out) == before
+    assert predict(tmp_path / "in", out, run=tmp_path / "run").written == 3
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [Reading(1), Reading(1, exif=False), Reading(1, dtype="float32"), Reading(1, False, "float32")],
+)
+def test_images_are_read_as_the_data_set_reads_them(tmp_path, reading):
+    """The rule: an option of the data set reaches prediction: orientation, type, channels."""
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    image = folder.read(tmp_path / "a.png", reading=reading, dims=2)
+    shown = np.rot90(stored, -1) if reading.exif else stored
+    np.testing.assert_array_equal(image[..., 0], shown)
+    assert image.dtype == reading.dtype
+    predict(tmp_path, tmp_path / "out", reading=reading)
+    label = np.asarray(Image.open(tmp_path / "out/a_label.png"))
+    np.testing.assert_array_equal(label, shown > 100)

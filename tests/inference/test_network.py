@@ -121,6 +121,29 @@ def test_what_is_predicted_is_what_is_scored(how, batch_size, data):
         assert compiled._cache_size() == 1 + (compiled is forward.outputs and data < batch_size)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_images_of_any_type_are_measured(dtype):
+    """A run that is opened knows the fields of its task, the source knows their types."""
+    predict, _ = network((32, 40), "pad")
+
+    class Typed(Many):
+        schema = SCHEMA | {"image": Field("image", (3,), dtype)}
+
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return example | {"image": (example["image"] % K).astype(dtype)}
+
+    source = Typed()
+    for measured in predict.measure(source, batch_size=8, threads=0):
+        for number, counts in measured.counts.items():
+            example = source[number]
+            valid = example["label"] != 255
+            expected = np.zeros((K, K), int)
+            pred = example["image"][..., 0].astype(int)
+            np.add.at(expected, (example["label"][valid], pred[valid]), 1)
+            np.testing.assert_array_equal(counts, expected)
+
+
 def test_a_function_is_measured_as_a_network_is():
     predict, _ = network((32, 40), "pad")
     stand_in = FunctionPredictor(lambda image: image[..., 0] % K, num_classes=K)

@@ -1,0 +1,242 @@
+"""What an image file says of itself and what it stores, before anyone decides what that means.
+
+Pillow decodes PNG, JPEG, WebP, BMP and GIF: it releases the GIL. What it would round off, pixels of
+a PNG that have not eight bits, comes from the file. TIFF has a file of its own: `tiff`.
+"""
+
+import dataclasses
+import io
+import os
+import struct
+from collections.abc import Callable
+from typing import IO, Any, Literal, NamedTuple
+
+import imagecodecs
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from segjax.errors import DataError
+
+File = str | os.PathLike[str] | bytes
+Colour = Literal["grey", "rgb", "palette", "cmyk", "ycbcr", "lab", "bands"]
+
+MAX_BYTES = 1 << 30
+"""An image that needs more memory than this when decoded (8-bit RGB of 18,900 x 18,900 pixels) is
+refused by its header: several are decoded at once, and a file of a few kB can claim any size."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_GREY, PNG_RGB, PNG_PALETTE, PNG_GREY_ALPHA = 0, 2, 3, 4
+ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of its pixels.
+
+    Attributes:
+        height: Of the pixels as stored, before any turn.
+        width: Likewise.
+        bands: Values of a pixel, opacity included; 1 with a palette.
+        bits: Bits of each of them in the file: 1 to 64.
+        dtype: NumPy's name of the type that holds them, such as 'uint16'.
+        colour: What the bands are; 'bands': the file says nothing that we know.
+        alpha: Whether the last band is opacity.
+        orientation: 1 to 8, the EXIF or TIFF tag: how viewers turn the pixels; 1: not at all.
+        inverted: Whether 0 is white.
+        palette: The colours of the values, uint8 [n 3].
+        largest: The largest value that the file declares (PNG's sBIT, TIFF's MaxSampleValue).
+        shifted: Whether the significant bits that it declares are the upper ones (sBIT).
+        images: How many images of their own the file holds.
+        lossy: Whether it is compressed as JPEG is, which changes numbers.
+    """
+
+    height: int
+    width: int
+    bands: int
+    bits: int
+    dtype: str
+    colour: Colour
+    alpha: bool = False
+    orientation: int = 1
+    inverted: bool = False
+    palette: np.ndarray | None = None
+    largest: int | None = None
+    shifted: bool = False
+    images: int = 1
+    lossy: bool = False
+
+    def describe(self) -> str:
+        """Return the type and the bands in words, for messages."""
+        bands = f"{self.bands} band{'s' if self.bands > 1 else ''}"
+        kind = "" if self.colour == "bands" else f", {self.colour}{' and alpha' * self.alpha}"
+        depth = f" ({self.bits} bits)" if self.bits != 8 * np.dtype(self.dtype).itemsize else ""
+        return f"{self.dtype}{depth}, {bands}{kind}"
+
+
+class Opened(NamedTuple):
+    """A file's header, and a function that decodes its pixels [h w bands] as they are stored."""
+
+    header: Header
+    pixels: Callable[[], np.ndarray]
+
+
+def stream_of(file: File) -> IO[bytes]:
+    """Return a file, or encoded bytes, as a stream to be closed."""
+    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")  # noqa: SIM115
+
+
+def check(header: Header, *, name: str) -> None:
+    """Refuse what cannot be one image in memory.
+
+    Raises:
+        DataError: More images than one, or more than `MAX_BYTES`.
+    """
+    if header.images > 1:
+        raise DataError(
+            f"{name}: holds {header.images} images (pages or frames), expected one. Save the one "
+            "that is meant, or each in a file of its own."
+        )
+    size = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{name}: {header.height}x{header.width} pixels of {header.describe()} need "
+            f"{size / 2**20:,.0f} MiB of memory, the limit is {MAX_BYTES >> 20:,} MiB. Cut it into "
+            "tiles, or save it smaller."
+        )
+
+
+def open_image(stream: IO[bytes]) -> Opened:
+    """Return what a PNG, JPEG, WebP, BMP or GIF file holds.
+
+    Pillow's own `Image.open` is not used: it refuses by a number of pixels, see `MAX_BYTES`.
+
+    Raises:
+        ValueError: Another format; and whatever Pillow raises on a broken file.
+    """
+    start = stream.read(len(PNG_SIGNATURE))
+    stream.seek(0)
+    if start == PNG_SIGNATURE:
+        return _open_png(stream)
+    for magic, factory in _FORMATS:
+        if start.startswith(magic):
+            image = factory(stream)
+            break
+    else:
+        found = f"it begins with {start!r}" if start else "it is empty"
+        raise ValueError(f"no PNG, JPEG, TIFF, WebP, BMP or GIF ({found})")
+    # Behind the picture of a JPEG (MPO) lie previews and gain maps of the same picture.
+    images = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    return Opened(_header(image, images=images), lambda: _pixels(image))
+
+
+def _open_png(stream: IO[bytes]) -> Opened:
+    chunks = _png_chunks(stream)
+    bits, kind = chunks["IHDR"][8], chunks["IHDR"][9]
+    stream.seek(0)
+    image = PngImagePlugin.PngImageFile(stream)
+    if "eXIf" in chunks:  # it may stand behind the pixels, where Pillow would decode them first
+        image.info["exif"] = b"Exif\0\0" + chunks["eXIf"]
+    header = dataclasses.replace(
+        _header(image, images=getattr(image, "n_frames", 1)),
+        bits=bits,
+        **_significant(chunks, bits),
+    )
+    if bits == 16 and kind != PNG_GREY:  # Pillow has no such mode, and drops the lower byte
+
+        def decode() -> np.ndarray:
+            image.load()  # checks the sums, which the other decoder does not
+            stream.seek(0)
+            return imagecodecs.png_decode(stream.read())
+
+        alpha = kind != PNG_RGB
+        bands = 2 if kind == PNG_GREY_ALPHA else 3 + alpha
+        colour: Colour = "grey" if kind == PNG_GREY_ALPHA else "rgb"
+        header = dataclasses.replace(
+            header, dtype="uint16", bands=bands, colour=colour, alpha=alpha, palette=None
+        )
+        return Opened(header, lambda: decode().reshape(header.height, header.width, bands))
+    if kind == PNG_GREY and bits in (2, 4):  # Pillow spreads these to 0..255
+        return Opened(header, lambda: _pixels(image) // (255 // (2**bits - 1)))
+    return Opened(header, lambda: _pixels(image))
+
+
+def _png_chunks(stream: IO[bytes]) -> dict[str, bytes]:
+    """Return the chunks that describe the pixels, those IHDR, sBIT and eXIf that there are."""
+    found: dict[str, bytes] = {}
+    stream.seek(len(PNG_SIGNATURE))
+    while len(start := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", start)
+        if kind in (b"IHDR", b"sBIT", b"eXIf"):
+            found[kind.decode()] = stream.read(length)
+            length = 0
+        stream.seek(length + 4, os.SEEK_CUR)
+    if len(found.get("IHDR", b"")) != 13:
+        raise ValueError("no header (IHDR)")
+    return found
+
+
+def _significant(chunks: dict[str, bytes], bits: int) -> dict[str, Any]:
+    if "sBIT" not in chunks:
+        return {}
+    significant = max(chunks["sBIT"], default=bits)
+    return {"largest": 2**significant - 1, "shifted": True} if 0 < significant <= bits else {}
+
+
+_MODES: dict[str, tuple[Colour, bool, int, str]] = {
+    "1": ("grey", False, 1, "uint8"),
+    "L": ("grey", False, 8, "uint8"),
+    "LA": ("grey", True, 8, "uint8"),
+    "I;16": ("grey", False, 16, "uint16"),
+    "P": ("palette", False, 8, "uint8"),
+    "RGB": ("rgb", False, 8, "uint8"),
+    "RGBA": ("rgb", True, 8, "uint8"),
+    "RGBX": ("rgb", False, 8, "uint8"),
+    "CMYK": ("cmyk", False, 8, "uint8"),
+}
+"""Pillow's modes that its decoders of these formats give."""
+
+
+def _header(image: Image.Image, *, images: int) -> Header:
+    if image.mode not in _MODES:
+        raise ValueError(f"pixels of a kind that is not known ({image.mode})")
+    colour, alpha, bits, dtype = _MODES[image.mode]
+    palette = None
+    if colour == "palette":
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    turn = Image.Image.getexif(image).get(ORIENTATION, 1)  # a PNG's own would decode it
+    return Header(
+        height=image.height,
+        width=image.width,
+        bands=len(image.getbands()),
+        bits=bits,
+        dtype=dtype,
+        colour=colour,
+        alpha=alpha,
+        orientation=turn if turn in range(1, 9) else 1,
+        palette=palette,
+        images=images,
+        lossy=image.format in ("JPEG", "MPO"),
+    )
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    image.load()
+    array = np.asarray(image)
+    if array.dtype == bool:  # Pillow's True is a byte of 255
+        array = (array.view(np.uint8) != 0).view(np.uint8)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+_FORMATS: tuple[tuple[bytes, Callable[[IO[bytes]], Image.Image]], ...] = (
+    (b"\xff\xd8", JpegImagePlugin.jpeg_factory),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+    (b"GIF8", GifImagePlugin.GifImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+)

@@ -1,0 +1,99 @@
+"""The rule: what the run's data set was told about reading images, prediction does as well."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.commands import predict
+from segjax.data import folder
+from segjax.errors import UserError
+from segjax.inference.predictor import FunctionPredictor
+from segjax.runs import run
+from segjax.runtime import xla
+from segjax.structs import Classes
+
+STORED = (np.arange(24, dtype=np.uint16) * 10).reshape(4, 6)
+
+
+def predicted(tmp_path, monkeypatch, channels=1, **source):
+    """Return what the predictor saw of each image, and the exit code."""
+    seen = []
+
+    def function(image):
+        seen.append(image)
+        return image[..., 0] > 100
+
+    opened = types.SimpleNamespace(
+        path=tmp_path / "run",
+        step=7,
+        config={"input": {"source": {"type": "folder", **source}}},
+        predictor=lambda: FunctionPredictor(function, num_classes=2),
+        parts=types.SimpleNamespace(
+            classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
+            canvas=types.SimpleNamespace(size=(4, 6)),
+        ),
+    )
+    monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)
+    monkeypatch.setattr(xla, "prepare", lambda: None)
+    values = types.SimpleNamespace(
+        workdir="run", checkpoint="", override=[],
+        input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
+    )  # fmt: skip
+    return seen, predict.run(values)
+
+
+def data_set(tmp_path, dtype, ending="tif"):
+    for kind, array in (("images", STORED.astype(dtype)), ("labels", STORED * 0)):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        tag = Image.Exif()
+        tag[0x0112] = 6
+        path = tmp_path / f"train/{kind}/a.{ending if kind == 'images' else 'png'}"
+        Image.fromarray(array.astype(dtype)).save(path, exif=tag)
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": True}, {"exif": False}])
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [("uint8", {}), ("uint8", {"dtype": "float32"}), ("uint16", {"dtype": "uint16"}),
+     ("uint16", {"dtype": "float32"})],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_and_prediction_see_the_same(
+    tmp_path, monkeypatch, options, dtype, kept, channels
+):
+    data_set(tmp_path, dtype)
+    seen, code = predicted(tmp_path, monkeypatch, channels, **options, **kept)
+    assert code == 0 and len(seen) == 1
+    source = folder.Source(
+        split="train", root=str(tmp_path), class_names=("a", "b"), channels=channels,
+        **options, **kept,
+    )  # fmt: skip
+    example = source[0]["image"]
+    np.testing.assert_array_equal(seen[0], example)
+    assert seen[0].dtype == example.dtype
+    facts = json.loads((tmp_path / "out/a.json").read_text())
+    assert facts["size"] == list(example.shape[:2]) and facts["step"] == 7
+    assert facts["run"] == str(tmp_path / "run")
+
+
+def test_masks_beside_the_images_are_left_out(tmp_path, monkeypatch):
+    data_set(tmp_path, "uint8")
+    Image.fromarray(STORED.astype(np.uint8)).save(tmp_path / "train/images/a_mask.png")
+    assert len(predicted(tmp_path, monkeypatch, label_suffix="_mask")[0]) == 1
+
+
+def test_what_the_data_set_refuses_is_skipped_with_its_words(tmp_path, monkeypatch, capsys):
+    data_set(tmp_path, "uint16")
+    Image.fromarray(STORED + 300).save(tmp_path / "train/images/a.tif")
+    seen, code = predicted(tmp_path, monkeypatch)
+    assert code == 2 and not seen
+    assert "Set dtype='uint16'" in capsys.readouterr().err
+
+
+def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "train/images").mkdir(parents=True)
+    with pytest.raises(UserError, match="no images"):
+        predicted(tmp_path, monkeypatch)
