@@ -12,10 +12,11 @@ Arguments, after the colon:
 - `mask`: what the masks hold. `classes`: numbers 0, 1, 2, …. `binary`: 0 and anything else, such as
   0 / 255 or a number for each object, for two classes.
 - `side`: of the square canvas that images are scaled to, their shape kept. A line of one pixel in a
-  photograph of 2000 is lost on a canvas of 256: let it be as large as memory and patience allow.
-  Scores are of the masks at their own size, so that what the canvas loses shows.
-- `steps`: 600 are some ten minutes of the small U-Net on two cores at side 256.
-- `model`, `size`, `pretrained`, …: configs/zoo.py. A pretrained encoder, where there are few images:
+  photograph of 2000 is lost on a canvas of 256: let it be about the images' own longer side. Scores
+  are of the masks at their own size, so that what the canvas loses shows.
+- `crop`: of the square that training sees of the canvas at a time; it decides what a step costs.
+- `steps`: 500 take the small U-Net some eight minutes on two cores.
+- `model`, `size`, `pretrained`, …: configs/zoo.py. From a pretrained encoder, where images are few:
   `model=encoder_unet,pretrained=torchvision:resnet34`.
 """
 
@@ -25,7 +26,7 @@ from configs import zoo
 from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
-OWN = dict(root="data/own", classes="", mask="classes", side=256, steps=600)
+OWN = dict(root="data/own", classes="", mask="classes", side=512, crop=256, steps=500)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -33,7 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     arg = parse_arg(arg, **OWN, **(zoo.ARGUMENTS | {"size": "cpu"}))
     config = schema.defaults()
     config.total_steps = 2 if arg.size == "debug" else arg.steps
-    side = 64 if arg.size == "debug" else arg.side
+    side, crop = (64, 64) if arg.size == "debug" else (arg.side, min(arg.crop, arg.side))
 
     source = dict(type="folder", root=arg.root)
     if arg.classes:
@@ -50,13 +51,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.augment = [
         dict(
             type="geometry:affine",
-            size=(side, side),
+            size=(crop, crop),
             scale=(0.7, 1.4),
-            rotation=15.0,
+            rotate=15.0,
             horizontal=0.5,
             fill=0.5,
         ),
-        dict(type="photometric:color_jitter", brightness=0.3, contrast=0.3, saturation=0.3),
+        dict(type="photometric:color_jitter", brightness=0.3, contrast=0.3),
     ]
     config.normalize = dict(type="normalize:per_image", epsilon=1e-3)  # any exposure, any modality
     config.optimizer.update(

@@ -6,7 +6,7 @@ import pathlib
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,19 @@ class Source(Protocol):
 
     def __getitem__(self, index: int, /) -> Example:
         """Return example `index`, labels as 0..K-1 and 255."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A source that can say what is wrong with it without reading it whole."""
+
+    def check(self) -> None:
+        """Check all files by their names and headers.
+
+        Raises:
+            DataError: The first that cannot be used.
+        """
         ...
 
 

@@ -127,14 +127,46 @@ def read_pair(
     """
     image = read_image(image_file, name=image_name, **dataclasses.asdict(reading))
     label = read_label(label_file, name=label_name, exif=reading.exif)
-    if label.shape != image.shape[:2]:
-        turned = reading.exif and label.shape == image.shape[1::-1]
+    _check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
+    return image, label
+
+
+def check_pair(
+    image_file: File, label_file: File, *, image_name: str, label_name: str, exif: bool
+) -> None:
+    """Check by their headers alone that an image and its mask can be read, and fit each other.
+
+    Raises:
+        DataError: As `read_pair`, where a header shows it.
+    """
+    image, label = (
+        read_header(image_file, name=image_name),
+        read_header(label_file, name=label_name),
+    )
+    if label.lossy:
+        raise DataError(
+            f"{label_name}: a mask compressed as JPEG is: its class numbers have changed. Save "
+            "masks as PNG or TIFF without loss."
+        )
+    shown = [
+        (header.width, header.height)
+        if exif and header.orientation >= 5
+        else (header.height, header.width)
+        for header in (image, label)
+    ]
+    _check_sizes(*shown, image_name, label_name, exif=exif)
+
+
+def _check_sizes(
+    image: tuple[int, ...], label: tuple[int, ...], image_name: str, label_name: str, *, exif: bool
+) -> None:
+    if label != image:
+        turned = exif and label == image[::-1]
         hint = "If the image has an EXIF orientation, try exif=False. " if turned else ""
         raise DataError(
-            f"{label_name}: the mask is {label.shape[0]}x{label.shape[1]} (height x width), its "
-            f"image {image.shape[0]}x{image.shape[1]} ({image_name}). {hint}Mend one of them."
+            f"{label_name}: the mask is {label[0]}x{label[1]} (height x width), its image "
+            f"{image[0]}x{image[1]} ({image_name}). {hint}Mend one of them."
         )
-    return image, label
 
 
 def native_channels(file: File, *, name: str) -> int:

@@ -10,11 +10,15 @@ import json
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from segjax.data import core, decode, listing
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Example
+
+THREADS = 16
+"""That look at headers: on a file system of a network each is waiting."""
 
 
 class Source:
@@ -132,6 +136,18 @@ class Source:
             name=str(label_file),
         )
         return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
+
+    def check(self) -> None:
+        """Check every file by its header; see `core.Checkable`."""
+
+        def one(pair: tuple[pathlib.Path, pathlib.Path]) -> None:
+            image, label = map(str, pair)
+            decode.check_pair(
+                image, label, image_name=image, label_name=label, exif=self.reading.exif
+            )
+
+        with futures.ThreadPoolExecutor(THREADS) as pool:
+            collections.deque(pool.map(one, self.files), maxlen=0)  # raises the first error
 
     def _check_colour(self, file: pathlib.Path) -> None:
         """Refuse to drop colour only because the first image happened to be grey."""

@@ -37,9 +37,13 @@ class Look(NamedTuple):
 def look(source: core.Source) -> Look:
     """Read a sample of a split, the same each time as long as it takes less than `SECONDS`.
 
+    Of a source that is `core.Checkable` all headers are looked at before.
+
     Raises:
         DataError: An example cannot be used.
     """
+    if isinstance(source, core.Checkable):
+        source.check()
     num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
     pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
