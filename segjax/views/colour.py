@@ -91,7 +91,7 @@ def displayable(image: Num[np.ndarray, "..."], *, axes: int = 2) -> UInt8[np.nda
     values = image.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
-    scaled = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
+    scaled = (np.nan_to_num(values, nan=low) - low) / ((high - low) or 1)
     return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
