@@ -98,4 +98,6 @@ def kept(setup: "Setup", state: "TrainState") -> int:
         weights = parts.task.weights(batch)
         return objective(params, batch_stats, batch, jax.random.key(0), weights)[0]
 
-    return summary.residual_bytes(loss, state.params, state.batch_stats, dict(setup.trained_shapes()))
+    return summary.residual_bytes(
+        loss, state.params, state.batch_stats, dict(setup.trained_shapes())
+    )

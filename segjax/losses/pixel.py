@@ -185,7 +185,7 @@ def one_hot(
 
 
 def _centre(logits: Logits) -> tuple[Logits, Float[Array, "b *space"]]:
-    """Return logits less the largest of their pixel, and the logarithm of their summed exponentials.
+    """Return logits less the largest of their pixel, and the logarithm of their exp's sum.
 
     Differences of neighbouring floats are exact, so all digits that the logits have are kept; the
     logarithm lies between 0 and log K. Softmax is blind to the offset, so it needs no gradient.
