@@ -17,9 +17,9 @@ a half at 8, and more than all of it at 2."""
 SHOWN = 3
 """How many modules a message names."""
 REMEDY = (
-    "Raise config.input.batch_size (of each of config.microbatches, and of "
-    "config.deterministic_reduction's parts), or set config.model.norm='group' (an encoder has its "
-    "own norm)."
+    "Raise config.input.batch_size (it is shared out among config.microbatches, and among "
+    "config.deterministic_reduction's parts), enlarge the crop, or set config.model.norm='group' "
+    "(an encoder has a norm of its own, and PSPNet norm_of_mean='none')."
 )
 
 
