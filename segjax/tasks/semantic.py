@@ -30,7 +30,11 @@ class Task:
     needs: Mapping[str, Kind] = {"label": "classes"}
 
     def __init__(
-        self, *, losses: Sequence[Mapping[str, Any]], num_classes: int, aux_weight: float = 0.4
+        self,
+        *,
+        losses: Sequence[Mapping[str, Any]],
+        num_classes: int,
+        aux_weight: float | int = 0.4,
     ):
         if not losses:
             raise ConfigError(
