@@ -3,9 +3,9 @@
 python -m experiments.results runs/quickstart runs/unet_camvid_cpu
 """
 
+import argparse
 import json
 import pathlib
-import sys
 
 from segjax.config import spelling
 
@@ -90,4 +90,10 @@ def main(workdirs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workdirs", nargs="*", metavar="WORKDIR", help="of finished runs")
+    given = parser.parse_args().workdirs
+    for folder in given:
+        if not pathlib.Path(folder, "run.json").exists():
+            parser.error(f"{folder}: no run.json there, expected a run's folder. Name its workdir.")
+    main(given)

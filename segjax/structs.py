@@ -116,6 +116,9 @@ class Outputs:
 class Term:
     """One term of a loss, `factor * total / weight`, before the division.
 
+    Where the weight is 0 there is nothing to learn, whatever the total: the term is 0, and so is
+    its gradient. Any other weight divides exactly, however small.
+
     Attributes:
         total: The sum over the valid pixels, regions or objects of some images.
         weight: The sum of their weights.
@@ -132,4 +135,6 @@ class Term:
     def mean(self, weights: Mapping[str, Scalar]) -> Scalar:
         """Return the term divided by its weight over the whole batch."""
         weight = weights[self.divisor] if self.divisor else self.weight
-        return self.factor * self.total / jnp.maximum(weight, 1e-8).astype(self.total.dtype)
+        empty = weight == 0  # not `weight <= 0`: NaN and negative weights must stay visible
+        total = jnp.where(empty, 0, self.total)
+        return self.factor * total / jnp.where(empty, 1, weight).astype(total.dtype)

@@ -7,6 +7,7 @@ started again after each until it is done. Then its final state must be that of 
 bit for bit, and so must every logged loss. One line a fault goes to results.jsonl.
 """
 
+import argparse
 import collections
 import contextlib
 import datetime
@@ -24,15 +25,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
-from segjax.runs import damage, writer
+from segjax.runs import writer
 from tests.distributed import jobs
 
 HERE = pathlib.Path(__file__).parent
-REPEATS = flags.DEFINE_integer("repeats", 20, "How often each fault strikes.")
-FAULTS = flags.DEFINE_list("faults", [], "Which; empty: all.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
 TOTAL = 2000
 SAVE_EVERY = TOTAL // 100
 STRIDE = (25, 45)
@@ -110,21 +108,21 @@ STRIKES = {
 }
 
 
-def repeat(name: str, still: pathlib.Path, root: pathlib.Path) -> dict:
+def repeat(name: str, still: pathlib.Path, root: pathlib.Path, *, repeats: int, seed: int) -> dict:
     """Let a fault strike again and again; finish each run and compare it with the still one.
 
     A fault that is felt late brings a run near its end: then it is finished and another begun. One
     that had finished before it felt the fault was not struck.
     """
-    chance = random.Random(f"{name} {SEED.value}")
+    chance = random.Random(f"{name} {seed}")
     log, lost, ends, codes = still.parent / "log", [], [], collections.Counter()
     same = same_losses = True
     aside = runs = 0
-    while len(ends) < REPEATS.value:
+    while len(ends) < repeats:
         work = root / f"run{runs}"
         runs += 1
         before = None  # the last step that was shown before the fault
-        while len(ends) < REPEATS.value and newest(work) <= TOTAL // 2:
+        while len(ends) < repeats and newest(work) <= TOTAL // 2:
             job = jobs.Job(2, log, *arguments(work))
             begin = wait_for_begin(job)
             if before is not None:
@@ -177,6 +175,8 @@ def begin_of(text: str) -> int:
 
 def same_state(one: pathlib.Path, other: pathlib.Path, step: int) -> bool:
     """Compare two checkpoints bit for bit."""
+    from segjax.runs import damage
+
     trees = [damage.read(work / "checkpoints" / str(step) / "default") for work in (one, other)]
     leaves = [[np.asarray(x) for x in flatten(tree)] for tree in trees]
     pairs = zip(*leaves, strict=True)
@@ -195,7 +195,16 @@ def losses(work: pathlib.Path) -> dict[int, float]:
     return {r["step"]: r["train/loss"] for r in writer.read(work) if "train/loss" in r}
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
+    """Let the faults that the command line names strike, and append the records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=20, help="how often each fault strikes")
+    parser.add_argument("--faults", default=",".join(STRIKES), help="which, by comma")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    options = parser.parse_args()
+    names = options.faults.split(",")
+    if unknown := [name for name in names if name not in STRIKES]:
+        parser.error(f"--faults: no fault {unknown[0]!r}, expected some of {', '.join(STRIKES)}")
     logging.set_verbosity(logging.FATAL)
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
@@ -209,7 +218,7 @@ def main(_: list[str]) -> None:
         root = pathlib.Path(folder)
         still = root / "still" / "run"
         jobs.run(2, root / "log", *arguments(still))
-        for name in FAULTS.value or STRIKES:
+        for name in names:
             place = root / name.replace(" ", "_")
             place.mkdir()
             if name == "full disk":
@@ -218,7 +227,8 @@ def main(_: list[str]) -> None:
                 )
             try:
                 begun = time.monotonic()
-                result = repeat(name, still, place) | facts
+                given = {"repeats": options.repeats, "seed": options.seed}
+                result = repeat(name, still, place, **given) | facts
                 result["study_seconds"] = round(time.monotonic() - begun)
             finally:
                 if name == "full disk":
@@ -230,4 +240,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -7,6 +7,7 @@ Each case is a `run.py` command, run in the checkout on 1 CPU device and on 8 vi
 compared is the SHA-256 of the parameters in its last checkpoint, by their paths.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -14,16 +15,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
-from absl import app, flags
-from etils import epath
-
-CHECKOUT = flags.DEFINE_string("checkout", ".", "The working tree to run in.")
-OUTPUT = flags.DEFINE_string("output", "", "JSON of hashes to write; empty: none.")
-AGAINST = flags.DEFINE_string("against", "", "JSON of hashes to compare with; empty: none.")
 
 BATCH = ("--config.input.batch_size=8", "--config.evals.val.batch_size=8")
 CASES = {
@@ -52,6 +43,11 @@ def train(checkout: pathlib.Path, config: str, more: tuple[str, ...], devices: i
 
 def hash_of(folder: pathlib.Path) -> str:
     """Return the SHA-256 over paths, dtypes and bytes of a checkpoint's parameters."""
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+    from etils import epath
+
     handler, total = ocp.PyTreeCheckpointHandler(), hashlib.sha256()
     path = epath.Path(folder)
     arguments = jax.tree.map(
@@ -72,8 +68,14 @@ def leaves(tree, path=""):
             yield f"{path}/{name}", item
 
 
-def main(_) -> int:
-    checkout = pathlib.Path(CHECKOUT.value).resolve()
+def main() -> int:
+    """Train all cases and compare; return 1 if any differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkout", default=".", help="the working tree to run in")
+    parser.add_argument("--output", default="", help="JSON of hashes to write")
+    parser.add_argument("--against", default="", help="JSON of hashes to compare with")
+    options = parser.parse_args()
+    checkout = pathlib.Path(options.checkout).resolve()
     found = {}
     for name, (config, more) in CASES.items():
         if not (checkout / config.partition(":")[0]).exists():
@@ -81,11 +83,11 @@ def main(_) -> int:
         for devices in DEVICES:
             found[f"{name}, {devices}"] = train(checkout, config, more, devices)
             print(f"{name:12} {devices} devices  {found[f'{name}, {devices}'][:16]}", flush=True)
-    if OUTPUT.value:
-        pathlib.Path(OUTPUT.value).write_text(json.dumps(found, indent=1) + "\n")
-    if not AGAINST.value:
+    if options.output:
+        pathlib.Path(options.output).write_text(json.dumps(found, indent=1) + "\n")
+    if not options.against:
         return 0
-    before = json.loads(pathlib.Path(AGAINST.value).read_text())
+    before = json.loads(pathlib.Path(options.against).read_text())
     other = {f"camvid, {n}": before.get(f"unet_camvid, {n}") for n in DEVICES}
     bad = [name for name, value in found.items() if value != before.get(name, other.get(name))]
     print("different: " + ", ".join(bad) if bad else f"all {len(found)} equal, bit for bit")
@@ -93,4 +95,4 @@ def main(_) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

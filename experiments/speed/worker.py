@@ -3,6 +3,7 @@
 python -m experiments.speed.worker SIDE WORK KIND VARIANT SIZE BATCH
 """
 
+import argparse
 import json
 import sys
 import time
@@ -27,4 +28,7 @@ def main(side: str, work: str, kind: str, variant: str, size: str, batch: str) -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("side", "work", "kind", "variant", "size", "batch"):
+        parser.add_argument(name)
+    main(**vars(parser.parse_args()))

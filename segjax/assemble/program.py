@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from segjax.assemble import batch_norms
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.setup import Setup
 from segjax.config import trials as trials_config
@@ -51,6 +52,7 @@ class Traced(NamedTuple):
         target: As in `Program`.
         devices: How many the step runs on.
         seconds: That tracing took.
+        warnings: What can be trained but smells, a line each.
     """
 
     init: Callable[[Key], TrainState]
@@ -58,6 +60,7 @@ class Traced(NamedTuple):
     target: TrainState
     devices: int
     seconds: float
+    warnings: list[str]
 
     def compile(self, options: dict[str, Any] | None = None) -> Program:
         """Compile the step, with XLA's `options`; nothing is computed."""
@@ -83,8 +86,11 @@ def trace(setup: Setup, init_key: Key, step_key: Key) -> Traced:
     begun = time.perf_counter()
     init, train_step, target = make_step(setup, init_key)
     key = trials.keys_like(step_key, setup.parts.mesh)
-    traced = train_step.trace(trials.stacked(target), setup.batch_shapes(), key)
-    return Traced(init, traced, target, setup.parts.mesh.size, time.perf_counter() - begun)
+    with batch_norms.counting() as counts:
+        traced = train_step.trace(trials.stacked(target), setup.batch_shapes(), key)
+    warnings = batch_norms.check(counts)
+    seconds = time.perf_counter() - begun
+    return Traced(init, traced, target, setup.parts.mesh.size, seconds, warnings)
 
 
 def make_step(setup: Setup, init_key: Key) -> tuple[Any, Any, TrainState]:

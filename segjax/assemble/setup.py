@@ -31,10 +31,19 @@ class Setup(NamedTuple):
     log_steps: int
 
     def batch_shapes(self) -> Batch:
-        """Return a training batch as shapes."""
+        """Return a training batch as shapes, as the train step takes it: at the canvas' size."""
         return pipeline.batch_shapes(
             self.clock.batch_size, self.parts.schema, self.parts.canvas.size
         )
+
+    def trained_shapes(self) -> Batch:
+        """Return a training batch as shapes, as the model gets it: augmented, so maybe cropped.
+
+        Raises:
+            ConfigError: The arguments of an augmentation do not go with the data.
+        """
+        key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+        return jax.eval_shape(self.parts.augment, key, self.batch_shapes())
 
     def resolved(self) -> dict[str, Any]:
         """Return the config with what the data adds to it, as `config.json` records it."""
@@ -63,8 +72,7 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     durations = schedule.in_steps(config, ("log",), clock, "config")
     setup = Setup(config, parts, clock, durations["log_steps"])
     optim.make_optimizer(config["optimizer"], optim.make_rate(config["optimizer"], clock))
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-    jax.eval_shape(parts.augment, key, setup.batch_shapes())  # an op checks its arguments here
+    setup.trained_shapes()  # an op checks its arguments here
     return setup, source
 
 

@@ -1,4 +1,7 @@
-"""Print the model of --config: modules, parameters, FLOPs, and the memory of training it."""
+"""Print the model of --config: modules, parameters, FLOPs, and the memory of training it.
+
+All of it is of what trains: where the augmentation crops, of the crop.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +28,15 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> int:
     """Print the table; the data set is opened for its classes, nothing is computed."""
     xla.prepare()
+    import jax
     from rich.console import Console
 
     from segjax.assemble.setup import make_setup
     from segjax.costs import summary
 
     setup, _ = make_setup(options.read_config(values))
-    image = setup.parts.image_shape()
+    size = setup.trained_shapes()["image"].shape[1:]
+    image = jax.ShapeDtypeStruct((1, *size), "float32")
     rows = summary.modules(setup.parts.model, image, depth=DEPTH)
     console = Console(width=None if Console().is_terminal else 100)
     title = f"{setup.config['model']['type']} on one image {image.shape[1:]}"
@@ -44,25 +49,28 @@ def run(values: flags.FlagValues) -> int:
 def training(setup: "Setup") -> dict[str, str]:
     """Return what a train step needs: FLOPs, and bytes on each device by what they hold.
 
-    Activations are what JAX keeps for the gradient at the configured microbatch. A compiler may
-    need less (it fuses) or more (scratch space): `--mode=plan` compiles and tells.
+    The batch is at the canvas' size, as it comes. Activations are what JAX keeps for the gradient
+    of what the augmentation makes of it, at the configured microbatch or part. A compiler may need
+    less (it fuses) or more (scratch space): `--mode=plan` compiles and tells.
     """
     import jax
 
     from segjax.assemble import program
     from segjax.costs import flops, summary
+    from segjax.runtime import sharding
 
     parts, key = setup.parts, jax.random.key(setup.config["seed"])
     traced, batch = program.trace(setup, key, key), dict(setup.batch_shapes())
-    target, devices = traced.target, parts.mesh.size
-    examples = devices * setup.config["microbatches"]
+    target = traced.target
+    devices = parts.mesh.size // parts.mesh.shape.get(sharding.TRIAL, 1)  # of one trial
+    portions = setup.config["deterministic_reduction"] or devices * setup.config["microbatches"]
     held = {
         "parameters": summary.on_device(target.params),
         "gradients": summary.on_device(target.params),
         "optimiser": summary.on_device(target.opt_state),
         "averages and statistics": summary.on_device((target.batch_stats, target.ema)),
         "batch": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch)) // devices,
-        "activations kept for the gradient": kept(setup, target, batch) // examples,
+        "activations kept for the gradient": kept(setup, target) // portions,
     }
     count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
     total = flops.total(traced.step.jaxpr)
@@ -76,8 +84,8 @@ def training(setup: "Setup") -> dict[str, str]:
     return facts | whole | memory
 
 
-def kept(setup: "Setup", state: "TrainState", batch: Any) -> int:
-    """Return the bytes of all activations that the gradient of a step on `batch` needs."""
+def kept(setup: "Setup", state: "TrainState") -> int:
+    """Return the bytes of all activations that the gradient of a whole batch's step needs."""
     import jax
 
     from segjax.costs import summary
@@ -90,4 +98,6 @@ def kept(setup: "Setup", state: "TrainState", batch: Any) -> int:
         weights = parts.task.weights(batch)
         return objective(params, batch_stats, batch, jax.random.key(0), weights)[0]
 
-    return summary.residual_bytes(loss, state.params, state.batch_stats, dict(batch))
+    return summary.residual_bytes(
+        loss, state.params, state.batch_stats, dict(setup.trained_shapes())
+    )

@@ -130,7 +130,10 @@ CHECKPOINT: Table = {
     "save": Duration(10, "percent", "How often the state is saved; 0: at the end."),
     "keep_last": Knob(2, rules.whole(1), "How many of the newest are kept."),
     "keep_best": Knob(
-        "val/miou", rules.TEXT, "A logged metric whose best checkpoint is kept as well; '': none."
+        "val/miou",
+        rules.TEXT,
+        "A logged metric whose best checkpoint is kept as well, such as 'val/miou_foreground' or "
+        "'val/iou/crack'; '': none.",
     ),
     "mode": Knob("max", rules.one_of("max", "min"), "Which value of keep_best is the best."),
     "root": Knob(

@@ -154,7 +154,7 @@ def check_pair(
         else (header.height, header.width)
         for header in (image, label)
     ]
-    _check_sizes(*shown, image_name, label_name, exif=exif)
+    _check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
 
 
 def _check_sizes(

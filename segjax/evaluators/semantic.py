@@ -1,8 +1,10 @@
 """Score class maps over a whole split: integers until the last division."""
 
 import functools
+import itertools
 import pathlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,10 @@ HEADLINES = ("miou", "dice", "pixel_accuracy", "mean_accuracy", "precision", "re
 
 class Evaluator:
     """Compare a predictor with every example of a split exactly once.
+
+    Beside the means it logs the IoU of each class, `<name>/iou/<class>` with the class as
+    `log_names` writes it, and `<name>/miou_foreground`, the mean over all classes but the first.
+    What does not occur in the split, in label or prediction, is not logged.
 
     Args:
         split: The split's name, for the report.
@@ -46,13 +52,16 @@ class Evaluator:
     ):
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.classes = threads, name, source, classes
+        self.log_names = log_names(classes.class_names)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def metrics(self) -> list[str]:
-        """Return the names of what it logs."""
-        return [f"{self.name}/{name}" for name in ("loss", *HEADLINES)]
+        """Return the names of what it logs; of classes that do not occur it logs nothing."""
+        own = [f"iou/{name}" for name in self.log_names]
+        foreground = ["miou_foreground"] * (len(own) > 1)
+        return [f"{self.name}/{name}" for name in ("loss", *HEADLINES, *foreground, *own)]
 
     def evaluate(
         self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
@@ -75,7 +84,7 @@ class Evaluator:
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
         about |= {"num_pixels": int(total.sum())}
-        scalars = loss | {name: float(result[name]) for name in HEADLINES}
+        scalars = loss | {name: float(result[name]) for name in HEADLINES} | self._by_name(result)
         result |= loss | about
         named = {"mIoU": result["miou"], "pixel accuracy": result["pixel_accuracy"]}
         return Report(
@@ -90,6 +99,14 @@ class Evaluator:
             ],
             self._figures(result, predictor, scores) if draw else {},
         )
+
+    def _by_name(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """Return the IoU of the foreground and of each class, where there is one."""
+        found = {"miou_foreground": result["miou_foreground"]} | {
+            f"iou/{logged}": result["per_class"][name]["iou"]
+            for name, logged in zip(self.classes.class_names, self.log_names, strict=True)
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
         """Return the best, median and worst example with image, truth and prediction.
@@ -133,6 +150,29 @@ class Evaluator:
         }
 
 
+def log_names(class_names: Sequence[str]) -> list[str]:
+    """Return the name under which each class is logged; no two classes have the same.
+
+    Letters, digits, '-' and '.' of ASCII stay, each run of others becomes one '_' ("traffic light"
+    is `traffic_light`), and a name without a letter or digit left becomes `class<number>`. Where
+    that is another class's name already, the next free of `-2`, `-3`, … is appended; classes whose
+    own name needs no change keep it.
+    """
+    made = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in class_names]
+    made = [
+        name if re.search("[A-Za-z0-9]", name) else f"class{number}"
+        for number, name in enumerate(made)
+    ]
+    taken = {name for name, own in zip(made, class_names, strict=True) if name == own}
+    for number, own in enumerate(class_names):
+        first = made[number]
+        if first != own:
+            endings = itertools.chain([""], (f"-{count}" for count in itertools.count(2)))
+            made[number] = next(first + end for end in endings if first + end not in taken)
+            taken.add(made[number])
+    return made
+
+
 class Losses:
     """The terms of a loss, added up over batches; each is divided once, at the end."""
 
@@ -148,7 +188,7 @@ class Losses:
             )  # fmt: skip
 
     def mean(self) -> float:
-        """Return the loss over all batches."""
+        """Return the loss over all batches; a term of no weight is 0, as `Term.mean` has it."""
         return sum(
-            factor * (total / max(weight, 1e-8)) for factor, total, weight in self.terms.values()
+            factor * (total / weight) for factor, total, weight in self.terms.values() if weight
         )

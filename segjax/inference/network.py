@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from segjax.data import core, fit, pipeline, windows
 from segjax.data.windows import Part, Piece
 from segjax.inference.predictor import Image, Measured, Prediction
-from segjax.runtime import distributed, sharding, xla
+from segjax.runtime import distributed, quirks, sharding, xla
 from segjax.structs import IGNORE_LABEL, Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
 
@@ -225,7 +225,9 @@ class Network:
         placed = sharding.put(batch, forward.placement, blocks)
         about = {"index": placed["index"], "last": sharding.put(last, forward.by_row, blocks)}
         outputs = forward.outputs(self.variables, placed["image"])
+        quirks.one_at_a_time(outputs)
         loss = forward.losses(outputs, placed)
+        quirks.one_at_a_time(loss)
         rounds = distributed.max_of_all(max((len(row.piece.parts) for row in rows), default=0))
         counts = []
         for number in range(rounds):
@@ -239,6 +241,7 @@ class Network:
                 taps = self._taps(pairs, count, blocks)
             label = sharding.put(labels, forward.placement["label"], blocks)
             counts.append(forward.compare(outputs, label, taps))
+            quirks.one_at_a_time(counts[-1])
         return about, functools.reduce(operator.add, counts), loss
 
     def _taps(self, pairs: Sequence[tuple[Piece, Part]], count: int, blocks: int) -> Taps:

@@ -17,7 +17,8 @@ class Loss(Protocol):
     """A loss of a batch, of which the caller makes a mean over all batches that belong together.
 
     Void pixels and labels outside 0..K-1 add nothing to sum and weight, and no gradient, whatever
-    their logits hold; a batch of nothing else gives 0 for both.
+    their logits hold; a batch of nothing else gives 0 for both. Where the weight is 0, as it is too
+    where every label has a class weight of 0, the mean is 0, whatever the sum.
     """
 
     def __call__(self, logits: Logits, label: Label, /) -> Pair:

@@ -6,7 +6,8 @@ once, over the whole batch. Void pixels and labels outside 0..K-1 add nothing to
 gradient, whatever their logits hold (`data/` raises on a label out of range; a device cannot).
 
 The label's logit is taken by compare, select and sum, which XLA fuses: no one-hot in memory, and no
-gather, whose gradient is a scatter.
+gather, whose gradient is a scatter. Each pixel's largest logit is subtracted before anything else,
+so that an offset common to all its classes costs no digit.
 """
 
 import dataclasses
@@ -21,16 +22,20 @@ from segjax.errors import ConfigError
 from segjax.losses.base import Pair
 from segjax.structs import IGNORE_LABEL, Label, Logits
 
+WEIGHTS = 1e-30, 1e30
+"""The smallest and the largest class weight but 0, so that float32 holds their sums."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Weighted:
     """What the losses of pixels share: a weight for each class, and so for each pixel.
 
     Attributes:
-        class_weights: One per class, not negative; empty for 1 each.
+        class_weights: One per class, each 0 or in `WEIGHTS`; empty for 1 each. Only their ratios
+            matter.
 
     Raises:
-        ConfigError: A negative or non-finite weight, or no weight above 0.
+        ConfigError: A weight that is neither, or no weight above 0.
     """
 
     class_weights: Sequence[float | int] = ()
@@ -38,11 +43,12 @@ class _Weighted:
     def __post_init__(self):
         weights = tuple(map(float, self.class_weights))
         object.__setattr__(self, "class_weights", weights)  # a list would have no hash
-        usable = all(0 <= weight < math.inf for weight in weights)
+        low, high = WEIGHTS
+        usable = all(weight == 0 or low <= weight <= high for weight in weights)
         if weights and not (usable and any(weights)):
             raise ConfigError(
-                f"class_weights={weights}: expected finite values >= 0, at least one above 0."
-                " Use 0 to leave a class out of the loss."
+                f"class_weights={weights}: expected finite values >= 0, at least one above 0, and "
+                f"those from {low:g} to {high:g}. Use 0 to leave a class out of the loss."
             )
 
     def check(self, num_classes: int) -> None:
@@ -78,7 +84,9 @@ class CrossEntropy(_Weighted):
     """The softmax cross-entropy, PyTorch's definition.
 
     With y the label, w the class weights and e the smoothing, a pixel's loss is
-    `(1 - e) * w[y] * -log p[y] + e / K * sum_c w[c] * -log p[c]`, and its weight is `w[y]`.
+    `(1 - e) * w[y] * -log p[y] + e / K * sum_c w[c] * -log p[c]`, and its weight is `w[y]`. So the
+    mean is divided by the sum of the labels' weights; where that is 0 PyTorch gives NaN, or
+    infinity with smoothing, and segjax 0: there is nothing to learn.
 
     Attributes:
         label_smoothing: Share of the target spread evenly over the classes, in [0, 1).
@@ -102,7 +110,7 @@ class CrossEntropy(_Weighted):
         logits, target, valid = mask_void(logits, label)
         num_classes = logits.shape[-1]
         weights = self._table(num_classes, logits.dtype)
-        log_total = jax.nn.logsumexp(logits, axis=-1)
+        logits, log_total = _centre(logits)
         weight = _pick(weights, target)
         loss = weight * (log_total - _pick(logits, target))
         if self.label_smoothing:
@@ -117,7 +125,9 @@ class Focal(_Weighted):
     """The focal loss `w[y] * (1 - p[y])^gamma * -log p[y]`.
 
     The softmax form of Lin et al. 2017 (arXiv 1708.02002, eq. 5). Its alpha is `class_weights`; the
-    weight of a pixel is `w[y]`, as in `CrossEntropy`, which it equals at `gamma=0`.
+    weight of a pixel is `w[y]`, as in `CrossEntropy`, which it equals at `gamma=0`. So the mean is
+    divided by the sum of the labels' weights. Keras, torchvision and MONAI divide by the number of
+    pixels instead: with class weights their loss is ours times the mean weight of a pixel.
 
     Attributes:
         gamma: Focusing exponent, not negative.
@@ -139,7 +149,8 @@ class Focal(_Weighted):
     def __call__(self, logits: Logits, label: Label) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
         logits, target, valid = mask_void(logits, label)
-        log_p = _pick(logits, target) - jax.nn.logsumexp(logits, axis=-1)
+        logits, log_total = _centre(logits)
+        log_p = _pick(logits, target) - log_total
         # At p = 1 the slope of x^gamma is infinite for gamma < 1, and rounding may take x below 0.
         miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(logits.dtype).tiny)
         weight = _pick(self._table(logits.shape[-1], logits.dtype), target)
@@ -171,6 +182,16 @@ def one_hot(
     valid = (label >= 0) & (label < num_classes) & (label != IGNORE_LABEL)
     target = jnp.where(valid, label, -1)[..., None] == jnp.arange(num_classes, dtype=jnp.int32)
     return target, valid
+
+
+def _centre(logits: Logits) -> tuple[Logits, Float[Array, "b *space"]]:
+    """Return logits less the largest of their pixel, and the logarithm of their exp's sum.
+
+    Differences of neighbouring floats are exact, so all digits that the logits have are kept; the
+    logarithm lies between 0 and log K. Softmax is blind to the offset, so it needs no gradient.
+    """
+    centred = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return centred, jnp.log(jnp.sum(jnp.exp(centred), axis=-1))
 
 
 def _pick(

@@ -170,7 +170,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
         )
         log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
-        for line in [*ready.notes, *ready.weights.notes]:
+        for line in (*ready.notes, *ready.traced.warnings, *ready.weights.notes):
             log.message(line)
         keeper = Keeper(
             runs,

@@ -37,6 +37,19 @@ class PreemptionService(Protocol):
         ...
 
 
+def one_at_a_time(results: Any) -> None:
+    """Wait for a program's results where another one beside it could never end.
+
+    On several CPU devices of one process (jaxlib 0.10.2 and 0.12.0) two programs in flight share
+    one pool of threads: each may hold some of them while its collectives wait for the rest, until
+    XLA gives up ("only 7 of 8 arrived"). Other backends run programs in the order of their launch.
+    """
+    import jax
+
+    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
+        jax.block_until_ready(results)
+
+
 def keep_memory() -> None:
     """Let glibc keep what the process frees: a train step's buffers come back every step.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
-from segjax.config import lookup
+from segjax.config import lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
@@ -23,18 +23,24 @@ class Task:
         num_classes: Classes of the data set, void not counted.
 
     Raises:
-        ConfigError: No loss, one without a weight, one twice, or one that cannot be built.
+        ConfigError: No loss, one without a weight of at least 0, one twice, one that cannot be
+            built, or no weight above 0.
     """
 
     needs: Mapping[str, Kind] = {"label": "classes"}
 
     def __init__(
-        self, *, losses: Sequence[Mapping[str, Any]], num_classes: int, aux_weight: float = 0.4
+        self,
+        *,
+        losses: Sequence[Mapping[str, Any]],
+        num_classes: int,
+        aux_weight: float | int = 0.4,
     ):
         if not losses:
             raise ConfigError(
                 "config.task.losses is empty. Add one, e.g. type='pixel:cross_entropy'."
             )
+        _check_factor(aux_weight, "config.task.aux_weight")
         self.num_classes, self.aux_weight = num_classes, aux_weight
         self.losses: dict[str, tuple[float, Loss]] = {}
         for number, section in enumerate(losses):
@@ -45,12 +51,18 @@ class Task:
                     f"{where}: needs 'weight', its factor in the sum. Add weight=1.0."
                 )
             factor = own.pop("weight")
+            _check_factor(factor, f"{where}.weight")
             name = str(own.get("type", "")).rpartition(":")[2]
             if name in self.losses:
                 raise ConfigError(f"{where}: {name!r} stands twice. Put its weight in one place.")
             loss = as_loss(lookup.build("losses", own, where=where))
             loss.check(num_classes)
             self.losses[name] = factor, loss
+        if not any(factor for factor, _ in self.losses.values()):
+            raise ConfigError(
+                "config.task.losses: every weight is 0, expected one above 0: nothing is learned. "
+                "Set weight=1.0."
+            )
 
     def weights(self, batch: Batch) -> dict[str, Scalar]:
         """Return the weight of each loss."""
@@ -82,3 +94,12 @@ class Task:
     def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
         """Return the confusion matrix of each class map."""
         return confusion.counts_per_example(pred, label, num_classes=self.num_classes)
+
+
+def _check_factor(factor: Any, where: str) -> None:
+    """Raise `ConfigError` unless `factor` can multiply a loss."""
+    rule = rules.number(0)
+    if not rule.holds(factor):
+        raise ConfigError(
+            f"{where}={factor!r}: expected {rule.expected}, finite. 1.0 is common, 0 leaves it out."
+        )

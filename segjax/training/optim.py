@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import optax
 
-from segjax.config import lookup, schedule, schema
+from segjax.config import lookup, rules, schedule, schema
+from segjax.errors import ConfigError
 from segjax.training import freeze
 from segjax.training import state as state_lib
 
@@ -186,7 +187,11 @@ def one_cycle(
     start_factor: float = 25.0,
     end_factor: float = 1e4,
 ) -> optax.Schedule:
-    """Rise from `lr / start_factor` for the share `rise` of the run, then fall (Smith 2018)."""
+    """Rise from `lr / start_factor` for the share `rise` of the run, then fall (Smith 2018).
+
+    The fall ends at `lr / start_factor / end_factor`.
+    """
+    _check_positive(start_factor=start_factor, end_factor=end_factor)
     return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
 
 
@@ -194,6 +199,7 @@ def step(
     *, lr: float, total_steps: int, every_steps: int, factor: float = 0.1, warmup_steps: int = 0
 ) -> optax.Schedule:
     """Multiply the rate by `factor` after every `every_steps` steps."""
+    _check_positive(factor=factor, every_steps=every_steps)  # Optax takes 0 for "never"
     staircase = optax.exponential_decay(lr, every_steps, factor, staircase=True)
     return _warm_up(staircase, lr, warmup_steps)
 
@@ -204,3 +210,14 @@ def _warm_up(after: optax.Schedule, lr: float, warmup_steps: int) -> optax.Sched
     # The first step already moves: rate lr/n at step 0, lr at step n - 1.
     rise = optax.linear_schedule(lr / warmup_steps, lr, max(1, warmup_steps - 1))
     return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def _check_positive(**values: float) -> None:
+    """Raise `ConfigError` for an argument of a schedule that is not above 0."""
+    rule = rules.number(0, open_ends="low")
+    for name, value in values.items():
+        if not rule.holds(value):
+            raise ConfigError(
+                f"config.optimizer.schedule.{name}={value!r}: expected {rule.expected}, finite. "
+                "The rate is multiplied or divided by it; leave it out for its default."
+            )

@@ -17,6 +17,10 @@ BLACK: Colour = (0, 0, 0)
 CORRECT: Colour = (205, 209, 214)
 # Red on grey is told apart with any colour vision; on green it is not.
 WRONG: Colour = (214, 39, 40)
+VOID_LIGHT: Colour = (240, 240, 240)
+VOID_DARK: Colour = (115, 115, 115)
+STRIPE = 5
+"""The width of a stripe along a row, in pixels of a figure."""
 
 
 def table(palette: Sequence[Colour], *, void: Colour = BLACK) -> UInt8[np.ndarray, "256 3"]:
@@ -67,14 +71,42 @@ def overlay(
     return np.rint(base * (1 - weight) + tint * weight).astype(np.uint8)
 
 
+def code(shade: Colour) -> str:
+    """Return a colour as Matplotlib takes it, `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*shade)
+
+
+def spare(palette: Sequence[Colour]) -> Colour:
+    """Return a colour that no class has, nor `CORRECT`, `WRONG` or white, for `hatch` to find."""
+    used = {*map(tuple, palette), CORRECT, WRONG, (255, 255, 255)}
+    greys = ((g, g, b) for g in range(VOID_LIGHT[0], 0, -1) for b in (g, g + 1))  # 480 of them
+    return next(grey for grey in greys if grey not in used)
+
+
+def hatch(picture: UInt8[np.ndarray, "h w 3"], void: Colour) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture with diagonal stripes where it has the colour `void`.
+
+    A pattern cannot be taken for a class, whatever the palette. Apply it to the pixels that are
+    looked at, after any change of size.
+    """
+    row, column = np.indices(picture.shape[:2])
+    dark = (row + column) // STRIPE % 2 == 0
+    stripes = np.where(dark[..., None], np.array(VOID_DARK), np.array(VOID_LIGHT))
+    is_void = (picture == np.array(void)).all(axis=-1, keepdims=True)
+    return np.where(is_void, stripes, picture).astype(np.uint8)
+
+
 def error_map(
-    pred: Integer[np.ndarray, "*space"], label: Integer[np.ndarray, "*space"]
+    pred: Integer[np.ndarray, "*space"],
+    label: Integer[np.ndarray, "*space"],
+    *,
+    void: Colour = BLACK,
 ) -> UInt8[np.ndarray, "*space 3"]:
-    """Return where a prediction is right (`CORRECT`), wrong (`WRONG`) and not judged (black)."""
+    """Return where a prediction is right (`CORRECT`), wrong (`WRONG`) and not judged (`void`)."""
     if pred.shape != label.shape:
         raise DataError(f"Error map: prediction of {pred.shape}, label map of {label.shape}.")
     right = np.where((pred == label)[..., None], np.array(CORRECT), np.array(WRONG))
-    return np.where((label == VOID_LABEL)[..., None], np.array(BLACK), right).astype(np.uint8)
+    return np.where((label == VOID_LABEL)[..., None], np.array(void), right).astype(np.uint8)
 
 
 def displayable(image: Num[np.ndarray, "..."], *, axes: int = 2) -> UInt8[np.ndarray, "*space 3"]:
@@ -91,7 +123,7 @@ def displayable(image: Num[np.ndarray, "..."], *, axes: int = 2) -> UInt8[np.nda
     values = image.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
-    scaled = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
+    scaled = (np.nan_to_num(values, nan=low) - low) / ((high - low) or 1)
     return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 

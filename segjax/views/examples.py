@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from segjax.errors import DataError
 from segjax.views import colour, figures, lines, planes
 
 LEFT = 1.5
@@ -44,13 +45,17 @@ def draw(
     """Draw image, truth, prediction and errors of a few examples, with the colours' legend below.
 
     Of volumes it shows three sections, where their labels hold most; signals are lines over the
-    colours of the truth, with strips of all three below.
+    colours of the truth, with strips of all three below. Void is hatched, which no class is.
 
     Args:
         path: The PNG to write.
         rows: What to draw, from the top down; each picture has its own aspect ratio.
         palette: One colour per class.
         class_names: One name per class; the legend holds those that occur in `rows`.
+
+    Raises:
+        DataError: Image, label and prediction of a row differ in size, or a label is neither a
+            class nor 255.
     """
     if not rows:
         with figures.drawing(path, 8, 2) as figure:
@@ -88,7 +93,7 @@ def overlay(
             ax = figure.subplots()
             lines.draw_signal(ax, image, label, palette, ink=figures.INK)
             ax.set_xlabel("sample")
-            handles = legend_patches([label[label != colour.VOID_LABEL]], palette, class_names)
+            handles = legend_patches([label], palette, class_names)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         return
     picture = tinted
@@ -107,7 +112,8 @@ def _draw_pictures(
 ) -> None:
     """Draw a line of pictures for each row."""
     (cell, gap), head = CELLS[rows[0]["label"].ndim], 0.38
-    pictures = [panels(row, palette) for row in rows]
+    void = colour.spare(palette)
+    pictures = [panels(row, palette, void=void) for row in rows]
     heights = [
         cell * min(shown["truth"].shape[0] / shown["truth"].shape[1], 1.0) for shown in pictures
     ]
@@ -124,7 +130,8 @@ def _draw_pictures(
                 ax = figure.add_axes(
                     (x / width, (top - tall) / height, wide / width, tall / height)
                 )
-                ax.imshow(fit(picture, wide, tall, smooth=column == 0), aspect="auto")
+                seen = fit(picture, wide, tall, smooth=column == 0)
+                ax.imshow(colour.hatch(seen, void) if column else seen, aspect="auto")
                 ax.set_axis_off()
                 if index == 0:
                     ax.set_title(title, loc="center", pad=6)
@@ -144,7 +151,7 @@ def _draw_signals(
     """Draw each row as a line over the colours of its truth, and truth and the rest as strips."""
     width, tall, strip, apart = 12.5, 1.5, 0.66, 0.3
     foot = 0.3 + 0.26 * math.ceil(len(patches) / PER_LINE)
-    each, margin = tall + strip + apart, 0.9
+    each, margin, void = tall + strip + apart, 0.9, colour.spare(palette)
     height = 0.15 + each * len(rows) + foot
     with figures.drawing(path, width, height, tight=False) as figure:
         top, left = height - 0.15, LEFT + margin
@@ -156,10 +163,16 @@ def _draw_signals(
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
-            strips = panels(row, palette)
+            strips = panels(row, palette, void=void)
             del strips["image"]
+            seen = fit(np.stack(list(strips.values())), wide * width, strip, smooth=False)
             place = (left / width, (top - tall - strip - 0.04) / height, wide, strip / height)
-            lines.draw_strips(figure.add_axes(place), strips)
+            lines.draw_strips(
+                figure.add_axes(place),
+                list(strips),
+                colour.hatch(seen, void),
+                samples=len(row["label"]),
+            )
             write_title(figure, row, x=(LEFT - 0.15) / width, y=(top - tall / 2) / height)
             top -= each
         _draw_legend(figure, patches, centre=left + wide * width / 2)
@@ -209,14 +222,26 @@ def write_title(figure: Figure, row: Row, *, x: float, y: float) -> None:
         figure.text(x, height, text, ha="right", va="center", **style)
 
 
-def panels(row: Row, palette: Sequence[colour.Colour]) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """Return the four pictures of a row by their titles; of a signal, its samples' colours."""
+def panels(
+    row: Row, palette: Sequence[colour.Colour], *, void: colour.Colour
+) -> dict[str, UInt8[np.ndarray, "..."]]:
+    """Return the four pictures of a row by their titles; of a signal, its samples' colours.
+
+    Raises:
+        DataError: Image, label and prediction differ in size.
+    """
     label, pred = row["label"], row["pred"]
+    space = row["image"].shape[: label.ndim]
+    if space != label.shape:  # a padded picture would show what nobody predicted
+        raise DataError(
+            f"Example: image of {space} pixels, label map of {label.shape}; expected one size. "
+            "Give both at the image's own."
+        )
     shown = {
         "image": colour.displayable(row["image"], axes=label.ndim),
-        "truth": colour.colourise(label, palette),
-        "prediction": colour.colourise(pred, palette),
-        "error": colour.error_map(pred, label),
+        "truth": colour.colourise(label, palette, void=void),
+        "prediction": colour.colourise(pred, palette, void=void),
+        "error": colour.error_map(pred, label, void=void),
     }
     if label.ndim == 3:
         at = planes.busiest(label)
@@ -233,13 +258,13 @@ def legend_patches(
     seen = {int(k) for label in labels for k in np.unique(label)}
     classes = sorted(seen - {colour.VOID_LABEL})
     found = [patch(figures.shorten(class_names[k]), palette[k]) for k in classes]
-    return found + [patch("void", colour.BLACK)] * (colour.VOID_LABEL in seen)
+    void = Patch(**lines.hatching(), linewidth=0.5, label="void")
+    return found + [void] * (colour.VOID_LABEL in seen)
 
 
 def patch(name: str, shade: colour.Colour) -> Patch:
     """Return a patch of one colour for a legend."""
-    code = "#{:02x}{:02x}{:02x}".format(*shade)
-    return Patch(facecolor=code, edgecolor=figures.GREY, linewidth=0.5, label=name)
+    return Patch(facecolor=colour.code(shade), edgecolor=figures.GREY, linewidth=0.5, label=name)
 
 
 def fit(picture: np.ndarray, width: float, height: float, *, smooth: bool) -> np.ndarray:

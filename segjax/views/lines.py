@@ -1,6 +1,7 @@
 """Show signals: a line over the colours of its classes, and strips of colour below each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer, Num, UInt8
@@ -19,13 +20,14 @@ def draw_signal(
 ) -> None:
     """Draw every channel of a signal as a line, over spans in the colours of its classes.
 
-    Void has no colour. Several channels lie over each other, the first the darkest.
+    Void is hatched. Several channels lie over each other, the first the darkest.
     """
     table = colour.table(palette) / 255
     for start, stop in runs(label):
-        if label[start] != colour.VOID_LABEL:
-            shade = tuple(table[label[start]])
-            ax.axvspan(start - 0.5, stop - 0.5, color=shade, alpha=0.45, linewidth=0)
+        look: dict[str, Any] = {"color": tuple(table[label[start]]), "alpha": 0.45}
+        if label[start] == colour.VOID_LABEL:
+            look = hatching()
+        ax.axvspan(start - 0.5, stop - 0.5, linewidth=0, **look)
     for channel in reversed(range(signal.shape[1])):
         fade = 0.9 ** (3 * channel)
         ax.plot(signal[:, channel], color=ink, alpha=fade, linewidth=0.9)
@@ -33,15 +35,30 @@ def draw_signal(
     ax.margins(y=0.08)
 
 
-def draw_strips(ax: Axes, strips: Mapping[str, UInt8[np.ndarray, "n 3"]]) -> None:
-    """Draw rows of colour, one below the other, each with its name on the left."""
-    picture = np.stack(list(strips.values()))
-    ax.imshow(picture, aspect="auto", interpolation="nearest")
-    ax.set_yticks(range(len(strips)), list(strips))
+def draw_strips(
+    ax: Axes, names: Sequence[str], picture: UInt8[np.ndarray, "h w 3"], *, samples: int
+) -> None:
+    """Draw rows of colour, one below the other, each with its name on the left.
+
+    Args:
+        ax: Where.
+        names: Of the rows, which are equally high.
+        picture: All rows, at the pixels that they are looked at.
+        samples: Of the signal that its width stands for.
+    """
+    extent = (-0.5, samples - 0.5, len(names) - 0.5, -0.5)
+    ax.imshow(picture, aspect="auto", interpolation="nearest", extent=extent)
+    ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    for edge in range(1, len(strips)):
+    for edge in range(1, len(names)):
         ax.axhline(edge - 0.5, color="white", linewidth=2)
+
+
+def hatching() -> dict[str, Any]:
+    """Return how Matplotlib draws what `colour.hatch` draws into pictures."""
+    light, dark = colour.code(colour.VOID_LIGHT), colour.code(colour.VOID_DARK)
+    return {"facecolor": light, "edgecolor": dark, "hatch": "//////"}
 
 
 def runs(label: Integer[np.ndarray, " n"]) -> list[tuple[int, int]]:

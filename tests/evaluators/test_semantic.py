@@ -14,8 +14,9 @@ from segjax.evaluators import semantic
 from segjax.inference import network
 from segjax.inference.network import Forward
 from segjax.inference.predictor import FunctionPredictor
+from segjax.runs import writer
 from segjax.runtime import sharding
-from segjax.structs import Classes, Field, Outputs
+from segjax.structs import Classes, Field, Outputs, Term
 from segjax.tasks import semantic as task_lib
 
 K = 3
@@ -135,3 +136,74 @@ def test_the_score_is_of_the_labels_as_they_are():
     report = scored.evaluate(predictor, step=0, progress=bar, draw=False)
     assert report.result["miou"] == 0.25
     assert np.sum(report.result["confusion_matrix"]) == 64 * 64
+
+
+NAMES = {
+    "plain": (["sky", "road", "sky_2"], ["sky", "road", "sky_2"]),
+    "spaces": (["traffic light", "a/b", "x: y"], ["traffic_light", "a_b", "x_y"]),
+    "falling together": (["a b", "a_b", "a/b", "a_b-2"], ["a_b-3", "a_b", "a_b-4", "a_b-2"]),
+    "no letter": (["裂缝", "", "class0", "…"], ["class0-2", "class1", "class0", "class3"]),
+    "accents": (["Gebäude", "Geb_ude", "."], ["Geb_ude-2", "Geb_ude", "class2"]),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_every_class_is_logged_under_a_name_of_its_own(case):
+    """The names are what `metrics.jsonl` takes, no two are equal, and safe ones stay."""
+    given, expected = NAMES[case]
+    got = semantic.log_names(given)
+    assert got == expected and len(set(got)) == len(given)
+    assert all(writer.NAME.fullmatch(f"val/iou/{name}") for name in got)
+
+
+class Some(Scenes):
+    """Scenes of some of the classes, predicted without a fault."""
+
+    def __init__(self, classes):
+        self.label = np.resize(np.array(classes, np.uint8), (32, 32))
+
+    def __getitem__(self, index):
+        image = np.stack([self.label] * 3, -1)
+        return super().__getitem__(index) | {"label": self.label, "image": image}
+
+
+def test_classes_and_foreground_are_logged_by_name_and_what_is_absent_is_not():
+    """What is logged is in `metrics()`, equals the result, and is missing where nothing occurs."""
+    report, (scored, _) = score(3), evaluator(3)
+    logged = {name: x for name, x in report.scalars.items() if "iou/" in name}
+    assert logged == {f"val/iou/{n}": report.result["per_class"][n]["iou"] for n in "abc"}
+    assert report.scalars["val/miou_foreground"] == report.result["miou_foreground"]
+    assert set(report.scalars) <= set(scored.metrics())
+    assert len(report.lines()[0]) < 80
+    for label, absent in (([0, 1], ["c"]), ([0], ["b", "c"]), ([1, 2], ["a"])):
+        scored, predictor = evaluator(3)
+        scored.source = Some(label)
+        bar = types.SimpleNamespace(update=lambda count: None)
+        report = scored.evaluate(predictor, step=0, progress=bar, draw=False)
+        assert report.result["absent_classes"] == absent
+        names = {name for name in report.scalars if "/iou/" in name}
+        assert names == {f"val/iou/{n}" for n in "abc" if n not in absent}
+        assert ("val/miou_foreground" in report.scalars) == (label != [0])
+        assert all(np.isfinite(value) for value in report.scalars.values())
+
+
+def test_one_class_has_no_foreground():
+    one = Classes(("a",), ((0, 0, 0),), 3)
+    scored = semantic.Evaluator(split="val", batch_size=1, name="val", source=Scenes(), classes=one)
+    assert "val/iou/a" in scored.metrics() and "val/miou_foreground" not in scored.metrics()
+
+
+@pytest.mark.parametrize(
+    ("terms", "right"),
+    [
+        ([(2.0, 0.0)], 0),
+        ([(0.0, 0.0), (3.0, 1e-12)], 3e12),
+        ([(1e-9, 1e-9), (3e-9, 1e-9)], 2),
+    ],
+)
+def test_a_mean_over_a_split_divides_by_what_there_is(terms, right):
+    """As `Term.mean`: no floor, and 0 where nothing weighs."""
+    losses = semantic.Losses()
+    for total, weight in terms:
+        losses.add({"loss": Term(np.float64(total), np.float64(weight))})
+    assert losses.mean() == pytest.approx(right, rel=1e-12)

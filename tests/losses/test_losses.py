@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from segjax import structs
+from segjax.errors import ConfigError
 from segjax.losses import base, pixel, region
 
 LOSSES = {
@@ -41,7 +43,7 @@ def scene(batch=2, height=4, width=6, num_classes=3, seed=0):
 def mean_loss(loss):
     def mean(logits, label):
         total, weight = loss(logits, label)
-        return total / jnp.maximum(weight, 1e-8)
+        return total / jnp.maximum(weight, 1)
 
     return mean
 
@@ -152,3 +154,129 @@ def test_sharded_batch_gives_the_same_numbers_without_gathering(spec, float64):
     for name, (value, grad) in program(*sharded).items():
         np.testing.assert_allclose(value, expected[name][0], rtol=1e-12, err_msg=name)
         np.testing.assert_allclose(grad, expected[name][1], rtol=1e-10, atol=1e-14, err_msg=name)
+
+
+def term_mean(loss):
+    """Return the mean as the train step takes it."""
+
+    def mean(logits, label):
+        total, weight = loss(logits, label)
+        return structs.Term(total, weight).mean({})
+
+    return mean
+
+
+WEIGHTED = {
+    "cross_entropy": pixel.CrossEntropy,
+    "smoothed": functools.partial(pixel.CrossEntropy, label_smoothing=0.1),
+    "focal": pixel.Focal,
+}
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 3), (2, 2, 3)], ids=["1D", "2D", "3D"])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_where_every_label_weighs_nothing_there_is_nothing_to_learn(name, shape):
+    """A mean over weights of 0 is 0 with gradient 0, whatever the sum above it.
+
+    PyTorch gives infinity for smoothed cross-entropy, NaN for the rest. With a label that counts
+    beside them the weights of 0 are PyTorch's again: they add their share of the smoothing.
+    """
+    mean = jax.jit(jax.value_and_grad(term_mean(WEIGHTED[name](class_weights=(1, 0)))))
+    logits = jnp.zeros((1, *shape, 2))
+    value, grad = mean(logits, jnp.ones((1, *shape), jnp.int32))
+    assert value == 0 and not np.asarray(grad).any()
+    value, grad = mean(logits, jnp.ones((1, *shape), jnp.int32).at[(0,) * (1 + len(shape))].set(0))
+    assert value > 0 and np.isfinite(grad).all() and np.asarray(grad).any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e-3, 1e9, 5e29])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_only_the_ratios_of_class_weights_matter(name, scale):
+    """No floor bends a small weight: 1e-9 for both classes is what 1 for both is."""
+    logits, label = (jnp.asarray(x) for x in scene(num_classes=2))
+    logits = logits.astype(jnp.float32)
+    means = [
+        jax.jit(jax.value_and_grad(term_mean(WEIGHTED[name](class_weights=weights))))
+        for weights in ((1.0, 2.0), (scale, 2 * scale))
+    ]
+    (expected, slope), (value, grad) = (mean(logits, label) for mean in means)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(grad, slope, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pixel.CrossEntropy(),
+        pixel.CrossEntropy(label_smoothing=0.2, class_weights=(1.0, 3.0)),
+        pixel.Focal(),
+        pixel.Focal(gamma=0.5, class_weights=(1.0, 3.0)),
+        region.Dice(smooth=0.0),
+        region.Jaccard(),
+    ],
+    ids=repr,
+)
+def test_an_offset_common_to_all_classes_costs_no_digit(loss, dtype):
+    """Softmax is blind to it, so value and gradient are, to the last digit, those without it.
+
+    Of any logits that the type can tell apart: 16384 and 16383 in float32, 256 and 255 in bfloat16.
+    """
+    high = {jnp.float32: 16384.0, jnp.bfloat16: 256.0, jnp.float16: 2048.0}[dtype]
+    logits = jnp.asarray([[[0.0, -1.0], [-1.0, 0.0], [-1.0, 0.0]]], dtype)
+    label = jnp.asarray([[0, 0, 1]])
+    mean = jax.jit(jax.value_and_grad(term_mean(loss)))
+    for offset in (high, -high + 1):
+        value, grad = mean(logits + jnp.asarray(offset, dtype), label)
+        expected, slope = mean(logits, label)
+        assert value == expected
+        np.testing.assert_array_equal(np.asarray(grad, float), np.asarray(slope, float))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_values_that_were_wrong(name):
+    loss = {"cross_entropy": pixel.CrossEntropy, "focal": functools.partial(pixel.Focal, gamma=0)}
+    make, label = loss[name], jnp.zeros((1, 1), jnp.int32)
+
+    def value(logits, **options):
+        return float(term_mean(make(**options))(jnp.asarray([[logits]], jnp.float32), label))
+
+    assert value([16384, 16383]) == pytest.approx(0.31326, abs=5e-6)
+    assert value([0, 0], class_weights=(1e-9, 1e-9)) == pytest.approx(0.6931, abs=5e-5)
+    assert value([0, 0], class_weights=(0, 1)) == 0
+
+
+def test_a_term_hides_neither_nan_nor_a_negative_weight():
+    for weight, right in ((2.0, 1.5), (0.0, 0.0), (-2.0, -1.5), (np.nan, np.nan)):
+        term = structs.Term(jnp.float32(3), jnp.float32(weight))
+        np.testing.assert_equal(float(term.mean({})), right)
+        np.testing.assert_equal(
+            float(dataclasses.replace(term, divisor="w").mean({"w": term.weight})), right
+        )
+
+
+BAD_WEIGHTS = {
+    "all 0": (0.0, 0.0),
+    "negative": (1.0, -1e-9),
+    "NaN": (1.0, float("nan")),
+    "infinite": (1.0, float("inf")),
+    "too small for float32": (1.0, 1e-40),
+    "too large for float32": (1.0, 1e39),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weights_that_mean_nothing_are_config_errors(name, bad):
+    with pytest.raises(ConfigError, match="class_weights=.*at least one above 0.*Use 0 to leave"):
+        WEIGHTED[name](class_weights=BAD_WEIGHTS[bad])
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (2, 1), (1, 1, 2), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize(("loss", "right"), [(region.Dice, 2 / 3), (region.Jaccard, 3 / 4)])
+def test_areas_are_summed_over_all_axes_of_space(shape, loss, right):
+    """Two places, both predicted 0, labels 0 and 1: Dice of class 0 is 2/3, of class 1 it is 0."""
+    label = jnp.asarray([0, 1]).reshape(1, *shape)
+    logits = jnp.broadcast_to(jnp.asarray([1000.0, 0.0]), (1, *shape, 2))
+    value = term_mean(loss(smooth=0.0))(logits, label)
+    assert float(value) == pytest.approx(right, abs=1e-6)

@@ -125,6 +125,15 @@ def test_clipping_bounds_the_global_norm():
         (dict(type="sgd", lr=0.1, schedule=dict(type="poly", warmup=3)), "takes no 'warmup'"),
         (dict(type="sgd", lr=0.1, schedule=dict(type="poly"), decay="some"), "'kernels' or 'all'"),
         (dict(type="sgd", lr=0.1, schedule=dict(type="poly"), b1=0.9), "takes no 'b1'"),
+        *[
+            (dict(type="sgd", lr=0.1, schedule=shape), "expected a number above 0")
+            for shape in (
+                dict(type="one_cycle", start_factor=0),
+                dict(type="one_cycle", end_factor=0.0),
+                dict(type="step", every_steps=3, factor=0.0),
+                dict(type="step", every_steps=3, factor=float("nan")),
+            )
+        ],
         (
             dict(type="adam", lr=0.1, schedule=dict(type="poly"), moment_dtype="float8"),
             "moment_dtype='float8'",

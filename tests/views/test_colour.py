@@ -51,8 +51,8 @@ def test_overlay_of_another_size_is_an_error():
 
 def test_error_map_tells_right_wrong_and_void_apart():
     pred = np.array([[0, 2, 2], [1, 1, 255]], np.uint8)
-    got = colour.error_map(pred, LABEL)
-    right, wrong, void = list(colour.CORRECT), list(colour.WRONG), [0, 0, 0]
+    got = colour.error_map(pred, LABEL, void=(1, 2, 3))
+    right, wrong, void = list(colour.CORRECT), list(colour.WRONG), [1, 2, 3]
     assert got.dtype == np.uint8
     assert got.tolist() == [[right, wrong, right], [void, right, wrong]]
 
@@ -103,3 +103,36 @@ def test_a_missing_folder_is_made_and_a_file_in_its_place_is_one_clear_line(tmp_
     colour.save_palette_png(tmp_path / "new" / "a.png", LABEL, PALETTE)
     with pytest.raises(UserError, match="Cannot write"):
         colour.save_palette_png(tmp_path / "new" / "a.png" / "b.png", LABEL, PALETTE)
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [
+        [(0, 0, 0), (255, 255, 255)],
+        [(0, 0, 0), (128, 0, 0), (128, 128, 128), colour.VOID_LIGHT],
+        [(g, g, g) for g in range(1, 256)],
+    ],
+    ids=["two", "VOC", "all greys"],
+)
+def test_a_spare_colour_is_nobody_elses(palette):
+    spare = colour.spare(palette)
+    assert spare not in [*palette, colour.CORRECT, colour.WRONG, (255, 255, 255)]
+    assert all(0 <= part <= 255 for part in spare)
+
+
+def test_only_the_void_colour_is_hatched_in_stripes_of_two_greys():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[5:30, 10:50] = 7, 8, 9
+    got = colour.hatch(picture, (7, 8, 9))
+    assert got.dtype == np.uint8 and not got[:5].any() and not got[:, 50:].any()
+    inside = got[5:30, 10:50].reshape(-1, 3).tolist()
+    shares = [inside.count(list(shade)) / 1000 for shade in (colour.VOID_LIGHT, colour.VOID_DARK)]
+    assert sum(shares) == 1 and shares[0] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-13, 1.0, 1e13])
+def test_the_stretch_of_an_image_does_not_depend_on_its_unit(scale):
+    """No floor in the division: an image in tiny units looks like the same in large ones."""
+    image = np.linspace(0, 1, 64).reshape(8, 8, 1)
+    np.testing.assert_array_equal(colour.displayable(scale * image), colour.displayable(image))
+    assert not colour.displayable(np.full((4, 4, 1), scale)).any()

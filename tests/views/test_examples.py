@@ -65,7 +65,7 @@ def test_the_panels_of_a_volume_are_sections_through_one_voxel():
     row = example_row((9, 10, 11), 1, num_classes=3)
     row["label"][:] = 0
     row["label"][6:8, 2:5, 7] = 2
-    shown = examples.panels(row, [(1, 1, 1), (2, 2, 2), (3, 3, 3)])
+    shown = examples.panels(row, [(1, 1, 1), (2, 2, 2), (3, 3, 3)], void=(0, 0, 0))
     at = planes.busiest(row["label"])
     assert at[0] in (6, 7) and at[1] in (2, 3, 4) and at[2] == 7
     assert {picture.shape for picture in shown.values()} == {(10 + 2 + 9, 11 + 2 + 9, 3)}
@@ -101,3 +101,53 @@ def test_an_overlay_shows_every_class_of_any_dimension(tmp_path, dims):
             path, example["image"], example["label"][1:],
             palette=source.palette, class_names=source.class_names,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "size", [(300,), (60, 80), (24, 30, 40)], ids=["signal", "picture", "volume"]
+)
+@pytest.mark.parametrize("classes", [1, 2, 8])
+def test_void_is_told_from_every_class(tmp_path, size, classes):
+    """Void is hatched, in the panels and in the legend, which no class is, black ones included.
+
+    The rule for pictures, volumes and signals, of one class (black), of two (black, white) and of
+    the VOC palette. The figure without void shows not a single pixel of the stripes' dark grey
+    more than its text does.
+    """
+    palette = [(0, 0, 0), (255, 255, 255), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)]
+    palette = [*palette, (0, 128, 128), (128, 128, 128)][:classes]
+    names = [str(k) for k in range(classes)]
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 2, (*size, 1)).astype(np.uint8)
+    pred = np.zeros(size, np.uint8)
+    counts = []
+    for void in (False, True):
+        label = np.sort(rng.integers(0, classes, size), axis=-1).astype(np.uint8)
+        label[..., : size[-1] // 4] = 255 if void else 0
+        row = examples.Row(title="best", image=image, label=label, pred=pred, miou=0.5)
+        path = tmp_path / f"{void}" / "a.png"
+        examples.draw(path, [row], palette=palette, class_names=names)
+        pixels = read_png(path)
+        shades = [[c / 255 for c in shade] for shade in (colour.VOID_DARK, colour.VOID_LIGHT)]
+        counts.append([near(pixels, shade, tolerance=1) for shade in shades])
+        found = examples.legend_patches([label], palette, names)
+        assert [bool(patch.get_hatch()) for patch in found][-1] == void
+        assert not any(patch.get_hatch() for patch in found[:-1])
+        shown = examples.panels(row, palette, void=colour.spare(palette))
+        same = (shown["prediction"] == np.array(colour.spare(palette))).all(-1)
+        assert not same.any()  # only the truth and the error know of void
+    assert all(more > less + 2000 for less, more in zip(*counts, strict=True)), counts
+
+
+@pytest.mark.parametrize(
+    "size", [(300,), (60, 80), (24, 30, 40)], ids=["signal", "picture", "volume"]
+)
+@pytest.mark.parametrize("padded", ["image", "label", "pred"])
+def test_padding_is_never_painted(tmp_path, size, padded):
+    """Image, truth and prediction are of one size, the image's own: none brings a canvas."""
+    row = example_row(size, 3, num_classes=2)
+    wide = [(0, 0)] * len(size)
+    wide[-1] = (0, 7)
+    row[padded] = np.pad(row[padded], [*wide, (0, 0)] if padded == "image" else wide)
+    with pytest.raises(DataError, match=r"of \(.*\).*label map of \("):
+        examples.draw(tmp_path / "a.png", [row], palette=[(0, 0, 0)] * 2, class_names=["a", "b"])
