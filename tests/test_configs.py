@@ -42,6 +42,7 @@ WEIGHTS = {
 DATA_SETS = {
     "quickstart": ("", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug"),
     "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
+    "own_data": ("", "classes=ground+thing,mask=binary,side=96", "size=debug"),
 }
 """What a data set's recipe differs by."""
 

@@ -28,6 +28,7 @@ FREE_OF_JAX = {"errors", "config", "views", "commands"}
 CONVOLUTIONS = r"nn\.Conv\b|nn\.ConvTranspose\b|lax\.conv"
 PLATFORMS = r"platform_dependent|default_backend|optimization_barrier|custom_vjp|custom_jvp"
 PLATFORMS_ELSEWHERE = {
+    "segjax/runtime/quirks.py": "several devices of a CPU share a pool of threads",
     "segjax/runtime/xla.py": "options of XLA by backend: runtime stands below kernels",
     "segjax/runtime/sharding.py": "the gradient's placement, the same on every platform",
 }

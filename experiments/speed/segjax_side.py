@@ -65,7 +65,7 @@ def compile_inference(
     """Return the compiled function from variables and images to logits, its jaxpr and costs."""
 
     begun = time.perf_counter()
-    traced = parts.forward.scores.trace(variables, image)
+    traced = parts.forward.outputs.trace(variables, image)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - begun
     costs = timing.Costs(flops.total(traced.jaxpr), timing.memory_of(compiled), seconds)
