@@ -29,6 +29,7 @@ def run(values: flags.FlagValues) -> int:
     from segjax.inference import folder, paths
 
     xla.prepare()
+    from segjax.runs import workdir
     from segjax.runs.run import open_run
 
     opened = open_run(
@@ -47,7 +48,8 @@ def run(values: flags.FlagValues) -> int:
         classes=opened.parts.classes,
         reading=Reading(channels=opened.parts.classes.channels, **as_trained),
         step=opened.step,
-        dims=len(opened.parts.canvas.size),
+        canvas=opened.parts.canvas,
         run=opened.path,
+        scales_seen=workdir.load_facts(opened.path).get("image_scales", ()),
     )
     return 2 if counts.skipped else 0

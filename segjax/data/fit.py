@@ -39,6 +39,17 @@ class Canvas:
         check_fit(self.fit)
         check_canvas(self.size)
 
+    def scale(self, whole: Sequence[int], *, name: str) -> float:
+        """Return the factor by which an image of the sides `whole` is scaled to the canvas.
+
+        Raises:
+            DataError: It has another number of axes.
+        """
+        if self.fit == "pad":
+            return 1.0
+        scaled = scaled_size(whole, size=self.size, fit=self.fit, name=name)
+        return max(scaled) / max(whole)
+
 
 class Fitted(core.View):
     """The examples of `source`, their fields fitted to the canvas `size`; see `fit_example`.

@@ -26,12 +26,14 @@ class Look(NamedTuple):
         whole: Whether these are all.
         pixels: Of each class.
         void: Pixels that count nowhere.
+        sizes: The different sizes of the images.
     """
 
     examples: int
     whole: bool
     pixels: Int64[np.ndarray, " k"]
     void: int
+    sizes: set[tuple[int, ...]]
 
 
 def look(source: core.Source) -> Look:
@@ -46,14 +48,17 @@ def look(source: core.Source) -> Look:
         source.check()
     num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
     pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
+    sizes: set[tuple[int, ...]] = set()
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
-        found = np.bincount(source[int(number)]["label"].ravel(), minlength=IGNORE_LABEL + 1)
+        label = source[int(number)]["label"]
+        sizes.add(label.shape)
+        found = np.bincount(label.ravel(), minlength=IGNORE_LABEL + 1)
         pixels += found[:num_classes]
         void += int(found[IGNORE_LABEL])
         done += 1
         if time.monotonic() - begun > SECONDS:
             break
-    return Look(done, done == len(source), pixels, void)
+    return Look(done, done == len(source), pixels, void, sizes)
 
 
 def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data import decode
+from segjax.data import core, decode, fit
 from segjax.data.decode import Reading
 from segjax.errors import DataError
 from segjax.inference import paths
@@ -16,6 +16,9 @@ from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
 from segjax.views import colour, examples, progress
+
+FAR = 1.5
+"""Images scaled by so much less or more than those of the training are named."""
 
 
 class Counts(NamedTuple):
@@ -44,8 +47,9 @@ def predict(
     classes: Classes,
     reading: Reading,
     step: int,
-    dims: int,
+    canvas: fit.Canvas,
     run: pathlib.Path | None = None,
+    scales_seen: Sequence[float] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -61,8 +65,10 @@ def predict(
         classes: What it predicts.
         reading: How the data set of its training reads images.
         step: Of its training, for the JSON.
-        dims: Spatial axes of what it takes.
+        canvas: How an image becomes what the network sees.
         run: The folder of the training, for the JSON.
+        scales_seen: The least and the largest factor that brought training images to the canvas;
+            what is far outside is said. Empty: not known.
 
     Raises:
         UserError: `output` holds files of the same names that are no earlier prediction of the same
@@ -73,11 +79,13 @@ def predict(
     paths.check_free(output, names, run=facts.get("run", ""))
     output.mkdir(parents=True, exist_ok=True)
     skipped = written = 0
+    scales: dict[str, float] = {}
     with progress.Progress(len(names), unit="images", title="predict") as bar:
         bar.message(inputs.describe())
         for number, (file, name) in enumerate(names.items(), start=1):
             try:
-                image = read(file, reading=reading, dims=dims)
+                image = read(file, reading=reading, dims=len(canvas.size))
+                scales[name] = canvas.scale(image.shape[:-1], name=str(file))
                 label = predictor(image).classes
             except DataError as error:
                 skipped += 1
@@ -86,6 +94,7 @@ def predict(
                 continue
             areas = class_areas(label, classes.class_names)
             about = {"file": str(file), "size": list(label.shape), "step": step, "classes": areas}
+            about |= {"scale": scales[name]}
             files_lib.write_json(output / f"{name}.json", about | facts)  # says whose the rest is
             write(output / name, image, label, classes)
             written += paths.FILES_EACH
@@ -95,8 +104,37 @@ def predict(
             f"{done} of {len(names)} images predicted, {skipped} skipped; {written} files written "
             f"to {output}"
         )
+        for line in describe_scales(scales, scales_seen):
+            bar.message(line)
     found = len(names) + len(inputs.left_out)
     return Counts(found, len(names), done, skipped, written)
+
+
+def describe_scales(scales: Mapping[str, float], seen: Sequence[float]) -> list[str]:
+    """Return what to say of the factors by which images were scaled for the network.
+
+    Args:
+        scales: Of each image by its name.
+        seen: The least and the largest in training; empty: not known.
+    """
+    if set(scales.values()) <= {1.0}:
+        return []
+    low, high = min(scales.values()), max(scales.values())
+    lines = [f"images were scaled by {low:.3g} to {high:.3g} for the network"]
+    if not seen:
+        return lines
+    outside = {
+        f"smaller than {seen[0]:.3g}": [n for n, s in scales.items() if s < seen[0] / FAR],
+        f"larger than {seen[1]:.3g}": [n for n, s in scales.items() if s > seen[1] * FAR],
+    }
+    lines += [
+        f"warning: {len(names)} of them by far {what} as in training ({core.some(names)}): things "
+        "have another size there than the network knows. Cut or scale these images, or train on a "
+        "canvas that fits them"
+        for what, names in outside.items()
+        if names
+    ]
+    return lines
 
 
 def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:

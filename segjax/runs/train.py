@@ -82,6 +82,7 @@ class Ready(NamedTuple):
         traced: The train step.
         weights: What a new run starts from.
         notes: What the log is to say of the data.
+        image_scales: The least and the largest factor that brings images to the canvas.
     """
 
     path: pathlib.Path
@@ -95,6 +96,7 @@ class Ready(NamedTuple):
     traced: Traced
     weights: transfer.Weights
     notes: list[str]
+    image_scales: list[float]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -114,7 +116,7 @@ def prepare(
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
-    notes = look_at(setup, source, evaluators)
+    notes, image_scales = look_at(setup, source, evaluators)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
@@ -126,24 +128,30 @@ def prepare(
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes,
+        notes, image_scales,
     )  # fmt: skip
 
 
-def look_at(setup: Setup, source: core.Source, evaluators: Sequence[Evaluator]) -> list[str]:
-    """Return what the log is to say of the labels, having read some of every split.
+def look_at(
+    setup: Setup, source: core.Source, evaluators: Sequence[Evaluator]
+) -> tuple[list[str], list[float]]:
+    """Return what the log is to say of the labels, and how images are scaled to the canvas.
+
+    Some examples of every split are read.
 
     Raises:
         DataError: A file cannot be used, or nothing can be learned.
     """
-    if "label" not in setup.parts.schema:
-        return []
-    split = setup.config["input"]["split"]
-    notes = look.check(look.look(source), setup.parts.classes.class_names, split=split)
+    parts, split = setup.parts, setup.config["input"]["split"]
+    if "label" not in parts.schema:
+        return [], []
+    found = look.look(source)
     for evaluator in evaluators:
         if evaluator.split != split:
             look.look(evaluator.source)
-    return notes
+    scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
+    notes = look.check(found, parts.classes.class_names, split=split)
+    return notes, [min(scales), max(scales)]
 
 
 def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
@@ -160,7 +168,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         watcher.now("restore", 0)
         start, state = start_state(runs, program, ready.weights)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
-        live.record(ready.path, ready.resolved, runs, facts(parts, program.costs))
+        live.record(ready.path, ready.resolved, runs, facts(ready, program.costs))
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
         for run in runs:
@@ -294,13 +302,14 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
         )
 
 
-def facts(parts: Parts, costs: timing.Costs) -> dict[str, Any]:
+def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
     """Return what `run.json` says of the machine and the compiled step."""
     return {
         "devices": [device.device_kind for device in jax.devices()],
         "cores": len(os.sched_getaffinity(0)),
         "processes": jax.process_count(),
-        "mesh": dict(parts.mesh.shape),
+        "mesh": dict(ready.setup.parts.mesh.shape),
+        "image_scales": ready.image_scales,
         "device_step_flops": costs.flops,
         "device_step_bytes": costs.memory,
         "compile_seconds": costs.seconds,

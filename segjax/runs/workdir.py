@@ -97,6 +97,15 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     return schema.fill(json.loads(path.read_text()))
 
 
+def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
+    """Return what `run.json` says of the run; empty where there is none."""
+    try:
+        found = json.loads((workdir / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _git_revision() -> str:
     root = pathlib.Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from segjax.commands import predict
 from segjax.data import folder
+from segjax.data.fit import Canvas
 from segjax.errors import UserError
 from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import run
@@ -33,7 +34,7 @@ def predicted(tmp_path, monkeypatch, channels=1, **source):
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
-            canvas=types.SimpleNamespace(size=(4, 6)),
+            canvas=Canvas((4, 6), "resize", 0),
         ),
     )
     monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)

@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from segjax.data.decode import Reading
+from segjax.data.fit import Canvas
 from segjax.errors import DataError, UserError
 from segjax.inference import folder, paths
 from segjax.inference.predictor import FunctionPredictor
@@ -10,6 +13,8 @@ from segjax.structs import Classes
 
 GREY = Reading(channels=1)
 CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 0, 0)), 1)
+
+CANVAS = Canvas((32, 48), "resize", 0)
 
 
 def test_areas_add_up():
@@ -40,7 +45,7 @@ def predict(inputs, output, *, reading=GREY, run=None):
     return folder.predict(
         paths.list_inputs(str(inputs), output=output), output,
         predictor=FunctionPredictor(lambda image: image[..., 0] > 100, num_classes=2),
-        classes=CLASSES, reading=reading, step=3, dims=2, run=run,
+        classes=CLASSES, reading=reading, step=3, canvas=CANVAS, run=run,
     )  # fmt: skip
 
 
@@ -124,3 +129,34 @@ def test_images_are_read_as_the_data_set_reads_them(tmp_path, reading):
     predict(tmp_path, tmp_path / "out", reading=reading)
     label = np.asarray(Image.open(tmp_path / "out/a_label.png"))
     np.testing.assert_array_equal(label, shown > 100)
+
+
+@pytest.mark.parametrize(
+    ("scales", "seen", "said"),
+    [
+        ({"a": 1.0}, (0.5, 1.0), []),
+        ({"a": 0.5, "b": 0.9}, (), ["images were scaled by 0.5 to 0.9"]),
+        ({"a": 0.5, "b": 0.9}, (0.5, 1.0), ["images were scaled by 0.5 to 0.9"]),
+        (
+            {"a": 0.1, "b": 0.9},
+            (0.5, 1),
+            ["by 0.1 to 0.9", "1 of them by far smaller .*0.5 .*a"],
+        ),
+        (
+            {"a": 8.0, "b": 9.0},
+            (0.5, 2),
+            ["by 8 to 9", r"2 of them .* larger than 2 .*\(a, b\)"],
+        ),
+    ],
+)
+def test_scales_that_training_never_saw_are_named(scales, seen, said):
+    """A large photograph shrunk nine times shows a network things that it does not know."""
+    lines = folder.describe_scales(scales, seen)
+    assert len(lines) == len(said)
+    for line, pattern in zip(lines, said, strict=True):
+        assert re.search(pattern, line)
+
+
+@pytest.mark.parametrize(("how", "scale"), [("resize", 0.25), ("pad", 1.0)])
+def test_a_canvas_says_its_scale(how, scale):
+    assert Canvas((32, 48), how, 0).scale((128, 100), name="x") == scale
