@@ -109,10 +109,11 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words[: words.index("run.py") - 1])
     arguments = words[words.index("run.py") + 1 :]
-    for place in ("runs/", "photos/", "out", *shown):
+    for place in ("runs/", "photos/", "data/", "out", *shown):
         arguments = [re.sub(rf"=(?={place})", f"={here}/", a) for a in arguments]
     by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
+    arguments = [re.sub(r"(configs/own_data\.py:\S+)", r"\1,size=debug", a) for a in arguments]
     return [
         re.sub(r"(configs/(?!camvid|streets)\w+\.py)$", r"\1:debug", a) for a in arguments
     ], settings
@@ -123,7 +124,8 @@ def run(page: pathlib.Path, here: pathlib.Path) -> None:
     (here / "photos").mkdir(parents=True)
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(here / "photos" / "a.jpg")
     camvid.write(here)
-    shutil.copytree(here / "camvid", here / "data" / "streets")
+    for name in ("streets", "cells"):
+        shutil.copytree(here / "camvid", here / "data" / name)
     shown = files(page)
     for name, text in shown.items():
         (here / name).parent.mkdir(exist_ok=True)
