@@ -47,8 +47,8 @@ class Source(Protocol):
 class Checkable(Protocol):
     """A source that can say what is wrong with it without reading it whole."""
 
-    def check(self) -> None:
-        """Check all files by their names and headers.
+    def check(self) -> set[tuple[int, ...]]:
+        """Check all files by their names and headers, and return the sizes that images have.
 
         Raises:
             DataError: The first that cannot be used.

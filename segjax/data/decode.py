@@ -133,8 +133,11 @@ def read_pair(
 
 def check_pair(
     image_file: File, label_file: File, *, image_name: str, label_name: str, exif: bool
-) -> None:
+) -> tuple[int, ...]:
     """Check by their headers alone that an image and its mask can be read, and fit each other.
+
+    Returns:
+        Height and width.
 
     Raises:
         DataError: As `read_pair`, where a header shows it.
@@ -155,6 +158,7 @@ def check_pair(
         for header in (image, label)
     ]
     _check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
+    return shown[0]
 
 
 def _check_sizes(

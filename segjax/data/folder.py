@@ -137,17 +137,17 @@ class Source:
         )
         return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
 
-    def check(self) -> None:
-        """Check every file by its header; see `core.Checkable`."""
+    def check(self) -> set[tuple[int, ...]]:
+        """Check every file by its header and return the sizes of images; see `core.Checkable`."""
 
-        def one(pair: tuple[pathlib.Path, pathlib.Path]) -> None:
+        def one(pair: tuple[pathlib.Path, pathlib.Path]) -> tuple[int, ...]:
             image, label = map(str, pair)
-            decode.check_pair(
+            return decode.check_pair(
                 image, label, image_name=image, label_name=label, exif=self.reading.exif
             )
 
         with futures.ThreadPoolExecutor(THREADS) as pool:
-            collections.deque(pool.map(one, self.files), maxlen=0)  # raises the first error
+            return set(pool.map(one, self.files))
 
     def _check_colour(self, file: pathlib.Path) -> None:
         """Refuse to drop colour only because the first image happened to be grey."""

@@ -26,7 +26,7 @@ class Look(NamedTuple):
         whole: Whether these are all.
         pixels: Of each class.
         void: Pixels that count nowhere.
-        sizes: The different sizes of the images.
+        sizes: That images have; of all where the source can tell, see `core.Checkable`.
     """
 
     examples: int
@@ -44,11 +44,9 @@ def look(source: core.Source) -> Look:
     Raises:
         DataError: An example cannot be used.
     """
-    if isinstance(source, core.Checkable):
-        source.check()
+    sizes = source.check() if isinstance(source, core.Checkable) else set()
     num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
     pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
-    sizes: set[tuple[int, ...]] = set()
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
         label = source[int(number)]["label"]
         sizes.add(label.shape)

@@ -124,13 +124,13 @@ def describe_scales(scales: Mapping[str, float], seen: Sequence[float]) -> list[
     if not seen:
         return lines
     outside = {
-        f"smaller than {seen[0]:.3g}": [n for n, s in scales.items() if s < seen[0] / FAR],
-        f"larger than {seen[1]:.3g}": [n for n, s in scales.items() if s > seen[1] * FAR],
+        "less": [name for name, scale in scales.items() if scale < seen[0] / FAR],
+        "more": [name for name, scale in scales.items() if scale > seen[1] * FAR],
     }
     lines += [
-        f"warning: {len(names)} of them by far {what} as in training ({core.some(names)}): things "
-        "have another size there than the network knows. Cut or scale these images, or train on a "
-        "canvas that fits them"
+        f"warning: {len(names)} of them by far {what} than those of the training ({seen[0]:.3g} to "
+        f"{seen[1]:.3g}): {core.some(names)}. Things have another size there than the network "
+        "knows: cut or scale these images, or train on a canvas that fits them"
         for what, names in outside.items()
         if names
     ]

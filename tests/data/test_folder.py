@@ -300,3 +300,20 @@ def test_camvid(split, count):
     example = source[count - 1]
     assert example["image"].shape == (360, 480, 3)
     assert set(np.unique(example["label"])) <= {*range(11), 255}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda root: save(root / "train/labels/c.png", mask(20, 30)), "20x30 .* its image 40x60"),
+        (lambda root: (root / "train/labels/c.png").write_bytes(b"no picture"), "cannot be read"),
+        (lambda root: (root / "train/images/c.jpg").write_bytes(b"\xff\xd8"), "cannot be read"),
+    ],
+)
+def test_headers_are_checked_before_anything_is_trained(root, damage, said):
+    """A file that only an unlucky step would read is found by its header, pixels unread."""
+    source = open_train(root)
+    assert source.check() == {(40, 60)}
+    damage(root)
+    with pytest.raises(DataError, match=said):
+        source.check()

@@ -140,12 +140,12 @@ def test_images_are_read_as_the_data_set_reads_them(tmp_path, reading):
         (
             {"a": 0.1, "b": 0.9},
             (0.5, 1),
-            ["by 0.1 to 0.9", "1 of them by far smaller .*0.5 .*a"],
+            ["by 0.1 to 0.9", r"1 of .* far less .*0.5 to 1\): a\."],
         ),
         (
             {"a": 8.0, "b": 9.0},
             (0.5, 2),
-            ["by 8 to 9", r"2 of them .* larger than 2 .*\(a, b\)"],
+            ["by 8 to 9", r"2 of .* far more .*0.5 to 2\): a, b\."],
         ),
     ],
 )
