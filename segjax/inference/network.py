@@ -157,6 +157,7 @@ class Network:
             batch = np.stack([piece.fields["image"] for piece in repeat(pieces, rows)])
             placed = jax.device_put(batch, self.forward.placement["image"])
             outputs = self.forward.outputs(self.variables, placed)
+            quirks.one_at_a_time(outputs)
             if canvas.fit == "pad":  # a part each, in its place on the canvas
                 tiles = np.asarray(read(outputs, None))
                 yield from zip((piece.parts[0] for piece in pieces), tiles, strict=False)
