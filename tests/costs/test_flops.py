@@ -51,6 +51,7 @@ def test_only_one_platform_s_form_counts():
     assert total(lambda x: lax.platform_dependent(x, **forms), x) == 2 * 8
 
 
+@pytest.mark.slow
 def test_modules_have_their_own():
     model = unet.Model(num_classes=2, widths=(4, 8), convs_per_level=1)
     image = jnp.ones((1, 32, 32, 3))

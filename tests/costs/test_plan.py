@@ -66,6 +66,7 @@ def test_seconds_follow_the_assumptions():
     assert all(math.isfinite(x) and x > 0 for spec in timing.SPECS.values() for x in spec)
 
 
+@pytest.mark.slow
 def test_through_the_command_line():
     arguments = ["--mode=plan", "--config=configs/quickstart.py:debug", "--devices=4"]
     code, text = program.run(*arguments)

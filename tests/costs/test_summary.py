@@ -37,7 +37,8 @@ def test_what_a_method_of_the_model_builds_has_its_flops():
     assert rows["level1/conv"].flops == rows["level1"].flops == 2 * (2 * 2) * 32 * 16
 
 
-@pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_memory_of_a_training_step(remat, tiny_config):
     config = tiny_config()
     config["model"]["remat"] = remat

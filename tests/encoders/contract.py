@@ -14,6 +14,15 @@ from segjax.errors import ConfigError
 from segjax.layers import conv
 from tests import parity
 
+SHAPES = [((32, 32), 1), ((65, 47), 3), ((64, 96), 5)]
+SHAPES += [
+    pytest.param(size, channels, marks=pytest.mark.slow)
+    for size in ((32, 32), (64, 96), (65, 47))
+    for channels in (1, 3, 5)
+    if (size, channels) not in SHAPES
+]
+"""Sizes and channels of images, every pair."""
+
 
 class EncoderContract:
     """Tests for a subclass to inherit; models test gradients, dtypes and sharding of encoders."""
@@ -25,8 +34,7 @@ class EncoderContract:
         """Return the encoder under test, small."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("size", [(32, 32), (64, 96), (65, 47)])
-    @pytest.mark.parametrize("channels", [1, 3, 5])
+    @pytest.mark.parametrize(("size", "channels"), SHAPES)
     def test_features_lie_at_their_strides(self, size, channels):
         encoder = self.encoder()
         features, _ = shapes(encoder, (2, *size, channels))

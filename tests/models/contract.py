@@ -103,7 +103,7 @@ class ModelContract:
 
 
 class CompiledContract:
-    """What only compiled passes show; marked `slow` for all models but one."""
+    """What only compiled passes show; marked `slow`."""
 
     of: ModelContract
     """Whose model it is."""

@@ -37,6 +37,7 @@ class TestStrided(contract.ModelContract):
         return build(stem_stride=2, **form, **overrides)
 
 
+@pytest.mark.slow
 class TestStridedCompiled(contract.CompiledContract):
     of = TestStrided()
 
