@@ -15,7 +15,7 @@ from absl import flags, logging
 from segjax import commands
 from segjax.config import lookup, spelling
 from segjax.errors import ConfigError, UserError
-from segjax.runtime import distributed, xla
+from segjax.runtime import distributed, files, xla
 
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 NO_MODE = ("cli", "options")
@@ -60,16 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ("coordinator", "process_id", "num_processes")
         place: Any = {name: values[name].value for name in names if name in values}
         with distributed.job(**place, shared=load(mode).SHARED, what=mode):
-            return load(mode).run(values)
+            with files.named_os_errors():
+                return load(mode).run(values)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:  # no file's fault
-            raise
-        reason = error.strerror or type(error).__name__
-        advice = "Check that it is there and may be read and written, or name another one."
-        print(f"error: {error.filename}: {reason}. {advice}", file=sys.stderr)
         return 2
 
 

@@ -73,6 +73,22 @@ def is_full(error: OSError) -> bool:
 
 
 @contextlib.contextmanager
+def named_os_errors() -> Iterator[None]:
+    """Turn an error of some file, wherever it was read or written, into one clear line (UserError).
+
+    The system's errors that are of no file pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = error.strerror or type(error).__name__
+        advice = "Check that it is there and may be read and written, or name another one."
+        raise UserError(f"{error.filename}: {reason}. {advice}") from error
+
+
+@contextlib.contextmanager
 def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a failure to write `path` into one clear line (UserError)."""
     try:

@@ -1,5 +1,6 @@
 """The best checkpoint by any score that an evaluator logs, those of single classes included."""
 
+import json
 import math
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 from segjax.assemble.setup import make_evaluators, make_setup
 from segjax.errors import ConfigError
 from segjax.runs import checkpoint, train, writer
+from segjax.runs.run import open_run
 from segjax.training.state import TrainState
 
 NAMES = ["val/miou", "val/miou_foreground", "val/iou/background", "val/iou/star", "val/loss"]
@@ -53,3 +55,10 @@ def test_a_run_keeps_the_best_of_what_it_logged(tmp_path, name, tiny_config):
     best = max(logged.values())
     saver = checkpoint.Checkpointer.of_section(tmp_path / "run", config["checkpoint"])
     assert logged[saver.find("best")] == best
+    # The report is of the checkpoint that eval and predict use, and so are its figures.
+    (report,) = open_run(tmp_path / "run").evaluate()
+    written = json.loads((tmp_path / "run" / "eval" / "val.json").read_text())
+    assert written["step"] == written["checkpoint"] == report.step == saver.find("best")
+    assert written["confusion_matrix"] == report.result["confusion_matrix"]
+    console = (tmp_path / "run" / "log.txt").read_text()
+    assert ("the best checkpoint" in console) == (report.step != 4)
