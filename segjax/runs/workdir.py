@@ -54,7 +54,8 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     A config that was there and says something else is kept as `config.<n>.json`.
     """
     path, text = workdir / "config.json", sections.plain(config)
-    if path.exists() and (old := json.loads(path.read_text())) != text:
+    if path.exists() and load_config(workdir) != schema.fill(text):
+        old = json.loads(path.read_text())
         number = 1 + sum(1 for _ in workdir.glob("config.*.json"))
         files.write_json(workdir / f"config.{number}.json", old)
     files.write_json(path, text)

@@ -42,7 +42,7 @@ def test_another_config_is_refused_by_its_keys(tmp_path, file):
 
 
 def test_configs_that_made_a_run_are_kept(tmp_path):
-    for config in ({"a": 1}, {"a": 1}, {"a": 2}, {"a": 3}):
+    for config in ({"a": 1}, {"a": 1, "seed": 0}, {"a": 2}, {"a": 3}):  # 0 is the seed's default
         workdir.record(tmp_path, config, {})
     names = ("config.1.json", "config.2.json", "config.json")
     assert [json.loads((tmp_path / n).read_text())["a"] for n in names] == [1, 2, 3]
