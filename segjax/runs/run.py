@@ -101,6 +101,8 @@ class Run:
     def variant(self) -> str:
         """Return what follows the name of a report's files; empty: scored as training does it.
 
+        All processes must call it.
+
         Another checkpoint than the one that the run is known by is named by its step, other
         settings by six hex digits.
         """

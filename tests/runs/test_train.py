@@ -176,7 +176,7 @@ def test_it_learns(tmp_path, tiny_config):
     losses = [r["train/loss"] for r in writer.read(tmp_path) if "train/loss" in r]
     assert losses[-1] < 0.4 * losses[0], losses
     result = json.loads((tmp_path / "eval" / "val.json").read_text())
-    assert result["num_examples"] == 8 and result["step"] == 150
+    assert result["num_examples"] == 8 and result["step"] == result["checkpoint"] <= 150
 
 
 @pytest.mark.slow
