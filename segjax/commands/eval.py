@@ -24,9 +24,8 @@ def run(values: flags.FlagValues) -> int:
 
     path, first = options.path(values.workdir), distributed.is_first()
     opened = open_run(path, checkpoint=values.checkpoint, overrides=values.override)
-    variant = opened.variant()
     for report in opened.evaluate(shown=first, draw=True):
         if first:
-            written = report.write(path, variant=variant)
+            written = report.write(path, variant=opened.variant())
             print("\n".join([*report.lines(), f"written to {written}"]))
     return 0

@@ -15,7 +15,12 @@ def config(values: flags.FlagValues) -> None:
     """Define `--config` and, through it, `--config.<key>`."""
     text = "The experiment: configs/<file>.py[:argument,…], or the config.json of a run."
     flags.DEFINE_string("config", "", text, flag_values=values)
-    text = "Change a value, e.g. optimizer.lr=0.1; also written --config.optimizer.lr=0.1."
+    override(values, "optimizer.lr=0.1; also written --config.optimizer.lr=0.1")
+
+
+def override(values: flags.FlagValues, example: str) -> None:
+    """Define `--override`."""
+    text = f"Change the config, e.g. {example}; may be given several times."
     flags.DEFINE_multi_string("override", [], text, flag_values=values)
 
 
@@ -39,8 +44,7 @@ def checkpoint(values: flags.FlagValues) -> None:
     workdir(values)
     text = "'best', 'latest' or a step. Default: the best if the run keeps one, else the latest."
     flags.DEFINE_string("checkpoint", "", text, flag_values=values)
-    text = "Change the run's config, e.g. evals.val.batch_size=3; may be given several times."
-    flags.DEFINE_multi_string("override", [], text, flag_values=values)
+    override(values, "evals.val.batch_size=3")
 
 
 def job(values: flags.FlagValues) -> None:

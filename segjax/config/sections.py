@@ -16,6 +16,8 @@ KINDS = {
     dict: "a section", type(None): "nothing",
 }  # fmt: skip
 """What the types of plain data are called in messages."""
+ABSENT = object()
+"""In place of a value that is not there."""
 
 
 def parse_arg(arg: str, **defaults: Any) -> SimpleNamespace:
@@ -115,34 +117,24 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
 
 def _assign(config: dict[str, Any], path: str, text: str) -> None:
     head, _, key = path.rpartition(".")
-    try:
-        parent = config_path.get_value(head, config) if head else config
-    except (KeyError, IndexError, TypeError, ValueError):
-        parent = None
-    if isinstance(parent, list) or key.endswith("]"):  # an item of a list
-        try:
-            old = config_path.get_value(path, config)
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise _no_such_key(path, text, config) from None
+    old, parent = _get(config, path), _get(config, head) if head else config
+    if old is not ABSENT:
         config_path.set_value(path, config, read(text, old, path))
         return
-    if not isinstance(parent, dict):
-        raise _no_such_key(path, text, config)
-    if key in parent:
-        parent[key] = read(text, parent[key], path)
-        return
-    other = schedule.other_unit(parent, key)
-    if not other and "type" not in parent:
-        raise _no_such_key(path, text, config)
-    if other:
-        del parent[other]
+    other = schedule.other_unit(parent, key) if isinstance(parent, dict) else ""
+    if not isinstance(parent, dict) or not (other or "type" in parent):
+        raise ConfigError(
+            f"config.{path}={text}: no such key.{lookup.suggest(path, list(flatten(config)))}"
+        )
+    parent.pop(other, None)
     parent[key] = literal(text)
 
 
-def _no_such_key(path: str, text: str, config: dict[str, Any]) -> ConfigError:
-    return ConfigError(
-        f"config.{path}={text}: no such key.{lookup.suggest(path, list(flatten(config)))}"
-    )
+def _get(config: dict[str, Any], path: str) -> Any:
+    try:
+        return config_path.get_value(path, config)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ABSENT
 
 
 def literal(text: str) -> Any:

@@ -82,18 +82,7 @@ def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
             JPEG's compression, which changes numbers.
     """
     header, pixels = _load(file, name=name, exif=exif)
-    if header.bands != 1:
-        raise DataError(
-            f"{name}: a mask must hold class numbers in one channel, got {header.describe()}. "
-            "If RGB colours mean classes, convert it once with the palette: for class k, "
-            "`ids[(rgb == palette[k]).all(-1)] = k`, and save ids as an 8-bit grey PNG. "
-            "If all channels are equal, save one of them."
-        )
-    if header.lossy:
-        raise DataError(
-            f"{name}: is compressed as JPEG, whatever its ending, which changes class numbers. "
-            "Save the mask as PNG from where it was drawn."
-        )
+    _check_mask(header, name=name)
     label = pixels[..., 0]
     if label.dtype.kind == "f":
         label = label.astype(np.float64)
@@ -142,15 +131,9 @@ def check_pair(
     Raises:
         DataError: As `read_pair`, where a header shows it.
     """
-    image, label = (
-        read_header(image_file, name=image_name),
-        read_header(label_file, name=label_name),
-    )
-    if label.lossy:
-        raise DataError(
-            f"{label_name}: a mask compressed as JPEG is: its class numbers have changed. Save "
-            "masks as PNG or TIFF without loss."
-        )
+    image = read_header(image_file, name=image_name)
+    label = read_header(label_file, name=label_name)
+    _check_mask(label, name=label_name)
     shown = [
         (header.width, header.height)
         if exif and header.orientation >= 5
@@ -159,6 +142,22 @@ def check_pair(
     ]
     _check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
     return shown[0]
+
+
+def _check_mask(header: Header, *, name: str) -> None:
+    """Refuse a mask whose header shows that it holds no class numbers."""
+    if header.bands != 1:
+        raise DataError(
+            f"{name}: a mask must hold class numbers in one channel, got {header.describe()}. "
+            "If RGB colours mean classes, convert it once with the palette: for class k, "
+            "`ids[(rgb == palette[k]).all(-1)] = k`, and save ids as an 8-bit grey PNG. "
+            "If all channels are equal, save one of them."
+        )
+    if header.lossy:
+        raise DataError(
+            f"{name}: is compressed as JPEG, whatever its ending, which changes class numbers. "
+            "Save the mask as PNG from where it was drawn."
+        )
 
 
 def _check_sizes(

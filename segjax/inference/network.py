@@ -60,6 +60,7 @@ class Forward:
     ):
         self.task, self.mesh, self.canvas, self.schema = task, mesh, canvas, schema
         self.placement = sharding.batch_sharding(mesh, schema)
+        self.row_block = sharding.row_block(mesh)
         self.by_row = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
         everywhere = sharding.replicated(mesh)
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
@@ -188,7 +189,7 @@ class Network:
     def _rows(self, source: core.Source, batch_size: int, threads: int) -> Iterator[list[Row]]:
         """Yield this process's rows of each batch; none where only others have some left."""
         forward = self.forward
-        block, blocks = sharding.row_block(forward.mesh)
+        block, blocks = forward.row_block
         count = pipeline.rows_per_process(batch_size, block, blocks)
 
         def cut(example: Any) -> list[tuple[Piece, np.ndarray]]:
@@ -211,7 +212,7 @@ class Network:
     ) -> tuple[Any, jax.Array, Any]:
         """Start the passes over one batch; return which rows are of what, counts, and loss."""
         forward, size = self.forward, self.forward.canvas.size
-        _, blocks = sharding.row_block(forward.mesh)
+        _, blocks = forward.row_block
         count = batch_size // blocks
         batch = pipeline.stack(
             [row.piece.fields for row in rows],

@@ -55,12 +55,12 @@ class Run:
         return self._restored[1]
 
     @functools.cached_property
-    def _restored(self) -> tuple[int, dict[str, Any]]:
-        with self._checkpoints() as saver:
-            return saver.restore_variables(self.checkpoint, self.parts.variable_shapes())
-
-    def _checkpoints(self) -> Checkpointer:
-        return Checkpointer.of_section(self.path, self.config["checkpoint"], read_only=True)
+    def _restored(self) -> tuple[int, dict[str, Any], int]:
+        """Step and variables of the checkpoint, and the step that the run is known by."""
+        section = self.config["checkpoint"]
+        with Checkpointer.of_section(self.path, section, read_only=True) as saver:
+            found = saver.restore_variables(self.checkpoint, self.parts.variable_shapes())
+            return *found, saver.find("")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what the run has logged, a dict a line, each with its `step`."""
@@ -101,15 +101,10 @@ class Run:
     def variant(self) -> str:
         """Return what follows the name of a report's files; empty: scored as training does it.
 
-        All processes must call it.
-
         Another checkpoint than the one that the run is known by is named by its step, other
         settings by six hex digits.
         """
-        names = []
-        with self._checkpoints() as saver:
-            if self.step != saver.find(""):
-                names.append(f"step{self.step}")
+        names = [] if self.step == self._restored[2] else [f"step{self.step}"]
         if self.overrides:
             text = json.dumps(sorted(self.overrides))
             names.append(hashlib.sha256(text.encode()).hexdigest()[:6])

@@ -146,9 +146,8 @@ def look_at(
     if "label" not in parts.schema:
         return [], []
     found = look.look(source)
-    for evaluator in evaluators:
-        if evaluator.split != split:
-            look.look(evaluator.source)
+    for other in {each.split: each.source for each in evaluators if each.split != split}.values():
+        look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
     notes = look.check(found, parts.classes.class_names, split=split)
     return notes, [min(scales), max(scales)]

@@ -248,24 +248,22 @@ def from_first(value: int) -> int:
 
 def sum_of_all(value: int) -> int:
     """Return the sum of all processes' values, 0 to 2**32 - 1 each; all must call it."""
-    import jax
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1:
-        return value
-    return sum(map(int, np.asarray(multihost_utils.process_allgather(np.uint32(value)))))
+    return sum(_of_all(value))
 
 
 def max_of_all(value: int) -> int:
     """Return the largest of all processes' values, 0 to 2**32 - 1 each; all must call it."""
+    return max(_of_all(value))
+
+
+def _of_all(value: int) -> list[int]:
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
-        return value
-    return max(map(int, np.asarray(multihost_utils.process_allgather(np.uint32(value)))))
+        return [value]
+    return [int(each) for each in np.asarray(multihost_utils.process_allgather(np.uint32(value)))]
 
 
 def name() -> str:

@@ -306,6 +306,7 @@ def test_camvid(split, count):
     ("damage", "said"),
     [
         (lambda root: save(root / "train/labels/c.png", mask(20, 30)), "20x30 .* its image 40x60"),
+        (lambda root: save(root / "train/labels/c.png", picture()), "numbers in one channel"),
         (lambda root: (root / "train/labels/c.png").write_bytes(b"no picture"), "cannot be read"),
         (lambda root: (root / "train/images/c.jpg").write_bytes(b"\xff\xd8"), "cannot be read"),
     ],
