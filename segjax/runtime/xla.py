@@ -34,7 +34,7 @@ def set_xla_flags() -> None:
 
 def cache_dir() -> pathlib.Path:
     """Return the folder of what segjax remembers (`SEGJAX_CACHE`, else `~/.cache/segjax`)."""
-    return pathlib.Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
+    return pathlib.Path(os.environ.get("SEGJAX_CACHE") or "~/.cache/segjax").expanduser()
 
 
 def writable_cache() -> str | None:

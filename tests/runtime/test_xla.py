@@ -83,3 +83,9 @@ def test_a_cache_that_cannot_be_written_stops_nothing(place, monkeypatch, tmp_pa
     assert said.startswith("no cache of compiled programs: ") and said.count("\n") == 1
     monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path / "new"))
     assert xla.writable_cache() == str(tmp_path / "new" / "xla")
+
+
+def test_an_empty_cache_variable_is_none(monkeypatch: pytest.MonkeyPatch):
+    """`SEGJAX_CACHE=` means the default, not the folder that the command was started in."""
+    monkeypatch.setenv("SEGJAX_CACHE", "")
+    assert xla.cache_dir() == pathlib.Path("~/.cache/segjax").expanduser()
