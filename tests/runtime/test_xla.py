@@ -1,4 +1,5 @@
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -85,7 +86,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(place, monkeypatch, tmp_pa
     assert xla.writable_cache() == str(tmp_path / "new" / "xla")
 
 
-def test_an_empty_cache_variable_is_none(monkeypatch: pytest.MonkeyPatch):
+def test_an_empty_cache_variable_is_none(monkeypatch):
     """`SEGJAX_CACHE=` means the default, not the folder that the command was started in."""
     monkeypatch.setenv("SEGJAX_CACHE", "")
     assert xla.cache_dir() == pathlib.Path("~/.cache/segjax").expanduser()
