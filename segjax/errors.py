@@ -1,7 +1,37 @@
 """The one exception type that ends a run with exit code 2: one clear line, no traceback."""
 
 import contextlib
+import unicodedata
 from collections.abc import Generator
+
+LONGEST = 4000
+"""Characters of a line that is shown; of what is longer both ends are."""
+_JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and in emoji
+
+
+def printable(text: object) -> str:
+    """Return a text as one line that shows what is in it and does nothing to a terminal.
+
+    Names of files and texts from files may hold anything. Line ends, escape sequences, marks that
+    turn the reading direction and undecodable bytes are shown as `\\n`, `\\x1b`, `\\u202e`, `\\udcff`;
+    letters and signs of every script stay. Whatever leaves for a terminal or a log goes through it.
+    """
+    line = str(text)
+    if len(line) > LONGEST:
+        left_out = len(line) - LONGEST
+        half = LONGEST // 2
+        line = f"{line[:half]} … ({left_out} characters) … {line[-half:]}"
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(each if _is_harmless(each) else _escaped(each) for each in line)
+
+
+def _is_harmless(each: str) -> bool:
+    return each.isprintable() or each in _JOINERS or unicodedata.category(each) == "Zs"
+
+
+def _escaped(each: str) -> str:
+    return each.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 class UserError(Exception):

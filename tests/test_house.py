@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "segjax").rglob("*.py"))
 ROOMS = [
-    "errors", "config", "structs", "runtime", "kernels", "views", "layers", "encoders", "models",
+    "errors", "structs", "runtime", "config", "kernels", "views", "layers", "encoders", "models",
     "losses", "metrics", "tasks", "data", "augment", "training", "inference", "evaluators",
     "pretrained", "costs", "assemble", "runs", "export", "commands",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from absl import flags, logging
 
 from segjax import commands
 from segjax.config import lookup, spelling
-from segjax.errors import ConfigError, UserError
+from segjax.errors import ConfigError, UserError, printable
 from segjax.runtime import distributed, files, xla
 
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with files.named_os_errors():
                 return load(mode).run(values)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
 
 

@@ -5,6 +5,7 @@ Scores of another checkpoint or with --override go to files of their own."""
 from absl import flags
 
 from segjax.commands import options
+from segjax.errors import printable
 from segjax.runtime import distributed, xla
 
 NEEDS = options.WORKDIR
@@ -27,5 +28,6 @@ def run(values: flags.FlagValues) -> int:
     for report in opened.evaluate(shown=first, draw=True):
         if first:
             written = report.write(path, variant=opened.variant())
-            print("\n".join([*report.lines(), f"written to {written}"]))
+            for line in (*report.lines(), f"written to {written}"):
+                print(printable(line))
     return 0

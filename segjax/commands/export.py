@@ -3,6 +3,7 @@
 from absl import flags
 
 from segjax.commands import options
+from segjax.errors import printable
 from segjax.runtime import xla
 
 NEEDS = options.WORKDIR | {
@@ -29,5 +30,6 @@ def run(values: flags.FlagValues) -> int:
     opened = open_run(
         options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
     )
-    print(weights.write(opened, options.path(values.output), publisher=values.publisher))
+    text = weights.write(opened, options.path(values.output), publisher=values.publisher)
+    print(printable(text))
     return 0

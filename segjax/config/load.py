@@ -2,7 +2,6 @@
 
 import importlib.machinery
 import inspect
-import json
 import pathlib
 import traceback
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,11 @@ from typing import Any
 import ml_collections
 
 from segjax.config import schema, sections
-from segjax.errors import ConfigError, UserError
+from segjax.errors import ConfigError, DataError, UserError
+from segjax.runtime import reading
 
+SOURCE_BYTES = 8 << 20
+"""Of a config file."""
 EXPECTED = "Expected configs/<file>.py[:argument,…] with a get_config, or a run's config.json."
 
 
@@ -31,7 +33,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """
     path, _, argument = name.partition(":")
     file = pathlib.Path(path).expanduser()
-    if not file.is_file():
+    if not reading.is_file(file):
         raise ConfigError(f"--config={name}: no such file. {EXPECTED}")
     found = from_json(file) if file.suffix == ".json" else from_python(file, argument)
     return sections.override(schema.fill(found), overrides)
@@ -44,9 +46,9 @@ def from_json(file: pathlib.Path) -> dict[str, Any]:
         ConfigError: It holds none.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not valid JSON: {error}. {EXPECTED}") from None
+        found = reading.read_json(file)
+    except (OSError, DataError) as error:
+        raise ConfigError(f"{error} {EXPECTED}") from None
     if not isinstance(found, dict) or "model" not in found:
         raise ConfigError(f"{file}: holds no config: no section 'model'. {EXPECTED}")
     return {key: value for key, value in found.items() if key != "resolved"}
@@ -77,10 +79,12 @@ def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
 
 def run(file: pathlib.Path) -> ModuleType:
     """Return the module that a file defines; it is not entered among the imported ones."""
+    with reading.open_file(file, limit=SOURCE_BYTES) as stream:
+        code = stream.read()
     loader = importlib.machinery.SourceFileLoader("config", str(file))
     module = ModuleType("config")
     module.__file__ = str(file)
-    exec(loader.source_to_code(file.read_bytes(), str(file)), module.__dict__)
+    exec(loader.source_to_code(code, str(file)), module.__dict__)
     return module
 
 

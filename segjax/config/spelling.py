@@ -5,6 +5,8 @@ import re
 import sys
 from collections.abc import Sequence
 
+from segjax.errors import printable
+
 _OLD = re.compile(r"(--?config=)?((?:.*/)?configs/)(\w+)_camvid\.py(?::(.*))?")
 
 
@@ -29,5 +31,5 @@ def modernize(argv: Sequence[str]) -> list[str]:
     words = [modern(word) for word in argv]
     for old, new in zip(argv, words, strict=True):
         if old != new:
-            print(f"{old} is now written {new}", file=sys.stderr)
+            print(printable(f"{old} is now written {new}"), file=sys.stderr)
     return words

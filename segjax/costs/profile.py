@@ -122,7 +122,8 @@ class Tracer:
         self.seconds += (time.perf_counter() - begun) / len(self.steps)
         if number == self.steps[-1]:
             with log.watch.paused():
-                log.message(self.stop(step))
+                for line in self.stop(step).splitlines():
+                    log.message(line)
 
     def start(self) -> None:
         """Begin the trace."""

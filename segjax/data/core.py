@@ -16,6 +16,8 @@ from segjax.structs import IGNORE_LABEL, Example, Field, Schema
 
 Palette = tuple[tuple[int, int, int], ...]
 CACHE_BYTES = 4 << 30
+LONGEST_NAME = 200
+"""Characters of a class name."""
 
 
 class Source(Protocol):
@@ -167,6 +169,14 @@ def check_classes(class_names: Sequence[str], *, where: str) -> tuple[str, ...]:
             f"{where}: {len(names)} classes, but labels are uint8 and 255 means ignore: "
             f"at most {IGNORE_LABEL}. Merge classes."
         )
+    if any(len(name) > LONGEST_NAME for name in names):
+        longest = max(map(len, names))
+        raise ConfigError(
+            f"{where}: a class name has {longest:,} characters, at most {LONGEST_NAME} are useful. "
+            "Shorten it."
+        )
+    if any("\ud800" <= sign <= "\udfff" for name in names for sign in name):
+        raise ConfigError(f"{where}: a class name holds half a character (\\ud800 to \\udfff). Mend it.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: class names must differ, got {', '.join(twice)} twice.")

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from segjax.config import lookup
-from segjax.data import raster, tiff
+from segjax.data import raster, tiff, webp
 from segjax.data.raster import File, Header
 from segjax.errors import DataError
+from segjax.runtime import memory
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".webp")
@@ -197,12 +198,19 @@ def _open(file: File, *, name: str, pixels: bool) -> tuple[Header, np.ndarray]:
         with raster.stream_of(file) as stream:
             start = stream.read(4)
             stream.seek(0)
-            is_tiff = start in tiff.MAGIC
-            opened = tiff.open_tiff(stream) if is_tiff else raster.open_image(stream)
+            opener = tiff.open_tiff if start in tiff.MAGIC else raster.open_image
+            opened = (webp.open_webp if start == webp.MAGIC else opener)(stream)
             raster.check(opened.header, name=name)
             return opened.header, opened.pixels() if pixels else np.empty(0)
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError:
+        raise DataError(
+            f"{name}: needs more memory than there is. Save it smaller, or read fewer files at once "
+            "(config.input.threads)."
+        ) from None
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: {error.strerror}. Put the file there.") from None
     except Exception as error:  # decoders fail with nearly any type on a broken file
         reason = " ".join(str(error).split()).rstrip(".")
         raise DataError(

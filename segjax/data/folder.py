@@ -6,7 +6,6 @@ another layout are named with `images`, `labels` and `split_file`.
 """
 
 import collections
-import json
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -15,8 +14,10 @@ from typing import Any
 
 from segjax.data import core, decode, listing
 from segjax.errors import ConfigError, DataError
+from segjax.runtime import reading
 from segjax.structs import Example
 
+MOST_IGNORED = 256
 THREADS = 16
 """That look at headers: on a file system of a network each is waiting."""
 
@@ -195,10 +196,10 @@ class Source:
 
     def _stems(self, split_file: str, split: str, *, suffix: str) -> list[str]:
         path = self.root / split_file.replace("{split}", split)
-        try:  # some editors begin a file with a mark (BOM), which utf-8-sig drops
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"split_file={str(path)!r} cannot be read: {error}.") from None
+        try:
+            lines = reading.lines(path)
+        except (OSError, DataError) as error:
+            raise DataError(f"split_file={str(path)!r} cannot be read: {error}") from None
         tails = (*listing.tails_of(suffix, decode.IMAGE_ENDINGS), *decode.IMAGE_ENDINGS)
         stems = [
             listing.normal(listing.without_ending(line, tails).removeprefix("./"))
@@ -269,23 +270,24 @@ def _list(
 
 def _read_meta(path: pathlib.Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+        meta = reading.read_json(path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file. Write it, "
             '{"class_names": ["background", "crack"]}, with "label_map": {"0": 0, "255": 1} if '
             "masks are black and white; or set class_names."
         ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}.") from None
     names = meta.get("class_names") if isinstance(meta, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path}: expected class_names, a list of strings, got {names!r}.")
     meta = {key: value for key, value in meta.items() if value is not None}
     ignore = meta.get("ignore_index", -1)
     values = ignore if isinstance(ignore, list) else [ignore]
-    if not all(isinstance(value, int) for value in values):
-        raise DataError(f"{path}: expected ignore_index, an integer or a list, got {ignore!r}.")
+    if not all(isinstance(value, int) for value in values) or len(values) > MOST_IGNORED:
+        raise DataError(
+            f"{path}: expected ignore_index, an integer or a list of at most {MOST_IGNORED}, got "
+            f"{ignore!r}."
+        )
     return meta
 
 
@@ -295,7 +297,7 @@ def _palette(meta: dict[str, Any], num_classes: int, *, where: str) -> core.Pale
     palette = meta["palette"]
     try:
         colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: expected palette, a list of [red, green, blue].") from None
     if len(colours) - num_classes not in (0, 1) or not all(
         0 <= v < 256 for c in colours for v in c

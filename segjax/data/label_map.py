@@ -1,5 +1,6 @@
 """Which stored value of a mask is which class: `label_map`."""
 
+import bisect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 from segjax.errors import ConfigError
 
 OTHERS = "*"
+LARGEST = 2**63 - 1
+"""Of a stored value, either way."""
+LONGEST = 64
 _KEY = re.compile(r"(-?\d+)(?:\s*-\s*(\d+))?")
 
 
@@ -40,7 +44,7 @@ class LabelMap:
                     f"0..{num_classes - 1}. List values to leave out in ignore_index instead."
                 )
             text = str(key).strip()
-            match = _KEY.fullmatch(text)
+            match = _KEY.fullmatch(text) if len(text) <= LONGEST else None
             if text == OTHERS:
                 self.others = number
             elif match is None or isinstance(key, bool):
@@ -48,6 +52,8 @@ class LabelMap:
                     f"{where}: {key!r} is no stored value. Write a whole number, a range such as "
                     "'1-65535', or '*' for all others."
                 )
+            elif max(abs(int(end)) for end in match.groups("0")) > LARGEST:
+                raise ConfigError(f"{where}: {key!r} is beyond 64 bits, as no stored value is.")
             elif match.group(2) is None:
                 if int(text) in single:
                     raise ConfigError(f"{where}: {int(text)} is named twice. Keep one.")
@@ -75,7 +81,8 @@ class LabelMap:
         numbers = sorted(single)
         found = [(value, value, single[value]) for value in numbers]
         for low, high, number in ranges:
-            for value in (value for value in numbers if low <= value <= high):
+            inside = slice(bisect.bisect_left(numbers, low), bisect.bisect_right(numbers, high))
+            for value in numbers[inside]:
                 if low < value:
                     found.append((low, value - 1, number))
                 low = value + 1

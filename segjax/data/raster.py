@@ -1,7 +1,8 @@
 """What an image file says of itself and what it stores, before anyone decides what that means.
 
-Pillow decodes PNG, JPEG, WebP, BMP and GIF: it releases the GIL. What it would round off, pixels of
-a PNG that have not eight bits, comes from the file. TIFF has a file of its own: `tiff`.
+Pillow decodes PNG, JPEG, BMP and GIF: it releases the GIL. What it would round off, pixels of a PNG
+that have not eight bits, comes from the file. TIFF and WebP have files of their own. Whatever a
+file claims, its size is known and checked (`check`) before anything of that size is made.
 """
 
 import dataclasses
@@ -19,10 +20,10 @@ from PIL import (
     Image,
     JpegImagePlugin,
     PngImagePlugin,
-    WebPImagePlugin,
 )
 
 from segjax.errors import DataError
+from segjax.runtime import memory, reading
 
 File = str | os.PathLike[str] | bytes
 Colour = Literal["grey", "rgb", "palette", "cmyk", "ycbcr", "lab", "bands"]
@@ -30,6 +31,11 @@ Colour = Literal["grey", "rgb", "palette", "cmyk", "ycbcr", "lab", "bands"]
 MAX_BYTES = 1 << 30
 """An image that needs more memory than this when decoded (8-bit RGB of 18,900 x 18,900 pixels) is
 refused by its header: several are decoded at once, and a file of a few kB can claim any size."""
+MAX_FILE_BYTES = 2 * MAX_BYTES
+MAX_CHUNKS = 1 << 20
+"""Of a PNG."""
+MAX_NOTE_BYTES = 1 << 20
+"""Of a part of a file that describes the pixels, such as EXIF."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_GREY, PNG_RGB, PNG_PALETTE, PNG_GREY_ALPHA = 0, 2, 3, 4
@@ -53,7 +59,7 @@ class Header:
         palette: The colours of the values, uint8 [n 3].
         largest: The largest value that the file declares (PNG's sBIT, TIFF's MaxSampleValue).
         shifted: Whether the significant bits that it declares are the upper ones (sBIT).
-        images: How many images of their own the file holds.
+        images: How many images of their own the file holds; 2 may stand for more.
         lossy: Whether it is compressed as JPEG is, which changes numbers.
     """
 
@@ -89,7 +95,7 @@ class Opened(NamedTuple):
 
 def stream_of(file: File) -> IO[bytes]:
     """Return a file, or encoded bytes, as a stream to be closed."""
-    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")  # noqa: SIM115
+    return io.BytesIO(file) if isinstance(file, bytes) else reading.open_file(file, limit=MAX_FILE_BYTES)
 
 
 def check(header: Header, *, name: str) -> None:
@@ -100,8 +106,8 @@ def check(header: Header, *, name: str) -> None:
     """
     if header.images > 1:
         raise DataError(
-            f"{name}: holds {header.images} images (pages or frames), expected one. Save the one "
-            "that is meant, or each in a file of its own."
+            f"{name}: holds several images (pages or frames), expected one. Save the one that is "
+            "meant, or each in a file of its own."
         )
     size = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
     if size > MAX_BYTES:
@@ -113,7 +119,7 @@ def check(header: Header, *, name: str) -> None:
 
 
 def open_image(stream: IO[bytes]) -> Opened:
-    """Return what a PNG, JPEG, WebP, BMP or GIF file holds.
+    """Return what a PNG, JPEG, BMP or GIF file holds.
 
     Pillow's own `Image.open` is not used: it refuses by a number of pixels, see `MAX_BYTES`.
 
@@ -132,7 +138,8 @@ def open_image(stream: IO[bytes]) -> Opened:
         found = f"it begins with {start!r}" if start else "it is empty"
         raise ValueError(f"no PNG, JPEG, TIFF, WebP, BMP or GIF ({found})")
     # Behind the picture of a JPEG (MPO) lie previews and gain maps of the same picture.
-    images = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    # A GIF tells how many frames it has only to who goes through all of them.
+    images = 1 + (image.format == "GIF" and getattr(image, "is_animated", False))
     return Opened(_header(image, images=images), lambda: _pixels(image))
 
 
@@ -170,10 +177,16 @@ def _open_png(stream: IO[bytes]) -> Opened:
 def _png_chunks(stream: IO[bytes]) -> dict[str, bytes]:
     """Return the chunks that describe the pixels, those IHDR, sBIT and eXIf that there are."""
     found: dict[str, bytes] = {}
+    count = 0
     stream.seek(len(PNG_SIGNATURE))
     while len(start := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
+        count += 1
+        if count > MAX_CHUNKS:
+            raise ValueError(f"more than {MAX_CHUNKS:,} chunks")
         if kind in (b"IHDR", b"sBIT", b"eXIf"):
+            if kind.decode() in found or length > MAX_NOTE_BYTES:
+                raise ValueError(f"two chunks {kind.decode()}, or one of {length:,} bytes")
             found[kind.decode()] = stream.read(length)
             length = 0
         stream.seek(length + 4, os.SEEK_CUR)
@@ -227,7 +240,17 @@ def _header(image: Image.Image, *, images: int) -> Header:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels, taken over a few rows at a time: Pillow makes two copies of what it gives."""
     image.load()
+    height, width = image.height, image.width
+    one = _array(image.crop((0, 0, width, 1)))
+    array = np.empty((height, *one.shape[1:]), one.dtype)
+    for part in memory.rows(array.shape):
+        array[part] = _array(image.crop((0, part.start, width, part.stop)))
+    return array
+
+
+def _array(image: Image.Image) -> np.ndarray:
     array = np.asarray(image)
     if array.dtype == bool:  # Pillow's True is a byte of 255
         array = (array.view(np.uint8) != 0).view(np.uint8)
@@ -236,7 +259,6 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 _FORMATS: tuple[tuple[bytes, Callable[[IO[bytes]], Image.Image]], ...] = (
     (b"\xff\xd8", JpegImagePlugin.jpeg_factory),
-    (b"RIFF", WebPImagePlugin.WebPImageFile),
     (b"GIF8", GifImagePlugin.GifImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
 )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from segjax.config import lookup
 from segjax.data import core
 from segjax.errors import ConfigError, DataError, extra
-from segjax.runtime import files, xla
+from segjax.runtime import files, reading, xla
 from segjax.views import progress
 
 WHERE = "config.model.pretrained.weights"
@@ -109,7 +109,7 @@ def fetch(source: str, *, sha256: str = "", shown: bool = True) -> pathlib.Path:
     if kind == "url":
         return download(place, expected, shown=shown)
     path = from_hub(place) if kind == "hub" else core.expand_path(place, where=WHERE)
-    if not path.is_file():
+    if not reading.is_file(path):
         raise DataError(
             f"{WHERE}={source!r}: no such file. Expected a file of weights, hf:<org>/<repo>, "
             "https://…, torchvision:<name> or timm:<name>."
@@ -133,7 +133,7 @@ def download(url: str, expected: str, *, shown: bool) -> pathlib.Path:
     lookup.choose(scheme, ("https", "http"), what=f"{WHERE}={url!r}: the scheme {scheme}")
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
     path = xla.cache_dir() / "weights" / f"{digest}-{url.rpartition('/')[2]}"
-    if path.exists() and checksum(path).startswith(expected):
+    if path.is_file() and checksum(path).startswith(expected):
         return path
     with files.replacing(path) as temporary:
         try:
@@ -150,7 +150,8 @@ def download(url: str, expected: str, *, shown: bool) -> pathlib.Path:
 def stream(url: str, path: pathlib.Path, *, shown: bool) -> None:
     """Write what a URL serves to `path`."""
     with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as file:
-        total = int(response.headers.get("Content-Length", 0))
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         name = url.rpartition("/")[2]
         megabytes = -(-total // 10**6)
         with progress.Progress(megabytes, unit="MB", title=name, enabled=shown) as bar:
@@ -207,5 +208,5 @@ def check(path: pathlib.Path, expected: str, *, name: str = "") -> None:
 
 def checksum(path: pathlib.Path) -> str:
     """Return the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
+    with reading.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

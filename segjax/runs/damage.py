@@ -12,8 +12,9 @@ from etils import epath
 from orbax.checkpoint import future
 from orbax.checkpoint.checkpoint_args import register_with_handler
 
+from segjax.errors import DataError
 from segjax.runs import digest
-from segjax.runtime import distributed
+from segjax.runtime import distributed, reading
 
 Folder = pathlib.Path | epath.Path
 METADATA = "_CHECKPOINT_METADATA"
@@ -123,8 +124,10 @@ def check_files(folder: Folder) -> None:
 def unreadable_json(file: Folder) -> str | None:
     """Return what is wrong with a JSON file, None if nothing is."""
     try:
+        if isinstance(file, pathlib.Path):
+            reading.check_file(file)
         json.loads(file.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError, DataError) as error:
         return f"{file.parent.name}/{file.name} cannot be read ({error})"
     return None
 

@@ -11,8 +11,9 @@ import numpy as np
 from segjax.config import schedule
 from segjax.config.schedule import itstime
 from segjax.costs import timing
+from segjax.errors import printable
 from segjax.runs.live import Live
-from segjax.runtime import files
+from segjax.runtime import files, reading
 from segjax.views import progress
 
 
@@ -106,7 +107,7 @@ class Log:
         """Write a line that was shown into the run's `log.txt` too."""
         if self.file:
             with files.explain_os_errors(self.file.name):
-                print(text, file=self.file, flush=True)
+                print(printable(text), file=self.file, flush=True)
 
 
 def open_text(runs: Sequence[Live]) -> TextIO:
@@ -114,6 +115,8 @@ def open_text(runs: Sequence[Live]) -> TextIO:
     folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
     with files.explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        reading.check_file(folder / "log.txt")
         file = open(folder / "log.txt", "a", encoding="utf-8")  # noqa: SIM115
-        print(f"{time.strftime('%F %T')}  {' '.join(sys.argv)}", file=file, flush=True)
+        line = f"{time.strftime('%F %T')}  {' '.join(sys.argv)}"
+        print(printable(line), file=file, flush=True)
         return file

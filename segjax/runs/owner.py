@@ -3,10 +3,11 @@
 import json
 import pathlib
 import uuid
+from typing import Any
 
-from segjax.errors import ConfigError
+from segjax.errors import ConfigError, DataError
 from segjax.runs.damage import Folder
-from segjax.runtime import distributed, files
+from segjax.runtime import distributed, files, reading
 
 OWNER = "owner.json"
 IDENTITY = ".run_id"
@@ -21,14 +22,14 @@ def check(workdir: pathlib.Path, folder: Folder) -> None:
     where = f"config.checkpoint.root={folder}"
     advice = "Give each run a root of its own."
     try:
-        owner = json.loads((folder / OWNER).read_text())
+        owner = _read(folder / OWNER)
     except FileNotFoundError:
         steps = [path.name for path in folder.iterdir()] if folder.exists() else []
         if any(name.isdigit() for name in steps) and not (workdir / "config.json").exists():
             raise ConfigError(f"{where} holds checkpoints of another run. {advice}") from None
         return
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{where}: {OWNER} cannot be read: {error}. Remove that file.") from None
+    except (OSError, ValueError, RecursionError, DataError) as error:
+        raise ConfigError(f"{where}: {OWNER} cannot be read: {error} Remove that file.") from None
     if not isinstance(owner, dict) or owner.get("id") != identity(workdir):
         whose = owner.get("workdir", "?") if isinstance(owner, dict) else "?"
         raise ConfigError(f"{where} belongs to the run in {whose}, not {workdir}. {advice}")
@@ -53,7 +54,12 @@ def claim(workdir: pathlib.Path, folder: Folder) -> None:
         (folder / OWNER).write_text(text)
 
 
+def _read(path: Folder) -> Any:
+    local = isinstance(path, pathlib.Path)
+    return reading.read_json(path) if local else json.loads(path.read_text())
+
+
 def identity(workdir: pathlib.Path) -> str:
     """Return what tells a run from all others, wherever its folder lies; empty: it has none yet."""
     path = workdir / IDENTITY
-    return path.read_text().strip() if path.exists() else ""
+    return reading.text(path, limit=reading.LINE_BYTES).strip() if reading.is_file(path) else ""

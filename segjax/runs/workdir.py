@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import pathlib
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segjax.config import schema, sections
-from segjax.errors import ConfigError, UserError
-from segjax.runtime import distributed, files
+from segjax.errors import ConfigError, DataError, UserError
+from segjax.runtime import distributed, files, reading
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -55,7 +54,7 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     """
     path, text = workdir / "config.json", sections.plain(config)
     if path.exists() and load_config(workdir) != schema.fill(text):
-        old = json.loads(path.read_text())
+        old = reading.read_json(path)
         number = 1 + sum(1 for _ in workdir.glob("config.*.json"))
         files.write_json(workdir / f"config.{number}.json", old)
     files.write_json(path, text)
@@ -93,16 +92,16 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
         UserError: There is no run.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if not reading.is_file(path):
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
-    return schema.fill(json.loads(path.read_text()))
+    return schema.fill(reading.read_json(path))
 
 
 def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
     """Return what `run.json` says of the run; empty where there is none."""
     try:
-        found = json.loads((workdir / "run.json").read_text())
-    except (OSError, ValueError):
+        found = reading.read_json(workdir / "run.json")
+    except (OSError, DataError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -20,10 +20,12 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 
 from segjax.errors import ConfigError, DataError, NonFiniteError
-from segjax.runtime import files
+from segjax.runtime import files, reading
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
+READ_BYTES = 256 << 20
+"""Of a log that is read into memory."""
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
 """What a metric may be called: `group/name`, as in `train/loss`."""
 
@@ -113,43 +115,45 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     A quantity that was NaN or infinite is None. A last line that a kill cut short is left out.
 
     Raises:
-        DataError: Another line is no JSON object with an integer `step`.
+        DataError: Another line is no JSON object with an integer `step`; the file is longer than
+            `READ_BYTES`, or none that can be read.
     """
-    return [record for _, record in parse(pathlib.Path(workdir) / METRICS_FILE)]
+    path = pathlib.Path(workdir) / METRICS_FILE
+    return [record for _, record in parse(path, limit=READ_BYTES)]
 
 
-def parse(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return each whole line of a metrics file and its record, without a torn last line."""
-    if not path.exists():
-        return []
-    # A line cut short by a power failure may hold anything: bad bytes must not stop the reading.
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    lines = lines[:-1] if not lines[-1] else lines
-    parsed = []
-    for number, line in enumerate(lines, start=1):
+def parse(
+    path: pathlib.Path, *, limit: float = math.inf
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield each whole line of a metrics file and its record, without a torn last line."""
+    if not reading.is_file(path):
+        return
+    torn = ""  # a power failure may leave anything at the end, and only there
+    for number, line in enumerate(reading.raw_lines(path, limit=limit), start=1):
+        if torn:
+            raise DataError(torn)
         try:
-            record = json.loads(line)
+            record = reading.parse_json(line)
         except ValueError:
             record = None
         if isinstance(record, dict) and isinstance(record.get("step"), int):
-            parsed.append((line, record))
-        elif number < len(lines):
-            raise DataError(
+            yield line, record
+        else:
+            torn = (
                 f"{path}, line {number}: expected a JSON object with an integer 'step', "
-                f"got {line[:60]!r}. Delete the line, or move the file away."
+                f"got {line[:60].decode(errors='replace')!r}. Delete the line, or move the file "
+                "away."
             )
-    return parsed
 
 
 def drop_lines(path: pathlib.Path, *, from_step: int | None) -> None:
     """Drop a torn last line and all lines at `from_step` or later (all with None), atomically."""
-    if not path.exists():
+    if not reading.is_file(path):
         return
-    kept = []
-    if from_step is not None:
-        kept = [line for line, record in parse(path) if record["step"] < from_step]
-    with files.replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in kept)
+    first = -math.inf if from_step is None else from_step
+    records = parse(path) if from_step is not None else ()
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(line + b"\n" for line, record in records if record["step"] < first)
         file.flush()
         os.fsync(file.fileno())  # else a power failure can leave the new name on an empty file
 

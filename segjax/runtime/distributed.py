@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from segjax.errors import ConfigError, UserError
+from segjax.errors import ConfigError, UserError, printable
 from segjax.runtime import quirks
 
 START_SECONDS = 300
@@ -276,8 +276,8 @@ def name() -> str:
 
 
 def say(text: str) -> None:
-    """Print a message of this process to standard error, under its name."""
-    print(f"{name()}{text}", file=sys.stderr, flush=True)
+    """Print a message of this process, one line, to standard error, under its name."""
+    print(printable(f"{name()}{text}"), file=sys.stderr, flush=True)
 
 
 def end(code: int, text: str, *, linger: float = 3 * GRACE_SECONDS) -> NoReturn:

@@ -17,7 +17,7 @@ import sys
 import warnings
 from typing import Any
 
-from segjax.errors import UserError
+from segjax.errors import UserError, printable
 from segjax.runtime import files, quirks
 
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -50,11 +50,11 @@ def writable_cache() -> str | None:
         reason = "it may not be written"
     except OSError as error:
         reason = str(error)
-    print(
+    text = (
         f"no cache of compiled programs: {reason}. Set SEGJAX_CACHE to a folder that may be "
-        "written to start faster.",
-        file=sys.stderr,
+        "written to start faster."
     )
+    print(printable(text), file=sys.stderr)
     return None
 
 

@@ -8,6 +8,8 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
+from segjax.errors import printable
+
 RATE = "time/images_per_s"
 
 
@@ -91,7 +93,7 @@ class Progress:
     def message(self, text: str) -> None:
         """Print a line of its own, above the bar if there is one."""
         if self._bar is not None:
-            self._bar.write(text, file=self._stream)
+            self._bar.write(printable(text), file=self._stream)
         else:
             self._print(text)
 
@@ -115,7 +117,7 @@ class Progress:
             parts.append(f"done in {duration(self._clock() - self._begun)}")
         elif rate:
             parts.append(f"{duration((self._total - self._count) / rate)} left")
-        return "  ".join(parts)
+        return printable("  ".join(parts))
 
     def rate(self) -> float | None:
         """Return counts per second since this process's first update, None before the second."""
@@ -126,7 +128,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self._enabled:
-            print(text, file=self._stream, flush=True)
+            print(printable(text), file=self._stream, flush=True)
 
 
 def is_terminal(stream: TextIO) -> bool:
