@@ -176,7 +176,9 @@ def check_classes(class_names: Sequence[str], *, where: str) -> tuple[str, ...]:
             "Shorten it."
         )
     if any("\ud800" <= sign <= "\udfff" for name in names for sign in name):
-        raise ConfigError(f"{where}: a class name holds half a character (\\ud800 to \\udfff). Mend it.")
+        raise ConfigError(
+            f"{where}: a class name holds half a character (\\ud800 to \\udfff). Mend it."
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: class names must differ, got {', '.join(twice)} twice.")

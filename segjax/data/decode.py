@@ -206,8 +206,7 @@ def _open(file: File, *, name: str, pixels: bool) -> tuple[Header, np.ndarray]:
         raise
     except MemoryError:
         raise DataError(
-            f"{name}: needs more memory than there is. Save it smaller, or read fewer files at once "
-            "(config.input.threads)."
+            f"{name}: needs more memory than there is. Free some, or save the image smaller."
         ) from None
     except FileNotFoundError as error:
         raise DataError(f"{name}: {error.strerror}. Put the file there.") from None

@@ -95,7 +95,11 @@ class Opened(NamedTuple):
 
 def stream_of(file: File) -> IO[bytes]:
     """Return a file, or encoded bytes, as a stream to be closed."""
-    return io.BytesIO(file) if isinstance(file, bytes) else reading.open_file(file, limit=MAX_FILE_BYTES)
+    return (
+        io.BytesIO(file)
+        if isinstance(file, bytes)
+        else reading.open_file(file, limit=MAX_FILE_BYTES)
+    )
 
 
 def check(header: Header, *, name: str) -> None:
@@ -240,7 +244,7 @@ def _header(image: Image.Image, *, images: int) -> Header:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """Return the pixels, taken over a few rows at a time: Pillow makes two copies of what it gives."""
+    """Return the pixels, a few rows at a time: Pillow makes two copies of what it gives."""
     image.load()
     height, width = image.height, image.width
     one = _array(image.crop((0, 0, width, 1)))

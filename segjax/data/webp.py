@@ -44,7 +44,7 @@ def open_webp(stream: IO[bytes]) -> Opened:
 
 
 def _read(stream: IO[bytes]) -> tuple[int, int, bool, int, int]:
-    """Return width, height, whether there is opacity, the number of frames (2: or more), EXIF's turn.
+    """Return width, height, whether there is opacity, 2 for several frames, and EXIF's turn.
 
     Of a file without VP8X the picture's own chunk says it. Format:
     https://developers.google.com/speed/webp/docs/riff_container.

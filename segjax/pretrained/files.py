@@ -6,30 +6,25 @@ error. Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html.
 """
 
 import io
+import itertools
+import math
+import os
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
-import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
 from segjax.errors import DataError
+from segjax.pretrained import pickles
+from segjax.pretrained.pickles import DTYPES, MAX_READ, Bounded, Storage, Tensor
+from segjax.runtime import reading
 
-DTYPES: dict[str, Any] = {
-    "DoubleStorage": np.float64,
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
+MAX_RATIO, SPARE = 4, 64 << 20
+"""The arrays of a file are at most so many times as large as the file, and so many bytes more."""
 ZIP = b"PK\x03\x04"
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How files begin that `torch.save` wrote: since version 1.6, and before (a pickled number)."""
@@ -39,23 +34,17 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Return every array of a weight file by its dotted name, read-only.
 
     What an array is nested in becomes part of its name: `state_dict.module.conv1.weight`; what is
-    no array is left out. `convert.below` finds a network among such names.
+    no array is left out. `convert.below` finds a network among such names. Memory and time are in
+    proportion to the file, whatever it claims: see `pickles` and `MAX_RATIO`.
 
     Raises:
-        DataError: Not a weight file, damaged, or a pickle that asks for more than tensors.
+        DataError: Not a weight file, damaged, a pickle that asks for more than tensors, or arrays
+            that are larger than the file explains.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(len(LEGACY))
-            file.seek(0)
-            if head.startswith(ZIP):
-                arrays = dict(from_zip(file))
-            elif head == LEGACY:
-                arrays = dict(from_legacy(file))
-            elif head[8:9] == b"{":  # behind the header's length
-                arrays = safetensors.numpy.load_file(path)
-            else:
-                raise DataError(f"it begins with {head!r}, as neither of the two kinds does")
+        arrays = _read(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: {error.strerror}. Expected a file of weights.") from None
     # A damaged file fails in as many ways as a pickle has opcodes.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -68,56 +57,135 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-class Storage(NamedTuple):
-    """A run of `count` numbers in the file, which tensors share."""
-
-    dtype: str
-    key: str
-    count: int
-
-
-class Tensor(NamedTuple):
-    """Which numbers of a storage are a tensor; offset and strides count numbers."""
-
-    storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with reading.open_file(path) as file:
+        head = file.read(len(LEGACY))
+        file.seek(0)
+        if head.startswith(ZIP):
+            return dict(from_zip(file))
+        if head == LEGACY:
+            return dict(from_legacy(file))
+        if head[8:9] == b"{":  # behind the header's length
+            check_safetensors(file)
+            return safetensors.numpy.load_file(path)
+    raise DataError(f"it begins with {head!r}, as neither of the two kinds does")
 
 
 def from_zip(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and arrays of a file of `torch.save` since version 1.6: an archive."""
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
+    bounded = Bounded(file)
+    with zipfile.ZipFile(bounded) as archive:  # pyright: ignore[reportArgumentType]
+        members = check_members(archive, size=_size(file))
+        pickled = [name for name in members if name.endswith("/data.pkl")]
+        if len(pickled) != 1:
             raise DataError("it is a zip archive, but not one of torch.save")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+        folder = pickled[0].removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in members and members[order].file_size < 9 and archive.read(order) != b"little":
             raise DataError("a big-endian machine wrote it")
-        content = Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
-        tensors = dict(flatten(content))
-        keys = dict.fromkeys(tensor.storage.key for tensor in tensors.values())
-        data = {key: archive.read(f"{folder}data/{key}") for key in keys}
+        if members[pickled[0]].file_size > MAX_READ:
+            raise DataError(f"its pickle has more than {MAX_READ:,} bytes")
+        tensors = tensors_of(pickles.load(io.BytesIO(archive.read(pickled[0]))), size=_size(file))
+        data = {}
+        bounded.bounded = False  # from here on by the sizes that were checked
+        for key, storage in storages_of(tensors).items():
+            name = f"{folder}data/{key}"
+            if name not in members or members[name].file_size != num_bytes(storage):
+                raise DataError(f"its storage {key[:100]!r} is missing or damaged")
+            data[key] = archive.read(name)
     for name, tensor in tensors.items():
         yield name, view(tensor, data[tensor.storage.key])
+
+
+def check_members(archive: zipfile.ZipFile, *, size: int) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of an archive by their names, in the `size` bytes of the file.
+
+    Raises:
+        DataError: One is there twice, or compressed, which torch.save does not; or together they
+            are larger than the file.
+    """
+    members = {info.filename: info for info in archive.infolist()}
+    if len(members) != len(archive.infolist()):
+        raise DataError("two members of its archive have one name")
+    for name, info in members.items():
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise DataError(
+                f"{name[:100]!r} in its archive is compressed, as torch.save leaves none"
+            )
+    if sum(info.file_size for info in members.values()) > size:
+        raise DataError("the members of its archive lie over each other")
+    return members
 
 
 def from_legacy(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and arrays of a file of `torch.save` before version 1.6: pickles, then bytes."""
-    _, version, system, content = (Unpickler(file).load() for _ in range(4))
-    if version != 1001 or not system["little_endian"]:
-        raise DataError(f"version {version!r} of {system!r} is none that is known")
-    tensors = dict(flatten(content))
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    bounded, size = Bounded(file), _size(file)
+    _, version, system, content = (pickles.load(bounded) for _ in range(4))
+    if version != 1001 or not isinstance(system, dict) or not system.get("little_endian"):
+        raise DataError(f"version {str(version)[:100]} of such files is none that is known")
+    tensors = tensors_of(content, size=size)
+    storages = storages_of(tensors)
+    keys = pickles.load(bounded)
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+        raise DataError("its storages are not those of its tensors")
     data = {}
-    for key in Unpickler(file).load():
+    for key in map(str, keys):
         count = int.from_bytes(file.read(8), "little")
-        if key not in storages:
-            raise DataError(f"its storage {key!r} belongs to no tensor")
-        data[key] = file.read(count * np.dtype(DTYPES[storages[key].dtype]).itemsize)
+        if count != storages[key].count or num_bytes(storages[key]) > size - file.tell():
+            raise DataError(f"its storage {key[:100]!r} is missing or damaged")
+        data[key] = file.read(num_bytes(storages[key]))
     for name, tensor in tensors.items():
         yield name, view(tensor, data[tensor.storage.key])
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def num_bytes(storage: Storage) -> int:
+    """Return how many bytes a storage takes."""
+    return storage.count * np.dtype(DTYPES[storage.dtype]).itemsize
+
+
+def tensors_of(content: Any, *, size: int) -> dict[str, Tensor]:
+    """Return the tensors that a pickle describes by their names.
+
+    Raises:
+        DataError: They are too many, or larger than a file of `size` bytes explains: numbers may be
+            shared, and one repeated a million million times.
+    """
+    tensors = dict(pickles.flatten(content))
+    check_total(
+        (
+            math.prod(max(0, n) for n in tensor.size)
+            * np.dtype(DTYPES[tensor.storage.dtype]).itemsize
+            for tensor in tensors.values()
+        ),
+        size=size,
+    )
+    return tensors
+
+
+def check_total(sizes: Iterator[int], *, size: int) -> None:
+    """Raise `DataError` if arrays are much larger than the file of `size` bytes they lie in."""
+    total = sum(sizes)
+    if total > MAX_RATIO * size + SPARE:
+        raise DataError(
+            f"its arrays take {total:,} bytes, {MAX_RATIO} times as much as the file at the most"
+        )
+
+
+def storages_of(tensors: Mapping[str, Tensor]) -> dict[str, Storage]:
+    """Return the storages of tensors by their keys.
+
+    Raises:
+        DataError: One is described in two ways.
+    """
+    found: dict[str, Storage] = {}
+    for tensor in tensors.values():
+        if found.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
+            raise DataError(f"its storage {tensor.storage.key[:100]!r} is described in two ways")
+    return found
 
 
 def view(tensor: Tensor, data: bytes) -> np.ndarray:
@@ -130,82 +198,34 @@ def view(tensor: Tensor, data: bytes) -> np.ndarray:
     offset, size, stride = tensor.offset, tensor.size, tensor.stride
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min(offset, *size, *stride, 0) < 0 or len(data) != tensor.storage.count * dtype.itemsize:
-        raise DataError(f"its storage {tensor.storage.key!r} is damaged")
+        raise DataError(f"its storage {tensor.storage.key[:100]!r} is damaged")
     if 0 in size:
-        return np.zeros(size, dtype)
+        return np.zeros([min(n, 2**31) for n in size], dtype)
     if last >= tensor.storage.count:
-        raise DataError(f"a tensor reaches beyond its storage {tensor.storage.key!r}")
+        raise DataError(f"a tensor reaches beyond its storage {tensor.storage.key[:100]!r}")
     numbers = np.frombuffer(data, dtype)[offset:]
     strides = [step * dtype.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(numbers, size, strides, writeable=False)
 
 
-def flatten(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield `(dotted name, tensor)` of everything nested in dictionaries, lists and tuples."""
-    if isinstance(content, Tensor):
-        yield name, content
-    elif isinstance(content, (dict, list, tuple)):
-        items = content.items() if isinstance(content, dict) else enumerate(content)
-        for key, value in items:
-            yield from flatten(value, f"{name}.{key}" if name else str(key))
+def check_safetensors(file: IO[bytes]) -> None:
+    """Check the header of a safetensors file before the library makes room for what it says.
 
-
-class Ordered(dict):
-    """Stand for an OrderedDict; attributes, such as a state dict's `_metadata`, are dropped."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        """Take nothing over."""
-
-
-class Rebuild:
-    """Stand for the functions that make tensors; nothing in a pickle can change it."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: Any, *arguments: Any) -> Tensor:
-        """Return the tensor: of its storage, or of a parameter its value."""
-        if isinstance(storage, Tensor):
-            return storage
-        if not isinstance(storage, Storage):
-            raise DataError(f"a tensor has no storage, but {type(storage).__name__}")
-        offset, size, stride = arguments[:3]
-        return Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
-
-
-ALLOWED: dict[tuple[str, str], Callable[[], Any]] = {
-    ("collections", "OrderedDict"): lambda: Ordered,
-    ("torch._utils", "_rebuild_tensor_v2"): Rebuild,
-    ("torch._utils", "_rebuild_parameter"): Rebuild,
-}
-"""All that a pickle may name, beside `torch.FloatStorage` and its like."""
-
-
-class Unpickler(pickle.Unpickler):
-    """Read a pickle that may only describe tensors: it can name nothing but what is `ALLOWED`."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file, encoding="utf-8")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for what the pickle names.
-
-        Raises:
-            DataError: It names something else, which stays untouched.
-        """
-        if (module, name) in ALLOWED:
-            return ALLOWED[module, name]()
-        if module == "torch" and name in DTYPES:
-            return name
+    Raises:
+        DataError: It is too long, or describes too many or too large arrays, or overlapping ones.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    size = _size(file)
+    if length > min(MAX_READ, size - 8):
+        raise DataError(f"its header takes {length:,} bytes, at most {MAX_READ:,} are read")
+    header = reading.parse_json(file.read(length))
+    arrays = [about for name, about in header.items() if name != "__metadata__"]
+    if len(arrays) > pickles.MAX_TENSORS or any(len(a["shape"]) > pickles.MAX_AXES for a in arrays):
         raise DataError(
-            f"its pickle asks for {module}.{name}, which may do anything and is not run (only "
-            "tensors in dictionaries and lists are read)"
+            f"it names more than {pickles.MAX_TENSORS:,} arrays, or one of more than "
+            f"{pickles.MAX_AXES} axes"
         )
-
-    def persistent_load(self, pid: Any) -> Storage:
-        """Return the storage that a tensor names."""
-        kind, dtype, key, _, count, *rest = pid
-        if kind != "storage" or dtype not in DTYPES or any(rest):
-            raise DataError(f"its pickle refers to {kind!r}, not to a storage")
-        return Storage(dtype, str(key), int(count))
+    spans = sorted(tuple(about["data_offsets"]) for about in arrays)
+    if any(start < end for (_, end), (start, _) in itertools.pairwise(spans)):
+        raise DataError("its arrays lie over each other")
+    check_total((end - start for start, end in spans), size=size)

@@ -122,9 +122,7 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [record for _, record in parse(path, limit=READ_BYTES)]
 
 
-def parse(
-    path: pathlib.Path, *, limit: float = math.inf
-) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def parse(path: pathlib.Path, *, limit: float = math.inf) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield each whole line of a metrics file and its record, without a torn last line."""
     if not reading.is_file(path):
         return
