@@ -13,9 +13,8 @@ def printable(text: object) -> str:
     """Return a text as one line that shows what is in it and does nothing to a terminal.
 
     Names of files and texts from files may hold anything. Line ends, escape sequences, marks that
-    turn the reading direction and undecodable bytes are shown as escapes (`\\n`, `\\x1b`, `\\u202e`,
-    `\\udcff`); letters and signs of every script stay. All that leaves for a terminal or a log goes
-    through it.
+    turn the reading direction and undecodable bytes are shown as Python would write them; letters
+    and signs of every script stay. All that leaves for a terminal or a log goes through it.
     """
     line = str(text)
     if len(line) > LONGEST:

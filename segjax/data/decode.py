@@ -6,6 +6,8 @@ the way without a word.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -232,23 +234,23 @@ def _bring_to_channels(
     """Return `[h w channels]`, and the bits of its values."""
     bits, own = header.bits, header.bands - header.alpha
     if header.inverted and header.bands == 1 and pixels.dtype.kind == "u":
-        pixels = 2**bits - 1 - pixels
+        pixels = np.subtract(2**bits - 1, pixels, dtype=pixels.dtype)
     if channels not in (1, 3) and channels == header.bands and header.colour != "palette":
         return pixels, bits
     if channels in (1, 3):
         if header.colour == "palette" and header.palette is not None:
             pixels, bits, own = _colours(header, pixels, name=name), 8, 3
         elif header.colour in ("cmyk", "ycbcr") and header.dtype == "uint8":
-            mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[header.colour]
-            size = pixels.shape[1::-1]
-            image = Image.frombytes(mode, size, np.ascontiguousarray(pixels).tobytes())
-            pixels, own = np.asarray(image.convert("RGB")), 3
+            convert = functools.partial(
+                _to_rgb, mode={"cmyk": "CMYK", "ycbcr": "YCbCr"}[header.colour]
+            )
+            pixels, own = _by_rows(convert, pixels, bands=3), 3
         elif header.colour == "rgb":
             own = 3
         if own == 1:
             return np.repeat(pixels[..., :1], channels, axis=-1), bits
         if own == 3 and header.colour != "lab":
-            return pixels[..., :3] if channels == 3 else _grey(pixels[..., :3]), bits
+            return pixels[..., :3] if channels == 3 else _by_rows(_grey, pixels, bands=1), bits
     other = header.bands != channels and header.colour != "palette"
     advice = f"Set channels={header.bands} if all images are so, or convert" if other else "Convert"
     raise DataError(
@@ -264,6 +266,21 @@ def _colours(header: Header, pixels: np.ndarray, *, name: str) -> np.ndarray:
             f"{name}: a pixel has number {index.max(initial=0)}, beyond its palette. Mend the file."
         )
     return palette[index]
+
+
+def _by_rows(
+    function: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, bands: int
+) -> np.ndarray:
+    """Return what a function of pixels makes of all, a few rows at a time, in their type."""
+    found = np.empty((*pixels.shape[:-1], bands), pixels.dtype)
+    for part in memory.rows(pixels.shape):
+        found[part] = function(pixels[part])
+    return found
+
+
+def _to_rgb(pixels: np.ndarray, *, mode: str) -> np.ndarray:
+    image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
+    return np.asarray(image.convert("RGB"))
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
@@ -302,11 +319,12 @@ def _bring_to_dtype(
         if low >= 0 and high <= 65535:
             return pixels.astype(np.uint16, copy=False)
     elif bits < 8:
-        return np.rint(pixels * (255 / (2**bits - 1))).astype(np.uint8)
+        shown = np.rint(np.arange(256) * (255 / (2**bits - 1)))
+        return np.minimum(shown, 255).astype(np.uint8)[pixels]
     elif header.shifted and header.largest is not None and header.largest <= 255:
         return (pixels >> (bits - 8)).astype(np.uint8)
-    elif low >= 0 and bits == 16 and high > 255 and not np.any(pixels % 257):
-        return (pixels // 257).astype(np.uint8)
+    elif low >= 0 and bits == 16 and high > 255 and _is_widened(pixels):
+        return (pixels >> 8).astype(np.uint8)
     elif low >= 0 and max(high, header.largest or 0) <= 255:
         return pixels.astype(np.uint8)
     wider = "uint16" if dtype == "uint8" and low >= 0 and high <= 65535 else "float32"
@@ -318,11 +336,16 @@ def _bring_to_dtype(
     )
 
 
+def _is_widened(pixels: np.ndarray) -> bool:
+    """Say whether all values are 8 bits, repeated to make 16."""
+    return not any(np.any(pixels[part] % 257) for part in memory.rows(pixels.shape))
+
+
 def _floats(header: Header, pixels: np.ndarray, *, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = pixels.astype(np.float32)
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2:
-        if np.abs(pixels.astype(np.float64)).max(initial=0) > 2**24:
+        if max(-int(pixels.min(initial=0)), int(pixels.max(initial=0))) > 2**24:
             raise DataError(
                 f"{name}: {header.describe()} with values beyond 2**24 = 16,777,216, which float32 "
                 "would round. Scale the image down before saving it."

@@ -72,6 +72,18 @@ def _read(stream: IO[bytes]) -> tuple[int, int, bool, int, int]:
     return *found, max(1, frames), orientation
 
 
+def size_of(content: bytes) -> tuple[int, int]:
+    """Return width and height of a WebP file by its first 30 bytes.
+
+    Raises:
+        ValueError: It says none.
+    """
+    found = _size(content[12:16], content[20:30])
+    if found is None:
+        raise ValueError("a WebP picture of no size")
+    return found[:2]
+
+
 def _size(kind: bytes, content: bytes) -> tuple[int, int, bool] | None:
     """Return width, height and opacity by the first bytes of a chunk; None: it says none."""
     if len(content) < 10:

@@ -1,6 +1,8 @@
 """Predict the images of a folder: label maps, overlays and class areas at each image's own size."""
 
 import dataclasses
+import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from segjax.errors import DataError
 from segjax.inference import paths
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
+from segjax.runtime import memory
+from segjax.runtime import reading as reading_lib
 from segjax.structs import Classes
 from segjax.views import colour, examples, progress
 
@@ -148,9 +152,12 @@ def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:
     if file.suffix.lower() not in paths.ARRAY_ENDINGS:
         return decode.read_image(file, name=str(file), **dataclasses.asdict(reading))
     try:
-        image = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{file}: cannot be read: {error}. Replace or remove the file.") from None
+        image = read_array(file)
+    except DataError:
+        raise
+    except Exception as error:  # a header is an expression of Python, and fails as one
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{file}: cannot be read: {reason}. Replace or remove the file.") from None
     channels = reading.channels
     if image.ndim == dims and channels == 1:
         image = image[..., None]
@@ -160,6 +167,34 @@ def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:
             f"{channels} channels, as the run was trained on. Rearrange its axes."
         )
     return image
+
+
+def read_array(file: pathlib.Path) -> np.ndarray:
+    """Return the array in a `.npy` file, whose size is that which its header says.
+
+    Raises:
+        ValueError: It is none, or not of real numbers.
+        DataError: The file cannot be read.
+    """
+    with reading_lib.open_file(file) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version > (2, 0):  # version 3 names fields, which no image has
+            raise ValueError(f"version {version} of the format")
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, by_column, dtype = read_header(stream)
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+            raise ValueError(f"values of the type {dtype}, which are no real numbers")
+        size, start = os.fstat(stream.fileno()).st_size, stream.tell()
+        if min(shape, default=0) < 1 or math.prod(shape) * dtype.itemsize != size - start:
+            raise ValueError(
+                f"an array of shape {shape} and type {dtype} in {size - start:,} bytes"
+            )
+        flat = np.fromfile(stream, dtype).astype(dtype.newbyteorder("="), copy=False)
+    return flat.reshape(shape, order="F" if by_column else "C")
 
 
 def write(
@@ -189,7 +224,7 @@ def class_areas(
     label: UInt8[np.ndarray, "*space"], class_names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Return pixels (voxels, samples) and share of the image of each class."""
-    pixels = np.bincount(label.ravel(), minlength=len(class_names))
+    pixels = memory.counts(label)
     return {
         name: {"pixels": int(pixels[k]), "share": float(pixels[k] / label.size)}
         for k, name in enumerate(class_names)

@@ -3,7 +3,20 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 ELEMENTS = 1 << 20
+
+
+def counts(labels: np.ndarray, *, length: int = 256) -> np.ndarray:
+    """Return how often each of 0..length-1 occurs among small whole numbers, int64 [length].
+
+    `np.bincount` alone would take eight bytes for each of them.
+    """
+    total = np.zeros(length, np.int64)
+    for part in rows(labels.shape):
+        total += np.bincount(labels[part].ravel(), minlength=length)
+    return total
 
 
 def rows(shape: Sequence[int], *, elements: int = ELEMENTS) -> Iterator[slice]:

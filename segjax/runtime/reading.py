@@ -5,13 +5,14 @@ ever, a device has no end, and neither the watchdog nor a limit on sizes would s
 """
 
 import errno
+import io
 import json
 import math
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 from segjax.errors import DataError
 
@@ -59,7 +60,7 @@ def check_file(path: Path) -> None:
         raise DataError(f"{os.fspath(path)}: {reason}. Expected a file; name or put one there.")
 
 
-def open_file(path: Path, *, limit: float = math.inf) -> IO[bytes]:
+def open_file(path: Path, *, limit: float = math.inf) -> io.BufferedReader:
     """Open a regular file to read its bytes.
 
     Raises:

@@ -8,7 +8,7 @@ from jaxtyping import Integer, Num, UInt8
 from PIL import Image
 
 from segjax.errors import DataError
-from segjax.runtime import files
+from segjax.runtime import files, memory
 
 Colour = tuple[int, int, int]
 """Red, green, blue in 0..255."""
@@ -19,6 +19,8 @@ CORRECT: Colour = (205, 209, 214)
 WRONG: Colour = (214, 39, 40)
 VOID_LIGHT: Colour = (240, 240, 240)
 VOID_DARK: Colour = (115, 115, 115)
+SAMPLE = 1 << 22
+"""Values of an image by which its range is judged."""
 STRIPE = 5
 """The width of a stripe along a row, in pixels of a figure."""
 
@@ -42,13 +44,17 @@ def colourise(
         DataError: A label is neither a class of the palette nor 255.
     """
     colours = table(palette, void=void)
-    bad = label[((label < 0) | (label >= len(palette))) & (label != VOID_LABEL)]
-    if bad.size:
-        raise DataError(
-            f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} (void)."
-            " Give the palette one colour per class, or mend the label map."
-        )
-    return colours[label]
+    found = np.empty((*label.shape, 3), np.uint8)
+    for rows in memory.rows(label.shape):
+        part = label[rows]
+        bad = part[((part < 0) | (part >= len(palette))) & (part != VOID_LABEL)]
+        if bad.size:
+            raise DataError(
+                f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} "
+                "(void). Give the palette one colour per class, or mend the label map."
+            )
+        found[rows] = colours[part]
+    return found
 
 
 def overlay(
@@ -66,9 +72,16 @@ def overlay(
     space = image.shape[: label.ndim]
     if space != label.shape:
         raise DataError(f"Overlay: image of {space} pixels, label map of {label.shape}.")
-    base, tint = displayable(image, axes=label.ndim), colourise(label, palette)
-    weight = np.where(label == VOID_LABEL, 0, alpha)[..., None].astype(np.float32)
-    return np.rint(base * (1 - weight) + tint * weight).astype(np.uint8)
+    image = _first_channels(image, axes=label.ndim)
+    limits = stretch(image)
+    found = np.empty((*label.shape, 3), np.uint8)
+    for rows in memory.rows(found.shape):
+        part = label[rows]
+        base = displayable(image[rows], axes=label.ndim, limits=limits)
+        weight = np.where(part == VOID_LABEL, 0, alpha)[..., None].astype(np.float32)
+        mixed = base * (1 - weight) + colourise(part, palette) * weight
+        found[rows] = np.rint(mixed).astype(np.uint8)
+    return found
 
 
 def code(shade: Colour) -> str:
@@ -109,22 +122,45 @@ def error_map(
     return np.where((label == VOID_LABEL)[..., None], np.array(void), right).astype(np.uint8)
 
 
-def displayable(image: Num[np.ndarray, "..."], *, axes: int = 2) -> UInt8[np.ndarray, "*space 3"]:
+def displayable(
+    image: Num[np.ndarray, "..."], *, axes: int = 2, limits: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "*space 3"]:
     """Return an image `[*space c]`, or `[*space]` if it is grey, of any type as RGB.
 
     `axes` is its number of axes in space. Fewer than three channels show the first as grey, more
-    show the first three. Values other than uint8 are stretched from their 1st and 99th
-    percentile, because only the user knows their range.
+    show the first three. Values other than uint8 are stretched between `limits`, by default those
+    of `stretch`.
     """
-    image = image[..., None] if image.ndim == axes else image
-    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    image = _first_channels(image, axes=axes)
     if image.dtype == np.uint8:
-        return image
-    values = image.astype(np.float64)
+        return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
+    low, high = limits or stretch(image)
+    found = np.empty((*image.shape[:-1], 3), np.uint8)
+    for rows in memory.rows(image.shape):
+        values = np.nan_to_num(image[rows].astype(np.float64), nan=low)
+        scaled = np.clip((values - low) / ((high - low) or 1), 0, 1)
+        found[rows] = np.rint(scaled * 255).astype(np.uint8)
+    return found
+
+
+def _first_channels(image: np.ndarray, *, axes: int) -> np.ndarray:
+    """Return the three channels of an image that are shown, or one."""
+    image = image[..., None] if image.ndim == axes else image
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
+
+
+def stretch(image: Num[np.ndarray, "..."]) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of an image's values, those of a sample if it is large.
+
+    Only the user knows the range of values that are no bytes; of bytes it is all.
+    """
+    if image.dtype == np.uint8:
+        return 0.0, 255.0
+    step = max(1, round((image.size / SAMPLE) ** (1 / max(1, image.ndim - 1))))
+    values = image[(slice(None, None, step),) * (image.ndim - 1)].astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
-    scaled = (np.nan_to_num(values, nan=low) - low) / ((high - low) or 1)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return float(low), float(high)
 
 
 def save_palette_png(

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from segjax.runtime import memory
 from segjax.views.colour import VOID_LABEL
 
 GAP = 2
@@ -15,7 +16,7 @@ def busiest(label: Integer[np.ndarray, "*space"]) -> tuple[int, ...]:
     All count but void and the most frequent class, which is the background nearly everywhere. Where
     there are no others, it is the centre.
     """
-    counts = np.bincount(label.ravel(), minlength=VOID_LABEL + 1)
+    counts = memory.counts(label, length=VOID_LABEL + 1)
     counts[VOID_LABEL] = 0
     seen = (label != VOID_LABEL) & (label != counts.argmax())
     if not seen.any():
