@@ -41,6 +41,7 @@ def run(values: flags.FlagValues) -> int:
     suffix = as_trained.pop("label_suffix", "")
     output = options.path(values.output)
     inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
+    paths.make_folder(output)  # before a checkpoint is read and anything compiled
     counts = folder.predict(
         inputs,
         output,
@@ -50,6 +51,6 @@ def run(values: flags.FlagValues) -> int:
         step=opened.step,
         canvas=opened.parts.canvas,
         run=opened.path,
-        scales_seen=workdir.load_facts(opened.path).get("image_scales", ()),
+        scales_seen=workdir.image_scales(opened.path),
     )
     return 2 if counts.skipped else 0

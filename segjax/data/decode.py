@@ -250,7 +250,9 @@ def _bring_to_channels(
         if own == 1:
             return np.repeat(pixels[..., :1], channels, axis=-1), bits
         if own == 3 and header.colour != "lab":
-            return pixels[..., :3] if channels == 3 else _by_rows(_grey, pixels, bands=1), bits
+            return pixels[..., :3] if channels == 3 else _by_rows(
+                _grey, pixels[..., :3], bands=1
+            ), bits
     other = header.bands != channels and header.colour != "palette"
     advice = f"Set channels={header.bands} if all images are so, or convert" if other else "Convert"
     raise DataError(

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from typing import IO, Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from PIL import (
     PngImagePlugin,
 )
 
+from segjax.data import gif
 from segjax.errors import DataError
 from segjax.runtime import memory, reading
 
@@ -38,8 +40,10 @@ MAX_NOTE_BYTES = 1 << 20
 """Of a part of a file that describes the pixels, such as EXIF."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GIF = b"GIF8"
 PNG_GREY, PNG_RGB, PNG_PALETTE, PNG_GREY_ALPHA = 0, 2, 3, 4
 ORIENTATION = 0x0112
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them comes as an exception
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,12 @@ def open_image(stream: IO[bytes]) -> Opened:
     stream.seek(0)
     if start == PNG_SIGNATURE:
         return _open_png(stream)
+    images = 1
+    if start.startswith(GIF):
+        height, width, images = gif.frames(stream)
+        if height * width > MAX_BYTES:
+            raise ValueError(f"a frame of {height}x{width} pixels is beyond {MAX_BYTES:,} bytes")
+        stream.seek(0)
     for magic, factory in _FORMATS:
         if start.startswith(magic):
             image = factory(stream)
@@ -142,8 +152,6 @@ def open_image(stream: IO[bytes]) -> Opened:
         found = f"it begins with {start!r}" if start else "it is empty"
         raise ValueError(f"no PNG, JPEG, TIFF, WebP, BMP or GIF ({found})")
     # Behind the picture of a JPEG (MPO) lie previews and gain maps of the same picture.
-    # A GIF tells how many frames it has only to who goes through all of them.
-    images = 1 + (image.format == "GIF" and getattr(image, "is_animated", False))
     return Opened(_header(image, images=images), lambda: _pixels(image))
 
 
@@ -226,7 +234,7 @@ def _header(image: Image.Image, *, images: int) -> Header:
     colour, alpha, bits, dtype = _MODES[image.mode]
     palette = None
     if colour == "palette":
-        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette = _palette(image)
     turn = Image.Image.getexif(image).get(ORIENTATION, 1)  # a PNG's own would decode it
     return Header(
         height=image.height,
@@ -241,6 +249,16 @@ def _header(image: Image.Image, *, images: int) -> Header:
         images=images,
         lossy=image.format in ("JPEG", "MPO"),
     )
+
+
+def _palette(image: Image.Image) -> np.ndarray:
+    """Return the colours, uint8 [n 3]; Pillow's own `getpalette` would decode the pixels for it."""
+    if image.palette is None:
+        raise ValueError("numbers of colours without a palette")
+    order = image.palette.rawmode or image.palette.mode
+    table = np.frombuffer(bytes(image.palette.palette), np.uint8)
+    table = table[: len(table) // len(order) * len(order)].reshape(-1, len(order))
+    return table[:, [order.index(channel) for channel in "RGB"]]
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -263,6 +281,6 @@ def _array(image: Image.Image) -> np.ndarray:
 
 _FORMATS: tuple[tuple[bytes, Callable[[IO[bytes]], Image.Image]], ...] = (
     (b"\xff\xd8", JpegImagePlugin.jpeg_factory),
-    (b"GIF8", GifImagePlugin.GifImageFile),
+    (GIF, GifImagePlugin.GifImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
 )

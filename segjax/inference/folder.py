@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from segjax.data import core, decode, fit
 from segjax.data.decode import Reading
-from segjax.errors import DataError
+from segjax.errors import DataError, UserError
 from segjax.inference import paths
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
@@ -75,13 +75,14 @@ def predict(
             what is far outside is said. Empty: not known.
 
     Raises:
-        UserError: `output` holds files of the same names that are no earlier prediction of the same
-            image by the same run; nothing was written then.
+        UserError: `output` cannot be written, or holds files of the same names that are no earlier
+            prediction of the same image by the same run, and nothing was written; or the disk ran
+            full, and the message says what was written.
     """
     names = paths.output_names(inputs.files)
     facts = {"run": str(run.resolve())} if run else {}
     paths.check_free(output, names, run=facts.get("run", ""))
-    output.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(output)
     skipped = written = 0
     scales: dict[str, float] = {}
     with progress.Progress(len(names), unit="images", title="predict") as bar:
@@ -99,9 +100,18 @@ def predict(
             areas = class_areas(label, classes.class_names)
             about = {"file": str(file), "size": list(label.shape), "step": step, "classes": areas}
             about |= {"scale": scales[name]}
-            files_lib.write_json(output / f"{name}.json", about | facts)  # says whose the rest is
-            write(output / name, image, label, classes)
+            try:
+                # It says whose the rest is.
+                files_lib.write_json(output / f"{name}.json", about | facts)
+                write(output / name, image, label, classes)
+            except UserError as error:
+                done = number - 1 - skipped
+                raise UserError(
+                    f"{error} Written before, to {output}: the {written} files of {done} of "
+                    f"{len(names)} images."
+                ) from error
             written += paths.FILES_EACH
+            del image, label  # before the next is read
             bar.update(number)
         done = len(names) - skipped
         bar.message(

@@ -4,13 +4,16 @@ import collections
 import dataclasses
 import glob
 import hashlib
-import json
 import os
 import pathlib
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 
 from segjax.data import core, decode, listing
-from segjax.errors import UserError
+from segjax.errors import DataError, UserError
+from segjax.runtime import files as files_lib
+from segjax.runtime import reading
 
 ARRAY_ENDINGS = (".npy",)
 """Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
@@ -49,26 +52,26 @@ def list_inputs(
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
     What exists under that name comes before a glob: `img[1].png` is a file. In a folder hidden
-    files and folders do not count (`listing.walk`). What an earlier prediction wrote is left out,
-    and so is what lies in the output folder if that is inside the input folder, and masks that end
-    with the `label_suffix` of the run's data set.
+    files and folders do not count (`listing.walk`). Linked folders are not searched. What an
+    earlier prediction wrote is left out, and so is what lies in the output folder if that is inside
+    the input folder, and masks that end with the `label_suffix` of the run's data set.
 
     Raises:
         UserError: There are none.
     """
     path = pathlib.Path(inputs).expanduser()
     endings = (*decode.IMAGE_ENDINGS, *ARRAY_ENDINGS)
-    if path.is_file():
+    if reading.is_file(path):
+        reading.check_file(path)
         return Inputs((path,), {})
     if path.is_dir():
         found = [p for p in listing.walk(path) if p.suffix.lower() in endings]
     else:
-        found = [pathlib.Path(p) for p in glob.glob(str(path), recursive=True)]
         literal = {*path.parts, ".", ".."}
         found = [
             p
-            for p in found
-            if p.is_file() and not any(map(listing.is_hidden, set(p.parts) - literal))
+            for p in _matching(path)
+            if not p.is_dir() and not any(map(listing.is_hidden, set(p.parts) - literal))
         ]
     inside = output.resolve() if output else None
     if inside and (not path.is_dir() or path.resolve() not in inside.parents):
@@ -92,6 +95,18 @@ def list_inputs(
     return Inputs(files, left_out)
 
 
+def _matching(pattern: pathlib.Path) -> list[pathlib.Path]:
+    """Return what a glob stands for; its `**` follows no links, which may lead in a circle."""
+    parts = pattern.parts
+    if "**" not in parts:
+        return [pathlib.Path(found) for found in glob.glob(str(pattern))]
+    at = parts.index("**")
+    # Within a longer part `**` is `*` to a shell, and an error to pathlib.
+    rest = [part if part == "**" else re.sub(r"\*+", "*", part) for part in parts[at:]]
+    roots = glob.glob(os.path.join(*parts[:at])) if at else ["."]
+    return [found for root in roots for found in pathlib.Path(root).glob("/".join(rest))]
+
+
 def _is_output(file: pathlib.Path) -> bool:
     """Say whether a file is one of ours: the JSON beside it says so."""
     for ending in _ENDINGS:
@@ -103,8 +118,8 @@ def _is_output(file: pathlib.Path) -> bool:
 def _facts(path: pathlib.Path) -> dict[str, object] | None:
     """Return what a JSON says if it is one that a prediction wrote."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = reading.read_json(path)
+    except (OSError, DataError):
         return None
     return content if isinstance(content, dict) and set(content) >= _FACTS else None
 
@@ -163,17 +178,23 @@ def check_free(output: pathlib.Path, names: Mapping[pathlib.Path, str], *, run: 
     """Refuse to overwrite what is not an earlier prediction of the same image by the same run.
 
     Raises:
-        UserError: A file of such a name is there.
+        UserError: A file or folder of such a name is there.
     """
-    there = {_key(path.name): path for path in output.iterdir()} if output.is_dir() else {}
+    listed = sorted(output.iterdir()) if output.is_dir() else []
+    alike = {_key(path.name): path for path in listed}  # one file, on systems that ignore case
+    exactly = {path.name: path for path in listed}
+
+    def there(name: str) -> pathlib.Path | None:
+        return exactly.get(name) or alike.get(_key(name))
+
     foreign = []
     for file, name in names.items():
-        facts_file = there.get(_key(f"{name}.json"))
+        facts_file = there(f"{name}.json")
         facts = _facts(facts_file) if facts_file else None
         ours = facts is not None and _same(facts, file, run)
         for ending in (".json", *_ENDINGS):
-            path = there.get(_key(name + ending))
-            if path and not ours:
+            path = there(name + ending)
+            if path and not (ours and path.is_file()):
                 foreign.append(str(path))
     if foreign:
         raise UserError(
@@ -181,6 +202,20 @@ def check_free(output: pathlib.Path, names: Mapping[pathlib.Path, str], *, run: 
             f"images by this run, and would be overwritten: {core.some(foreign)}. Name another "
             "folder, or move them away."
         )
+
+
+def make_folder(output: pathlib.Path) -> None:
+    """Make the output folder if it is not there, and try whether it may be written.
+
+    Raises:
+        UserError: It cannot be made or written, or is a file.
+    """
+    if reading.is_file(output):
+        raise UserError(f"--output={output}: is there and no folder. Name a folder.")
+    with files_lib.explain_os_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output, prefix=".segjax"):
+            pass
 
 
 def _same(facts: Mapping[str, object], file: pathlib.Path, run: str) -> bool:

@@ -106,6 +106,18 @@ def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def image_scales(workdir: pathlib.Path) -> tuple[float, ...]:
+    """Return the least and the largest factor that brought training images to the canvas.
+
+    Empty where `run.json` does not say it.
+    """
+    found = load_facts(workdir).get("image_scales")
+    if not isinstance(found, list) or len(found) != 2:
+        return ()
+    good = all(isinstance(scale, (int, float)) and scale > 0 for scale in found)
+    return tuple(map(float, found)) if good else ()
+
+
 def _git_revision() -> str:
     root = pathlib.Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
