@@ -1,10 +1,11 @@
 """Change small valid files at random and read them, in a process of its own with limits.
 
-`python tests/fuzz.py <readers> <count> <seed> <folder>` prints a JSON object of what went wrong; a
-crash of a native decoder ends it, and the file that it read lies in the folder.
+`python tests/fuzz.py <readers> <count> <seed> <folder> [bombs]` prints a JSON object of what went
+wrong; a crash of a native decoder ends it, and the file that it read lies in the folder.
 """
 
 import contextlib
+import functools
 import gc
 import io
 import json
@@ -20,8 +21,9 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 SECONDS = 2.0
 """For a file, at most."""
@@ -49,6 +51,7 @@ class Reader(NamedTuple):
         read: Of the folder: reads the file in every way that there is.
         mend: Makes check sums right again after a change.
         kept: Bytes at the beginning, which say what kind of file it is.
+        bombs: Makes files that must be refused, by their names; a name with '?' may be read.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Reader(NamedTuple):
     read: Callable[[pathlib.Path], list[Callable[[], object]]]
     mend: Callable[[bytes], bytes] = lambda content: content
     kept: int = 0
+    bombs: Callable[[], dict[str, bytes]] = dict
 
 
 class TooLong(BaseException):
@@ -115,12 +119,13 @@ def mend_png(content: bytes) -> bytes:
 def images(ending: str) -> Reader:
     """Read images and masks."""
     from segjax.data import decode
-    from tests.data import odd_files, odd_tiffs
+    from tests.data import bombs
 
     def seeds() -> list[bytes]:
-        found = [odd for odd in odd_files.all_files() if len(odd.content) < 10_000]
-        found += odd_tiffs.tiff_files() if ending == "tif" else []
-        own = [odd.content for odd in found if odd.name.endswith(ALIKE.get(ending, ending))]
+        own = [
+            odd.content for odd in odds()
+            if odd.name.endswith(ALIKE.get(ending, ending)) and len(odd.content) < 10_000
+        ]  # fmt: skip
         return own + (squeezed_tiffs() if ending == "tif" else [])
 
     def read(folder: pathlib.Path) -> list[Callable[[], object]]:
@@ -133,7 +138,15 @@ def images(ending: str) -> Reader:
         ]
 
     mend, kept = (mend_png, 8) if ending == "png" else (bytes, 12 if ending == "webp" else 4)
-    return Reader(f"x.{ending}", seeds, read, mend, kept)
+    return Reader(f"x.{ending}", seeds, read, mend, kept, getattr(bombs, ending))
+
+
+@functools.cache
+def odds() -> list[Any]:
+    """Return the valid images of every kind."""
+    from tests.data import odd_files, odd_tiffs
+
+    return [*odd_files.all_files(), *odd_tiffs.tiff_files()]
 
 
 def squeezed_tiffs() -> list[bytes]:
@@ -157,6 +170,7 @@ def arrays() -> Reader:
 
     from segjax.data.decode import Reading
     from segjax.inference import folder as folder_lib
+    from tests.data import bombs
 
     def seeds() -> list[bytes]:
         found = []
@@ -175,7 +189,7 @@ def arrays() -> Reader:
             for channels, dims in options
         ]
 
-    return Reader("x.npy", seeds, read, bytes, 8)
+    return Reader("x.npy", seeds, read, bytes, 8, bombs.npy)
 
 
 def weights(kind: str) -> Reader:
@@ -184,7 +198,7 @@ def weights(kind: str) -> Reader:
     import safetensors.numpy
 
     from segjax.pretrained import files
-    from tests.pretrained import pth
+    from tests.pretrained import bombs, pth
 
     numbers = np.arange(24, dtype=np.float32)
     tree = {
@@ -205,7 +219,12 @@ def weights(kind: str) -> Reader:
         return [lambda: [array.copy() for array in files.read(path).values()]]
 
     kept = {"legacy": len(files.LEGACY), "safetensors": 9, "pth": 4}[kind]
-    return Reader(f"x.{kind}", seeds, read, mend_zip if kind == "pth" else bytes, kept)
+    made = {
+        "pth": bombs.zipped,
+        "legacy": lambda: bombs.legacy(pathlib.Path(os.environ["FUZZ_FOLDER"])),
+        "safetensors": bombs.safetensors,
+    }[kind]
+    return Reader(f"x.{kind}", seeds, read, mend_zip if kind == "pth" else bytes, kept, made)
 
 
 def mend_zip(content: bytes) -> bytes:
@@ -220,7 +239,9 @@ def mend_zip(content: bytes) -> bytes:
     return content
 
 
-def data_set(name: str, valid: list[bytes]) -> Reader:
+def data_set(
+    name: str, valid: list[bytes], wrong: Mapping[str, bytes] = MappingProxyType({})
+) -> Reader:
     """Open a folder of images one of whose text files is changed."""
     from segjax.data import folder as source
 
@@ -236,7 +257,7 @@ def data_set(name: str, valid: list[bytes]) -> Reader:
         options = {"split_file": name} if name != "meta.json" else {}
         return [lambda: source.Source(split="train", root=str(folder), **options)[0]]
 
-    return Reader(name, lambda: valid, read)
+    return Reader(name, lambda: valid, read, bombs=lambda: dict(wrong))
 
 
 def run_files(name: str) -> Reader:
@@ -266,13 +287,25 @@ META = [
     b'{"class_names": ["x", "y"], "ignore_index": [7, 255], "palette": [[0, 0, 0], [1, 2, 3]]}',
     b'{"class_names": ["x", "y"], "label_map": {"0": 0, "1-65535": 1, "*": 0}}',
 ]
+START = b'{"class_names": ["x", "y"], '
+META_BOMBS = {
+    "a long key": START + b'"label_map": {"' + b"9" * 5000 + b'": 1}}',
+    "beyond 64 bits": START + b'"label_map": {"9223372036854775808": 1}}',
+    "a wide range": START + b'"label_map": {"0-99999999999999999999": 1}}',
+    "zeros": START + b'"label_map": {"' + b"0" * 5000 + b'": 1}}',
+    "many ignored": START + b'"ignore_index": [' + b"1, " * 99_999 + b"1]}",
+    "a colour": START + b'"palette": [[1e308, 0, 0], [0, 0, 0]]}',
+    "a long name": b'{"class_names": ["x", "' + b"y" * 300 + b'"]}',
+    "half a character": b'{"class_names": ["x", "\\ud800"]}',
+    "many names": b'{"class_names": [' + b'"x", ' * 99_999 + b'"x"]}',
+}
 READERS: dict[str, Callable[[], Reader]] = {
     **{
         kind: lambda kind=kind: images(kind) for kind in ("png", "jpg", "tif", "webp", "bmp", "gif")
     },
     "npy": arrays,
     **{kind: lambda kind=kind: weights(kind) for kind in ("pth", "legacy", "safetensors")},
-    "meta.json": lambda: data_set("meta.json", META),
+    "meta.json": lambda: data_set("meta.json", META, META_BOMBS),
     "split.txt": lambda: data_set("split.txt", [b"a\nb\n", b"b.png\r\n./a.png"]),
     **{
         name: lambda name=name: run_files(name)
@@ -296,14 +329,19 @@ def limited() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def what_is_wrong(read: Callable[[], object]) -> str:
-    """Return what is wrong with how a file is read; empty: nothing, it is read or refused."""
+def what_is_wrong(read: Callable[[], object], *, refused: bool = False) -> str:
+    """Return what is wrong with how a file is read; empty: nothing, it is read or refused.
+
+    With `refused` reading it is wrong.
+    """
     from segjax.errors import UserError
 
     begun = time.monotonic()
     try:
         with limited():
             read()
+        if refused:
+            return "it is read"
     except UserError as error:
         text = str(error)
         if "\n" in text or not text:
@@ -323,13 +361,16 @@ def what_is_wrong(read: Callable[[], object]) -> str:
     return ""
 
 
-def main(names: list[str], count: int, seed: int, folder: pathlib.Path) -> dict[str, str]:
+def main(
+    names: list[str], count: int, seed: int, folder: pathlib.Path, *, bombs: bool
+) -> dict[str, str]:
     """Read `count` changed files of each kind; return what went wrong by the file it is kept in."""
     from segjax.data import raster
 
     raster.MAX_BYTES = IMAGE_BYTES
     made = {name: READERS[name]() for name in names}
     seeds = {name: reader.seeds() for name, reader in made.items()}
+    hostile = {name: reader.bombs() if bombs else {} for name, reader in made.items()}
     gc.freeze()
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MEMORY, resource.RLIM_INFINITY))
@@ -339,7 +380,14 @@ def main(names: list[str], count: int, seed: int, folder: pathlib.Path) -> dict[
         place = folder / name
         place.mkdir(exist_ok=True)
         reads = reader.read(place)
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # begin anew with the peak
         before = peak()
+        for title, content in hostile[name].items():
+            (place / reader.name).write_bytes(content)
+            found = [what_is_wrong(read, refused="?" not in title) for read in reads]
+            found = [text for text in found if text and (text != "it is read" or all(found))]
+            if found:
+                wrong[f"{name}: {title}"] = found[0]
         for number in range(count):
             content, other = chance.choice(seeds[name]), chance.choice(seeds[name])
             if number:  # the first is whole
@@ -368,9 +416,11 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
-def run(names: list[str], *, count: int, folder: pathlib.Path, seed: int = 0) -> dict[str, str]:
+def run(
+    names: list[str], *, count: int, folder: pathlib.Path, seed: int = 0, bombs: bool = True
+) -> dict[str, str]:
     """Do it in a process of its own, and return what went wrong."""
-    arguments = [",".join(names), str(count), str(seed), str(folder)]
+    arguments = [",".join(names), str(count), str(seed), str(folder), *["bombs"] * bombs]
     result = subprocess.run(
         [sys.executable, "-X", "faulthandler", __file__, *arguments],
         capture_output=True, text=True, cwd=ROOT, timeout=300,
@@ -382,5 +432,6 @@ def run(names: list[str], *, count: int, folder: pathlib.Path, seed: int = 0) ->
 
 
 if __name__ == "__main__":
-    what, how_many, number, where = sys.argv[1:]
-    print(json.dumps(main(what.split(","), int(how_many), int(number), pathlib.Path(where))))
+    what, how_many, number, where, *more = sys.argv[1:]
+    found = main(what.split(","), int(how_many), int(number), pathlib.Path(where), bombs=bool(more))
+    print(json.dumps(found))

@@ -150,3 +150,33 @@ def test_configs_import_neither_jax_nor_models():
         for name in imports(path):
             standard = name.split(".")[0] in sys.stdlib_module_names
             assert standard or name.startswith(allowed), f"{path.name} imports {name}"
+
+
+READS = r"read_text|read_bytes|np\.load\b|np\.fromfile|Image\.open|json\.load\b|(?<![\w.])open\("
+READS_ELSEWHERE = {
+    "segjax/runtime/reading.py": "the one place",
+    "segjax/runtime/files.py": "the lock, which it makes itself",
+    "segjax/runtime/xla.py": "/proc/cpuinfo",
+    "segjax/costs/timing.py": "/proc/self/stat",
+    "segjax/runs/writer.py": "appends to the log, which it has read through `reading` before",
+    "segjax/runs/log.py": "appends to log.txt, which `reading` has looked at",
+    "segjax/runs/owner.py": "a bucket's file, which is no pipe",
+    "segjax/runs/damage.py": "files of a checkpoint, which may be in a bucket; locally looked at",
+    "segjax/inference/folder.py": "writes; an array of a file that `reading` has opened",
+}
+
+
+def test_files_of_others_are_opened_in_one_place():
+    """A pipe waits for ever and a device has no end: `runtime.reading` decides what is a file."""
+    assert mentions(READS) == set(READS_ELSEWHERE), "and each exception has its reason"
+
+
+def test_what_is_printed_is_one_printable_line():
+    """Names of files may hold escape sequences and line ends: no call may forget `printable`."""
+    found = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and node.args:
+                if not ast.unparse(node.args[0]).startswith("printable("):
+                    found.append(f"{path.relative_to(ROOT)}: {ast.unparse(node)}")
+    assert found == ["segjax/commands/cli.py: print(help_of(mode))"]

@@ -189,13 +189,15 @@ def _open_png(stream: IO[bytes]) -> Opened:
 def _png_chunks(stream: IO[bytes]) -> dict[str, bytes]:
     """Return the chunks that describe the pixels, those IHDR, sBIT and eXIf that there are."""
     found: dict[str, bytes] = {}
-    count = 0
+    count, size = 0, stream.seek(0, os.SEEK_END)
     stream.seek(len(PNG_SIGNATURE))
     while len(start := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         count += 1
         if count > MAX_CHUNKS:
             raise ValueError(f"more than {MAX_CHUNKS:,} chunks")
+        if kind == b"IDAT" and length > size - stream.tell():
+            raise ValueError("image file is truncated")
         if kind in (b"IHDR", b"sBIT", b"eXIf"):
             if kind.decode() in found or length > MAX_NOTE_BYTES:
                 raise ValueError(f"two chunks {kind.decode()}, or one of {length:,} bytes")

@@ -18,6 +18,7 @@ MAX_OPERATIONS = 1 << 20
 """Of a pickle; a tensor takes about 40."""
 MAX_READ = 16 << 20
 """Bytes that are read at once: no pickle, and no directory of an archive, is longer."""
+MAX_VISITS = 1 << 18
 MAX_DEPTH = 32
 """Of dictionaries and lists in each other."""
 MAX_TENSORS = 1 << 17
@@ -91,15 +92,16 @@ def flatten(content: Any) -> Iterator[tuple[str, Tensor]]:
     Raises:
         DataError: Too deep, too many, or names too long; something may hold itself.
     """
-    visits, tensors = 0, 0
+    visits, scanned, tensors = 0, 0, 0
     rest: list[tuple[str, Any, int]] = [("", content, 0)]
     while rest:
         name, value, depth = rest.pop()
         visits += 1
-        if visits > MAX_OPERATIONS or depth > MAX_DEPTH or len(name) > MAX_NAME:
+        many = visits > MAX_VISITS or scanned > 4 * MAX_OPERATIONS
+        if many or depth > MAX_DEPTH or len(name) > MAX_NAME:
             raise DataError(
-                f"it nests more than {MAX_OPERATIONS:,} values, {MAX_DEPTH} levels or names of "
-                f"{MAX_NAME:,} characters"
+                f"it nests more than {MAX_VISITS:,} dictionaries, lists and tensors, {MAX_DEPTH} "
+                f"levels or names of {MAX_NAME:,} characters"
             )
         if isinstance(value, Tensor):
             tensors += 1
@@ -113,7 +115,7 @@ def flatten(content: Any) -> Iterator[tuple[str, Tensor]]:
                 for key, x in items
                 if isinstance(x, (dict, list, tuple))
             ]
-            visits += len(value) - len(inside)
+            scanned += len(value)
             rest += reversed(inside)
 
 

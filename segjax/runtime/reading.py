@@ -72,10 +72,9 @@ def open_file(path: Path, *, limit: float = math.inf) -> io.BufferedReader:
         file = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))
     except FileNotFoundError:
         raise
-    except OSError as error:
-        raise DataError(
-            f"{os.fspath(path)}: {error.strerror}. Make it readable, or name another one."
-        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise DataError(f"{os.fspath(path)}: {reason}. Mend that, or name another one.") from None
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         file.close()

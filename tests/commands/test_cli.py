@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import types
 
 import pytest
 
 from segjax.commands import cli
+from segjax.runs import log
+from segjax.runtime import distributed
+from segjax.views import progress
 from tests import program
 
 
@@ -77,3 +81,24 @@ def test_config_keys_are_assignments():
         "--e=1",
     ]  # fmt: skip
     assert cli.assignments(["--config.a", "--workdir=x"]) == ["--override=a=True", "--workdir=x"]
+
+
+EVIL = "a\n\x1b[31merror: \u202e\udcff"
+
+
+def test_names_cannot_forge_a_line(tmp_path, monkeypatch, capsys):
+    """The rule, where all that is said leaves: errors, progress, words of a process, log.txt."""
+    assert cli.main(["run.py", "--mode=summary", f"--config={tmp_path / EVIL}.py"]) == 2
+    with progress.Progress(2, unit="images", title=EVIL) as bar:
+        bar.message(EVIL)
+        bar.update(2)
+    distributed.say(EVIL)
+    run = types.SimpleNamespace(path=tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["run.py", EVIL])
+    with log.open_text([run]):
+        pass
+    said = capsys.readouterr().err
+    kept = (tmp_path / "run/log.txt").read_text()
+    assert said.count("\n") == 4 and kept.count("\n") == 1
+    for line in (said + kept).splitlines():
+        assert r"a\n\x1b[31merror: \u202e\udcff" in line and line.isprintable()
