@@ -138,7 +138,11 @@ def images(ending: str) -> Reader:
         ]
 
     mend, kept = (mend_png, 8) if ending == "png" else (bytes, 12 if ending == "webp" else 4)
-    return Reader(f"x.{ending}", seeds, read, mend, kept, getattr(bombs, ending))
+
+    def hostile() -> dict[str, bytes]:
+        return getattr(bombs, ending)() | (bombs.png_notes() if ending == "png" else {})
+
+    return Reader(f"x.{ending}", seeds, read, mend, kept, hostile)
 
 
 @functools.cache
