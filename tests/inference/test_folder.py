@@ -1,3 +1,6 @@
+import errno
+import os
+import pathlib
 import re
 
 import numpy as np
@@ -96,6 +99,114 @@ def test_files_of_the_user_are_never_overwritten(tmp_path, name):
         predict(tmp_path / "in", out)
     assert "\n" not in str(caught.value)
     assert contents(out) == {name: b'{"mine": true}'}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a_label.png", "a_label.npy", "a_overlay.png"])
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_no_file_is_never_replaced(tmp_path, name, kind, again):
+    """The same rule, of folders, links and pipes, also where the rest is an earlier prediction."""
+    draw(tmp_path / "in/a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    if again:
+        predict(tmp_path / "in", out)
+    (out / name).unlink(missing_ok=True)
+    if kind == "folder":
+        (out / name).mkdir()
+    elif kind == "link":
+        (out / name).symlink_to(tmp_path / "gone")
+    else:
+        os.mkfifo(out / name)
+    with pytest.raises(UserError, match="would be overwritten: .*" + name):
+        predict(tmp_path / "in", out)
+    assert not (tmp_path / "gone").exists() and not (out / name).is_file()
+
+
+def test_a_file_of_the_users_beside_ours_of_another_case(tmp_path):
+    """Where names of another case are other files, our `A.json` is not taken for `a.json`."""
+    draw(tmp_path / "in/A.png")
+    draw(tmp_path / "in2/a.png")
+    out = tmp_path / "out"
+    predict(tmp_path / "in", out)
+    (out / "a.json").write_text("mine")
+    with pytest.raises(UserError, match="would be overwritten"):
+        predict(tmp_path / "in2", out)
+    if len({path.name for path in out.iterdir()}) == 4:
+        assert predict(tmp_path / "in", out).written == 3 and (out / "a.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "pipe", "dangling link", "no place"])
+def test_a_folder_that_cannot_be_written_is_found_first(tmp_path, kind):
+    """Before anything is predicted, and so before anything is compiled."""
+    draw(tmp_path / "in/a.png")
+    out = tmp_path / "out"
+    if kind in ("file", "below a file"):
+        out.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "dangling link":
+        out.symlink_to("gone")
+    out = {"below a file": out / "x", "no place": pathlib.Path("/proc/x")}.get(kind, out)
+
+    def never(image):
+        raise AssertionError("it predicts")
+
+    with pytest.raises(UserError, match=f"{out}") as error:
+        folder.predict(
+            paths.list_inputs(str(tmp_path / "in")), out,
+            predictor=FunctionPredictor(never, num_classes=2), classes=CLASSES, reading=GREY,
+            step=3, canvas=CANVAS,
+        )  # fmt: skip
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 5, 6])
+def test_a_disk_that_fills_says_what_was_written(tmp_path, monkeypatch, failing):
+    """One line, whichever file has no room; what was written before it is whole."""
+    for name in "ab":
+        draw(tmp_path / f"in/{name}.png")
+    count, replace = [0], os.replace
+
+    def full(*arguments):
+        count[0] += 1
+        if count[0] == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(*arguments)
+
+    monkeypatch.setattr(os, "replace", full)
+    out, done = tmp_path / "out", (failing - 1) // 3
+    said = f"No space left.*Written before, to .*out: the {3 * done} files of {done} of 2 images"
+    with pytest.raises(UserError, match=said) as error:
+        predict(tmp_path / "in", out)
+    assert "\n" not in str(error.value)
+    assert len(contents(out)) == failing - 1 and not [n for n in contents(out) if n[0] == "."]
+    monkeypatch.undo()
+    assert predict(tmp_path / "in", out).written == 6
+
+
+@pytest.mark.parametrize(
+    "stem", ["n" * 250, "\u4e2d" * 83, "a\x1b[31m\nb", "e\u0301" * 80], ids="abcd"
+)
+def test_a_name_of_any_length_and_kind_is_predicted(tmp_path, stem):
+    draw(tmp_path / "in" / f"{stem}.bmp")
+    draw(tmp_path / "in/b.png")
+    out = tmp_path / "out"
+    assert predict(tmp_path / "in", out) == folder.Counts(2, 2, 2, 0, 6)
+    assert predict(tmp_path / "in", out).written == 6  # and is known again
+    assert len(contents(out)) == 6
+
+
+def test_an_undecodable_name_is_predicted_and_shown(tmp_path, capsys):
+    draw(tmp_path / "in/x.png")
+    (tmp_path / "in/x.png").rename(tmp_path / os.fsdecode(b"in/\xff\xfe.png"))
+    (tmp_path / os.fsdecode(b"in/\xfd\n.png")).write_bytes(b"no picture")
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert predict(tmp_path / "in", out).predicted == 1
+    said = capsys.readouterr().err
+    assert r"\udcfd\n.png: cannot be read" in said
+    assert all(line.isprintable() for line in said.splitlines())
 
 
 def test_predictions_of_other_images_or_runs_are_not_overwritten(tmp_path):

@@ -105,3 +105,26 @@ def test_ten_thousand_files_have_ten_thousand_names():
     """Every name is made once and looked up once: no stem is searched for in a list."""
     files = [f"p{i // 10}/slice{i % 10}.png" for i in range(10_000)]
     assert len(set(names_of(*files))) == 10_000
+
+
+@pytest.mark.parametrize("stems", ["all alike", "all different", "long"])
+def test_work_is_in_proportion_to_the_files(monkeypatch, tmp_path, stems):
+    """Ten times as many files are ten times as many looks at a name, not a hundred times."""
+
+    def looks(count):
+        seen = [0]
+        key = paths._key
+
+        def counted(name):
+            seen[0] += 1
+            return key(name)
+
+        monkeypatch.setattr(paths, "_key", counted)
+        stem = {"all alike": "{0}/a", "all different": "x/{0}", "long": "{0}/" + "n" * 240}[stems]
+        names = paths.output_names([pathlib.Path(f"{stem.format(i)}.png") for i in range(count)])
+        paths.check_free(tmp_path, names, run="")
+        monkeypatch.undo()
+        assert len(set(names.values())) == count
+        return seen[0]
+
+    assert looks(1000) <= 11 * looks(100)
