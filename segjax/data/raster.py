@@ -36,6 +36,9 @@ refused by its header: several are decoded at once, and a file of a few kB can c
 MAX_FILE_BYTES = 2 * MAX_BYTES
 MAX_CHUNKS = 1 << 20
 """Of a PNG."""
+MAX_SCANS, MAX_SCANNED = 20, 1 << 32
+"""Of a JPEG: more scans than usual may draw so many pixels together."""
+_SCAN = b"\xff\xda"
 MAX_NOTE_BYTES = 1 << 20
 """Of a part of a file that describes the pixels, such as EXIF."""
 
@@ -152,7 +155,27 @@ def open_image(stream: IO[bytes]) -> Opened:
         found = f"it begins with {start!r}" if start else "it is empty"
         raise ValueError(f"no PNG, JPEG, TIFF, WebP, BMP or GIF ({found})")
     # Behind the picture of a JPEG (MPO) lie previews and gain maps of the same picture.
-    return Opened(_header(image, images=images), lambda: _pixels(image))
+    header = _header(image, images=images)
+
+    def pixels() -> np.ndarray:
+        if header.lossy:
+            _check_scans(stream, header)
+        return _pixels(image)
+
+    return Opened(header, pixels)
+
+
+def _check_scans(stream: IO[bytes], header: Header) -> None:
+    """Refuse a JPEG that draws a large picture again and again: each scan may be a few bytes."""
+    place = stream.tell()
+    stream.seek(0)
+    count, last = 0, b""
+    while part := stream.read(1 << 20):
+        count += (last + part).count(_SCAN)
+        last = part[-1:]
+    stream.seek(place)
+    if count > MAX_SCANS and count * header.height * header.width > MAX_SCANNED:
+        raise ValueError(f"{count:,} scans of {header.height}x{header.width} pixels")
 
 
 def _open_png(stream: IO[bytes]) -> Opened:

@@ -89,12 +89,15 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     """Return the resolved config of the run in `workdir`; what it is too old to have, by default.
 
     Raises:
-        UserError: There is no run.
+        UserError: There is no run, or its config is none.
     """
     path = workdir / "config.json"
     if not reading.is_file(path):
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
-    return schema.fill(reading.read_json(path))
+    found = reading.read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds no config, but {found!r:.60}. Expected a run's folder.")
+    return schema.fill(found)
 
 
 def load_facts(workdir: pathlib.Path) -> dict[str, Any]:

@@ -70,7 +70,10 @@ def png() -> dict[str, bytes]:
 def jpg() -> dict[str, bytes]:
     small = encoded("JPEG")
     at = small.index(b"\xff\xc0") + 5
-    return {"65535 x 65535": small[:at] + b"\xff\xff\xff\xff" + small[at + 4 :]}
+    return {
+        "65535 x 65535": small[:at] + b"\xff\xff\xff\xff" + small[at + 4 :],
+        "many scans": small[:at] + b"\x27\x10\x27\x10" + small[at + 4 : -2] + b"\xff\xda" * 99,
+    }
 
 
 def webp() -> dict[str, bytes]:

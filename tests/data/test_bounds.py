@@ -24,7 +24,10 @@ SAID = {
         "long pixels": "truncated",
         "frames": "several images",
     },
-    "jpg": {"65535 x 65535": "MiB of memory, the limit is"},
+    "jpg": {
+        "65535 x 65535": "MiB of memory, the limit is",
+        "many scans": "100 scans of 10000x10000 pixels",
+    },
     "webp": {
         "2**24 x 2**24": "MiB of memory, the limit is",
     },
