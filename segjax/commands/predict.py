@@ -30,11 +30,8 @@ def run(values: flags.FlagValues) -> int:
 
     xla.prepare()
     from segjax.runs import workdir
-    from segjax.runs.run import open_run
 
-    opened = open_run(
-        options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
-    )
+    opened = options.open_run(values)
     source = opened.config["input"]["source"]
     names = ("exif", "dtype", "label_suffix")
     as_trained = {name: source[name] for name in names if name in source}
@@ -50,6 +47,6 @@ def run(values: flags.FlagValues) -> int:
         step=opened.step,
         canvas=opened.parts.canvas,
         run=opened.path,
-        scales_seen=workdir.load_facts(opened.path).get("image_scales", ()),
+        scales_seen=workdir.image_scales(opened.path),
     )
     return 2 if counts.skipped else 0

@@ -6,6 +6,7 @@ import uuid
 
 from segjax.errors import ConfigError
 from segjax.runs.damage import Folder
+from segjax.runs.workdir import is_step
 from segjax.runtime import distributed, files
 
 OWNER = "owner.json"
@@ -24,7 +25,7 @@ def check(workdir: pathlib.Path, folder: Folder) -> None:
         owner = json.loads((folder / OWNER).read_text())
     except FileNotFoundError:
         steps = [path.name for path in folder.iterdir()] if folder.exists() else []
-        if any(name.isdigit() for name in steps) and not (workdir / "config.json").exists():
+        if any(map(is_step, steps)) and not (workdir / "config.json").exists():
             raise ConfigError(f"{where} holds checkpoints of another run. {advice}") from None
         return
     except (OSError, ValueError) as error:
