@@ -13,7 +13,6 @@ from segjax.config import load, rules, schema, sections
 from segjax.errors import ConfigError, UserError
 from segjax.runtime import distributed, files
 
-
 LOCK = ".lock"
 
 
