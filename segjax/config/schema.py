@@ -18,6 +18,8 @@ import ml_collections
 from segjax.config import lookup, rules, schedule, sections, trials
 from segjax.errors import ConfigError
 
+LONGEST = 100
+"""Letters of a name that files are called by."""
 REQUIRED = object()
 """In place of a default: every config has to say it."""
 
@@ -386,8 +388,11 @@ def _check_typed(spec: Typed, value: Any, where: str) -> None:
     if spec.many is list:
         items = {f"{where}[{i}]": item for i, item in enumerate(value)}
     elif spec.many is dict:
-        if odd := [name for name in value if not name.isidentifier()]:
-            raise ConfigError(f"{where}: {odd[0]!r} is no name. Use letters, digits and '_'.")
+        if odd := [name for name in value if not name.isidentifier() or len(name) > LONGEST]:
+            raise ConfigError(
+                f"{where}: {odd[0][:LONGEST]!r} is no name. Use letters, digits and '_', at most "
+                f"{LONGEST}: files are called by it."
+            )
         items = {f"{where}.{name}": item for name, item in value.items()}
     for place, item in items.items():
         if not isinstance(item, Mapping):
