@@ -9,9 +9,12 @@ python run.py --mode=plan --config=configs/camvid.py --devices=64 --config.mesh.
 python run.py --mode=predict --help
 """
 
-import sys
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the imports: no traceback
 
 from segjax.commands import cli
 
 if __name__ == "__main__":
-    sys.exit(cli.main())
+    cli.program()

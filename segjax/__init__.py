@@ -12,6 +12,7 @@ jax is imported by the first call, not by `import segjax`.
 """
 
 import pathlib
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def train(
 
     Raises:
         UserError: Bad config or data, NaN, a full disk.
-        SystemExit: With code 75: SIGTERM came, and a checkpoint was saved. Call it again.
+        SystemExit: With code 75: SIGTERM or SIGHUP came, and a checkpoint was saved; call it again.
+        KeyboardInterrupt: Likewise after Ctrl-C.
     """
     from segjax.runtime import xla
 
@@ -55,13 +57,19 @@ def train(
     path = pathlib.Path(workdir).expanduser()
     options: dict[str, Any] = {} if on_score is None else {"on_score": on_score}
     code = train.run(path, config, allow_config_change=allow_config_change, **options)
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
     if code != train.DONE:
         raise SystemExit(code)
-    return run.list_runs(path)[0]
+    return run.list_runs(path, trust_code=True)[0]  # the caller gave the config
 
 
 def open_run(
-    path: str | pathlib.Path, checkpoint: str = "", *, overrides: Iterable[str] = ()
+    path: str | pathlib.Path,
+    checkpoint: str = "",
+    *,
+    overrides: Iterable[str] = (),
+    trust_code: bool = False,
 ) -> "Run":
     """Open the run in a folder; nothing in it is changed, and nothing else is needed.
 
@@ -70,23 +78,30 @@ def open_run(
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.
+        trust_code: Run code outside of segjax that its config names. A run is data without it.
 
     Raises:
-        UserError: No run there, no such checkpoint, or an override that does not fit.
+        UserError: No run there, no such checkpoint, an override that does not fit, or a config that
+            names code outside of segjax.
     """
     from segjax.runtime import xla
 
     xla.prepare()
     from segjax.runs import run
 
-    return run.open_run(pathlib.Path(path), checkpoint=checkpoint, overrides=overrides)
+    return run.open_run(
+        pathlib.Path(path), checkpoint=checkpoint, overrides=overrides, trust_code=trust_code
+    )
 
 
-def list_runs(path: str | pathlib.Path) -> "list[Run]":
-    """Return all runs in a folder: its own, its trials', those below it, by path."""
+def list_runs(path: str | pathlib.Path, *, trust_code: bool = False) -> "list[Run]":
+    """Return all runs in a folder: its own, its trials', those below it, by path.
+
+    `trust_code` is that of `open_run`.
+    """
     from segjax.runtime import xla
 
     xla.prepare()
     from segjax.runs import run
 
-    return run.list_runs(pathlib.Path(path))
+    return run.list_runs(pathlib.Path(path), trust_code=trust_code)

@@ -158,6 +158,7 @@ READS_ELSEWHERE = {
     "segjax/runtime/files.py": "the lock, which it makes itself",
     "segjax/runtime/xla.py": "/proc/cpuinfo",
     "segjax/costs/timing.py": "/proc/self/stat",
+    "segjax/runtime/console.py": "nowhere, to write to",
     "segjax/runs/writer.py": "appends to the log, which it has read through `reading` before",
     "segjax/runs/log.py": "appends to log.txt, which `reading` has looked at",
     "segjax/runs/owner.py": "a bucket's file, which is no pipe",

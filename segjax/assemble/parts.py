@@ -13,7 +13,7 @@ from segjax.augment import compose
 from segjax.config import lookup, trials
 from segjax.config import schema as schema_lib
 from segjax.data import core, fit
-from segjax.errors import ConfigError
+from segjax.errors import ConfigError, DataError
 from segjax.inference.network import Forward
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Field, Key, Schema
@@ -75,6 +75,31 @@ def classes_of(source: core.Source) -> Classes:
     """Return what a model must know of a data set."""
     channels = core.channels_of(source.schema)
     return Classes(tuple(source.class_names), tuple(source.palette), channels)
+
+
+def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> None:
+    """Refuse data whose classes or channels are not those that the model was made for.
+
+    Raises:
+        DataError: Other names, another order or number of them, or other channels.
+    """
+    found = classes_of(source)
+    if found.class_names != classes.class_names:
+        new = [name for name in found.class_names if name not in classes.class_names]
+        gone = [name for name in classes.class_names if name not in found.class_names]
+        what = f"it has {core.some(new)}, " * bool(new) + f"it lacks {core.some(gone)}, " * bool(
+            gone
+        )
+        raise DataError(
+            f"{where}: the data has other classes than the training: "
+            f"{what or 'they are in another order, '}and their numbers would mean other things. "
+            "Name them as the training did, in its order, or train anew."
+        )
+    if found.channels != classes.channels:
+        raise DataError(
+            f"{where}: images have {found.channels} channels, those of the training "
+            f"{classes.channels}. Use data of the same channels."
+        )
 
 
 def recorded_classes(resolved: Mapping[str, Any]) -> Classes:

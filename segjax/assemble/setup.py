@@ -90,6 +90,7 @@ def make_evaluators(
         section = schedule.in_steps(section, ("every",), clock, where)
         source = parts_lib.make_source(config, section["split"], where=where)
         parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
+        parts_lib.check_same_classes(source, parts.classes, where=where)
         size = parts.canvas.size
         sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
         given = {"name": name, "source": source, "classes": parts.classes}

@@ -8,15 +8,16 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from absl import flags, logging
 
 from segjax import commands
 from segjax.config import lookup, spelling
 from segjax.errors import ConfigError, UserError, printable
-from segjax.runtime import distributed, files, xla
+from segjax.runtime import console, distributed, files, interrupt, xla
 
+BAD_INPUT = 2
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 NO_MODE = ("cli", "options")
 """Files of this folder that are no modes."""
@@ -46,9 +47,30 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit code.
 
-    0 done; 2 bad input, in one line; 75 preempted, run it again; 1 anything else.
+    0 done; 2 bad input, in one line; 75 preempted after a saved checkpoint, run it again; 130 and
+    others see `runtime.interrupt`; 1 anything else.
     """
     argv = list(sys.argv if argv is None else argv)
+    console.keep_places()
+    with console.lasting(), interrupt.ending():
+        return run(argv)
+
+
+def program() -> NoReturn:
+    """Run the command line as a program of its own, and leave with the exit code.
+
+    After bad input at once: a save that could not be finished has threads that still try, and would
+    print tracebacks while Python is taken down around them.
+    """
+    code = main()
+    if code == BAD_INPUT:
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line of the mode that it names, and return the exit code."""
     xla.set_xla_flags()
     logging.set_verbosity(logging.FATAL)  # what Orbax logs also reaches us as an exception
     try:
@@ -63,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with files.named_os_errors():
                 return load(mode).run(values)
     except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+        print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        return BAD_INPUT
 
 
 def modes() -> list[str]:

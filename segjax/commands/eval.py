@@ -21,13 +21,12 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> int:
     """Evaluate, print the headlines, write the reports."""
     xla.prepare()
-    from segjax.runs.run import open_run
 
-    path, first = options.path(values.workdir), distributed.is_first()
-    opened = open_run(path, checkpoint=values.checkpoint, overrides=values.override)
+    first = distributed.is_first()
+    opened = options.open_run(values)
     for report in opened.evaluate(shown=first, draw=True):
         if first:
-            written = report.write(path, variant=opened.variant())
+            written = report.write(opened.path, variant=opened.variant())
             for line in (*report.lines(), f"written to {written}"):
                 print(printable(line))
     return 0

@@ -25,11 +25,8 @@ def run(values: flags.FlagValues) -> int:
     """Export the weights."""
     xla.prepare()
     from segjax.export import weights
-    from segjax.runs.run import open_run
 
-    opened = open_run(
-        options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
-    )
+    opened = options.open_run(values)
     text = weights.write(opened, options.path(values.output), publisher=values.publisher)
     print(printable(text))
     return 0

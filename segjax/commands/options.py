@@ -1,11 +1,14 @@
 """Flags that several modes have, each defined once."""
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from segjax.config import load
+
+if TYPE_CHECKING:
+    from segjax.runs.run import Run
 
 WORKDIR = {"workdir": "--workdir=runs/quickstart"}
 CONFIG = {"config": "--config=configs/quickstart.py"}
@@ -16,6 +19,7 @@ def config(values: flags.FlagValues) -> None:
     text = "The experiment: configs/<file>.py[:argument,…], or the config.json of a run."
     flags.DEFINE_string("config", "", text, flag_values=values)
     override(values, "optimizer.lr=0.1; also written --config.optimizer.lr=0.1")
+    trust_code(values)
 
 
 def override(values: flags.FlagValues, example: str) -> None:
@@ -24,13 +28,19 @@ def override(values: flags.FlagValues, example: str) -> None:
     flags.DEFINE_multi_string("override", [], text, flag_values=values)
 
 
+def trust_code(values: flags.FlagValues) -> None:
+    """Define `--trust_code`."""
+    text = "Run code outside of segjax that the config in a run's folder names."
+    flags.DEFINE_bool("trust_code", False, text, flag_values=values)
+
+
 def read_config(values: flags.FlagValues) -> dict[str, Any]:
     """Return the config of `--config`, changed as the command line says.
 
     Raises:
         ConfigError: See `load.load`.
     """
-    return load.load(values.config, values.override)
+    return load.load(values.config, values.override, trust_code=values.trust_code)
 
 
 def workdir(values: flags.FlagValues) -> None:
@@ -40,8 +50,9 @@ def workdir(values: flags.FlagValues) -> None:
 
 
 def checkpoint(values: flags.FlagValues) -> None:
-    """Define what opens a run: `--workdir`, `--checkpoint`, `--override`."""
+    """Define what opens a run: `--workdir`, `--checkpoint`, `--override`, `--trust_code`."""
     workdir(values)
+    trust_code(values)
     text = "'best', 'latest' or a step. Default: the best if the run keeps one, else the latest."
     flags.DEFINE_string("checkpoint", "", text, flag_values=values)
     override(values, "evals.val.batch_size=3")
@@ -55,6 +66,22 @@ def job(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("process_id", None, text, lower_bound=0, flag_values=values)
     text = "How many processes the job has."
     flags.DEFINE_integer("num_processes", None, text, lower_bound=1, flag_values=values)
+
+
+def open_run(values: flags.FlagValues) -> "Run":
+    """Return the run in `--workdir`, opened as the command line says.
+
+    Raises:
+        UserError: See `run.open_run`.
+    """
+    from segjax.runs import run
+
+    return run.open_run(
+        path(values.workdir),
+        checkpoint=values.checkpoint,
+        overrides=values.override,
+        trust_code=values.trust_code,
+    )
 
 
 def path(text: str) -> pathlib.Path:

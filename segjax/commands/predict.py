@@ -30,11 +30,8 @@ def run(values: flags.FlagValues) -> int:
 
     xla.prepare()
     from segjax.runs import workdir
-    from segjax.runs.run import open_run
 
-    opened = open_run(
-        options.path(values.workdir), checkpoint=values.checkpoint, overrides=values.override
-    )
+    opened = options.open_run(values)
     source = opened.config["input"]["source"]
     names = ("exif", "dtype", "label_suffix")
     as_trained = {name: source[name] for name in names if name in source}

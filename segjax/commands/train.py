@@ -3,6 +3,7 @@
 from absl import flags
 
 from segjax.commands import options
+from segjax.runs import workdir
 from segjax.runtime import xla
 
 NEEDS = options.CONFIG | options.WORKDIR
@@ -21,13 +22,16 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> int:
-    """Train; return 0, or 75 when preempted after a saved checkpoint."""
+    """Train; return 0, or after a saved checkpoint 75, or 130 where Ctrl-C ended it."""
+    path = options.path(values.workdir)
+    workdir.check_free(path)  # before the seconds that importing jax takes
+    config = options.read_config(values)
     xla.prepare(keep_memory=True)
     from segjax.runs import train
 
     return train.run(
-        options.path(values.workdir),
-        options.read_config(values),
+        path,
+        config,
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
     )

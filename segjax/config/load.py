@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from segjax.config import schema, sections
+from segjax.config import schema, sections, trust
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runtime import reading
 
@@ -19,23 +19,29 @@ SOURCE_BYTES = 8 << 20
 EXPECTED = "Expected configs/<file>.py[:argument,…] with a get_config, or a run's config.json."
 
 
-def load(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def load(name: str, overrides: Iterable[str] = (), *, trust_code: bool = False) -> dict[str, Any]:
     """Return the config that a file describes, as plain data with every default.
 
     Args:
         name: `configs/x.py`, `configs/x.py:argument,…` or the `config.json` of a run, without what
             its data had added.
         overrides: Changes, such as `optimizer.lr=0.1`; see `sections.override`.
+        trust_code: Take a run's config that names code outside of segjax, too.
 
     Raises:
         ConfigError: The file is not there or cannot be run, with the line and cause; it returns no
-            config; or an override that does not fit.
+            config; it is a run's and not trusted; or an override that does not fit.
     """
     path, _, argument = name.partition(":")
     file = pathlib.Path(path).expanduser()
     if not reading.is_file(file):
         raise ConfigError(f"--config={name}: no such file. {EXPECTED}")
-    found = from_json(file) if file.suffix == ".json" else from_python(file, argument)
+    if file.suffix == ".json":
+        found = from_json(file)
+        if not trust_code:
+            trust.check(found, where=str(file))
+    else:
+        found = from_python(file, argument)
     return sections.override(schema.fill(found), overrides)
 
 
@@ -45,13 +51,22 @@ def from_json(file: pathlib.Path) -> dict[str, Any]:
     Raises:
         ConfigError: It holds none.
     """
+    return {key: value for key, value in recorded(file).items() if key != "resolved"}
+
+
+def recorded(file: pathlib.Path) -> dict[str, Any]:
+    """Return what a run's `config.json` holds, with what its data had added as `resolved`.
+
+    Raises:
+        ConfigError: It holds no config.
+    """
     try:
         found = reading.read_json(file)
     except (OSError, DataError) as error:
         raise ConfigError(f"{error} {EXPECTED}") from None
-    if not isinstance(found, dict) or "model" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise ConfigError(f"{file}: holds no config: no section 'model'. {EXPECTED}")
-    return {key: value for key, value in found.items() if key != "resolved"}
+    return sections.section(found)
 
 
 def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:

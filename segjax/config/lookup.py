@@ -3,9 +3,12 @@
 import difflib
 import functools
 import importlib
+import importlib.machinery
 import inspect
+import pathlib
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -43,15 +46,16 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     `unet` is `segjax.models.unet.Model`; `geometry:flip` is `segjax.augment.geometry.flip`, and
     `pixel:cross_entropy`, where no function has that name, the class `CrossEntropy`; `adamw` of the
     module `training.optim` is `segjax.training.optim.adamw`; a name with a dot before the colon is
-    a full path outside (`experiments.study.losses:boundary`).
+    a full path outside (`experiments.study.losses:boundary`), below the current folder.
 
     Raises:
         ConfigError: No such module or symbol. An import error *inside* a module is not disguised.
     """
     module_name, _, symbol = type_.partition(":")
-    path, outside = f"segjax.{package}.{module_name}", "." in module_name
+    path, outside = f"segjax.{package}.{module_name}", is_outside(type_)
     if outside:
         path = module_name
+        check_in_project(path, where=f"{where}.type={type_!r}")
     elif not modules(package):  # a plain module, whose functions are the types
         path, symbol = f"segjax.{package}", type_
     try:
@@ -65,12 +69,42 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     symbol = symbol or SYMBOLS.get(package, "")
     camel = "".join(word.capitalize() for word in symbol.split("_"))
     found = getattr(module, symbol, None) or getattr(module, camel, None) if symbol else None
-    if not callable(found) or (not outside and found.__module__ != path):
+    own = (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__ == path
+    if found is None or not own:
         raise ConfigError(
             f"{where}.type={type_!r}: {path} has no {symbol or 'default symbol'!r}."
             f"{suggest(symbol, [snake_case(name) for name in symbols(module)])}"
         )
     return found
+
+
+def is_outside(type_: str) -> bool:
+    """Return whether a `type` names code that is not of segjax, by its module's full path."""
+    return "." in type_.partition(":")[0]
+
+
+def check_in_project(path: str, *, where: str) -> None:
+    """Refuse a module that is not of the project: a file below the current folder.
+
+    Raises:
+        ConfigError: It is of Python itself, of an installed package, or nowhere; nothing of it was
+            imported.
+    """
+    project, first = pathlib.Path.cwd(), path.partition(".")[0]
+    spec = importlib.machinery.PathFinder.find_spec(first)
+    places = [*(spec.submodule_search_locations or [])] if spec else []
+    places += [spec.origin] if spec and spec.origin else []
+    inside = [place for place in places if project in pathlib.Path(place).resolve().parents]
+    if not places:
+        raise ConfigError(
+            f"{where}: no module {path}. Expected a file below {project}, the current folder."
+        )
+    installed = first in sys.stdlib_module_names or any("site-packages" in p for p in places)
+    if installed or len(inside) < len(places):
+        raise ConfigError(
+            f"{where}: {first} is not of this project. Expected a class or function in a file "
+            f"below {project}, the current folder: write one there that calls it."
+        )
 
 
 def snake_case(name: str) -> str:

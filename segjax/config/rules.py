@@ -5,6 +5,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+MOST = 10_000
+"""Items of a list, where nothing else bounds them."""
+
 
 class Rule(NamedTuple):
     """The values that a key takes.
@@ -55,9 +58,14 @@ def one_of(*values: str) -> Rule:
     return Rule(" or ".join(map(repr, values)), lambda value: value in values)
 
 
-def each(rule: Rule, words: str) -> Rule:
-    """Take lists, empty ones too, of what `rule` takes."""
-    return Rule(words, lambda value: isinstance(value, list) and all(map(rule.holds, value)))
+def each(rule: Rule, words: str, *, least: int = 0, most: int = MOST) -> Rule:
+    """Take lists of what `rule` takes, as long as `least` to `most` say."""
+
+    def holds(value: Any) -> bool:
+        fits = isinstance(value, list) and least <= len(value) <= most
+        return fits and all(map(rule.holds, value))
+
+    return Rule(words, holds)
 
 
 def pair(first: Rule, second: Rule) -> Rule:

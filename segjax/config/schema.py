@@ -18,6 +18,8 @@ import ml_collections
 from segjax.config import lookup, rules, schedule, sections, trials
 from segjax.errors import ConfigError
 
+LONGEST = 100
+"""Letters of a name that files are called by."""
 REQUIRED = object()
 """In place of a default: every config has to say it."""
 
@@ -218,6 +220,27 @@ CONFIG: Table = {
 }
 """The whole config."""
 
+RECORDED: Mapping[str, Knob | Duration | Typed] = {
+    "class_names": Knob(
+        REQUIRED,
+        rules.each(rules.NAME, "a list of 1 to 255 names", most=255, least=1),
+        "Classes of the data.",
+    ),
+    "palette": Knob(
+        REQUIRED,
+        rules.each(
+            rules.each(rules.whole(0, 255), "", least=3, most=3),
+            "a list of colours, three integers from 0 to 255 each",
+        ),
+        "The colour of each class.",
+    ),
+    "channels": Knob(REQUIRED, rules.whole(1, 1 << 16), "Of the images."),
+    "batch_size": Knob(REQUIRED, rules.whole(1), "Images in a training batch."),
+    "num_examples": Knob(REQUIRED, rules.whole(1), "Of the training split."),
+    "total_steps": Knob(REQUIRED, rules.whole(1), "Of the run."),
+}
+"""What a run's `config.json` has beside the config, as `resolved`: what its data added."""
+
 
 def defaults() -> ml_collections.ConfigDict:
     """Return what configs start from: every key that has a default.
@@ -250,6 +273,24 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.input: cache=True with workers={workers}: every worker would hold its own "
             "copy. Set workers=0: from a cache, threads are enough."
+        )
+
+
+def check_recorded(config: Mapping[str, Any]) -> None:
+    """Refuse what no run has recorded: a wrong config, as `check`, or a wrong section `resolved`.
+
+    Raises:
+        ConfigError: As `check`.
+    """
+    found = dict(config)
+    resolved = found.pop("resolved", None)
+    check(found)
+    _check_table(RECORDED, resolved, "config.resolved", typed=True)
+    names, colours = resolved["class_names"], resolved["palette"]
+    if len(names) != len(colours):
+        raise ConfigError(
+            f"config.resolved: {len(names)} class_names and {len(colours)} colours in palette. "
+            "Expected one colour for each class."
         )
 
 
@@ -347,8 +388,11 @@ def _check_typed(spec: Typed, value: Any, where: str) -> None:
     if spec.many is list:
         items = {f"{where}[{i}]": item for i, item in enumerate(value)}
     elif spec.many is dict:
-        if odd := [name for name in value if not name.isidentifier()]:
-            raise ConfigError(f"{where}: {odd[0]!r} is no name. Use letters, digits and '_'.")
+        if odd := [name for name in value if not name.isidentifier() or len(name) > LONGEST]:
+            raise ConfigError(
+                f"{where}: {odd[0][:LONGEST]!r} is no name. Use letters, digits and '_', at most "
+                f"{LONGEST}: files are called by it."
+            )
         items = {f"{where}.{name}": item for name, item in value.items()}
     for place, item in items.items():
         if not isinstance(item, Mapping):

@@ -16,6 +16,8 @@ KINDS = {
     dict: "a section", type(None): "nothing",
 }  # fmt: skip
 """What the types of plain data are called in messages."""
+DEEPEST = 20
+"""How many sections and lists may lie in each other."""
 ABSENT = object()
 """In place of a value that is not there."""
 
@@ -59,14 +61,20 @@ def _cast(name: str, text: str, default: Any) -> Any:
     raise ConfigError(f"config argument {name}={text!r}: expected {kind.__name__}.")
 
 
-def plain(value: Any) -> Any:
-    """Return a config as JSON-ready data: ConfigDicts become dicts, tuples become lists."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a config as JSON-ready data: ConfigDicts become dicts, tuples become lists.
+
+    Raises:
+        ConfigError: Another kind of value, or sections in sections beyond `DEEPEST`.
+    """
+    if depth > DEEPEST:
+        raise ConfigError(f"config: more than {DEEPEST} sections and lists in each other.")
     if isinstance(value, ml_collections.ConfigDict):
         value = value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ConfigError(f"config value {value!r} is not plain data (number, string, list, section).")

@@ -18,11 +18,14 @@ from orbax.checkpoint import checkpoint_managers
 from segjax.data import core
 from segjax.errors import ConfigError, UserError
 from segjax.runs import damage, owner
-from segjax.runtime import distributed, files, quirks
+from segjax.runs.workdir import is_step
+from segjax.runtime import distributed, files, quirks, reading
 from segjax.training.state import TrainState
 
 SLACK = 1 << 20
 """Bytes that must stay free beside a checkpoint's arrays: for metadata and the next log lines."""
+NEWEST = ".newest_checkpoint"
+"""A file of the workdir: the step of the newest checkpoint that is known to be complete."""
 LAST_SECONDS = 15.0
 """How long a process of several that ends for an error waits for a checkpoint on its way."""
 
@@ -52,7 +55,7 @@ class Checkpointer:
         read_only: bool = False,
     ):
         quirks.silence_abandoned_io()
-        self.path = locate(workdir, root)
+        self.workdir, self.path = workdir, locate(workdir, root)
         if root:
             (owner.check if read_only else owner.claim)(workdir, self.path)
         self.keep_best, self.read_only = keep_best, read_only
@@ -96,11 +99,13 @@ class Checkpointer:
         """Start writing `state` as checkpoint `step`; training may go on at once.
 
         Raises:
-            UserError: The disk has no room. What was saved before stays.
+            UserError: The disk has no room, or cannot be written. What was saved before stays.
         """
         value = metrics.get(self.keep_best, math.nan)
         # Orbax would let a NaN push out the true best.
         ranked = {"value": float(value)} if math.isfinite(value) else None
+        self.wait()  # Orbax would do it
+        self._notice_losses()
         need = SLACK + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = math.inf if "://" in str(self.path) else shutil.disk_usage(self.path).free
         if free < need:
@@ -108,12 +113,8 @@ class Checkpointer:
         tree = _tree(state)
         if step in self.manager.all_steps():
             self.manager.delete(step)  # saved before it was evaluated; the one before is there
-        with self.explain_full_disk():
-            self.manager.save(
-                step,
-                args=damage.VerifiedSave(tree),
-                metrics=ranked,
-            )
+        with self.explain_failure():
+            self.manager.save(step, args=damage.VerifiedSave(tree), metrics=ranked)
 
     def restore_newest(self, target: TrainState) -> tuple[int, TrainState] | None:
         """Return step and state of the newest checkpoint that is as it was saved, None without any.
@@ -155,7 +156,7 @@ class Checkpointer:
             UserError: There is no such checkpoint, or it is damaged.
         """
         first = self.find(which)
-        older = [] if which.isdigit() else sorted(self.manager.all_steps(), reverse=True)
+        older = [] if is_step(which) else sorted(self.manager.all_steps(), reverse=True)
 
         def wanted(folder: damage.Folder) -> damage.Tree | None:
             if target is None:
@@ -176,10 +177,17 @@ class Checkpointer:
         """Wait until everything is on disk.
 
         Raises:
-            UserError: The disk ran full meanwhile.
+            UserError: It could not be written.
         """
-        with self.explain_full_disk():
+        with self.explain_failure():
             self.manager.wait_until_finished()
+        newest = self.manager.latest_step()
+        writes = not self.read_only and distributed.is_first() and self.workdir.exists()
+        if newest is not None and writes:
+            note = self.workdir / NEWEST
+            if not reading.is_file(note) or _note(note) != str(newest):
+                with files.replacing(note) as temporary:
+                    temporary.write_text(f"{newest}\n")
 
     def close(self) -> None:
         """Wait and release the manager."""
@@ -204,10 +212,12 @@ class Checkpointer:
             self.close()
 
     @contextlib.contextmanager
-    def explain_full_disk(self) -> Iterator[None]:
-        """Turn a full disk, however Orbax reports it, into one clear line; let the rest pass."""
+    def explain_failure(self) -> Iterator[None]:
+        """Turn whatever Orbax reports of a save that failed into one clear line."""
         try:
             yield
+        except UserError:
+            raise
         except Exception as error:
             chain: BaseException | None = error
             while chain is not None:
@@ -215,7 +225,31 @@ class Checkpointer:
                 if full or "No space left on device" in str(chain) or "ENOSPC" in str(chain):
                     raise self._disk_full("no space left on device") from error
                 chain = chain.__cause__ or chain.__context__
-            raise
+            raise UserError(
+                f"{self.path}: a checkpoint could not be saved: {damage.first_cause(error)}; "
+                f"{self._kept()}. See that the folder is there and may be written, and run the "
+                "same command again."
+            ) from error
+
+    def _notice_losses(self) -> None:
+        """See whether checkpoints vanished while the run trained: without them it saves anew.
+
+        Raises:
+            UserError: The run's folder is not there any more.
+        """
+        there = {int(path.name) for path in self.path.glob("*") if is_step(path.name)}
+        lost = sorted(set(self.manager.all_steps()) - there)
+        if not lost:
+            return
+        if not self.workdir.exists():
+            raise UserError(
+                f"{self.workdir} is not there any more: it was moved or deleted while its run "
+                "trains. Train on where it is now."
+            )
+        if jax.process_index() == 0:
+            distributed.say(f"{self.path}: checkpoints {lost} were deleted; the run saves anew")
+        self.path.mkdir(exist_ok=True)
+        self.manager.reload()
 
     def find(self, which: str) -> int:
         """Return the step that 'latest', 'best' or a number names, see `restore_variables`.
@@ -226,7 +260,7 @@ class Checkpointer:
         steps = self.manager.all_steps()
         latest, best = self.manager.latest_step(), self.manager.best_step()
         step = {"latest": latest, "best": best, "": latest if best is None else best}.get(which)
-        if step is None and which.isdigit() and int(which) in steps:
+        if step is None and is_step(which) and int(which) in steps:
             step = int(which)
         if step is None:
             raise UserError(
@@ -277,21 +311,21 @@ class Checkpointer:
         """Move checkpoints aside whose metric cannot be read: Orbax would not even start."""
         for file in self.path.glob("*/metrics/metrics") if self.path.exists() else ():
             folder, reason = file.parent.parent, damage.unreadable_json(file)
-            if folder.name.isdigit() and reason:
+            if is_step(folder.name) and reason:
                 text = f"damaged checkpoint {folder}: {reason}"
                 if self.read_only:
                     raise UserError(f"{text}. Move it away; training does so by itself.")
                 distributed.say(f"{text}; moved to {damage.move_aside(folder).name}")
 
     def _disk_full(self, detail: str) -> UserError:
-        last = self.manager.latest_step()
-        kept = (
-            f"checkpoint {last} is the last good one" if last is not None else "none was saved yet"
-        )
         return UserError(
-            f"disk full while saving to {self.path}: {detail}; {kept}. Free space and run the same "
-            "command again: it continues from there."
+            f"disk full while saving to {self.path}: {detail}; {self._kept()}. Free space and run "
+            "the same command again: it continues from there."
         )
+
+    def _kept(self) -> str:
+        last = self.manager.latest_step()
+        return f"checkpoint {last} is the last good one" if last else "none was saved yet"
 
 
 def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
@@ -317,6 +351,26 @@ def locate(workdir: pathlib.Path, root: str) -> damage.Folder:
             "(pip install gcsfs) or s3://bucket/run (pip install s3fs)."
         ) from error
     return path
+
+
+def _note(path: pathlib.Path) -> str:
+    return reading.text(path, limit=reading.LINE_BYTES).strip()
+
+
+def check_not_lost(workdir: pathlib.Path, root: str) -> None:
+    """Refuse a run whose checkpoints were there and are not any more; nothing is written.
+
+    Raises:
+        UserError: A disk that is not mounted, or they were deleted.
+    """
+    folder, note = locate(workdir, root), workdir / NEWEST
+    if not reading.is_file(note) or any(is_step(path.name) for path in folder.glob("*")):
+        return
+    raise UserError(
+        f"{folder}: no checkpoint is there, and checkpoint {_note(note)} of this run "
+        f"was saved. Mount its disk or put it back; to begin anew use another --workdir, or remove "
+        f"{note}."
+    )
 
 
 def _value(metrics: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ from etils import epath
 from orbax.checkpoint import future
 from orbax.checkpoint.checkpoint_args import register_with_handler
 
-from segjax.errors import DataError
+from segjax.errors import ConfigError, DataError
 from segjax.runs import digest
 from segjax.runtime import distributed, reading
 
@@ -77,18 +77,22 @@ def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
 
     Raises:
         Damaged: On every process, if one of them cannot read its part or finds other bits.
+        ConfigError: It is whole, and of another model or optimiser.
     """
     target: Tree | None = {}
     tree, saved, reason = {}, {}, None
     try:
         check_files(folder)
         target = wanted(folder)
+        check_fits(folder, target or {})
         tree = _restore(folder / "default", target)
         saved = _saved_digests(folder, tree)
+    except ConfigError:
+        raise
     except Damaged as error:
         reason = str(error)
     except Exception as error:  # whatever Orbax, TensorStore or the file system call it
-        reason = _first_cause(error).replace(f"{folder}/", "")
+        reason = first_cause(error).replace(f"{folder}/", "")
     if target is not None and distributed.sum_of_all(int(reason is not None)) and reason is None:
         reason = "another process cannot read its part"
     if reason is not None:
@@ -99,7 +103,7 @@ def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
     return tree
 
 
-def _first_cause(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """Return in a line what began it: Orbax wraps TensorStore's errors, which take a paragraph."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -119,6 +123,29 @@ def check_files(folder: Folder) -> None:
     for file in listed:
         if unreadable := unreadable_json(file):
             raise Damaged(unreadable)
+
+
+def check_fits(folder: Folder, target: Tree) -> None:
+    """Refuse a checkpoint whose arrays are not those that `target` says.
+
+    Raises:
+        ConfigError: One is not there, or has another shape.
+    """
+    metadata = ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / "default"))
+    saved = shapes_of(metadata.tree)
+    for name, shape in shapes_of(target).items():
+        if saved.get(name) != shape:
+            there = saved.get(name, "not there")
+            raise ConfigError(
+                f"{folder} is not of this config: {name} is {there}, expected {shape}. Use the "
+                "model, classes and optimiser that the run was trained with, or another --workdir."
+            )
+
+
+def shapes_of(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a tree's arrays by path, however its containers are called."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}
 
 
 def unreadable_json(file: Folder) -> str | None:

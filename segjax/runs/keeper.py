@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from segjax.config.schedule import itstime
+from segjax.errors import NonFiniteError
 from segjax.evaluators import report
 from segjax.evaluators.report import Evaluator, Report
 from segjax.inference.predictor import Predictor
@@ -16,6 +18,9 @@ from segjax.runs.live import Live, Values
 from segjax.runs.log import Log
 from segjax.runtime import distributed, watchdog
 from segjax.training.state import TrainState
+
+LARGEST = 1e12
+"""No parameter of a model that learns comes near it."""
 
 OnScore = Callable[[Live, int, Values], bool]
 """`(run, step, scalars) → stop?`: called on the first process whenever a run was scored."""
@@ -60,6 +65,7 @@ class Keeper:
         self.runs, self.evaluators, self.predictor, self.take = runs, evaluators, predictor, take
         self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
         self.about = about
+        self._largest = jax.jit(largest)
 
     def due(self, number: int) -> list[Evaluator]:
         """Return the evaluators that are to run after step `number`."""
@@ -68,7 +74,7 @@ class Keeper:
     def __call__(self, number: int, state: TrainState, *, save: bool, stop: bool) -> Next:
         """Score what is due and save what is asked for or best.
 
-        With `stop`, or once SIGTERM came, nothing is scored any more and all is saved.
+        With `stop`, or once a signal came, nothing is scored any more and all is saved.
         """
         enough = False
         for i, run in enumerate(self.runs):
@@ -78,6 +84,7 @@ class Keeper:
             enough |= bool(scalars) and self._is_enough(run, number, scalars)
             if save or stop or enough or run.saver.keep_best in scalars:
                 self.watchdog.now("checkpoint save", number)
+                self._check_sound(number, own)
                 run.saver.save(number, own, scalars)
         return Next.PREEMPTED if stop else Next.ENOUGH if enough else Next.GO_ON
 
@@ -94,7 +101,7 @@ class Keeper:
         return Next.GO_ON
 
     def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
-        """Return the scalars of the evaluators that are due, and whether SIGTERM cut them short."""
+        """Return the scalars of the evaluators that are due, and whether a signal came."""
         self.watchdog.now("evaluation", number)
         scalars: Values = {}
         try:
@@ -110,7 +117,7 @@ class Keeper:
     def report_best(self, shapes: Mapping[str, Any]) -> None:
         """Score each run's best checkpoint where that is not its last: it is what others will use.
 
-        SIGTERM ends it: the run itself is complete.
+        A signal ends it: the run itself is complete.
 
         Args:
             shapes: Of its variables, with their placement.
@@ -153,6 +160,20 @@ class Keeper:
         first = jax.process_index() == 0
         return bool(distributed.from_first(first and self.on_score(run, number, scalars)))
 
+    def _check_sound(self, number: int, state: TrainState) -> None:
+        """Refuse to save a model that has diverged: its loss is known one step later only.
+
+        Raises:
+            NonFiniteError: A parameter is beyond `LARGEST`, or one or a statistic is not finite.
+        """
+        largest = float(self._largest(state))
+        if not largest < LARGEST:
+            raise NonFiniteError(
+                f"the largest parameter is {largest:.3g} after step {number}; expected less than "
+                f"{LARGEST:.0e}. Lower the learning rate or clip the gradients; the checkpoint "
+                "before this step stays."
+            )
+
     def _missed(self, run: Live, number: int) -> bool:
         """Return whether evaluation was due at `number` and is not in the log: it was cut short."""
         name = next((name for e in self.due(number) for name in e.metrics()), None)
@@ -170,5 +191,12 @@ class Keeper:
             raise Preempted
 
 
+def largest(state: TrainState) -> jax.Array:
+    """Return the largest absolute value of the parameters; NaN where a statistic is not finite."""
+    values = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(state.params)]
+    sound = [jnp.isfinite(x).all() for x in jax.tree.leaves(state.batch_stats)]
+    return jnp.where(jnp.all(jnp.asarray(sound, bool)), jnp.max(jnp.stack(values)), jnp.nan)
+
+
 class Preempted(Exception):
-    """SIGTERM came during an evaluation."""
+    """A signal came during an evaluation."""

@@ -64,14 +64,19 @@ class Live:
         return values
 
 
+def folders(config: Mapping[str, Any], path: pathlib.Path) -> dict[pathlib.Path, dict[str, Any]]:
+    """Return folder and config of each trial of the run in `path`; without trials the run's."""
+    several = trials.count(config) > 0
+    configs = enumerate(trials.configs(config))
+    return {path / f"trial{i}" if several else path: own for i, own in configs}
+
+
 def open_runs(config: Mapping[str, Any], path: pathlib.Path) -> list[Live]:
     """Return the trials of a resolved config whose run is in `path`; without trials the run."""
-    several = trials.count(config) > 0
     found = []
-    for i, own in enumerate(trials.configs(config)):
+    for folder, own in folders(config, path).items():
         keys = jax.random.split(jax.random.key(own["seed"]))
-        name = f"trial{i}" if several else ""
-        found.append(Live(path / name, own, *keys, title=name))
+        found.append(Live(folder, own, *keys, title=folder.name if folder != path else ""))
     return found
 
 

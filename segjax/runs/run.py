@@ -11,7 +11,7 @@ from typing import Any
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
-from segjax.config import lookup, schedule, sections, trials
+from segjax.config import lookup, schedule, schema, sections, trials, trust
 from segjax.errors import ConfigError
 from segjax.evaluators import report
 from segjax.evaluators.report import Report
@@ -115,20 +115,28 @@ class Run:
         return Network(self.parts.forward, self.variables)
 
 
-def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[str] = ()) -> Run:
+def open_run(
+    path: pathlib.Path,
+    *,
+    checkpoint: str = "",
+    overrides: Iterable[str] = (),
+    trust_code: bool = False,
+) -> Run:
     """Open the run in a folder; nothing in it is changed.
 
     Args:
         path: The folder, `~` expanded.
         checkpoint: See `Run`.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.
+        trust_code: Run code outside of segjax that its config names.
 
     Raises:
-        UserError: No run there, no such checkpoint, or an override that does not fit.
+        UserError: No run there, no such checkpoint, an override that does not fit, or a config that
+            names code outside of segjax.
     """
     path = path.expanduser()
     overrides = tuple(overrides)
-    config = read_config(path, overrides)
+    config = read_config(path, overrides, trust_code=trust_code)
     if number := trials.count(config):
         raise ConfigError(
             f"--workdir={path} holds {number} trials, each a run of its own. Name one of them: "
@@ -140,17 +148,32 @@ def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[st
     return run
 
 
-def list_runs(path: pathlib.Path) -> list[Run]:
-    """Return all runs in a folder: its own, its trials', those below it, by path."""
+def list_runs(path: pathlib.Path, *, trust_code: bool = False) -> list[Run]:
+    """Return all runs in a folder: its own, its trials', those below it, by path.
+
+    Raises:
+        UserError: As `open_run`.
+    """
     folders = sorted(file.parent for file in path.expanduser().rglob("config.json"))
-    found = [Run(folder, read_config(folder)) for folder in folders]
+    found = [Run(folder, read_config(folder, trust_code=trust_code)) for folder in folders]
     return [run for run in found if not trials.count(run.config)]
 
 
-def read_config(path: pathlib.Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_config(
+    path: pathlib.Path, overrides: Iterable[str] = (), *, trust_code: bool = False
+) -> dict[str, Any]:
     """Return the config of the run in `path`, with the keys that there are since it was made.
 
     Raises:
-        UserError: No run there, or an override that does not fit.
+        UserError: As `open_run`.
     """
-    return sections.override(workdir.load_config(path), overrides)
+    found, file = workdir.load_config(path), path / "config.json"
+    if not trust_code:
+        trust.check(found, where=str(file))
+    try:
+        schema.check_recorded(found)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    config = sections.override(found, overrides)
+    schema.check_recorded(config)
+    return config

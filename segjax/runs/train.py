@@ -14,7 +14,7 @@ from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.assemble.program import Program, Traced
 from segjax.assemble.setup import Setup
-from segjax.config import lookup, schedule
+from segjax.config import lookup, schedule, schema
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
 from segjax.data import core, look
@@ -25,13 +25,13 @@ from segjax.runs import checkpoint, digest, live, owner, transfer, workdir, writ
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
 from segjax.runs.log import Log
-from segjax.runtime import distributed, watchdog
+from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
 from segjax.views import figures
 
-DONE, PREEMPTED = 0, 75
+DONE = 0
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
 
     Returns:
-        The exit code: 0 when done, 75 when preempted after a saved checkpoint.
+        The exit code: 0 when done; after a saved checkpoint 75, or 130 where Ctrl-C ended it.
 
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
@@ -112,6 +112,7 @@ def prepare(
     Raises:
         UserError: Bad config or data, or a folder of another config's run.
     """
+    check_folders(path, config)
     setup, source = setup_lib.make_setup(config)
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
@@ -120,9 +121,6 @@ def prepare(
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
-    for run in runs:
-        if root := run.config["checkpoint"]["root"]:
-            owner.check(run.path, checkpoint.locate(run.path, root))
     step_key = live.step_keys(runs)
     traced = program_lib.trace(setup, runs[0].init_key, step_key)
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
@@ -130,6 +128,21 @@ def prepare(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
         notes, image_scales,
     )  # fmt: skip
+
+
+def check_folders(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Refuse folders that another run uses, or that have lost what this one had saved.
+
+    Raises:
+        UserError: Which folder, and why.
+    """
+    config = schema.fill(config)
+    schema.check(config)
+    for folder, own in live.folders(config, path).items():
+        root = own["checkpoint"]["root"]
+        if root:
+            owner.check(folder, checkpoint.locate(folder, root))
+        checkpoint.check_not_lost(folder, root)
 
 
 def look_at(
@@ -158,7 +171,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
         watchdog.Watchdog() as watcher,
-        distributed.preemption() as preempted,
+        interrupt.stopping() as stop,
         contextlib.ExitStack() as stack,
         tracer,
     ):
@@ -166,6 +179,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             stack.enter_context(run.open_checkpoints())
         watcher.now("restore", 0)
         start, state = start_state(runs, program, ready.weights)
+        check_length(ready.path, start or 0, setup.clock)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
         live.record(ready.path, ready.resolved, runs, facts(ready, program.costs))
         begin, total_steps = start or 0, setup.clock.total_steps
@@ -186,7 +200,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             take=trials.make_take(program.target),
             log=log,
             watchdog=watcher,
-            preempted=preempted,
+            preempted=stop,
             on_score=on_score,
             about=parts.about_scores,
         )
@@ -198,7 +212,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
                 ready, program, batches, state, keeper, tracer, range(begin + 1, total_steps + 1)
             )
         if then is not Next.GO_ON:
-            return stopped(then, begin, keeper)
+            return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", total_steps)
         keeper.report_best(parts.variable_shapes())
     draw_curves(runs, ready.evaluators)
@@ -239,7 +253,7 @@ def loop(
     return steps.stop - 1, Next.GO_ON
 
 
-def stopped(then: Next, number: int, keeper: Keeper) -> int:
+def stopped(then: Next, number: int, keeper: Keeper, stop: interrupt.Stop) -> int:
     """Wait for the checkpoint of a run that ends early, say so, and return the exit code."""
     for run in keeper.runs:
         run.saver.wait()
@@ -247,7 +261,7 @@ def stopped(then: Next, number: int, keeper: Keeper) -> int:
         keeper.log.message(f"stopped after step {number}, as asked; its checkpoint is saved")
         return DONE
     keeper.log.message(f"preempted: checkpoint {number} is saved, run again to go on")
-    return PREEMPTED
+    return stop.code()
 
 
 def check_saving(setup: Setup, evaluators: Sequence[Evaluator]) -> int:
@@ -287,6 +301,19 @@ def start_state(
             for run, (step, state) in zip(runs, filter(None, found), strict=True)
         ]
     return start, trials.stack(states, program.target)
+
+
+def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
+    """Refuse to go on from a checkpoint that lies behind the end of the run.
+
+    Raises:
+        ConfigError: Its step, and how long the run is.
+    """
+    if start > clock.total_steps:
+        raise ConfigError(
+            f"{path} has checkpoint {start}, and config.total_… makes a run of {clock.total_steps} "
+            "steps. Make it longer, move that checkpoint away, or use another --workdir."
+        )
 
 
 def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segjax.config import schema, sections
+from segjax.config import load, rules, schema, sections
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runtime import distributed, files, reading
+
+LOCK = ".lock"
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -21,9 +23,13 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
     Raises:
         ConfigError: The keys that differ, and what to do.
     """
-    path = workdir / "config.json"
-    if allow_change or not path.exists() or not has_trained(workdir):
+    if allow_change or not has_trained(workdir):
         return
+    if not (workdir / "config.json").exists():
+        raise ConfigError(
+            f"{workdir} holds a run, and no config.json that says of which config. Put it back "
+            "from a copy, use another --workdir, or --allow_config_change to go on with this one."
+        )
     old, new = (sections.flatten(c) for c in (load_config(workdir), schema.fill(config)))
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
@@ -43,8 +49,13 @@ def has_trained(workdir: pathlib.Path) -> bool:
     logs = [workdir / "metrics.jsonl", *workdir.glob("trial*/metrics.jsonl")]
     saved = [*workdir.glob("checkpoints/*"), *workdir.glob("trial*/checkpoints/*")]
     return any(log.exists() and log.stat().st_size for log in logs) or any(
-        folder.name.isdigit() for folder in saved
+        is_step(folder.name) for folder in saved
     )
+
+
+def is_step(name: str) -> bool:
+    """Return whether a folder of this name is the checkpoint of a step, as `20` is; `²` is not."""
+    return name.isascii() and name.isdigit()
 
 
 def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -69,6 +80,17 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     files.write_json(workdir / "run.json", run)
 
 
+def check_free(workdir: pathlib.Path) -> None:
+    """Refuse a workdir that another process writes into; nothing is written.
+
+    Raises:
+        UserError: Which process it is.
+    """
+    if (workdir / LOCK).is_file() and distributed.is_first():
+        with locked(workdir):
+            pass
+
+
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
     """Be the only one who writes into a workdir; the lock ends with the process, however it ends.
@@ -81,7 +103,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     if not distributed.is_first():
         yield
         return
-    with files.locked(workdir / ".lock", what=f"--workdir={workdir}"):
+    with files.locked(workdir / LOCK, what=f"--workdir={workdir}"):
         yield
 
 
@@ -89,15 +111,12 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     """Return the resolved config of the run in `workdir`; what it is too old to have, by default.
 
     Raises:
-        UserError: There is no run, or its config is none.
+        UserError: There is no run, or its `config.json` holds no config.
     """
     path = workdir / "config.json"
     if not reading.is_file(path):
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
-    found = reading.read_json(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: holds no config, but {found!r:.60}. Expected a run's folder.")
-    return schema.fill(found)
+    return schema.fill(load.recorded(path))
 
 
 def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
@@ -109,16 +128,14 @@ def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def image_scales(workdir: pathlib.Path) -> tuple[float, ...]:
+def image_scales(workdir: pathlib.Path) -> list[float]:
     """Return the least and the largest factor that brought training images to the canvas.
 
-    Empty where `run.json` does not say it.
+    Empty: not known.
     """
-    found = load_facts(workdir).get("image_scales")
-    if not isinstance(found, list) or len(found) != 2:
-        return ()
-    good = all(isinstance(scale, (int, float)) and scale > 0 for scale in found)
-    return tuple(map(float, found)) if good else ()
+    scales = load_facts(workdir).get("image_scales")
+    two = rules.each(rules.number(0), "two factors", least=2, most=2)
+    return scales if isinstance(scales, list) and two.holds(scales) else []
 
 
 def _git_revision() -> str:

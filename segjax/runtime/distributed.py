@@ -7,16 +7,14 @@ missed by the collectives or, at the latest, by JAX's heartbeats.
 
 import contextlib
 import glob
-import itertools
 import os
 import re
-import signal
 import sys
 import threading
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from segjax.errors import ConfigError, UserError, printable
@@ -197,37 +195,6 @@ def _tpu_workers() -> str:
             return answer.read().decode()
     except OSError:
         return ""  # not on Google's machines
-
-
-@contextlib.contextmanager
-def preemption() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says, from the same call on in all processes, that SIGTERM came to one.
-
-    Each process must call it equally often: once per step. JAX's preemption service agrees on the
-    call in the background; it took over SIGTERM when the job was joined.
-    """
-    import jax
-
-    if jax.process_count() > 1:
-        calls, reached = itertools.count(), False
-        with quirks.preemption_service() as service:
-
-            def agreed() -> bool:
-                nonlocal reached
-                reached = reached or service.reached_sync_point(next(calls))
-                return reached
-
-            yield agreed
-        return
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def is_first() -> bool:

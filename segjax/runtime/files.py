@@ -19,6 +19,16 @@ def write_json(path: pathlib.Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+_unfinished: set[pathlib.Path] = set()
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of `replacing`, for a process that is about to end."""
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yield a temporary name beside `path` that replaces it on success and is removed on failure.
@@ -30,6 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """
     target = pathlib.Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _unfinished.add(temporary)
     try:
         with explain_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        _unfinished.discard(temporary)
 
 
 @contextlib.contextmanager

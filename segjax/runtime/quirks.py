@@ -6,6 +6,7 @@ may have to change, or can go.
 
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import sys
@@ -81,6 +82,7 @@ def silence_abandoned_io() -> None:
     operation on its way raises "Event loop is closed" in a thread of its own, where nobody can
     catch it. The failure itself reaches the caller. Hooks that someone else has set stay.
     """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "exception was never retrieved"
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _but_abandoned_writes
     if sys.unraisablehook is sys.__unraisablehook__:
@@ -105,11 +107,9 @@ def job_client() -> tuple[Client | None, int, int]:
     JAX 0.10.2 and 0.12.0 have no public name for the store; Orbax takes it from the same place.
     Imports no jax and starts no backend.
     """
-    if "jax" not in sys.modules:
+    state = getattr(sys.modules.get("jax._src.distributed"), "global_state", None)
+    if state is None:  # not imported, or about to be, by another thread
         return None, 0, 1
-    from jax._src import distributed
-
-    state = distributed.global_state
     return state.client, state.process_id, state.num_processes
 
 

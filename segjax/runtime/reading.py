@@ -22,6 +22,7 @@ JSON_DEPTH = 64
 TEXT_BYTES = 64 << 20
 TEXT_LINES = 1 << 22
 LINE_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -100,7 +101,7 @@ def text(path: Path, *, limit: int = TEXT_BYTES) -> str:
     if len(content) > limit:
         raise DataError(f"{os.fspath(path)}: grows while it is read. Wait for its end.")
     try:
-        return content.decode("utf-8-sig")
+        return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{os.fspath(path)}: not UTF-8 at byte {error.start}. Save it as UTF-8."

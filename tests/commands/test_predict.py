@@ -40,7 +40,7 @@ def predicted(tmp_path, monkeypatch, channels=1, **source):
     monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)
     monkeypatch.setattr(xla, "prepare", lambda: None)
     values = types.SimpleNamespace(
-        workdir="run", checkpoint="", override=[],
+        workdir="run", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
     )  # fmt: skip
     return seen, predict.run(values)

@@ -59,6 +59,7 @@ def test_an_import_error_inside_a_module_is_not_disguised(tmp_path, monkeypatch)
     (tmp_path / "outside" / "broken.py").write_text("import not_installed_dependency\n")
     (tmp_path / "outside" / "losses.py").write_text("def mine(logits, label, *, a): return a\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_installed_dependency"):
         build("losses", type="outside.broken:loss")
     assert build("losses", type="outside.losses:mine", a=3)(None, None) == 3

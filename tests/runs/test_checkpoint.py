@@ -321,3 +321,60 @@ def test_saving_waits_for_no_digest(tmp_path, monkeypatch):
         going.set()
         keeper.wait()
         assert newest_step(keeper, whole_state) == 1
+
+
+def test_a_checkpoint_of_another_model_is_not_damaged(tmp_path):
+    """It is refused by the first array that differs, and stays where it is, for its own config."""
+
+    def wider(step):
+        return state(step).replace(params={"kernel": jnp.zeros((4, 9))})
+
+    def renamed(step):
+        return state(step).replace(params={"other": jnp.zeros((4, 8))})
+
+    def optimised(step):
+        return state(step).replace(opt_state=(jnp.zeros((4, 7)), ()))
+
+    keeper = save(tmp_path, {3: 0.5})
+    for make, said in (
+        (wider, r"params/kernel is \(4, 8\), expected \(4, 9\)"),
+        (renamed, r"params/other is not there"),
+        (optimised, r"opt_state/0 is \(4, 8\), expected \(4, 7\)"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            keeper.restore_newest(target(make))
+    assert newest_step(keeper) == 3
+
+
+def test_checkpoints_that_vanished_are_missed(tmp_path):
+    """A run starts anew only where none of its checkpoints was ever complete."""
+    checkpoint.check_not_lost(tmp_path, "")
+    save(tmp_path, {1: 0.5, 2: 0.6}).close()
+    checkpoint.check_not_lost(tmp_path, "")
+    folder = tmp_path / "checkpoints"
+    for ruin in (
+        lambda: [shutil.rmtree(path) for path in folder.glob("[0-9]*")],
+        lambda: shutil.rmtree(folder),
+        lambda: folder.write_text("not a folder"),
+    ):
+        ruin()
+        with pytest.raises(UserError, match="checkpoint 2 of this run was saved"):
+            checkpoint.check_not_lost(tmp_path, "")
+    (tmp_path / checkpoint.NEWEST).unlink()
+    checkpoint.check_not_lost(tmp_path, "")
+
+
+def test_what_is_deleted_meanwhile_is_saved_anew(tmp_path, capsys):
+    keeper = checkpoint.Checkpointer(tmp_path, keep_best="")
+    for step, gone in ((1, None), (2, "checkpoints/1"), (3, "checkpoints")):
+        if gone:
+            shutil.rmtree(tmp_path / gone)
+        keeper.save(step, state(step), {})
+        keeper.wait()
+        assert keeper.find("latest") == step
+    assert "[1, 2] were deleted" in capsys.readouterr().err or keeper.manager.all_steps() == [3]
+    shutil.rmtree(tmp_path)
+    with pytest.raises(UserError, match="is not there any more: it was moved or deleted"):
+        keeper.save(4, state(4), {})
+    assert not tmp_path.exists()
+    keeper.manager.close()

@@ -1,9 +1,4 @@
-import types
-
-import jax
 import pytest
-from jax._src.distributed import global_state
-from orbax.checkpoint import multihost
 
 from segjax.errors import ConfigError
 from segjax.runtime import distributed, quirks
@@ -72,27 +67,6 @@ def test_prediction_in_several_processes_is_refused_before_any_waiting():
 def test_a_process_alone_says_nothing_of_itself():
     assert distributed.name() == ""
     assert distributed.from_first(5) == 5
-    with distributed.preemption() as preempted:
-        assert not preempted()
-
-
-def test_only_our_calls_count_for_the_step_that_all_stop_at(monkeypatch):
-    """Orbax asks with the step for a number, up to thousands more than our calls since a restart.
-
-    What was agreed on then came after as many steps: SIGTERM took minutes.
-    """
-    asked = []
-    service = types.SimpleNamespace(reached_sync_point=lambda n: asked.append(n) or n == 2)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(global_state, "client", object())
-    monkeypatch.setattr(global_state, "preemption_sync_manager", service)
-    with distributed.preemption() as preempted:
-        said = []
-        for step in range(769, 774):
-            said.append(preempted())
-            assert not multihost.reached_preemption(step)  # what Orbax's save calls
-    assert said == [False, False, True, True, True] and asked == [0, 1, 2]
-    assert global_state.preemption_sync_manager is service  # for JAX to shut down
 
 
 def test_the_last_words_of_the_first_cause_are_the_ones_to_hear(monkeypatch):
