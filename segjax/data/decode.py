@@ -66,9 +66,11 @@ def read_image(
 
     Raises:
         DataError: Unreadable or truncated file, several pages, more memory than
-            `raster.MAX_BYTES`, values that `dtype` would change, not finite ones, other channels.
+            `raster.MAX_BYTES` in the file or as asked for, values that `dtype` would change, not
+            finite ones, other channels.
     """
-    header, pixels = _load(file, name=name, exif=exif)
+    least = channels * np.dtype(dtype).itemsize
+    header, pixels = _load(file, name=name, exif=exif, least=least)
     pixels, bits = _bring_to_channels(header, pixels, channels, name=name)
     return np.ascontiguousarray(_bring_to_dtype(header, pixels, bits, dtype, name=name))
 
@@ -190,19 +192,19 @@ def read_header(file: File, *, name: str) -> Header:
     return _open(file, name=name, pixels=False)[0]
 
 
-def _load(file: File, *, name: str, exif: bool) -> tuple[Header, np.ndarray]:
-    header, pixels = _open(file, name=name, pixels=True)
+def _load(file: File, *, name: str, exif: bool, least: int = 0) -> tuple[Header, np.ndarray]:
+    header, pixels = _open(file, name=name, pixels=True, least=least)
     return header, turn(pixels, header.orientation) if exif else pixels
 
 
-def _open(file: File, *, name: str, pixels: bool) -> tuple[Header, np.ndarray]:
+def _open(file: File, *, name: str, pixels: bool, least: int = 0) -> tuple[Header, np.ndarray]:
     try:
         with raster.stream_of(file) as stream:
             start = stream.read(4)
             stream.seek(0)
             opener = tiff.open_tiff if start in tiff.MAGIC else raster.open_image
             opened = (webp.open_webp if start == webp.MAGIC else opener)(stream)
-            raster.check(opened.header, name=name)
+            raster.check(opened.header, name=name, least=least)
             return opened.header, opened.pixels() if pixels else np.empty(0)
     except DataError:
         raise

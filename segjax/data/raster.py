@@ -109,8 +109,8 @@ def stream_of(file: File) -> IO[bytes]:
     )
 
 
-def check(header: Header, *, name: str) -> None:
-    """Refuse what cannot be one image in memory.
+def check(header: Header, *, name: str, least: int = 0) -> None:
+    """Refuse what cannot be one image in memory; a pixel takes `least` bytes at least.
 
     Raises:
         DataError: More images than one, or more than `MAX_BYTES`.
@@ -120,7 +120,8 @@ def check(header: Header, *, name: str) -> None:
             f"{name}: holds several images (pages or frames), expected one. Save the one that is "
             "meant, or each in a file of its own."
         )
-    size = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
+    pixel = max(least, header.bands * np.dtype(header.dtype).itemsize)
+    size = header.height * header.width * pixel
     if size > MAX_BYTES:
         raise DataError(
             f"{name}: {header.height}x{header.width} pixels of {header.describe()} need "

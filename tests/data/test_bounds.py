@@ -98,6 +98,20 @@ def test_an_array_is_as_large_as_its_file(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("channels", "dtype", "limit"), [(3, "uint8", 105), (1, "float32", 140), (3, "float32", 420)]
+)
+def test_what_is_asked_for_is_bounded_too(monkeypatch, channels, dtype, limit):
+    """Of 5 x 7 grey bytes a data set may make colours, and four bytes of one."""
+    content = odd_files.png(odd_files.values(8), 8, 0)
+    options = {"name": "x", "channels": channels, "dtype": dtype}
+    monkeypatch.setattr(raster, "MAX_BYTES", limit)
+    assert decode.read_image(content, **options).nbytes == limit
+    monkeypatch.setattr(raster, "MAX_BYTES", limit - 1)
+    with pytest.raises(DataError, match="MiB of memory, the limit is"):
+        decode.read_image(content, **options)
+
+
 def test_no_memory_is_one_line(monkeypatch):
     def none(*_):
         raise MemoryError
