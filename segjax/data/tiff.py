@@ -146,6 +146,8 @@ def check_segments(page: tifffile.TiffPage, stream: IO[bytes]) -> None:
     planes = (page.samplesperpixel if page.planarconfig == 2 else 1) * page.imagedepth
     if wanted > there * planes:
         raise ValueError(f"{wanted:,} strips or tiles, but only {there * planes:,} have a place")
+    if max(page.databytecounts, default=0) > stream.seek(0, os.SEEK_END):
+        raise ValueError("a strip or tile is longer than the file")
     if int(page.compression) in _BY_SIZE:
         return
     if any(_of_jpeg(bytes(tables or b"")) for tables in (page.jpegtables, page.jpegheader)):

@@ -133,6 +133,8 @@ def tif() -> dict[str, bytes]:
     found["a large page"] = directory(*size, rest[0], strip[0], rest[1], *strip[1:])
     small = [(256, 3, 1, 10), (257, 3, 1, 10), *size[2:]]
     tile = [(322, 4, 1, 2**30), (323, 4, 1, 2**30), (324, 4, 1, 8), (325, 4, 1, 1)]
+    long = [(273, 4, 1, 8), (278, 3, 1, 10), (279, 4, 1, 2**32 - 1)]
+    found["a long strip"] = directory(*small, rest[0], long[0], rest[1], *long[1:])
     found["a large tile"] = directory(*small, *rest, *tile)
     packed = [(256, 3, 1, 10), (257, 3, 1, 10), (258, 3, 1, 8), (259, 3, 1, 8)]
     bomb = zeros(600)

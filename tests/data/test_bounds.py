@@ -65,6 +65,7 @@ TIFFS = {
     "many tags": "65,535 tags",
     "a large page": "MiB of memory, the limit is",
     "a large tile": "too large",
+    "a long strip": "longer than the file",
     "a strip in jpeg": "9000x3000|3000x9000",
     "a strip in jpeg2000": "3000x9000",
     "a strip in png": "3000x9000",

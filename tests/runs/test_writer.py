@@ -181,3 +181,28 @@ def test_replacing_leaves_the_old_file_when_the_new_one_fails(tmp_path):
     with files.replacing(path) as temporary:
         temporary.write_text("new")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": 1, "a": NaN}', '{"step": 1, "a": 1e999}', '{"step": 1, "step": 2}',
+             '{"step": 1, "a": ' + "[" * 90 + "]" * 90 + "}", '{"step": ' + "9" * 5000 + "}"],
+)  # fmt: skip
+def test_a_line_that_is_no_json_of_ours_is_named(tmp_path, line):
+    """The rule: a log holds finite numbers of bounded size; the last line alone may be torn."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    for read in (lambda: writer.read(tmp_path), lambda: writer.drop_lines(path, from_step=2)):
+        with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: ") as error:
+            read()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+    assert path.read_text().count("\n") == 3
+
+
+def test_a_log_too_long_to_be_read_is_still_gone_on_with(tmp_path, monkeypatch):
+    log(tmp_path, [1, 2, 3], resume_step=None)
+    monkeypatch.setattr(writer, "READ_BYTES", 50)
+    with pytest.raises(DataError, match="at most 50 are read"):
+        writer.read(tmp_path)
+    log(tmp_path, [2], resume_step=1)
+    monkeypatch.undo()
+    assert steps(tmp_path) == [1, 2]
