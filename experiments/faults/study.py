@@ -4,7 +4,9 @@ python -m experiments.faults.study --repeats=20
 
 Each fault strikes a job of two local processes again and again at random moments; the job is
 started again after each until it is done. Then its final state must be that of an undisturbed job,
-bit for bit, and so must every logged loss. One line a fault goes to results.jsonl.
+bit for bit, and so must every logged loss. "… at any moment" strikes a process that is alone, its
+start-up included. "second …" starts another training in the same workdir or on the same root. One
+line a fault goes to results.jsonl.
 """
 
 import argparse
@@ -33,6 +35,8 @@ from tests.distributed import jobs
 HERE = pathlib.Path(__file__).parent
 TOTAL = 2000
 SAVE_EVERY = TOTAL // 100
+MOMENTS = (0.0, 12.0)
+"""Seconds after a start at which a signal comes to a process that is alone."""
 STRIDE = (25, 45)
 """Steps after a start between which a fault strikes: more than a damaged checkpoint throws back."""
 
@@ -87,6 +91,13 @@ def hurt_newest(truncate: bool) -> Callable:
             file.unlink()
 
     return strike
+
+
+ALONE = {
+    f"{number.name} at any moment": number
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+}
+SECOND = ("second in one workdir", "second on one root")
 
 
 def one(chance: random.Random) -> list[int]:
@@ -160,6 +171,74 @@ def repeat(name: str, still: pathlib.Path, root: pathlib.Path, *, repeats: int, 
     }
 
 
+def at_any_moment(
+    name: str, still: pathlib.Path, root: pathlib.Path, *, repeats: int, seed: int
+) -> dict:
+    """Send a signal to a process that is alone, whatever it is at; finish and compare each run."""
+    chance, number = random.Random(f"{name} {seed}"), ALONE[name]
+    log, ends, codes = still.parent / "log", [], collections.Counter()
+    same = same_losses = True
+    tracebacks = trained = runs = 0
+    while len(ends) < repeats:
+        work = root / f"run{runs}"
+        runs += 1
+        while len(ends) < repeats and newest(work) <= TOTAL // 2:
+            job = jobs.Job(1, log, *arguments(work))
+            time.sleep(chance.uniform(*MOMENTS))
+            start = time.monotonic()
+            job[0].send_signal(number)
+            codes[str(job.wait(120)[0][0])] += 1
+            ends.append(time.monotonic() - start)
+            tracebacks += "Traceback" in job.text()
+            trained += "from step " in job.text()
+        jobs.run(1, log, *arguments(work))
+        same &= same_state(still, work, TOTAL)
+        same_losses &= losses(still) == losses(work)
+        shutil.rmtree(work)
+    return {
+        "fault": name,
+        "repeats": len(ends),
+        "struck_while_starting": len(ends) - trained,
+        "seconds_to_end_max": round(max(ends), 1),
+        "seconds_to_end_median": round(statistics.median(ends), 1),
+        "exit_codes": dict(codes),
+        "tracebacks": tracebacks,
+        "runs": runs,
+        "final_state_bitwise_equal": same,
+        "losses_equal": same_losses,
+    }
+
+
+def second(name: str, still: pathlib.Path, root: pathlib.Path, *, repeats: int, seed: int) -> dict:
+    """Start second trainings while the first one goes on; it must not notice them."""
+    work, log = root / "run", root / "log"
+    shared = [f"--config.checkpoint.root={root}/root"] * (name == SECOND[1])
+    first = jobs.Job(1, log, *arguments(work), *shared)
+    first.wait_for_step(1)
+    took, codes, lines = [], collections.Counter(), []
+    while len(took) < repeats and first[0].poll() is None:
+        other = root / "other" if shared else work
+        start = time.monotonic()
+        job = jobs.Job(1, root / "log2", *arguments(other), *shared)
+        codes[str(job.wait(60)[0][0])] += 1
+        took.append(time.monotonic() - start)
+        lines.append(len(job.text().splitlines()))
+    ended, _ = first.wait(600)
+    folder = root / "root" if shared else work / "checkpoints"
+    return {
+        "fault": name,
+        "repeats": len(took),
+        "seconds_to_end_max": round(max(took), 1),
+        "seconds_to_end_median": round(statistics.median(took), 1),
+        "lines_max": max(lines),
+        "exit_codes": dict(codes),
+        "first_exit_code": ended[0],
+        "second_folder_made": (root / "other").exists(),
+        "final_state_bitwise_equal": same_trees(still / "checkpoints", folder, TOTAL),
+        "losses_equal": losses(still) == losses(work),
+    }
+
+
 def wait_for_begin(job: jobs.Job) -> int:
     """Return the step that a job begins from, once it says so."""
     while "from step " not in job.text():
@@ -174,10 +253,15 @@ def begin_of(text: str) -> int:
 
 
 def same_state(one: pathlib.Path, other: pathlib.Path, step: int) -> bool:
+    """Compare the checkpoints of two runs bit for bit."""
+    return same_trees(one / "checkpoints", other / "checkpoints", step)
+
+
+def same_trees(one: pathlib.Path, other: pathlib.Path, step: int) -> bool:
     """Compare two checkpoints bit for bit."""
     from segjax.runs import damage
 
-    trees = [damage.read(work / "checkpoints" / str(step) / "default") for work in (one, other)]
+    trees = [damage.read(folder / str(step), lambda _: None) for folder in (one, other)]
     leaves = [[np.asarray(x) for x in flatten(tree)] for tree in trees]
     pairs = zip(*leaves, strict=True)
     return len(leaves[0]) > 10 and all(a.tobytes() == b.tobytes() for a, b in pairs)
@@ -199,26 +283,31 @@ def main() -> None:
     """Let the faults that the command line names strike, and append the records."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20, help="how often each fault strikes")
-    parser.add_argument("--faults", default=",".join(STRIKES), help="which, by comma")
+    studies = {name: repeat for name in STRIKES} | {name: at_any_moment for name in ALONE}
+    studies |= {name: second for name in SECOND}
+    parser.add_argument("--faults", default=",".join(studies), help="which, by comma")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     names = options.faults.split(",")
-    if unknown := [name for name in names if name not in STRIKES]:
-        parser.error(f"--faults: no fault {unknown[0]!r}, expected some of {', '.join(STRIKES)}")
+    if unknown := [name for name in names if name not in studies]:
+        parser.error(f"--faults: no fault {unknown[0]!r}, expected some of {', '.join(studies)}")
     logging.set_verbosity(logging.FATAL)
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python -m experiments.faults.study", *sys.argv[1:]]),
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "processes": 2,
         "steps": TOTAL,
     }
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        still = root / "still" / "run"
-        jobs.run(2, root / "log", *arguments(still))
+        undisturbed = {}
         for name in names:
+            count = 2 if name in STRIKES else 1
+            if count not in undisturbed:
+                undisturbed[count] = root / f"still{count}" / "run"
+                jobs.run(count, root / "log", *arguments(undisturbed[count]))
+            still = undisturbed[count]
             place = root / name.replace(" ", "_")
             place.mkdir()
             if name == "full disk":
@@ -228,7 +317,8 @@ def main() -> None:
             try:
                 begun = time.monotonic()
                 given = {"repeats": options.repeats, "seed": options.seed}
-                result = repeat(name, still, place, **given) | facts
+                result = studies[name](name, still, place, **given) | facts
+                result["processes"] = 2 if name in STRIKES else 1
                 result["study_seconds"] = round(time.monotonic() - begun)
             finally:
                 if name == "full disk":

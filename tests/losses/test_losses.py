@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from segjax import structs
 from segjax.errors import ConfigError
-from segjax.losses import base, pixel, region
+from segjax.losses import base, boundary, lovasz, pixel, region, topology
 
 LOSSES = {
     "cross_entropy": pixel.CrossEntropy(),
@@ -22,7 +22,15 @@ LOSSES = {
     "dice_all_squared": region.Dice(classes="all", square=True),
     "dice_without_smooth": region.Dice(smooth=0.0),
     "jaccard": region.Jaccard(),
+    "lovasz": lovasz.Softmax(),
+    "boundary": boundary.Boundary(),
+    "hausdorff": boundary.Hausdorff(),
+    "cl_dice": topology.ClDice(classes=(0, 2), iterations=2),
 }
+LOOK_AROUND = ("boundary", "hausdorff", "cl_dice")
+"""Losses for which it matters which pixels lie beside each other."""
+SEE_WHOLE_IMAGES = ("lovasz", *LOOK_AROUND)
+"""Losses that gather the rows of an image where these are shared out."""
 
 
 @pytest.fixture(params=LOSSES)
@@ -48,7 +56,7 @@ def mean_loss(loss):
     return mean
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if "smoothed" not in name])
+@pytest.mark.parametrize("name", [n for n in LOSSES if n not in ("weighted_smoothed", "boundary")])
 def test_perfect_prediction_costs_nothing(name):
     loss = LOSSES[name]
     _, label = scene()
@@ -104,7 +112,9 @@ def test_the_weight_of_labels_alone_is_the_weight_of_the_loss_to_the_bit(loss, x
 
 
 @pytest.mark.parametrize("size", [(24,), (4, 6), (2, 3, 4)])
-def test_any_number_of_axes_gives_what_the_same_pixels_give_in_a_row(loss, size, float64):
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in LOOK_AROUND])
+def test_any_number_of_axes_gives_what_the_same_pixels_give_in_a_row(name, size, float64):
+    loss = LOSSES[name]
     logits, label = (jnp.asarray(x) for x in scene())
     expected = jax.jit(loss)(logits, label)
     got = jax.jit(loss)(logits.reshape(2, *size, 3), label.reshape(2, *size))
@@ -139,21 +149,33 @@ def test_bfloat16_logits_are_computed_in_float32(loss):
 
 @pytest.mark.parametrize("spec", [("data",), ("data", "space")], ids=str)
 def test_sharded_batch_gives_the_same_numbers_without_gathering(spec, float64):
+    names = [name for name in LOSSES if len(spec) == 1 or name not in SEE_WHOLE_IMAGES]
+    text = agree_when_sharded(spec, names)
+    assert "all-reduce" in text and "all-gather" not in text
+
+
+@pytest.mark.slow
+def test_losses_that_see_whole_images_agree_over_shared_rows_too(float64):
+    agree_when_sharded(("data", "space"), SEE_WHOLE_IMAGES)
+
+
+def agree_when_sharded(spec, names):
+    """Compare with one device; return the program's text."""
     sizes = (8,) if len(spec) == 1 else (4, 2)
     mesh = jax.make_mesh(sizes, spec, axis_types=(AxisType.Auto,) * len(spec))
 
     @jax.jit
     def grads(logits, label):  # of all losses, in one program: they compile together
-        return {n: jax.value_and_grad(mean_loss(f))(logits, label) for n, f in LOSSES.items()}
+        return {n: jax.value_and_grad(mean_loss(LOSSES[n]))(logits, label) for n in names}
 
     batch = [jnp.asarray(x) for x in scene(batch=8)]
     expected = grads(*batch)
     sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(*spec)))
     program = grads.lower(*sharded).compile()
-    assert "all-reduce" in program.as_text() and "all-gather" not in program.as_text()
     for name, (value, grad) in program(*sharded).items():
         np.testing.assert_allclose(value, expected[name][0], rtol=1e-12, err_msg=name)
         np.testing.assert_allclose(grad, expected[name][1], rtol=1e-10, atol=1e-14, err_msg=name)
+    return program.as_text()
 
 
 def term_mean(loss):
