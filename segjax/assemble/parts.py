@@ -110,18 +110,22 @@ def make_parts(
     """
     num_classes = len(classes.class_names)
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    model = lookup.build("models", section, where="config.model", num_classes=num_classes)
+    model = lookup.build(
+        "models", section, where="config.model", also=["pretrained"], num_classes=num_classes
+    )
     task: DenseTask = lookup.build(
         "tasks", config["task"], where="config.task", num_classes=num_classes
     )
-    normalize = lookup.build("augment", config["normalize"], where="config.normalize")
+    normalize = lookup.build(
+        "augment", config["normalize"], where="config.normalize", takes=("image",)
+    )
     if mesh is None:
         mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
     inputs = config["input"]
     canvas = fit.Canvas(tuple(inputs["size"]), inputs["fit"], inputs["pad_value"])
     schema = select(available, task, classes, inputs["fields"])
     ops = [
-        lookup.build("augment", op, where=f"config.augment[{i}]")
+        lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)
