@@ -113,6 +113,7 @@ def make_parts(
     model = lookup.build(
         "models", section, where="config.model", also=["pretrained"], num_classes=num_classes
     )
+    check_precision(config["model"])
     task: DenseTask = lookup.build(
         "tasks", config["task"], where="config.task", num_classes=num_classes
     )
@@ -132,6 +133,16 @@ def make_parts(
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
+
+
+def check_precision(section: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for float64 where JAX would quietly compute in float32."""
+    for key in ("compute_dtype", "param_dtype"):
+        if key in section and section[key] == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ConfigError(
+                f"config.model.{key}='float64': JAX computes in 32 bits. Set the environment "
+                "variable JAX_ENABLE_X64=1, or use 'float32'."
+            )
 
 
 def select(

@@ -90,7 +90,7 @@ def gaussian_blur(
     key: Key,
     sample: Sample,
     *,
-    sigma: Annotated[compose.Pair, rules.interval(0.01, 100)],
+    sigma: Annotated[compose.Pair, rules.interval(0.01, 50)],
     p: kinds.Probability = 1,
 ) -> Sample:
     """Blur along every axis with a Gaussian of standard deviation `sigma` in pixels.

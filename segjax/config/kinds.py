@@ -36,7 +36,7 @@ Dropped: TypeAlias = Annotated[Real, rules.number(0, 1, open_ends="high")]
 """The share that dropout or stochastic depth drops; all of it would leave nothing."""
 Epsilon: TypeAlias = Annotated[Real, rules.number(1e-30, 1)]
 """Added below a fraction so that it stays finite."""
-Factor: TypeAlias = Annotated[Real, rules.number(0, 64, open_ends="low")]
+Factor: TypeAlias = Annotated[Real, rules.number(0, 16, open_ends="low")]
 """Of a network's width or depth."""
 
 Count: TypeAlias = Annotated[int, rules.whole(0)]
@@ -44,9 +44,9 @@ Width: TypeAlias = Annotated[int, rules.whole(1, 2**16)]
 """Channels."""
 WidthOrNone: TypeAlias = Annotated[int, rules.whole(0, 2**16)]
 """Channels; 0 leaves out what would have them."""
-Depth: TypeAlias = Annotated[int, rules.whole(1, 256)]
+Depth: TypeAlias = Annotated[int, rules.whole(1, 64)]
 """Layers or blocks, one after the other."""
-DepthOrNone: TypeAlias = Annotated[int, rules.whole(0, 256)]
+DepthOrNone: TypeAlias = Annotated[int, rules.whole(0, 64)]
 Dilation: TypeAlias = Annotated[int, rules.whole(1, 1024)]
 Window: TypeAlias = Annotated[int, rules.odd(1, 63)]
 """Of a convolution that keeps the size, so it has a centre."""

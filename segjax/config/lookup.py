@@ -235,7 +235,7 @@ def check_arguments(
     """Check a section's keys against the signature of what it configures, values against its types.
 
     Of a function only keyword-only arguments count: its positional ones are arrays that come later.
-    `given` ones belong to the program; `parent` and `name` belong to Flax.
+    `given` ones belong to the program; `parent` and `name` of a module belong to Flax.
 
     Raises:
         ConfigError: An argument that `symbol` does not take, one that it needs and does not get, or
@@ -283,10 +283,12 @@ def configurable(
     accepted = [inspect.Parameter.KEYWORD_ONLY]
     if inspect.isclass(symbol):
         accepted.append(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = _parameters(symbol, where)
+    others = {"parent", "name"} if {"parent", "name"} <= {*found} else set()  # a Flax module's
     return {
         name: p
-        for name, p in _parameters(symbol, where).items()
-        if p.kind in accepted and name not in given and name not in ("parent", "name")
+        for name, p in found.items()
+        if p.kind in accepted and name not in given and name not in others
     }
 
 

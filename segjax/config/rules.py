@@ -115,8 +115,10 @@ def is_int(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is an integer or a finite float."""
-    return is_int(value) or (isinstance(value, float) and math.isfinite(value))
+    """Return whether a value is a finite float, or an integer that JAX takes for one: of int32."""
+    if is_int(value):
+        return abs(value) <= MANY
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def is_text(value: Any) -> bool:
@@ -166,5 +168,6 @@ NAME = Rule("a string that is not empty", lambda value: is_text(value) and value
 PATTERN = Rule("a regular expression", _compiles)
 SIZE = Rule(f"a list of 1 to 3 integers up to {SIDE}, the last two of them at least 32", _is_size)
 SHARE = Rule(
-    "-1 or an integer of at least 1", lambda value: is_int(value) and (value == -1 or value >= 1)
+    f"-1 or an integer from 1 to {2**20}",
+    lambda value: is_int(value) and (value == -1 or 1 <= value <= 2**20),
 )

@@ -57,7 +57,7 @@ def key_of(section: Mapping[str, Any], name: str, where: str) -> str:
 def rule_of(unit: str) -> rules.Rule:
     """Return what a duration in this unit may be."""
     if unit in ("steps", "examples"):
-        return rules.whole(0)
+        return rules.whole(0, rules.MANY if unit == "steps" else 2**53)
     return rules.number(0, 100 if unit == "percent" else rules.MANY)
 
 

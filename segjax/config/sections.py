@@ -65,7 +65,7 @@ def plain(value: Any, *, depth: int = DEPTH) -> Any:
     """Return a config as JSON-ready data: ConfigDicts become dicts, tuples become lists.
 
     Raises:
-        ConfigError: A value of another kind, or lists and sections more than `depth` deep.
+        ConfigError: A value of another kind or an integer of more than 64 bits, or lists and sections more than `depth` deep.
     """
     if depth < 0:
         raise ConfigError(f"config: lists or sections more than {DEPTH} deep. Nest them less.")
@@ -73,6 +73,8 @@ def plain(value: Any, *, depth: int = DEPTH) -> Any:
         return {str(key): plain(item, depth=depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, depth=depth - 1) for item in value]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"config value {rules.shown(value)} is beyond 64 bits. Lower it.")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ConfigError(

@@ -88,7 +88,7 @@ class Source:
         self,
         *,
         split: str,
-        num_examples: kinds.Count = 0,
+        num_examples: Annotated[int, rules.whole(0, 10**8)] = 0,
         size: Annotated[Sequence[kinds.Side], rules.length(0, 3)] = (),
         seed: kinds.Count = 0,
         dims: Annotated[int, rules.one_of(1, 2, 3)] = 2,

@@ -196,7 +196,8 @@ def one_cycle(
 
     The fall ends at `lr / start_factor / end_factor`.
     """
-    return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
+    steps = max(1, total_steps)
+    return optax.cosine_onecycle_schedule(steps, lr, rise, start_factor, end_factor)
 
 
 def step(
@@ -204,7 +205,7 @@ def step(
     lr: float,
     total_steps: int,
     every_steps: Annotated[int, rules.whole(1)],
-    factor: Factor = 0.1,
+    factor: Annotated[kinds.Real, rules.number(1e-12, 1)] = 0.1,
     warmup_steps: kinds.Count = 0,
 ) -> optax.Schedule:
     """Multiply the rate by `factor` after every `every_steps` steps."""
