@@ -7,7 +7,7 @@ with values of every wrong kind and at every edge; the seed decides which.
 """
 
 import copy
-import inspect
+import functools
 import math
 import random
 import time
@@ -84,8 +84,9 @@ for _ in range(2000):
 VALUES = (
     None, True, False, 0, -1, 1, 2, 3, 255, 1000, 10**9, 2**31, 2**63, 10**400, 10**5000,
     math.nan, math.inf, -math.inf, -0.0, 0.5, 1.0, 1.5, -0.5, 1e300, 1e-300, 1e-12,
-    "", "x", "²", "x" * 10000, "a\nb", "a\0b", "none", "batch", "../x", ".", "a.b:c", "os.path:join",
-    "unet", "resnet", "geometry:flip", "normalize:fixed", "pixel:focal", "adamw", "poly", "base",
+    "", "x", "²", "x" * 10000, "a\nb", "a\0b", "none", "batch", "../x", ".", "a.b:c",
+    "os.path:join", "unet", "resnet", "geometry:flip", "normalize:fixed", "pixel:focal", "adamw",
+    "poly", "base",
     [], [[]], [None], [0], [-1], [1], [1, "a", None], [0, 0], [1, 1], [2, 1], [0.5, 0.5, 0.5],
     [math.nan], [1e300, 1e300], [32, 32], [32, 32, 32], [10**9, 10**9], [200_000, 200_000],
     [1] * 5000, ["x", "y"], [["x", 1]], [{}], DEEP,
@@ -218,8 +219,7 @@ def fuzz(seed: int, count: int, folder, *, traced: int) -> tuple[int, int]:
             if kept:
                 accepted += 1
             if kept and traceable < traced and rng.random() < 0.2:
-                key = jax.random.key(0)
-                refused(lambda setup=kept[0]: program.trace(setup, key, key))
+                refused(functools.partial(program.trace, kept[0], *[jax.random.key(0)] * 2))
                 traceable += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}, config {number}: {said}") from error

@@ -6,6 +6,7 @@ from typing import Any
 from absl import flags
 
 from segjax.config import load
+from segjax.runtime import files
 
 WORKDIR = {"workdir": "--workdir=runs/quickstart"}
 CONFIG = {"config": "--config=configs/quickstart.py"}
@@ -59,4 +60,4 @@ def job(values: flags.FlagValues) -> None:
 
 def path(text: str) -> pathlib.Path:
     """Return a flag's value as a path, `~` expanded."""
-    return pathlib.Path(text).expanduser()
+    return files.expanded(text)

@@ -3,6 +3,7 @@
 import importlib.machinery
 import inspect
 import json
+import os
 import pathlib
 import traceback
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from segjax.config import schema, sections
+from segjax.config import rules, schema, sections
 from segjax.errors import ConfigError, UserError
 
 EXPECTED = "Expected configs/<file>.py[:argument,…] with a get_config, or a run's config.json."
@@ -30,9 +31,10 @@ def load(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
             config; or an override that does not fit.
     """
     path, _, argument = name.partition(":")
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(os.path.expanduser(path))
     if not file.is_file():
-        raise ConfigError(f"--config={name}: no such file. {EXPECTED}")
+        what = "a folder" if file.is_dir() else "no such file"
+        raise ConfigError(f"--config={rules.cut(name)}: {what}. {EXPECTED}")
     found = from_json(file) if file.suffix == ".json" else from_python(file, argument)
     return sections.override(schema.fill(found), overrides)
 
@@ -65,14 +67,14 @@ def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
         if argument and not inspect.signature(function).parameters:
             raise ConfigError(f"{file}: get_config takes no argument, got {argument!r}.")
         found = function(argument) if argument else function()
+        if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
+            kind = type(found).__name__
+            raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
+        return sections.section(dict(found))  # a placeholder without a value is found here
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(describe(error, file)) from None
-    if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
-        kind = type(found).__name__
-        raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
-    return sections.section(dict(found))
 
 
 def run(file: pathlib.Path) -> ModuleType:
@@ -84,11 +86,14 @@ def run(file: pathlib.Path) -> ModuleType:
     return module
 
 
-def describe(error: Exception, file: pathlib.Path) -> str:
+def describe(error: BaseException, file: pathlib.Path) -> str:
     """Return file, line and cause of what went wrong in a config file, in one line."""
-    text = " ".join(str(error).split()) or "no message"
+    text = rules.cut(" ".join(str(error).split()), 300) or "no message"
+    if isinstance(error, OSError) and error.filename == str(file):
+        return f"{file}: cannot be read: {error.strerror}. Check that it may be read."
     if isinstance(error, SyntaxError):
-        return f"{error.filename or file}:{error.lineno}: {type(error).__name__}: {error.msg}."
+        line = f":{error.lineno}" if error.lineno else ""
+        return f"{error.filename or file}{line}: {type(error).__name__}: {error.msg}."
     inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
     line = f":{inside[-1].lineno}" if inside else ""
     return f"{file}{line}: {type(error).__name__}: {text}."

@@ -183,8 +183,10 @@ def _check_kind(
     fits = {*given} <= {*known} or (
         outside and any(p.kind is p.VAR_KEYWORD for p in known.values())
     )
-    if package in SYMBOLS or (package == "losses" and not outside):
-        fits = fits and is_class
+    if package in SYMBOLS:  # whose other classes are what those are made of
+        fits = fits and is_class and (outside or symbol.__name__ == SYMBOLS[package])
+    elif package == "losses":
+        fits = fits and (is_class or outside)
     fits = fits and not inspect.isabstract(symbol) and not getattr(symbol, "_is_protocol", False)
     if takes is not None:
         fits = fits and _takes(symbol, takes, by_name=not outside, where=where)

@@ -65,7 +65,8 @@ def plain(value: Any, *, depth: int = DEPTH) -> Any:
     """Return a config as JSON-ready data: ConfigDicts become dicts, tuples become lists.
 
     Raises:
-        ConfigError: A value of another kind or an integer of more than 64 bits, or lists and sections more than `depth` deep.
+        ConfigError: A value of another kind, an integer of more than 64 bits, or lists and sections
+            more than `depth` deep.
     """
     if depth < 0:
         raise ConfigError(f"config: lists or sections more than {DEPTH} deep. Nest them less.")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from segjax.data import core, decode, listing
 from segjax.errors import UserError
+from segjax.runtime import files as files_lib
 
 ARRAY_ENDINGS = (".npy",)
 """Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
@@ -56,7 +57,7 @@ def list_inputs(
     Raises:
         UserError: There are none.
     """
-    path = pathlib.Path(inputs).expanduser()
+    path = files_lib.expanded(inputs)
     endings = (*decode.IMAGE_ENDINGS, *ARRAY_ENDINGS)
     if path.is_file():
         return Inputs((path,), {})

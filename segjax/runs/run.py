@@ -19,6 +19,7 @@ from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
 from segjax.runs.checkpoint import Checkpointer
+from segjax.runtime import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[st
     Raises:
         UserError: No run there, no such checkpoint, or an override that does not fit.
     """
-    path = path.expanduser()
+    path = files.expanded(path)
     overrides = tuple(overrides)
     config = read_config(path, overrides)
     if number := trials.count(config):
@@ -142,7 +143,7 @@ def open_run(path: pathlib.Path, *, checkpoint: str = "", overrides: Iterable[st
 
 def list_runs(path: pathlib.Path) -> list[Run]:
     """Return all runs in a folder: its own, its trials', those below it, by path."""
-    folders = sorted(file.parent for file in path.expanduser().rglob("config.json"))
+    folders = sorted(file.parent for file in files.expanded(path).rglob("config.json"))
     found = [Run(folder, read_config(folder)) for folder in folders]
     return [run for run in found if not trials.count(run.config)]
 

@@ -112,6 +112,7 @@ def prepare(
     Raises:
         UserError: Bad config or data, or a folder of another config's run.
     """
+    watchdog.patience_of_environment()
     setup, source = setup_lib.make_setup(config)
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
