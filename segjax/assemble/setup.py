@@ -79,7 +79,8 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     check_batch(config, parts)
     optim.make_optimizer(config["optimizer"], optim.make_rate(config["optimizer"], clock))
     trained = setup.trained_shapes()  # an op checks here that its arguments go with the data
-    check_memory(bytes_of(trained) // parts.mesh.size, "config.augment: augmented batches")
+    processes = sharding.row_block(parts.mesh)[1]
+    check_memory(bytes_of(trained) // processes, "config.augment: augmented batches")
     jax.eval_shape(parts.normalize, trained["image"])  # and so does this
     return setup, source
 
