@@ -1,5 +1,6 @@
 """Files are whole or not there; a folder has one writer."""
 
+import pathlib
 import signal
 import subprocess
 import sys
