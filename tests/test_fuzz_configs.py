@@ -218,7 +218,7 @@ def fuzz(seed: int, count: int, folder, *, traced: int) -> tuple[int, int]:
             refused(check)
             if kept:
                 accepted += 1
-            if kept and traceable < traced and rng.random() < 0.2:
+            if kept and traceable < traced and accepted % 3 == 0:
                 keys = [jax.random.key(0)] * 2
                 refused(functools.partial(program.trace, kept[0], *keys), seconds=10 * SECONDS)
                 traceable += 1
