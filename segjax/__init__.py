@@ -49,12 +49,12 @@ def train(
         SystemExit: With code 75: SIGTERM or SIGHUP came, and a checkpoint was saved; call it again.
         KeyboardInterrupt: Likewise after Ctrl-C.
     """
-    from segjax.runtime import xla
+    from segjax.runtime import files, xla
 
     xla.prepare(keep_memory=True)
     from segjax.runs import run, train
 
-    path = pathlib.Path(workdir).expanduser()
+    path = files.expanded(workdir)
     options: dict[str, Any] = {} if on_score is None else {"on_score": on_score}
     code = train.run(path, config, allow_config_change=allow_config_change, **options)
     if code == 128 + signal.SIGINT:

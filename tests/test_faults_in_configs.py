@@ -54,7 +54,10 @@ def test_a_wrong_key_is_found_at_once(place, tmp_path, tiny_config, nothing_is_c
     ("changes", "said"),
     [
         ({"augment": [{"type": "geometry:flipp"}]}, "Did you mean 'flip'"),
-        ({"augment": [{"type": "geometry:flip", "horizontal": 2}]}, "expected a probability"),
+        (
+            {"augment": [{"type": "geometry:flip", "horizontal": 2}]},
+            "expected a number from 0 to 1",
+        ),
         ({"normalize": {"type": "normalize:fixd"}}, "Did you mean 'fixed'"),
     ],
 )

@@ -106,7 +106,7 @@ def test_bad_data_is_one_line_and_code_2(tmp_path, damage, said):
         (["--config=configs/no_such_file.py"], "no_such_file"),
         (["--config=configs/camvid.py:model=unett"], "model='unett' is none of unet"),
         (["--config=configs/unett_camvid.py:cpu"], "model='unett' is none of unet"),
-        ([DEBUG, "--config.input.batch_size=0"], "batch_size=0: expected an integer of at least 1"),
+        ([DEBUG, "--config.input.batch_size=0"], "batch_size=0: expected an integer from 1"),
         ([DEBUG, "--config.input={'threds': 2}"], "Did you mean 'threads'"),
         (["--mode=fly"], "fly"),
         ([], "--config"),

@@ -135,24 +135,39 @@ def make_parts(
     """
     num_classes = len(classes.class_names)
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    model = lookup.build("models", section, where="config.model", num_classes=num_classes)
+    model = lookup.build(
+        "models", section, where="config.model", also=["pretrained"], num_classes=num_classes
+    )
+    check_precision(config["model"])
     task: DenseTask = lookup.build(
         "tasks", config["task"], where="config.task", num_classes=num_classes
     )
-    normalize = lookup.build("augment", config["normalize"], where="config.normalize")
+    normalize = lookup.build(
+        "augment", config["normalize"], where="config.normalize", takes=("image",)
+    )
     if mesh is None:
         mesh = sharding.make_mesh(**config["mesh"], trials=trials.count(config))
     inputs = config["input"]
     canvas = fit.Canvas(tuple(inputs["size"]), inputs["fit"], inputs["pad_value"])
     schema = select(available, task, classes, inputs["fields"])
     ops = [
-        lookup.build("augment", op, where=f"config.augment[{i}]")
+        lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
     return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
+
+
+def check_precision(section: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for float64 where JAX would quietly compute in float32."""
+    for key in ("compute_dtype", "param_dtype"):
+        if key in section and section[key] == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ConfigError(
+                f"config.model.{key}='float64': JAX computes in 32 bits. Set the environment "
+                "variable JAX_ENABLE_X64=1, or use 'float32'."
+            )
 
 
 def select(

@@ -1,5 +1,6 @@
 """Everything that a config and its data say of a run, before anything is compiled or written."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,10 +11,14 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import core, pipeline
+from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.runtime import sharding
 from segjax.structs import Batch
 from segjax.training import optim
+
+MOST_BYTES = 256 << 30
+"""What the batches of one machine may take: more is a slip of the hand, not a plan."""
 
 
 class Setup(NamedTuple):
@@ -71,9 +76,54 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     clock = clock._replace(total_steps=total)
     durations = schedule.in_steps(config, ("log",), clock, "config")
     setup = Setup(config, parts, clock, durations["log_steps"])
+    check_batch(config, parts)
     optim.make_optimizer(config["optimizer"], optim.make_rate(config["optimizer"], clock))
-    setup.trained_shapes()  # an op checks its arguments here
+    trained = setup.trained_shapes()  # an op checks here that its arguments go with the data
+    processes = sharding.row_block(parts.mesh)[1]
+    check_memory(bytes_of(trained) // processes, "config.augment: augmented batches")
+    jax.eval_shape(parts.normalize, trained["image"])  # and so does this
     return setup, source
+
+
+def check_batch(config: Mapping[str, Any], parts: Parts) -> None:
+    """Refuse batches that microbatches do not divide, or that no host can hold.
+
+    Raises:
+        ConfigError: One of them.
+    """
+    inputs, microbatches = config["input"], config["microbatches"]
+    if inputs["batch_size"] % microbatches:
+        raise ConfigError(
+            f"config.microbatches={microbatches}: does not divide "
+            f"config.input.batch_size={inputs['batch_size']}. Use a divisor of it."
+        )
+    held = inputs["prefetch"] * max(1, inputs["workers"])
+    check_memory(
+        held * host_bytes(inputs["batch_size"], parts),
+        f"config.input: {held} batches held ready, of batch_size={inputs['batch_size']} and "
+        f"size={inputs['size']},",
+    )
+
+
+def host_bytes(batch_size: int, parts: Parts) -> int:
+    """Return what a process's rows of a batch take in memory."""
+    shapes = pipeline.batch_shapes(batch_size, parts.schema, parts.canvas.size)
+    return bytes_of(shapes) // sharding.row_block(parts.mesh)[1]
+
+
+def bytes_of(shapes: Any) -> int:
+    """Return what arrays of these shapes take in memory."""
+    leaves = jax.tree.leaves(shapes)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def check_memory(num_bytes: int, what: str) -> None:
+    """Raise `ConfigError` for batches of more than `MOST_BYTES`; `what` says which."""
+    if num_bytes > MOST_BYTES:
+        raise ConfigError(
+            f"{what} take {num_bytes / 2**30:.4g} GiB, expected at most {MOST_BYTES >> 30} GiB on "
+            "a machine. Lower what they are made of."
+        )
 
 
 def make_evaluators(
@@ -93,6 +143,8 @@ def make_evaluators(
         parts_lib.check_same_classes(source, parts.classes, where=where)
         size = parts.canvas.size
         sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
+        about = f"{where}: a batch of batch_size={section['batch_size']} and size={[*size]}"
+        check_memory(host_bytes(section["batch_size"], parts), about)
         given = {"name": name, "source": source, "classes": parts.classes}
         evaluators.append(lookup.build("evaluators", section, where=where, **given))
     return evaluators

@@ -2,23 +2,25 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.kernels import fusion
 from segjax.structs import Batch, Key, Schema
 
 Number = (int, float)
-Real: TypeAlias = float | int
-Interval: TypeAlias = Sequence[float | int]
-"""`(lo, hi)`, lo <= hi: the argument is drawn from it, uniformly unless the op says otherwise."""
-Fill: TypeAlias = Real | Sequence[Real]
+Pair: TypeAlias = Sequence[kinds.AnyNumber]
+"""`(lo, hi)`, lo <= hi, annotated with a `rules.interval`: the argument is drawn from it, uniformly
+unless the op says otherwise."""
+Scale: TypeAlias = Annotated[Pair, rules.interval(0.01, 100)]
+"""Factors; their filters and logarithms stay in bounds."""
+Fill: TypeAlias = kinds.AnyNumber | Sequence[kinds.AnyNumber]
 """An image value in [0, 1]: one, or one per channel."""
 
 
@@ -145,32 +147,6 @@ def check_unit_range(name: str, sample: Sample) -> None:
         raise ConfigError(
             f"{name}: expected images in [0, 1], but those of {dtype} keep their values. Leave the "
             "op out, or have the data set scale them to uint16 or to floats in [0, 1]."
-        )
-
-
-def check_probability(name: str, value: Real) -> None:
-    """Raise ConfigError unless `value` is a probability."""
-    if not (isinstance(value, Number) and 0 <= value <= 1):
-        raise ConfigError(f"{name}={value!r}: expected a probability. Set it between 0 and 1.")
-
-
-def check_number(name: str, value: Real, *, lowest: Real = 0, highest: Real = math.inf) -> None:
-    """Raise ConfigError unless `value` is a number in [lowest, highest]."""
-    if not (isinstance(value, Number) and lowest <= value <= highest):
-        raise ConfigError(
-            f"{name}={value!r}: expected a number between {lowest:g} and {highest:g}. Change it."
-        )
-
-
-def check_interval(
-    name: str, value: Interval, *, positive: bool = False, highest: Real = math.inf
-) -> None:
-    """Raise ConfigError unless `value` is `(lo, hi)` within [0, highest], `positive`: without 0."""
-    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (1, 0)
-    if not 0 <= pair[0] <= pair[1] <= highest or (positive and pair[0] == 0):
-        raise ConfigError(
-            f"{name}={value!r}: expected (lo, hi), 0 {'<' if positive else '<='} lo <= hi <= "
-            f"{highest:g}. Write a number twice to fix it at that value."
         )
 
 

@@ -8,15 +8,17 @@ The last axis in space is the horizontal one, also that of signals; volumes have
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from segjax.augment import compose, warp
-from segjax.augment.compose import Fill, Interval, Real, Sample
+from segjax.augment.compose import Fill, Sample
 from segjax.augment.warp import Warp
+from segjax.config import kinds, rules
+from segjax.config.kinds import Real
 from segjax.errors import ConfigError
 from segjax.kernels import resize
 from segjax.structs import Key
@@ -26,9 +28,9 @@ def flip(
     key: Key,
     sample: Sample,
     *,
-    horizontal: Real = 0.5,
-    vertical: Real = 0,
-    depth: Real = 0,
+    horizontal: kinds.Probability = 0.5,
+    vertical: kinds.Probability = 0,
+    depth: kinds.Probability = 0,
 ) -> Sample:
     """Mirror left-right, upside-down and front-back, each with its probability."""
     axes = len(sample.size)
@@ -51,16 +53,16 @@ def affine(
     key: Key,
     sample: Sample,
     *,
-    size: Sequence[int],
-    scale: Interval = (1, 1),
-    aspect: Interval = (1, 1),
-    rotate: Real = 0,
-    shift: Real = 0,
-    horizontal: Real = 0,
-    vertical: Real = 0,
-    depth: Real = 0,
+    size: Annotated[Sequence[kinds.Side], rules.length(1, 3)],
+    scale: compose.Scale = (1, 1),
+    aspect: compose.Scale = (1, 1),
+    rotate: Annotated[Real, rules.number(0, 180)] = 0,
+    shift: Annotated[Real, rules.number(0, 100)] = 0,
+    horizontal: kinds.Probability = 0,
+    vertical: kinds.Probability = 0,
+    depth: kinds.Probability = 0,
     fill: Fill = 0,
-    p: Real = 1,
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Scale, crop or pad to `size`, rotate and mirror, in one resampling.
 
@@ -87,9 +89,8 @@ def affine(
         ConfigError: An argument out of range, or one that the data has no axes for.
     """
     axes = len(sample.size)
-    _check_affine(size, axes, scale, aspect, rotate, shift)
+    _check_affine(size, axes, aspect, rotate)
     chances = _mirror_chances("affine", axes, depth, vertical, horizontal)
-    compose.check_probability("affine.p", p)
     compose.check_fill("affine.fill", fill, sample)
     draw = jax.random.uniform(key, (10,), jnp.float32)
     moves, mirrors, places = (
@@ -125,10 +126,10 @@ def elastic(
     key: Key,
     sample: Sample,
     *,
-    std: Real,
-    grid: int = 3,
+    std: Annotated[Real, rules.number(0, 1e6)],
+    grid: Annotated[int, rules.whole(2, 256)] = 3,
     fill: Fill = 0,
-    p: Real = 1,
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Deform smoothly: random displacements on a coarse grid, interpolated bicubically.
 
@@ -142,10 +143,7 @@ def elastic(
         fill: Image value outside; class maps are 255 there, instance maps 0.
         p: Probability.
     """
-    compose.check_number("elastic.std", std)
-    compose.check_number("elastic.grid", grid, lowest=2)
     compose.check_fill("elastic.fill", fill, sample)
-    compose.check_probability("elastic.p", p)
     chosen, noise = jax.random.split(key)
     size, axes = sample.size, len(sample.size)
     coarse = std * jax.random.normal(noise, (*[grid] * axes, axes), jnp.float32)
@@ -283,11 +281,10 @@ def _mirror_chances(
     """Return the probability of mirroring each axis that there is, first to last.
 
     Raises:
-        ConfigError: One is no probability, or is for an axis that the data has not.
+        ConfigError: One is for an axis that the data has not.
     """
     chances = {"depth": depth, "vertical": vertical, "horizontal": horizontal}
     for number, (name, p) in enumerate(chances.items()):
-        compose.check_probability(f"{op}.{name}", p)
         if p and number < 3 - axes:
             raise ConfigError(
                 f"{op}.{name}={p}: the data has {axes} {'axes' if axes > 1 else 'axis'} in space, "
@@ -296,21 +293,14 @@ def _mirror_chances(
     return list(chances.values())[3 - axes :]
 
 
-def _check_affine(
-    size: Sequence[int], axes: int, scale: Interval, aspect: Interval, rotate: Real, shift: Real
-) -> None:
-    """Raise ConfigError for arguments of `affine` that make no sense."""
-    whole = isinstance(size, (tuple, list)) and all(isinstance(side, int) for side in size)
-    if not whole or len(size) != axes or min(size) < 1:
+def _check_affine(size: Sequence[int], axes: int, aspect: compose.Pair, rotate: Real) -> None:
+    """Raise ConfigError for arguments of `affine` that do not go with the data."""
+    if len(size) != axes:
         wanted = ("(length,) as (512,)", "(height, width) as (360, 480)", "(depth, height, width)")
         raise ConfigError(
-            f"affine.size={size!r}: expected whole pixels, {wanted[axes - 1]}, as the data has "
+            f"affine.size={size!r}: expected {wanted[axes - 1]}, as the data has "
             f"{axes} {'axes' if axes > 1 else 'axis'} in space."
         )
-    compose.check_interval("affine.scale", scale, positive=True)
-    compose.check_interval("affine.aspect", aspect, positive=True)
-    compose.check_number("affine.rotate", rotate, highest=180)
-    compose.check_number("affine.shift", shift)
     if axes == 1 and (rotate or tuple(aspect) != (1, 1)):
         raise ConfigError(
             f"affine.rotate={rotate}, affine.aspect={aspect}: expected data with a height and a "

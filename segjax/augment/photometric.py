@@ -1,6 +1,7 @@
 """Ops that change the image's values and leave other fields alone (cutout may void maps)."""
 
 import math
+from typing import Annotated, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from segjax.augment import compose
-from segjax.augment.compose import Fill, Interval, Real, Sample
+from segjax.augment.compose import Fill, Sample
+from segjax.config import kinds, rules
+from segjax.config.kinds import Real
 from segjax.errors import ConfigError
 from segjax.kernels import fusion
 from segjax.structs import Key
@@ -19,17 +22,18 @@ LUMA = np.array([0.299, 0.587, 0.114])
 I_ROW = np.array([0.595716, -0.274453, -0.321263])
 Q_ROW = np.array([0.211456, -0.522591, 0.311135])
 FROM_YIQ = np.linalg.inv(np.stack([LUMA, I_ROW, Q_ROW]))
+Strength: TypeAlias = Annotated[Real, rules.number(0, 100)]
 
 
 def color_jitter(
     key: Key,
     sample: Sample,
     *,
-    brightness: Real = 0,
-    contrast: Real = 0,
-    saturation: Real = 0,
-    hue: Real = 0,
-    p: Real = 1,
+    brightness: Strength = 0,
+    contrast: Strength = 0,
+    saturation: Strength = 0,
+    hue: Annotated[Real, rules.number(0, 0.5)] = 0,
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Change brightness, contrast, saturation and hue, in this order.
 
@@ -41,14 +45,6 @@ def color_jitter(
     Raises:
         ConfigError: Saturation or hue on an image that has not 3 channels.
     """
-    for name, value in (
-        ("brightness", brightness),
-        ("contrast", contrast),
-        ("saturation", saturation),
-    ):
-        compose.check_number(f"color_jitter.{name}", value)
-    compose.check_number("color_jitter.hue", hue, highest=0.5)
-    compose.check_probability("color_jitter.p", p)
     compose.check_unit_range("color_jitter", sample)
     image = sample.image
     channels = image.shape[-1]
@@ -79,12 +75,10 @@ def gamma(
     key: Key,
     sample: Sample,
     *,
-    exponent: Interval,
-    p: Real = 1,
+    exponent: compose.Scale,
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Raise the image to a power, log-uniform in `exponent`."""
-    compose.check_interval("gamma.exponent", exponent, positive=True)
-    compose.check_probability("gamma.p", p)
     compose.check_unit_range("gamma", sample)
     image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
@@ -96,15 +90,13 @@ def gaussian_blur(
     key: Key,
     sample: Sample,
     *,
-    sigma: Interval,
-    p: Real = 1,
+    sigma: Annotated[compose.Pair, rules.interval(0.01, 50)],
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Blur along every axis with a Gaussian of standard deviation `sigma` in pixels.
 
     It is cut at 3 times the largest deviation.
     """
-    compose.check_interval("gaussian_blur.sigma", sigma, positive=True)
-    compose.check_probability("gaussian_blur.p", p)
     image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
     deviation = sigma[0] + draw[0] * (sigma[1] - sigma[0])
@@ -126,12 +118,10 @@ def gaussian_noise(
     key: Key,
     sample: Sample,
     *,
-    std: Interval,
-    p: Real = 1,
+    std: Annotated[compose.Pair, rules.interval(0)],
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Add white Gaussian noise of standard deviation `std` (image units) and clip to [0, 1]."""
-    compose.check_interval("gaussian_noise.std", std)
-    compose.check_probability("gaussian_noise.p", p)
     compose.check_unit_range("gaussian_noise", sample)
     image = sample.image
     strength, noise = jax.random.split(key)
@@ -148,11 +138,11 @@ def cutout(
     key: Key,
     sample: Sample,
     *,
-    size: Interval,
-    count: int = 1,
+    size: Annotated[compose.Pair, rules.interval(0, 1)],
+    count: Annotated[int, rules.whole(1, 1024)] = 1,
     fill: Fill = 0,
     void: bool = False,
-    p: Real = 1,
+    p: kinds.Probability = 1,
 ) -> Sample:
     """Paint boxes over the image (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
 
@@ -166,10 +156,7 @@ def cutout(
             guessed.
         p: Probability.
     """
-    compose.check_interval("cutout.size", size, highest=1)
-    compose.check_number("cutout.count", count, lowest=1)
     compose.check_fill("cutout.fill", fill, sample)
-    compose.check_probability("cutout.p", p)
     chosen, place = jax.random.split(key)
     draw = jax.random.uniform(place, (4, count, 1), jnp.float32)
     axes = len(sample.size)

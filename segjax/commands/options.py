@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.config import load
+from segjax.runtime import files
 
 if TYPE_CHECKING:
     from segjax.runs.run import Run
@@ -86,4 +87,4 @@ def open_run(values: flags.FlagValues) -> "Run":
 
 def path(text: str) -> pathlib.Path:
     """Return a flag's value as a path, `~` expanded."""
-    return pathlib.Path(text).expanduser()
+    return files.expanded(text)

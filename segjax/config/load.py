@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import inspect
+import os
 import pathlib
 import traceback
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from segjax.config import schema, sections, trust
+from segjax.config import rules, schema, sections, trust
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runtime import reading
 
@@ -33,9 +34,10 @@ def load(name: str, overrides: Iterable[str] = (), *, trust_code: bool = False) 
             config; it is a run's and not trusted; or an override that does not fit.
     """
     path, _, argument = name.partition(":")
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(os.path.expanduser(path))
     if not reading.is_file(file):
-        raise ConfigError(f"--config={name}: no such file. {EXPECTED}")
+        what = "a folder" if file.is_dir() else "no such file"
+        raise ConfigError(f"--config={rules.cut(name)}: {what}. {EXPECTED}")
     if file.suffix == ".json":
         found = from_json(file)
         if not trust_code:
@@ -82,14 +84,14 @@ def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
         if argument and not inspect.signature(function).parameters:
             raise ConfigError(f"{file}: get_config takes no argument, got {argument!r}.")
         found = function(argument) if argument else function()
+        if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
+            kind = type(found).__name__
+            raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
+        return sections.section(dict(found))  # a placeholder without a value is found here
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(describe(error, file)) from None
-    if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
-        kind = type(found).__name__
-        raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
-    return sections.section(dict(found))
 
 
 def run(file: pathlib.Path) -> ModuleType:
@@ -103,11 +105,14 @@ def run(file: pathlib.Path) -> ModuleType:
     return module
 
 
-def describe(error: Exception, file: pathlib.Path) -> str:
+def describe(error: BaseException, file: pathlib.Path) -> str:
     """Return file, line and cause of what went wrong in a config file, in one line."""
-    text = " ".join(str(error).split()) or "no message"
+    text = rules.cut(" ".join(str(error).split()), 300) or "no message"
+    if isinstance(error, OSError) and error.filename == str(file):
+        return f"{file}: cannot be read: {error.strerror}. Check that it may be read."
     if isinstance(error, SyntaxError):
-        return f"{error.filename or file}:{error.lineno}: {type(error).__name__}: {error.msg}."
+        line = f":{error.lineno}" if error.lineno else ""
+        return f"{error.filename or file}{line}: {type(error).__name__}: {error.msg}."
     inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
     line = f":{inside[-1].lineno}" if inside else ""
     return f"{file}{line}: {type(error).__name__}: {text}."

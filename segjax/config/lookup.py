@@ -12,7 +12,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from segjax.config import annotations, kinds, rules
 from segjax.errors import ConfigError
+
+LISTED = 240
+"""How many characters of known names a message lists."""
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
 
 T = TypeVar("T")
 
@@ -28,15 +33,34 @@ SYMBOLS = {
 
 def suggest(name: str, known: list[str]) -> str:
     """Return the tail of an error message: the nearest known name, then all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{hint} Known: {', '.join(sorted(known))}."
+    near = nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
+    listed = ", ".join(sorted(known))
+    if len(listed) > LISTED:
+        listed = f"{listed[:LISTED].rpartition(', ')[0]}, …"
+    return f"{hint} Known: {listed}."
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return the known name that another one stands for; empty: none comes near.
+
+    One that is spelled nearly so; else one that is short for it, as `lr` is for `lrate` and for
+    `learning_rate`, or a word of it; else what is spelled most alike.
+    """
+    name = name[:LISTED]
+    words = [word for word in name.lower().split("_") if word]
+    initials = "".join(word[0] for word in words)
+    short = [key for key in known if len(key) > 1 and (key == initials or name.startswith(key))]
+    parts = [key for key in known if len(key) > 2 and key in words]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    far = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return next(iter((*close, *sorted(short, key=len, reverse=True), *parts, *far)), "")
 
 
 def choose(name: T, known: Sequence[T], *, what: str) -> T:
     """Return `name` if it is one of `known`; else raise `ConfigError`, calling it `what`."""
     if name not in known:
-        raise ConfigError(f"{what}={name!r} is none of {', '.join(map(str, known))}.")
+        raise ConfigError(f"{what}={rules.shown(name)} is none of {', '.join(map(str, known))}.")
     return name
 
 
@@ -51,6 +75,9 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
     Raises:
         ConfigError: No such module or symbol. An import error *inside* a module is not disguised.
     """
+    here = f"{where}.type={rules.shown(type_)}"
+    if not isinstance(type_, str) or not _NAME.fullmatch(type_):
+        raise ConfigError(f"{here}: expected a name, such as 'unet' or 'pixel:focal'.")
     module_name, _, symbol = type_.partition(":")
     path, outside = f"segjax.{package}.{module_name}", is_outside(type_)
     if outside:
@@ -58,21 +85,25 @@ def resolve(package: str, type_: str, *, where: str) -> Callable[..., Any]:
         check_in_project(path, where=f"{where}.type={type_!r}")
     elif not modules(package):  # a plain module, whose functions are the types
         path, symbol = f"segjax.{package}", type_
+    elif module_name not in modules(package):
+        known = suggest(module_name, modules(package))
+        raise ConfigError(f"{here}: no module {rules.cut(path)}.{known}")
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
         raise ConfigError(
-            f"{where}.type={type_!r}: no module {path}.{suggest(module_name, modules(package))}"
+            f"{here}: no module {rules.cut(path)}.{suggest(module_name, modules(package))}"
         ) from None
     symbol = symbol or SYMBOLS.get(package, "")
     camel = "".join(word.capitalize() for word in symbol.split("_"))
-    found = getattr(module, symbol, None) or getattr(module, camel, None) if symbol else None
+    found = None if symbol.startswith("_") else getattr(module, symbol, None)
+    found = found or (getattr(module, camel, None) if symbol else None)
     own = (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__ == path
     if found is None or not own:
         raise ConfigError(
-            f"{where}.type={type_!r}: {path} has no {symbol or 'default symbol'!r}."
+            f"{here}: {path} has no {rules.shown(symbol or 'default symbol')}."
             f"{suggest(symbol, [snake_case(name) for name in symbols(module)])}"
         )
     return found
@@ -112,61 +143,189 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def build(package: str, section: Mapping[str, Any], *, where: str, **given: Any) -> Any:
+def build(
+    package: str,
+    section: Mapping[str, Any],
+    *,
+    where: str,
+    takes: Sequence[str] | None = None,
+    also: Iterable[str] = (),
+    **given: Any,
+) -> Any:
     """Build what `section` describes: a class is constructed, a function is bound to its arguments.
 
     Args:
         package: The segjax package (or module) that `section['type']` is looked up in.
         section: The config section: `type` and the keyword arguments, each used exactly once.
         where: The section's place in the config, for messages (`config.model`).
+        takes: The positional arguments that a function, or what a class makes, is called with;
+            None: not asked, as a class that is a part itself is not called.
+        also: Other keys that the section may have had, for suggestions.
         **given: Arguments that the program itself supplies (`num_classes`), not the config.
 
     Raises:
-        ConfigError: Unknown `type`, unknown or missing argument.
+        ConfigError: As `check`.
     """
-    if not isinstance(section, Mapping) or "type" not in section:
-        raise ConfigError(f"{where}: expected a section with a 'type' key, got {section!r}.")
-    symbol = resolve(package, section["type"], where=where)
+    symbol = check(package, section, where=where, takes=takes, also=also, given=given)
     arguments = {name: value for name, value in section.items() if name != "type"}
-    check_arguments(symbol, arguments, given, where=where)
     if inspect.isclass(symbol):
         return symbol(**arguments, **given)
     return functools.partial(symbol, **arguments, **given)
 
 
+def check(
+    package: str,
+    section: Any,
+    *,
+    where: str,
+    takes: Sequence[str] | None = None,
+    also: Iterable[str] = (),
+    given: Iterable[str] = (),
+) -> Callable[..., Any]:
+    """Return what a section's `type` names, having checked all that `build` needs; see there.
+
+    Raises:
+        ConfigError: Unknown `type` or one of another kind of part; an unknown or missing argument,
+            or a value that its annotation does not allow.
+    """
+    if not isinstance(section, Mapping) or "type" not in section:
+        raise ConfigError(
+            f"{where}: expected a section with a 'type' key, got {rules.shown(section)}."
+        )
+    symbol = resolve(package, section["type"], where=where)
+    _check_kind(package, symbol, section["type"], where, takes, [*given])
+    arguments = {name: value for name, value in section.items() if name != "type"}
+    check_arguments(symbol, arguments, given, where=where, also=also)
+    return symbol
+
+
+def _check_kind(
+    package: str,
+    symbol: Callable[..., Any],
+    type_: str,
+    where: str,
+    takes: Sequence[str] | None,
+    given: Sequence[str],
+) -> None:
+    """Refuse what is no part of this kind: a loss where an op belongs, a schedule as optimiser.
+
+    A part takes what the program gives it. Those of segjax name their positional arguments alike;
+    of those from outside only the number counts.
+    """
+    outside, is_class = "." in type_.partition(":")[0], inspect.isclass(symbol)
+    known = _parameters(symbol, where)
+    fits = {*given} <= {*known} or (
+        outside and any(p.kind is p.VAR_KEYWORD for p in known.values())
+    )
+    if package in SYMBOLS:  # whose other classes are what those are made of
+        fits = fits and is_class and (outside or symbol.__name__ == SYMBOLS[package])
+    elif package == "losses":
+        fits = fits and (is_class or outside)
+    fits = fits and not inspect.isabstract(symbol) and not getattr(symbol, "_is_protocol", False)
+    if takes is not None:
+        fits = fits and _takes(symbol, takes, by_name=not outside, where=where)
+    if not fits:
+        wanted = ", ".join((*(takes or ()), *given)) or "what a part of this kind is given"
+        raise ConfigError(
+            f"{where}.type={rules.shown(type_)}: {symbol.__module__}.{symbol.__name__} is of "
+            f"another kind: it does not take {wanted}. Name one that does."
+        )
+
+
+def _takes(symbol: Callable[..., Any], takes: Sequence[str], *, by_name: bool, where: str) -> bool:
+    """Return whether a function, or what a class makes, is called with these arguments."""
+    call: Any = symbol
+    if inspect.isclass(symbol):
+        call = next((vars(c)["__call__"] for c in symbol.__mro__ if "__call__" in vars(c)), None)
+    if call is None:
+        return False
+    positional = [
+        p
+        for p in _parameters(call, where).values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"
+    ]
+    if by_name:
+        return [p.name for p in positional] == [*takes]
+    needed = [p for p in positional if p.default is p.empty]
+    return len(needed) <= len(takes) <= len(positional)
+
+
+def _parameters(symbol: Callable[..., Any], where: str) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(symbol).parameters
+    except (ValueError, TypeError):
+        raise ConfigError(
+            f"{where}.type: {rules.shown(symbol)} does not say what it takes. Name a function or "
+            "class of Python."
+        ) from None
+
+
 def check_arguments(
     symbol: Callable[..., Any],
-    arguments: Mapping[str, Any],
+    arguments: Any,
     given: Iterable[str],
     *,
     where: str,
+    also: Iterable[str] = (),
 ) -> None:
-    """Check a section's keys against the signature of what it configures.
+    """Check a section's keys against the signature of what it configures, values against its types.
 
     Of a function only keyword-only arguments count: its positional ones are arrays that come later.
-    `given` ones belong to the program; `parent` and `name` belong to Flax.
+    `given` ones belong to the program; `parent` and `name` of a module belong to Flax.
 
     Raises:
-        ConfigError: An argument that `symbol` does not take, or one that it needs and does not get.
+        ConfigError: An argument that `symbol` does not take, one that it needs and does not get, or
+            a value that its annotation does not allow.
     """
-    parameters = inspect.signature(symbol).parameters.values()
-    kinds = [inspect.Parameter.KEYWORD_ONLY]
-    if inspect.isclass(symbol):
-        kinds.append(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    known = {
-        p.name: p.default is inspect.Parameter.empty
-        for p in parameters
-        if p.kind in kinds and p.name not in given and p.name not in ("parent", "name")
-    }
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(
+            f"{where}={rules.shown(arguments)}: expected a section, keys with values."
+        )
+    known = configurable(symbol, given, where=where)
     title = f"{symbol.__module__}.{symbol.__name__}"
     for key in arguments:
         if key not in known:
+            names = suggest(str(key), [*known, *also])
             raise ConfigError(
-                f"{where}.{key}: {title} takes no {key!r}.{suggest(key, list(known))}"
+                f"{where}.{rules.name(str(key))}: {title} takes no {rules.shown(key)}.{names}"
             )
-    missing = [key for key, required in known.items() if required and key not in arguments]
+    missing = [key for key, p in known.items() if p.default is p.empty and key not in arguments]
     if missing:
         raise ConfigError(f"{where}: {title} needs {', '.join(missing)}. Add it to the section.")
+    for key, value in arguments.items():
+        check_argument(symbol, known[key], value, where=f"{where}.{key}")
+
+
+def check_argument(
+    symbol: Callable[..., Any], parameter: inspect.Parameter, value: Any, *, where: str
+) -> None:
+    """Raise `ConfigError` for a value that the parameter's annotation does not allow."""
+    annotation = annotations.resolved(symbol, parameter)
+    if found := annotations.fault(annotation, value, where):
+        if parameter.default is parameter.empty:
+            remedy = f"Change it: {symbol.__module__}.{symbol.__name__} says what it is."
+        else:
+            remedy = f"Change it, or leave it out for {rules.shown(parameter.default)}."
+        got = rules.shown(found.value)
+        raise ConfigError(f"{found.where}={got}: expected {found.expected}. {remedy}")
+    for part in annotations.metadata(annotation, kinds.Builds):
+        check(part.package, value, where=where, given=part.given)
+
+
+def configurable(
+    symbol: Callable[..., Any], given: Iterable[str], *, where: str = "config"
+) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class or function that a config may give."""
+    accepted = [inspect.Parameter.KEYWORD_ONLY]
+    if inspect.isclass(symbol):
+        accepted.append(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = _parameters(symbol, where)
+    others = {"parent", "name"} if {"parent", "name"} <= {*found} else set()  # a Flax module's
+    return {
+        name: p
+        for name, p in found.items()
+        if p.kind in accepted and name not in given and name not in others
+    }
 
 
 def modules(package: str) -> list[str]:

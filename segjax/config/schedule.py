@@ -3,10 +3,10 @@
 Never imports jax.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from segjax.config import rules
 from segjax.errors import ConfigError
 
 UNITS = ("steps", "epochs", "examples", "percent")
@@ -54,6 +54,13 @@ def key_of(section: Mapping[str, Any], name: str, where: str) -> str:
     return given[0] if given else ""
 
 
+def rule_of(unit: str) -> rules.Rule:
+    """Return what a duration in this unit may be."""
+    if unit in ("steps", "examples"):
+        return rules.whole(0, rules.MANY if unit == "steps" else 2**53)
+    return rules.number(0, 100 if unit == "percent" else rules.MANY)
+
+
 def other_unit(section: Mapping[str, Any], key: str) -> str:
     """Return the key that says the duration `key` in another unit in `section`; empty: none."""
     name, _, unit = key.rpartition("_")
@@ -62,9 +69,9 @@ def other_unit(section: Mapping[str, Any], key: str) -> str:
 
 
 def _steps(value: float, key: str, clock: Clock, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ConfigError(f"{where}.{key}: got {value!r}, expected a number of at least 0.")
     unit = key.rsplit("_", 1)[1]
+    if not (rule := rule_of(unit)).holds(value):
+        raise ConfigError(f"{where}.{key}={rules.shown(value)}: expected {rule.expected}.")
     if unit == "percent" and not clock.total_steps:
         raise ConfigError(f"{where}.{key}: a share of the total needs another unit for the total.")
     per_unit = {
@@ -73,7 +80,13 @@ def _steps(value: float, key: str, clock: Clock, where: str) -> int:
         "examples": 1 / clock.batch_size,
         "percent": clock.total_steps / 100,
     }[unit]
-    return max(1, round(value * per_unit)) if value else 0
+    steps = max(1, round(value * per_unit)) if value else 0
+    if steps > rules.MANY:
+        raise ConfigError(
+            f"{where}.{key}={rules.shown(value)}: that is {steps} steps, expected at most "
+            f"{rules.MANY}. Lower it."
+        )
+    return steps
 
 
 def itstime(step: int, every_steps: int, total_steps: int) -> bool:

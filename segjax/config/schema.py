@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,6 @@ import ml_collections
 from segjax.config import lookup, rules, schedule, sections, trials
 from segjax.errors import ConfigError
 
-LONGEST = 100
-"""Letters of a name that files are called by."""
 REQUIRED = object()
 """In place of a default: every config has to say it."""
 
@@ -55,12 +54,6 @@ class Duration:
     doc: str
     units: tuple[str, ...] = schedule.UNITS
 
-    def rule(self, unit: str) -> rules.Rule:
-        """Return what the key with this unit takes."""
-        if unit in ("steps", "examples"):
-            return rules.whole(0)
-        return rules.number(0, 100) if unit == "percent" else rules.number(0)
-
 
 @dataclasses.dataclass(frozen=True)
 class Typed:
@@ -81,8 +74,13 @@ class Typed:
 
 Table = Mapping[str, "Knob | Duration | Typed | Table"]
 
+SECTIONS = 100
+"""The most sections that a list or a group of named ones may have."""
+NAMES = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+"""The names of evaluators, which are names of files too."""
 TYPE = Knob(REQUIRED, rules.NAME, "What the section builds, such as 'unet' or 'pixel:focal'.")
-SEED, RATE = rules.whole(0, 2**32 - 1), rules.number(0, open_ends="low")
+SEED, RATE = rules.whole(0, 2**32 - 1), rules.number(0, 1e6, open_ends="low")
+THREADS = rules.whole(0, 1024)
 
 INPUT: Table = {
     "source": Typed(REQUIRED, "The data set: a file of segjax/data and its arguments."),
@@ -97,11 +95,11 @@ INPUT: Table = {
         "Scale images to the size, their shape kept, or pad them at their own resolution.",
     ),
     "pad_value": Knob(124, rules.number(0, 255), "Grey value of the padding."),
-    "threads": Knob(2, rules.whole(0), "Threads that read and decode; 0: only when asked."),
+    "threads": Knob(2, THREADS, "Threads that read and decode; 0: only when asked."),
     "workers": Knob(
-        0, rules.whole(0), "Processes that decode, for hosts where Python is the limit; 0: none."
+        0, THREADS, "Processes that decode, for hosts where Python is the limit; 0: none."
     ),
-    "prefetch": Knob(4, rules.whole(1), "Batches held ready, per worker."),
+    "prefetch": Knob(4, rules.whole(1, 1024), "Batches held ready, per worker."),
     "fields": Knob(
         (),
         rules.each(rules.NAME, "a list of names, such as ['instance']"),
@@ -123,7 +121,9 @@ TRIALS: Table = {
         (), rules.each(SEED, "a list of integers from 0 to 4294967295"), "The seed of each trial."
     ),
     "lr": Knob(
-        (), rules.each(RATE, "a list of numbers above 0"), "The learning rate of each trial."
+        (),
+        rules.each(RATE, f"a list, each item {RATE.expected}"),
+        "The learning rate of each trial.",
     ),
 }
 """Runs side by side in one program, see `training.trials`; empty: what all share."""
@@ -162,8 +162,8 @@ OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
     "lr_factors": Knob(
         (),
         rules.each(
-            rules.pair(rules.PATTERN, rules.number(0)),
-            "pairs of a pattern and a factor of at least 0, such as [['encoder/.*', 0.1]]",
+            rules.pair(rules.PATTERN, rules.number(0, 1e6)),
+            "pairs of a pattern and a factor from 0 to 1e+06, such as [['encoder/.*', 0.1]]",
         ),
         "The rate is multiplied where a pattern matches a whole path; the first that does counts.",
     ),
@@ -345,7 +345,7 @@ def _fill_spec(spec: Any, value: Any) -> Any:
 def _check_table(table: Table, section: Any, where: str, *, typed: bool = False) -> None:
     """Check keys and values; `typed`: other keys, and a lack of what has a default, are fine."""
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where}={section!r}: expected a section, keys with values.")
+        raise ConfigError(f"{where}={rules.shown(section)}: expected a section, keys with values.")
     known: dict[str, Any] = {}
     missing = []
     for name, spec in table.items():
@@ -358,7 +358,8 @@ def _check_table(table: Table, section: Any, where: str, *, typed: bool = False)
             missing.append(keys[0])
     for key in section:
         if key not in known and not typed:
-            raise ConfigError(f"{where}.{key}: no such key.{lookup.suggest(key, list(known))}")
+            word = f"{where}.{rules.name(key)}"
+            raise ConfigError(f"{word}: no such key.{lookup.suggest(key, list(known))}")
     for name, spec in table.items():
         if isinstance(spec, Duration):
             schedule.key_of(section, name, where)
@@ -375,26 +376,33 @@ def _check_spec(spec: Any, value: Any, where: str) -> None:
         return _check_table(spec, value, where)
     if isinstance(spec, Typed):
         return _check_typed(spec, value, where)
-    rule = spec.rule(where.rpartition("_")[2]) if isinstance(spec, Duration) else spec.rule
+    duration = isinstance(spec, Duration)
+    rule = schedule.rule_of(where.rpartition("_")[2]) if duration else spec.rule
     if not rule.holds(value):
-        raise ConfigError(f"{where}={value!r}: expected {rule.expected}. {spec.doc}")
+        got = rules.shown(value)
+        raise ConfigError(f"{where}={got}: expected {rule.expected}. {spec.doc}")
 
 
 def _check_typed(spec: Typed, value: Any, where: str) -> None:
     items = {where: value}
     if spec.many and not isinstance(value, spec.many):
         kind = "a list of sections" if spec.many is list else "sections by name"
-        raise ConfigError(f"{where}={value!r}: expected {kind}, each with a 'type'. {spec.doc}")
+        got = rules.shown(value)
+        raise ConfigError(f"{where}={got}: expected {kind}, each with a 'type'. {spec.doc}")
+    if spec.many and len(value) > SECTIONS:
+        raise ConfigError(
+            f"{where}: {len(value)} sections, expected at most {SECTIONS}. {spec.doc}"
+        )
     if spec.many is list:
         items = {f"{where}[{i}]": item for i, item in enumerate(value)}
     elif spec.many is dict:
-        if odd := [name for name in value if not name.isidentifier() or len(name) > LONGEST]:
+        if odd := [name for name in value if not NAMES.fullmatch(name)]:
             raise ConfigError(
-                f"{where}: {odd[0][:LONGEST]!r} is no name. Use letters, digits and '_', at most "
-                f"{LONGEST}: files are called by it."
+                f"{where}: {rules.shown(odd[0])} is no name. Use up to 100 letters, digits and '_'."
             )
         items = {f"{where}.{name}": item for name, item in value.items()}
     for place, item in items.items():
         if not isinstance(item, Mapping):
-            raise ConfigError(f"{place}={item!r}: expected a section with a 'type'. {spec.doc}")
+            got = rules.shown(item)
+            raise ConfigError(f"{place}={got}: expected a section with a 'type'. {spec.doc}")
         _check_table({"type": TYPE, **spec.common}, item, place, typed=True)

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 from ml_collections.config_flags import config_path
 
-from segjax.config import lookup, schedule
+from segjax.config import lookup, rules, schedule
 from segjax.errors import ConfigError
 
 KINDS = {
@@ -16,8 +16,8 @@ KINDS = {
     dict: "a section", type(None): "nothing",
 }  # fmt: skip
 """What the types of plain data are called in messages."""
-DEEPEST = 20
-"""How many sections and lists may lie in each other."""
+DEPTH = 16
+"""How deep lists and sections of a config may lie in each other."""
 ABSENT = object()
 """In place of a value that is not there."""
 
@@ -61,23 +61,26 @@ def _cast(name: str, text: str, default: Any) -> Any:
     raise ConfigError(f"config argument {name}={text!r}: expected {kind.__name__}.")
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, *, depth: int = DEPTH) -> Any:
     """Return a config as JSON-ready data: ConfigDicts become dicts, tuples become lists.
 
     Raises:
-        ConfigError: Another kind of value, or sections in sections beyond `DEEPEST`.
+        ConfigError: A value of another kind, an integer of more than 64 bits, or lists and sections
+            more than `depth` deep.
     """
-    if depth > DEEPEST:
-        raise ConfigError(f"config: more than {DEEPEST} sections and lists in each other.")
-    if isinstance(value, ml_collections.ConfigDict):
-        value = value.to_dict()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    if depth < 0:
+        raise ConfigError(f"config: lists or sections more than {DEPTH} deep. Nest them less.")
+    if isinstance(value, (Mapping, ml_collections.ConfigDict)):
+        return {str(key): plain(item, depth=depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, depth + 1) for item in value]
+        return [plain(item, depth=depth - 1) for item in value]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"config value {rules.shown(value)} is beyond 64 bits. Lower it.")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ConfigError(f"config value {value!r} is not plain data (number, string, list, section).")
+    raise ConfigError(
+        f"config value {rules.shown(value)} is not plain data (number, string, list, section)."
+    )
 
 
 def section(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import pathlib
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from segjax.config import kinds, rules
 from segjax.data.label_map import LabelMap
 from segjax.errors import ConfigError, DataError
 from segjax.structs import IGNORE_LABEL, Example, Field, Schema
@@ -18,6 +19,13 @@ Palette = tuple[tuple[int, int, int], ...]
 CACHE_BYTES = 4 << 30
 LONGEST_NAME = 200
 """Characters of a class name."""
+ClassNames: TypeAlias = Annotated[Sequence[Annotated[str, rules.NAME]], rules.length(0, 255)]
+ClassNumber: TypeAlias = Annotated[int, rules.whole(0, IGNORE_LABEL - 1)]
+IgnoreIndex: TypeAlias = kinds.AnyWhole | Sequence[kinds.AnyWhole]
+"""A stored value, or several; -1: none."""
+Channels: TypeAlias = Annotated[int, rules.whole(0, 1024)]
+LabelClasses: TypeAlias = Mapping[str, ClassNumber]
+"""The class of each stored value, see `LabelMap`."""
 
 
 class Source(Protocol):

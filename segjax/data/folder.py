@@ -8,10 +8,11 @@ another layout are named with `images`, `labels` and `split_file`.
 import collections
 import os
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from concurrent import futures
 from typing import Any
 
+from segjax.config import kinds
 from segjax.data import core, decode, listing
 from segjax.errors import ConfigError, DataError
 from segjax.runtime import reading
@@ -71,13 +72,13 @@ class Source:
         split_file: str = "",
         image_suffix: str = "",
         label_suffix: str = "",
-        class_names: Sequence[str] = (),
-        ignore_index: int | Sequence[int] = -1,
-        label_offset: int = 0,
-        label_map: Mapping[Any, int] | None = None,
-        channels: int = 0,
+        class_names: core.ClassNames = (),
+        ignore_index: core.IgnoreIndex = -1,
+        label_offset: kinds.AnyWhole = 0,
+        label_map: core.LabelClasses | None = None,
+        channels: core.Channels = 0,
         exif: bool = True,
-        dtype: str = "uint8",
+        dtype: kinds.PixelType = "uint8",
     ):
         self.root = core.expand_path(root, where="root")
         if not self.root.is_dir():

@@ -1,18 +1,22 @@
 """Procedural data that needs no files: pictures, volumes and signals with known instances."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.data import core, scenes, signals, volumes
 from segjax.errors import ConfigError
 from segjax.structs import Example, Field
 
 SPLITS = ("train", "val", "test")
 """In the order that numbers their random streams."""
+
+PIXELS = 2**28
+"""The most that an example may have."""
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -84,26 +88,27 @@ class Source:
         self,
         *,
         split: str,
-        num_examples: int = 0,
-        size: Sequence[int] = (),
-        seed: int = 0,
-        dims: int = 2,
+        num_examples: Annotated[int, rules.whole(0, 10**8)] = 0,
+        size: Annotated[Sequence[kinds.Side], rules.length(0, 3)] = (),
+        seed: kinds.Count = 0,
+        dims: Annotated[int, rules.one_of(1, 2, 3)] = 2,
     ):
         if split not in SPLITS:
             known = ", ".join(SPLITS)
             raise ConfigError(f"split={split!r}: synthetic has no such split. Known: {known}.")
-        family = FAMILIES[lookup.choose(dims, list(FAMILIES), what="dims")]
+        family = FAMILIES[dims]
         self.stream = SPLITS.index(split)
         usual = family.examples[self.stream]
-        if num_examples < 0:
-            raise ConfigError(f"num_examples={num_examples}: expected 1 or more, or 0 for {usual}.")
-        if seed < 0:
-            raise ConfigError(f"seed={seed}: expected 0 or more.")
-        size = tuple(map(int, size)) or family.size
+        size = tuple(size) or family.size
         if len(size) != dims or min(size) < family.smallest:
             sides = ("the length", "height and width", "depth, height and width")[dims - 1]
             raise ConfigError(
                 f"size={size}: expected {sides} of dims={dims}, each at least {family.smallest}."
+            )
+        if math.prod(size) > PIXELS:
+            raise ConfigError(
+                f"size={size}: {math.prod(size)} pixels, expected at most {PIXELS}: an example is "
+                "drawn in memory. Lower it."
             )
         self.family, self.split, self.seed, self.size = family, split, seed, size
         self.num_examples = num_examples or usual

@@ -5,9 +5,9 @@ TFDS reads the records and leaves the encoded images to us: its own decoders nee
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from segjax.config import kinds, rules
 from segjax.data import core, decode
 from segjax.errors import ConfigError, DataError, extra
 from segjax.structs import Example
@@ -46,12 +46,12 @@ class Source:
         data_dir: str = "",
         image_key: str = "image",
         label_key: str = "segmentation_mask",
-        ignore_index: int | Sequence[int] = -1,
-        label_offset: int = 0,
-        label_map: Mapping[Any, int] | None = None,
-        dtype: str = "uint8",
-        class_names: Sequence[str] = (),
-        num_classes: int = 0,
+        ignore_index: core.IgnoreIndex = -1,
+        label_offset: kinds.AnyWhole = 0,
+        label_map: core.LabelClasses | None = None,
+        dtype: kinds.PixelType = "uint8",
+        class_names: core.ClassNames = (),
+        num_classes: Annotated[int, rules.whole(0, 255)] = 0,
     ):
         path = find_prepared(name, data_dir=data_dir)
         builder = tfds.builder_from_directory(str(path))

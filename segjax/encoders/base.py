@@ -1,10 +1,10 @@
 """What all encoders share: the check, the cast, the output stride."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 
-from segjax.config import lookup
+from segjax.config import rules
 from segjax.layers import style
 from segjax.structs import Features
 
@@ -14,6 +14,8 @@ class Encoder(style.Network):
 
     A paper's encoder has fields of its own, `strides` and `encode`.
     """
+
+    where = "config.model.encoder"
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -46,13 +48,9 @@ class Dilated(Encoder, kw_only=True):
     full_strides: ClassVar[tuple[int, ...]] = (2, 4, 8, 16, 32)
     """Strides without dilation."""
 
-    output_stride: int = 32
+    output_stride: Annotated[int, rules.one_of(8, 16, 32)] = 32
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the features that are returned, finest first."""
         return tuple(min(stride, self.output_stride) for stride in self.full_strides)
-
-    def check(self) -> None:
-        """Raise `ConfigError` for an output stride that is none."""
-        lookup.choose(self.output_stride, (8, 16, 32), what="encoder.output_stride")

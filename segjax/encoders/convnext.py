@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
-from segjax.errors import ConfigError
 from segjax.layers import conv, style
 from segjax.structs import Features
 
@@ -38,12 +38,12 @@ class Encoder(base.Dilated):
 
     full_strides = (4, 8, 16, 32)
 
-    variant: str = "tiny"
-    widths: Sequence[int] = ()
-    depths: Sequence[int] = ()
-    edge: str = "pad"
-    drop_path: float = 0.1
-    layer_scale: float = 1e-6
+    variant: Annotated[str, rules.one_of(*WIDTHS)] = "tiny"
+    widths: kinds.Stages = ()
+    depths: kinds.Depths = ()
+    edge: Annotated[str, rules.one_of("pad", "drop")] = "pad"
+    drop_path: kinds.Dropped = 0.1
+    layer_scale: kinds.AnyNumber = 1e-6
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
@@ -84,17 +84,6 @@ class Encoder(base.Dilated):
             activation="none",
             name=f"patches{stage}",
         )
-
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no ConvNeXt."""
-        lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
-        super().check()
-        lookup.choose(self.edge, ("pad", "drop"), what="encoder.edge")
-        for field in ("widths", "depths"):
-            if len(getattr(self, field)) not in (0, 4):
-                raise ConfigError(
-                    f"encoder.{field}={getattr(self, field)}: expected four, one for each stage."
-                )
 
 
 class Block(style.Block):

@@ -2,11 +2,12 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.layers import mbconv, remat
+from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
 
@@ -48,11 +49,11 @@ class Encoder(base.Dilated):
         norm: A name in `norm.NORMS`.
     """
 
-    variant: str = "b0"
-    width: float | None = None
-    depth: float | None = None
-    drop_path: float = 0.2
-    norm: str = "batch"
+    variant: Annotated[str, rules.one_of(*SCALES)] = "b0"
+    width: kinds.Factor | None = None
+    depth: kinds.Factor | None = None
+    drop_path: kinds.Dropped = 0.2
+    norm: norm_lib.Norm = "batch"
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
@@ -87,8 +88,3 @@ class Encoder(base.Dilated):
                     name=f"stage{i}_{j}",
                 )(x, train=train)
         return (*features, x)
-
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no EfficientNet."""
-        lookup.choose(self.variant, tuple(SCALES), what="encoder.variant")
-        super().check()

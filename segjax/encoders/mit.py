@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.errors import ConfigError
 from segjax.layers import attention, conv, style
@@ -41,12 +42,14 @@ class Encoder(base.Encoder):
             Face's code, 1e-6 in the authors' and in segmentation_models.pytorch.
     """
 
-    variant: str = "b0"
-    widths: Sequence[int] = ()
-    depths: Sequence[int] = ()
-    reduction: Sequence[int] = (8, 4, 2, 1)
-    drop_path: float = 0.1
-    epsilon: float = 1e-5
+    variant: Annotated[str, rules.one_of(*VARIANTS)] = "b0"
+    widths: kinds.Stages = ()
+    depths: kinds.Depths = ()
+    reduction: Annotated[Sequence[Annotated[int, rules.whole(1, 64)]], rules.length(4, 4)] = (
+        8, 4, 2, 1,
+    )  # fmt: skip
+    drop_path: kinds.Dropped = 0.1
+    epsilon: kinds.Epsilon = 1e-5
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -77,16 +80,9 @@ class Encoder(base.Encoder):
         return tuple(features)
 
     def stages(self) -> tuple[Sequence[int], Sequence[int]]:
-        """Return channels and blocks of the stages; raise `ConfigError` where they make no MiT."""
-        lookup.choose(self.variant, tuple(VARIANTS), what="encoder.variant")
+        """Return channels and blocks of the stages."""
         widths, depths = VARIANTS[self.variant]
-        widths, depths = self.widths or widths, self.depths or depths
-        if {len(widths), len(depths), len(self.reduction)} != {4}:
-            raise ConfigError(
-                f"encoder.widths={tuple(widths)}, encoder.depths={tuple(depths)}, encoder.reduction"
-                f"={tuple(self.reduction)}: expected four of each, one for each stage."
-            )
-        return widths, depths
+        return self.widths or widths, self.depths or depths
 
 
 class PatchEmbedding(style.Block):

@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.errors import ConfigError
 from segjax.layers import mbconv, remat
+from segjax.layers import norm as norm_lib
 from segjax.structs import Features
 
 MOMENTUM = 0.99
@@ -48,11 +50,11 @@ class Encoder(base.Dilated):
         epsilon: Added to the variance by `norm`: the paper's and torchvision's; timm's is 1e-5.
     """
 
-    width: float = 1.0
-    depths: Sequence[int] = ()
+    width: kinds.Factor = 1.0
+    depths: Annotated[Sequence[kinds.Depth], rules.empty_or(len(STAGES))] = ()
     first_blocks: bool = False
-    norm: str = "batch"
-    epsilon: float = 1e-3
+    norm: norm_lib.Norm = "batch"
+    epsilon: kinds.Epsilon = 1e-3
 
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stride, finest first."""
@@ -92,7 +94,8 @@ class Encoder(base.Dilated):
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no MobileNetV3."""
         super().check()
-        if self.depths and (len(self.depths) != len(STAGES) or min(self.depths) < 1):
+        most = [len(stage.expanded) for stage in STAGES]
+        if any(depth > full for depth, full in zip(self.depths, most, strict=False)):
             raise ConfigError(
-                f"encoder.depths={tuple(self.depths)}: expected {len(STAGES)} numbers from 1 on."
+                f"encoder.depths={tuple(self.depths)}: expected at most {most}, the paper's."
             )

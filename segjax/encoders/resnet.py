@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
-from segjax.errors import ConfigError
+from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.structs import Features
 
@@ -29,12 +30,12 @@ class Encoder(base.Dilated):
         norm: A name in `norm.NORMS`.
     """
 
-    depth: int = 50
-    multi_grid: Sequence[int] = ()
+    depth: Annotated[int, rules.one_of(*BLOCKS)] = 50
+    multi_grid: Annotated[Sequence[kinds.Dilation], rules.length(0, 23)] = ()
     dilate_first: bool = True
-    stages: int = 5
-    width: int = 64
-    norm: str = "batch"
+    stages: Annotated[int, rules.whole(2, 5)] = 5
+    width: kinds.Width = 64
+    norm: norm_lib.Norm = "batch"
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -65,13 +66,6 @@ class Encoder(base.Dilated):
                 )(x, train=train)
             features.append(x)
         return tuple(features)
-
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no ResNet."""
-        lookup.choose(self.depth, tuple(BLOCKS), what="encoder.depth")
-        super().check()
-        if not 2 <= self.stages <= 5:
-            raise ConfigError(f"encoder.stages={self.stages}: expected 2 to 5.")
 
 
 class Residual(style.Block):

@@ -1,9 +1,12 @@
 """VGG (Simonyan and Zisserman 2014, arXiv:1409.1556, table 1), its convolutional layers."""
 
+from typing import Annotated
+
 import flax.linen as nn
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
+from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.structs import Features
 
@@ -24,9 +27,9 @@ class Encoder(base.Encoder):
         remat: A name in `remat.POLICIES`; the blocks are the stages.
     """
 
-    depth: int = 16
-    width: int = 64
-    norm: str = "batch"
+    depth: Annotated[int, rules.one_of(*CONVS)] = 16
+    width: kinds.Width = 64
+    norm: norm_lib.Norm = "batch"
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -41,10 +44,6 @@ class Encoder(base.Encoder):
             features.append(x)
             x = resample.max_pool(x)
         return (*features, x)
-
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no VGG."""
-        lookup.choose(self.depth, tuple(CONVS), what="encoder.depth")
 
 
 class Stage(style.Block):

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.errors import ConfigError
 from segjax.kernels import sums
@@ -28,7 +29,7 @@ class Encoder(base.Encoder):
     Attributes:
         variant: 's' or 'b': 384 or 768 channels.
         width: Channels, where not the variant's.
-        heads: Of the attention; 0: one for 64 channels.
+        heads: Of the attention; 0: one for 64 channels, at least one.
         depth: How many blocks to compute.
         layers: Indices of the blocks whose features are returned, ascending; -1 is the last.
         patch: Side of a patch in pixels.
@@ -37,15 +38,15 @@ class Encoder(base.Encoder):
         layer_scale: What residual branches are scaled by at first.
     """
 
-    variant: str = "s"
-    width: int = 0
-    heads: int = 0
-    depth: int = 12
-    layers: Sequence[int] = (-1,)
-    patch: int = 14
-    grid: int = 37
-    drop_path: float = 0.0
-    layer_scale: float = 1e-5
+    variant: Annotated[str, rules.one_of(*WIDTHS)] = "s"
+    width: kinds.WidthOrNone = 0
+    heads: kinds.WidthOrNone = 0
+    depth: kinds.Depth = 12
+    layers: Annotated[Sequence[kinds.Index], rules.length(1, 256)] = (-1,)
+    patch: Annotated[int, rules.whole(1, 1024)] = 14
+    grid: Annotated[int, rules.whole(1, 1024)] = 37
+    drop_path: kinds.Dropped = 0.0
+    layer_scale: kinds.AnyNumber = 1e-5
 
     dims = (2,)
 
@@ -73,7 +74,7 @@ class Encoder(base.Encoder):
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, width)), x], axis=1)
         block = functools.partial(
             self.style.block(Block),
-            self.heads or width // HEAD_WIDTH,
+            self.heads or max(1, width // HEAD_WIDTH),
             drop_path=self.drop_path,
             layer_scale=self.layer_scale,
         )
@@ -100,7 +101,7 @@ class Encoder(base.Encoder):
 
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ViT."""
-        lookup.choose(self.variant, tuple(WIDTHS), what="encoder.variant")
+        super().check()
         chosen = self.chosen()
         within = all(-self.depth <= layer < self.depth for layer in self.layers)
         if not within or not chosen or sorted(set(chosen)) != chosen:

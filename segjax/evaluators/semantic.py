@@ -5,10 +5,11 @@ import itertools
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from segjax.config import kinds, rules
 from segjax.data import core
 from segjax.evaluators.report import Report
 from segjax.inference.predictor import Predictor
@@ -43,9 +44,9 @@ class Evaluator:
         self,
         *,
         split: str,
-        batch_size: int,
-        every_steps: int = 0,
-        threads: int = 2,
+        batch_size: Annotated[int, rules.whole(1)],
+        every_steps: kinds.Count = 0,
+        threads: kinds.Threads = 2,
         name: str,
         source: core.Source,
         classes: Classes,

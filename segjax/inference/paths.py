@@ -59,7 +59,7 @@ def list_inputs(
     Raises:
         UserError: There are none.
     """
-    path = pathlib.Path(inputs).expanduser()
+    path = files_lib.expanded(inputs)
     endings = (*decode.IMAGE_ENDINGS, *ARRAY_ENDINGS)
     if reading.is_file(path):
         reading.check_file(path)

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.config import lookup
+from segjax.config import lookup, rules
 from segjax.kernels import conv as conv_lib
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
@@ -26,6 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "hard_sigmoid": nn.hard_sigmoid,
     "none": norm_lib.same,
 }
+ActivationName: TypeAlias = Annotated[str, rules.one_of(*ACTIVATIONS)]
 
 
 class Conv(nn.Module):

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from segjax.config import lookup
+from segjax.config import lookup, rules
 from segjax.kernels import scaling, sums
 from segjax.structs import Features
 
@@ -22,6 +22,7 @@ def same(x: Array) -> Array:
 
 
 NORMS = ("batch", "group", "layer", "none")
+Norm: TypeAlias = Annotated[str, rules.one_of(*NORMS)]
 
 
 def make_norm(

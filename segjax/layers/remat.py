@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import flax.linen as nn
 import jax
 from jax.extend import core
 
-from segjax.config import lookup
+from segjax.config import lookup, rules
 
 B = TypeVar("B", bound=nn.Module)
 
@@ -25,6 +25,7 @@ POLICIES: dict[str, Callable[..., bool] | None] = {
 }
 """'none' keeps every activation; 'convs' the outputs of convolutions and products, and normalises
 and activates them again; 'full' a block's input only, for a second forward pass."""
+Policy: TypeAlias = Annotated[str, rules.one_of(*POLICIES)]
 
 
 def remat(block: type[B], policy: str) -> type[B]:

@@ -7,11 +7,12 @@ from typing import ClassVar, TypedDict, TypeVar
 
 import flax.linen as nn
 
+from segjax.config import kinds, lookup
 from segjax.errors import ConfigError
 from segjax.layers import conv as conv_lib
 from segjax.layers import dense as dense_lib
 from segjax.layers import norm as norm_lib
-from segjax.layers import remat
+from segjax.layers import remat as remat_lib
 from segjax.structs import Features
 
 
@@ -75,7 +76,7 @@ class Style:
 
     def block(self, kind: type["B"]) -> Callable[..., "B"]:
         """Return `kind`, to be built in this style and rematerialised as `remat` says."""
-        return functools.partial(remat.remat(kind, self.remat), style=self)
+        return functools.partial(remat_lib.remat(kind, self.remat), style=self)
 
 
 class Block(nn.Module, kw_only=True):
@@ -114,10 +115,12 @@ class Network(nn.Module, kw_only=True):
     """Networks that leave the choice to the config have a field of this name."""
     dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
     """How many spatial axes an image may have."""
+    where: ClassVar[str] = "config.model"
+    """Its place in a config, for messages."""
 
-    remat: str = "none"
-    compute_dtype: str = "float32"
-    param_dtype: str = "float32"
+    remat: remat_lib.Policy = "none"
+    compute_dtype: kinds.Dtype = "float32"
+    param_dtype: kinds.Dtype = "float32"
 
     @property
     def style(self) -> Style:
@@ -125,7 +128,11 @@ class Network(nn.Module, kw_only=True):
         return Style(self.norm, self.remat, self.compute_dtype, self.param_dtype)
 
     def check(self) -> None:
-        """Raise `ConfigError` for fields that make no such network."""
+        """Raise `ConfigError` for fields that make no such network: here, out of range."""
+        fields = lookup.configurable(type(self), ())
+        lookup.check_arguments(
+            type(self), {name: getattr(self, name) for name in fields}, (), where=self.where
+        )
 
     def prepare(self, image: Features) -> Features:
         """Return what the first layer sees: the image in `compute_dtype`."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from segjax.config import kinds
 from segjax.losses import pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
@@ -61,7 +62,7 @@ class Hausdorff:
         alpha: How strongly what lies far from the border costs; 2 in the paper.
     """
 
-    alpha: float | int = 2.0
+    alpha: kinds.Positive = 2.0
 
     def __call__(self, logits: Logits, label: Label) -> Pair:
         """Return (sum, weight); computed in float32 at least."""

@@ -11,19 +11,21 @@ so that an offset common to all its classes costs no digit.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Pair
 from segjax.structs import IGNORE_LABEL, Label, Logits
 
 WEIGHTS = 1e-30, 1e30
 """The smallest and the largest class weight but 0, so that float32 holds their sums."""
+ClassWeights: TypeAlias = Annotated[Sequence[kinds.NotNegative], rules.length(0, IGNORE_LABEL)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class _Weighted:
         ConfigError: A weight that is neither, or no weight above 0.
     """
 
-    class_weights: Sequence[float | int] = ()
+    class_weights: ClassWeights = ()
 
     def __post_init__(self):
         weights = tuple(map(float, self.class_weights))
@@ -47,8 +49,9 @@ class _Weighted:
         usable = all(weight == 0 or low <= weight <= high for weight in weights)
         if weights and not (usable and any(weights)):
             raise ConfigError(
-                f"class_weights={weights}: expected finite values >= 0, at least one above 0, and "
-                f"those from {low:g} to {high:g}. Use 0 to leave a class out of the loss."
+                f"class_weights={rules.shown(weights)}: expected finite values >= 0, at least one "
+                f"above 0, and those from {low:g} to {high:g}. Use 0 to leave a class out of the "
+                "loss."
             )
 
     def check(self, num_classes: int) -> None:
@@ -92,18 +95,10 @@ class CrossEntropy(_Weighted):
         label_smoothing: Share of the target spread evenly over the classes, in [0, 1).
 
     Raises:
-        ConfigError: `class_weights` or `label_smoothing` cannot be used.
+        ConfigError: `class_weights` cannot be used.
     """
 
-    label_smoothing: float | int = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(
-                f"cross_entropy: label_smoothing={self.label_smoothing!r}, expected 0 <= x < 1."
-                " Use 0 for none; 0.1 is common."
-            )
+    label_smoothing: kinds.Decay = 0.0
 
     def __call__(self, logits: Logits, label: Label) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
@@ -130,21 +125,13 @@ class Focal(_Weighted):
     pixels instead: with class weights their loss is ours times the mean weight of a pixel.
 
     Attributes:
-        gamma: Focusing exponent, not negative.
+        gamma: Focusing exponent; the paper uses 2, and 0 is cross-entropy.
 
     Raises:
-        ConfigError: `gamma` or `class_weights` cannot be used.
+        ConfigError: `class_weights` cannot be used.
     """
 
-    gamma: float | int = 2.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.gamma < math.inf:
-            raise ConfigError(
-                f"focal: gamma={self.gamma!r}, expected a number >= 0. The paper uses 2; 0 is "
-                "cross-entropy."
-            )
+    gamma: Annotated[kinds.Real, rules.number(0, 100)] = 2.0
 
     def __call__(self, logits: Logits, label: Label) -> Pair:
         """Return (sum, weight); computed in float32 at least."""

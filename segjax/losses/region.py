@@ -8,18 +8,17 @@ outvote those where it is small. Void pixels are left out of every area, and get
 """
 
 import dataclasses
-import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.losses import pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
-
-CLASSES = ("present", "all")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,24 +31,18 @@ class _Overlap:
             class of an image with any valid pixel, so that probability on absent classes costs.
 
     Raises:
-        ConfigError: `smooth` or `classes` cannot be used.
+        ConfigError: Both cannot be used together.
     """
 
-    smooth: float | int = 1.0
-    classes: str = "present"
+    smooth: kinds.NotNegative = 1.0
+    classes: Annotated[str, rules.one_of("present", "all")] = "present"
 
     def __post_init__(self):
-        name, smooth, classes = type(self).__name__.lower(), self.smooth, self.classes
-        if classes not in CLASSES:
-            raise ConfigError(f"{name}: classes={classes!r}, expected one of {', '.join(CLASSES)}.")
-        if not 0 <= smooth < math.inf:
+        if self.classes == "all" and self.smooth == 0:
             raise ConfigError(
-                f"{name}: smooth={smooth!r}, expected a number of pixels >= 0. Try 1."
-            )
-        if classes == "all" and smooth == 0:
-            raise ConfigError(
-                f"{name}: smooth=0 with classes='all', expected smooth > 0: without it an absent "
-                "class scores 0 whatever is predicted. Set smooth=1, or classes='present'."
+                f"{type(self).__name__.lower()}: smooth=0 with classes='all', expected smooth > 0: "
+                "without it an absent class scores 0 whatever is predicted. Set smooth=1, or "
+                "classes='present'."
             )
 
     def check(self, num_classes: int) -> None:
@@ -86,7 +79,7 @@ class Dice(_Overlap):
         square: Whether to square the probabilities in the denominator.
 
     Raises:
-        ConfigError: `smooth` or `classes` cannot be used.
+        ConfigError: `smooth` and `classes` cannot be used together.
     """
 
     square: bool = False

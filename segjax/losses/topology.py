@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.losses import pixel
 from segjax.losses.base import Pair
@@ -30,9 +32,9 @@ class ClDice:
         smooth: Added above and below each fraction, in pixels.
     """
 
-    classes: Sequence[int] = (1,)
-    iterations: int = 10
-    smooth: float | int = 1.0
+    classes: Annotated[Sequence[kinds.Count], rules.length(1, 255)] = (1,)
+    iterations: Annotated[int, rules.whole(1, 1024)] = 10
+    smooth: kinds.Positive = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "classes", tuple(self.classes))  # a list would have no hash
@@ -59,7 +61,7 @@ class ClDice:
     def check(self, num_classes: int) -> None:
         """Raise `ConfigError` unless every class is one of the data's, and stands once."""
         known = set(range(num_classes))
-        if not self.classes or len({*self.classes} & known) != len(self.classes):
+        if len({*self.classes} & known) != len(self.classes):
             raise ConfigError(
                 f"topology:cl_dice: classes={list(self.classes)}, expected different numbers from "
                 f"0 to {num_classes - 1}: the classes that are thin."

@@ -4,17 +4,18 @@ A paper's file holds its decoder and its blocks.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from segjax import encoders
-from segjax.config import lookup
+from segjax.config import kinds, lookup
 from segjax.encoders.base import Encoder
 from segjax.errors import ConfigError
 from segjax.layers import conv, resample, style
+from segjax.layers import norm as norm_lib
 from segjax.structs import Features, Outputs
 
 MIN_SIZE = 32
@@ -35,7 +36,7 @@ class Segmenter(style.Network, kw_only=True):
     """Whether logits are enlarged so that corner pixels lie on each other."""
 
     num_classes: int
-    norm: str = "batch"
+    norm: norm_lib.Norm = "batch"
 
     @nn.compact
     def __call__(self, image: Features, *, train: bool) -> Outputs:
@@ -110,7 +111,7 @@ class EncoderDecoder(Segmenter, kw_only=True):
     aux: ClassVar[Sequence[int]] = ()
     """Indices of the encoder's features that get an auxiliary head; a model may have a field."""
 
-    encoder: Mapping[str, object]
+    encoder: kinds.EncoderSection
 
     def prepare(self, image: Features) -> Features:
         """Return `image`: the encoder prepares it."""
@@ -132,6 +133,11 @@ class EncoderDecoder(Segmenter, kw_only=True):
             return ()
         logits = []
         for i, index in enumerate(self.aux):
+            if not -len(encoded.features) <= index < len(encoded.features):
+                raise ConfigError(
+                    f"config.model.aux={tuple(self.aux)}: expected indices of the encoder's "
+                    f"{len(encoded.features)} features. Leave {index} out."
+                )
             head = Head(self.num_classes, AUX_DROPOUT, style=self.style, name=f"aux{i}")
             logits.append(head(encoded.features[index], train=train))
         return tuple(logits)

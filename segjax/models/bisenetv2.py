@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.errors import ConfigError
+from segjax.config import kinds, rules
 from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -31,22 +32,15 @@ class Model(base.Segmenter):
         remat: A name in `remat.POLICIES`; the blocks are the stages and layers.
     """
 
-    detail_widths: Sequence[int] = (64, 64, 128)
-    semantic_widths: Sequence[int] = (16, 32, 64, 128)
-    semantic_layers: Sequence[int] = (2, 2, 4)
-    expansion: int = 6
-    head_width: int = 1024
-    aux_width: int = 128
-    dropout: float = 0.1
-
-    def check(self) -> None:
-        """Raise `ConfigError` for stages that do not fit the strides."""
-        have = len(self.detail_widths), len(self.semantic_widths), len(self.semantic_layers)
-        if have != (3, 4, 3):
-            raise ConfigError(
-                f"config.model: {have[0]} detail_widths, {have[1]} semantic_widths, {have[2]} "
-                "semantic_layers; expected 3, 4 and 3, one for each stride."
-            )
+    detail_widths: Annotated[Sequence[kinds.Width], rules.length(3, 3)] = (64, 64, 128)
+    semantic_widths: Annotated[
+        Sequence[Annotated[int, rules.whole(2, 2**16)]], rules.length(4, 4)
+    ] = (16, 32, 64, 128)
+    semantic_layers: Annotated[Sequence[kinds.Depth], rules.length(3, 3)] = (2, 2, 4)
+    expansion: Annotated[int, rules.whole(1, 64)] = 6
+    head_width: kinds.Width = 1024
+    aux_width: kinds.WidthOrNone = 128
+    dropout: kinds.Dropped = 0.1
 
     def segment(self, x: Features, *, train: bool) -> Outputs:
         """Return logits at the size of `x`."""

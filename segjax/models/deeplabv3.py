@@ -1,11 +1,13 @@
 """DeepLabv3 (Chen et al. 2017, arXiv:1706.05587, figure 5)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.config import kinds, rules
 from segjax.layers import style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -34,12 +36,12 @@ class Model(base.EncoderDecoder):
         align_corners: Enlarge the logits so that corner pixels lie on each other.
     """
 
-    rates: Sequence[int] = (6, 12, 18)
-    width: int = 256
+    rates: Annotated[Sequence[kinds.Dilation], rules.length(0, 16)] = (6, 12, 18)
+    width: kinds.Width = 256
     separable: bool = False
-    convs: int = 0
-    dropout: float = 0.1
-    aux: Sequence[int] = ()
+    convs: kinds.DepthOrNone = 0
+    dropout: kinds.Dropped = 0.1
+    aux: Annotated[Sequence[kinds.Index], rules.length(0, 16)] = ()
     align_corners: bool = False
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:

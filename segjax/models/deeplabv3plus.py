@@ -1,9 +1,11 @@
 """DeepLabv3+ (Chen et al. 2018, arXiv:1802.02611, figure 2)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from segjax.config import kinds, rules
 from segjax.layers import resample
 from segjax.models import base, deeplabv3
 from segjax.structs import Outputs
@@ -32,13 +34,13 @@ class Model(base.EncoderDecoder):
         align_corners: Enlarge so that corner pixels lie on each other, as the authors' code.
     """
 
-    rates: Sequence[int] = (6, 12, 18)
-    width: int = 256
-    low_width: int = 48
+    rates: Annotated[Sequence[kinds.Dilation], rules.length(0, 16)] = (6, 12, 18)
+    width: kinds.Width = 256
+    low_width: kinds.Width = 48
     separable: bool = True
-    pyramid_convs: int = 0
-    fuse_convs: int = 2
-    dropout: float = 0.1
+    pyramid_convs: kinds.DepthOrNone = 0
+    fuse_convs: kinds.DepthOrNone = 2
+    dropout: kinds.Dropped = 0.1
     align_corners: bool = True
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:

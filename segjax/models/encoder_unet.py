@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.layers import resample, style
 from segjax.models import base, unet
@@ -27,9 +29,9 @@ class Model(base.EncoderDecoder):
         remat: A name in `remat.POLICIES`; the blocks are the encoder's own and the decoder's.
     """
 
-    widths: Sequence[int] = (256, 128, 64, 32, 16)
+    widths: kinds.Widths = (256, 128, 64, 32, 16)
     center: bool = False
-    finest_skip: int = 1
+    finest_skip: Annotated[int, rules.one_of(1, 2, 4, 8, 16, 32)] = 1
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the image's size; raise `ConfigError` if `widths` do not suit."""

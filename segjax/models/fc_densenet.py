@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.kernels import resize
 from segjax.layers import resample, style
@@ -33,13 +35,26 @@ class Model(base.Segmenter):
         remat: A name in `remat.POLICIES`; the blocks are the layers and transitions.
     """
 
-    layers: Sequence[int] = (4, 5, 7, 10, 12, 15, 12, 10, 7, 5, 4)
-    growth: int = 16
-    stem_width: int = 48
-    dropout: float = 0.2
+    layers: Annotated[Sequence[kinds.Depth], rules.length(1, 31)] = (
+        4,
+        5,
+        7,
+        10,
+        12,
+        15,
+        12,
+        10,
+        7,
+        5,
+        4,
+    )
+    growth: kinds.Width = 16
+    stem_width: kinds.Width = 48
+    dropout: kinds.Dropped = 0.2
 
     def check(self) -> None:
-        """Raise `ConfigError` for an even number of blocks."""
+        """Raise `ConfigError` for an even number of blocks, or a field out of range."""
+        super().check()
         if len(self.layers) % 2 == 0:
             raise ConfigError(
                 f"config.model.layers={tuple(self.layers)}: expected an odd number of blocks, the "

@@ -1,14 +1,17 @@
 """FCN-32s, -16s and -8s (Long, Shelhamer and Darrell 2014, arXiv:1411.4038, figure 3)."""
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from segjax.config import lookup
+from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.kernels import conv as conv_lib
+from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -33,17 +36,12 @@ class Model(base.EncoderDecoder):
         norm: A name in `norm.NORMS`, for fc6 and fc7; the paper has 'none'.
     """
 
-    stride: int = 8
-    width: int = 4096
-    window: int = 7
-    up: str = "learned"
-    dropout: float = 0.5
-    norm: str = "none"
-
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no FCN."""
-        lookup.choose(self.stride, (32, 16, 8), what="model.stride")
-        lookup.choose(self.up, ("learned", "bilinear"), what="model.up")
+    stride: Annotated[int, rules.one_of(8, 16, 32)] = 8
+    width: kinds.Width = 4096
+    window: kinds.Window = 7
+    up: Annotated[str, rules.one_of("learned", "bilinear")] = "learned"
+    dropout: kinds.Dropped = 0.5
+    norm: norm_lib.Norm = "none"
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the image's size; raise `ConfigError` without VGG's poolings."""

@@ -1,7 +1,9 @@
 """FCN on a dilated ResNet: Long et al.'s head (2014, arXiv:1411.4038) in torchvision's form."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from segjax.config import kinds, rules
 from segjax.models import base
 from segjax.structs import Outputs
 
@@ -19,8 +21,8 @@ class Model(base.EncoderDecoder):
         dropout: Rate before the classifier.
     """
 
-    aux: Sequence[int] = (-2,)
-    dropout: float = 0.1
+    aux: Annotated[Sequence[kinds.Index], rules.length(0, 16)] = (-2,)
+    dropout: kinds.Dropped = 0.1
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the encoder's last features."""

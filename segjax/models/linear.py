@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.config import kinds
 from segjax.layers import resample
 from segjax.models import base
 from segjax.structs import Outputs
@@ -18,7 +19,7 @@ class Model(base.EncoderDecoder):
         dropout: Rate of whole channels before the classifier.
     """
 
-    dropout: float = 0.0
+    dropout: kinds.Dropped = 0.0
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the encoder's finest features."""

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from segjax.config import kinds
 from segjax.layers import resample
 from segjax.models import base
 from segjax.structs import Outputs
@@ -19,7 +20,7 @@ class Model(base.EncoderDecoder):
         width: Channels that the last features are reduced to.
     """
 
-    width: int = 128
+    width: kinds.Width = 128
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at stride 8."""

@@ -1,11 +1,15 @@
 """PSPNet (Zhao et al. 2016, arXiv:1612.01105, figure 3)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.config import kinds, rules
+from segjax.errors import ConfigError
 from segjax.kernels import resize
+from segjax.layers import norm as norm_lib
 from segjax.layers import resample
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -32,13 +36,13 @@ class Model(base.EncoderDecoder):
         align_corners: Enlarge so that corner pixels lie on each other, as the authors' code.
     """
 
-    bins: Sequence[int] = (1, 2, 3, 6)
-    width: int = 512
-    fuse_kernel: int = 3
-    head_kernel: int = 1
-    norm_of_mean: str = "batch"
-    dropout: float = 0.1
-    aux: Sequence[int] = (-2,)
+    bins: kinds.Bins = (1, 2, 3, 6)
+    width: kinds.Width = 512
+    fuse_kernel: kinds.Window = 3
+    head_kernel: kinds.Window = 1
+    norm_of_mean: norm_lib.Norm = "batch"
+    dropout: kinds.Dropped = 0.1
+    aux: Annotated[Sequence[kinds.Index], rules.length(0, 16)] = (-2,)
     align_corners: bool = True
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
@@ -53,6 +57,11 @@ class Model(base.EncoderDecoder):
     def pyramid(self, x: Features, *, train: bool) -> Features:
         """Return the means over each grid, reduced and enlarged, and `x` itself."""
         size, width, levels = x.shape[1:-1], x.shape[-1] // len(self.bins), []
+        if not width:
+            raise ConfigError(
+                f"config.model.bins={tuple(self.bins)}: expected at most {x.shape[-1]}, one for "
+                "each of the encoder's channels. Use fewer, or a wider encoder."
+            )
         for i, bins in enumerate(self.bins):
             norm = self.norm_of_mean if bins == 1 else self.norm
             reduce = self.style.conv(width, kernel=1, norm=norm, name=f"level{i}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.config import kinds
 from segjax.kernels import sums
 from segjax.layers import attention, resample, style
 from segjax.models import base
@@ -22,8 +23,8 @@ class Model(base.EncoderDecoder):
         dropout: Rate before the classifier.
     """
 
-    width: int = 256
-    dropout: float = 0.1
+    width: kinds.Width = 256
+    dropout: kinds.Dropped = 0.1
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the encoder's finest features."""

@@ -2,15 +2,14 @@
 
 import functools
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.config import lookup
-from segjax.errors import ConfigError
-from segjax.layers import resample, style
+from segjax.config import kinds, rules
+from segjax.layers import conv, resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
 
@@ -37,12 +36,12 @@ class Model(base.Segmenter):
         remat: A name in `remat.POLICIES`; the blocks are the resolutions.
     """
 
-    widths: Sequence[int] = (64, 128, 256, 512, 1024)
-    convs_per_level: int = 2
-    activation: str = "relu"
-    up: str = "transpose"
-    dropout: float = 0.0
-    stem_stride: int = 1
+    widths: Annotated[Sequence[kinds.Width], rules.length(2, 16)] = (64, 128, 256, 512, 1024)
+    convs_per_level: Annotated[int, rules.whole(1, 64)] = 2
+    activation: conv.ActivationName = "relu"
+    up: Annotated[str, rules.one_of("transpose", "bilinear", "nearest")] = "transpose"
+    dropout: kinds.Dropped = 0.0
+    stem_stride: Annotated[int, rules.one_of(1, 2, 4)] = 1
 
     def segment(self, x: Features, *, train: bool) -> Outputs:
         """Return logits at the size of `x`."""
@@ -71,17 +70,6 @@ class Model(base.Segmenter):
         """Return what the way up gets of `skip`: all of it, unless a subclass gates it."""
         return skip
 
-    def check(self) -> None:
-        """Raise `ConfigError` for fields that make no U-Net."""
-        lookup.choose(self.up, ("transpose", "bilinear", "nearest"), what="up")
-        if len(self.widths) < 2 or self.convs_per_level < 1:
-            raise ConfigError(
-                f"model.widths={self.widths}, model.convs_per_level={self.convs_per_level}: "
-                "expected at least two widths, one for each resolution, and one convolution."
-            )
-        if self.stem_stride not in (1, 2, 4):
-            raise ConfigError(f"model.stem_stride={self.stem_stride}: expected 1, 2 or 4.")
-
 
 class Window(TypedDict, total=False):
     """Kernel, stride and padding of a convolution."""
@@ -109,10 +97,10 @@ class Level(style.Block):
         """Return the features at the resolution divided by `stride`, rounded up."""
         for i in range(self.convs):
             window = strided(x.shape[1:-1], self.stride) if i == 0 and self.stride > 1 else Window()
-            conv = self.style.conv(
+            layer = self.style.conv(
                 self.features, activation=self.activation, **window, name=f"conv{i}"
             )
-            x = conv(x, train=train)
+            x = layer(x, train=train)
         return x
 
 

@@ -1,7 +1,6 @@
 """U-Net++ (Zhou et al. 2018, arXiv:1807.10165, figure 1a) on any encoder."""
 
-from collections.abc import Sequence
-
+from segjax.config import kinds
 from segjax.layers import resample
 from segjax.models import base, encoder_unet
 from segjax.structs import Outputs
@@ -24,7 +23,7 @@ class Model(base.EncoderDecoder):
         remat: A name in `remat.POLICIES`; the blocks are the encoder's own and the nodes.
     """
 
-    widths: Sequence[int] = (256, 128, 64, 32, 16)
+    widths: kinds.Widths = (256, 128, 64, 32, 16)
     deep_supervision: bool = False
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
+from segjax.config import kinds
 from segjax.errors import ConfigError
+from segjax.layers import norm as norm_lib
 from segjax.layers import resample
 from segjax.models import base, pspnet
 from segjax.structs import Features, Outputs
@@ -25,10 +27,10 @@ class Model(base.EncoderDecoder):
         feature_norm: A name in `norm.NORMS`, for the encoder's features: 'layer' with ConvNeXt.
     """
 
-    width: int = 512
-    bins: Sequence[int] = (1, 2, 3, 6)
-    aux_width: int = 256
-    feature_norm: str = "none"
+    width: kinds.Width = 512
+    bins: kinds.Bins = (1, 2, 3, 6)
+    aux_width: kinds.WidthOrNone = 256
+    feature_norm: norm_lib.Norm = "none"
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the finest of four features."""

@@ -19,6 +19,7 @@ from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
 from segjax.runs.checkpoint import Checkpointer
+from segjax.runtime import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def open_run(
         UserError: No run there, no such checkpoint, an override that does not fit, or a config that
             names code outside of segjax.
     """
-    path = path.expanduser()
+    path = files.expanded(path)
     overrides = tuple(overrides)
     config = read_config(path, overrides, trust_code=trust_code)
     if number := trials.count(config):
@@ -154,7 +155,7 @@ def list_runs(path: pathlib.Path, *, trust_code: bool = False) -> list[Run]:
     Raises:
         UserError: As `open_run`.
     """
-    folders = sorted(file.parent for file in path.expanduser().rglob("config.json"))
+    folders = sorted(file.parent for file in files.expanded(path).rglob("config.json"))
     found = [Run(folder, read_config(folder, trust_code=trust_code)) for folder in folders]
     return [run for run in found if not trials.count(run.config)]
 

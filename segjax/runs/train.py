@@ -112,6 +112,7 @@ def prepare(
     Raises:
         UserError: Bad config or data, or a folder of another config's run.
     """
+    watchdog.patience_of_environment()
     check_folders(path, config)
     setup, source = setup_lib.make_setup(config)
     transfer.options(setup.config["model"])

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from segjax.config import lookup
+from segjax.config import lookup, rules
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert, files, hub, tables
@@ -41,18 +41,10 @@ class Pretrained:
     """
 
     weights: str
-    publisher: str = ""
-    part: str = "encoder"
+    publisher: Annotated[str, rules.one_of("", *tables.PUBLISHERS)] = ""
+    part: Annotated[str, rules.one_of(*tables.PARTS)] = "encoder"
     sha256: str = ""
     prefix: str = ""
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if not isinstance(value, str):
-                raise ConfigError(f"{WHERE}.{name}={value!r}: expected a string.")
-        lookup.choose(self.part, tables.PARTS, what=f"{WHERE}.part")
-        if self.publisher:
-            lookup.choose(self.publisher, tables.PUBLISHERS, what=f"{WHERE}.publisher")
 
 
 @dataclasses.dataclass(frozen=True)

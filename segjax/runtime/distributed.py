@@ -6,6 +6,7 @@ missed by the collectives or, at the latest, by JAX's heartbeats.
 """
 
 import contextlib
+import functools
 import glob
 import os
 import re
@@ -113,7 +114,7 @@ def find_place(
     coordinator named and a cluster around that JAX knows, JAX finds everything itself ({}).
 
     Raises:
-        ConfigError: What is missing or impossible.
+        ConfigError: What is missing or impossible, or a variable that is no number.
     """
     coordinator = coordinator or environment.get("JAX_COORDINATOR_ADDRESS", "")
     ranks = ("JAX_PROCESS_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX")
@@ -121,15 +122,15 @@ def find_place(
     if not coordinator and process_id is None and num_processes is None:
         if in_cluster(environment):
             return {}
-        if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        if number(environment, "OMPI_COMM_WORLD_SIZE", 1) > 1:
             raise ConfigError(
                 "Open MPI 5 does not say where process 0 runs. Add --coordinator=<first host>:1234."
             )
         return None
     if process_id is None:
-        process_id = next((int(environment[name]) for name in ranks if name in environment), None)
+        process_id = next((number(environment, n) for n in ranks if n in environment), None)
     if num_processes is None:
-        num_processes = next((int(environment[n]) for n in sizes if n in environment), None)
+        num_processes = next((number(environment, n) for n in sizes if n in environment), None)
     found = {
         "--coordinator": coordinator or None,
         "--process_id": process_id,
@@ -150,8 +151,8 @@ def find_place(
         )
     if num_processes == 1:
         return None
-    local = (environment.get(n) for n in ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"))
-    devices = next(([int(rank)] for rank in local if rank is not None), None)
+    local = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
+    devices = next(([number(environment, n)] for n in local if n in environment), None)
     return {
         "coordinator_address": coordinator,
         "process_id": process_id,
@@ -161,19 +162,31 @@ def find_place(
     }
 
 
+def number(environment: Mapping[str, str], name: str, default: int = 0) -> int:
+    """Return a whole number of the environment; `default` where it is not set or empty.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    text = environment.get(name) or str(default)
+    if not re.fullmatch(r"\s*\d{1,9}\s*", text, re.ASCII):
+        raise ConfigError(
+            f"{name}={text[:100]!r} in the environment: expected a whole number, as the launcher "
+            f"sets it. Mend it, or run `unset {name}` where no job of several processes is meant."
+        )
+    return int(text)
+
+
 def in_cluster(environment: Mapping[str, str]) -> bool:
     """Return whether JAX can find the other processes of this job by itself.
 
     Never waits for anything where there is no cluster: on a TPU machine its metadata server is
     asked, elsewhere only variables are read.
     """
-
-    def number(name: str) -> int:
-        return int(environment.get(name) or 1)
-
-    if number("SLURM_STEP_NUM_TASKS") > 1 and "SLURM_PROCID" in environment:
+    count = functools.partial(number, environment, default=1)
+    if count("SLURM_STEP_NUM_TASKS") > 1 and "SLURM_PROCID" in environment:
         return True
-    if number("OMPI_COMM_WORLD_SIZE") > 1 and "OMPI_MCA_orte_hnp_uri" in environment:
+    if count("OMPI_COMM_WORLD_SIZE") > 1 and "OMPI_MCA_orte_hnp_uri" in environment:
         return True
     if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
         with contextlib.suppress(ImportError):
@@ -183,7 +196,7 @@ def in_cluster(environment: Mapping[str, str]) -> bool:
     if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/[0-9]*"):
         return False  # no TPU
     hosts = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES", ""))
-    return "," in hosts or number("MEGASCALE_NUM_SLICES") > 1 or "," in _tpu_workers()
+    return "," in hosts or count("MEGASCALE_NUM_SLICES") > 1 or "," in _tpu_workers()
 
 
 def _tpu_workers() -> str:

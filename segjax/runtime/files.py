@@ -29,6 +29,18 @@ def remove_unfinished() -> None:
             path.unlink()
 
 
+def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return a path with `~` and `~user` replaced.
+
+    Raises:
+        UserError: There is no such user.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: no such user's folder. Write the folder itself.") from None
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yield a temporary name beside `path` that replaces it on success and is removed on failure.
@@ -97,7 +109,9 @@ def named_os_errors() -> Iterator[None]:
             raise
         reason = error.strerror or type(error).__name__
         advice = "Check that it is there and may be read and written, or name another one."
-        raise UserError(f"{error.filename}: {reason}. {advice}") from error
+        name = str(error.filename)
+        name = name if len(name) <= 300 else f"{name[:200]} … {name[-80:]}"
+        raise UserError(f"{name}: {reason}. {advice}") from error
 
 
 @contextlib.contextmanager

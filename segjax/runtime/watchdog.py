@@ -2,6 +2,7 @@
 
 import collections
 import faulthandler
+import math
 import os
 import statistics
 import threading
@@ -9,12 +10,32 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from segjax.errors import ConfigError
 from segjax.runtime import distributed
 
 PATIENCE_SECONDS = 600.0
 """How long a phase may take at least before the process is ended (`SEGJAX_STALL_SECONDS`)."""
 FIRST = 6
 """How many times as long it may take the first time, when it may compile."""
+
+
+def patience_of_environment() -> float:
+    """Return the seconds of `SEGJAX_STALL_SECONDS`, or 600.
+
+    Raises:
+        ConfigError: It is no number above 0.
+    """
+    text = os.environ.get("SEGJAX_STALL_SECONDS") or str(PATIENCE_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(
+            f"SEGJAX_STALL_SECONDS={text[:100]!r}: expected seconds, a number above 0. Unset it "
+            f"for {PATIENCE_SECONDS:g}."
+        )
+    return seconds
 
 
 class Watchdog:
@@ -32,8 +53,7 @@ class Watchdog:
     def __init__(
         self, *, patience: float | None = None, end: Callable[[int, str], Any] = distributed.end
     ):
-        default = os.environ.get("SEGJAX_STALL_SECONDS", PATIENCE_SECONDS)
-        self.patience, self.end = float(default) if patience is None else patience, end
+        self.patience, self.end = patience_of_environment() if patience is None else patience, end
         self.took: dict[str, collections.deque[float]] = {}
         self.phase, self.step, self.since, self.warned = "start", 0, time.monotonic(), 0.0
         self.stopped = threading.Event()

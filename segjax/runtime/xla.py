@@ -13,8 +13,10 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from segjax.errors import UserError, printable
@@ -34,7 +36,7 @@ def set_xla_flags() -> None:
 
 def cache_dir() -> pathlib.Path:
     """Return the folder of what segjax remembers (`SEGJAX_CACHE`, else `~/.cache/segjax`)."""
-    return pathlib.Path(os.environ.get("SEGJAX_CACHE") or "~/.cache/segjax").expanduser()
+    return files.expanded(os.environ.get("SEGJAX_CACHE") or "~/.cache/segjax")
 
 
 def writable_cache() -> str | None:
@@ -67,12 +69,15 @@ def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
             `quirks.keep_memory`. For programs that train.
 
     Raises:
-        UserError: This jaxlib computes gradients wrongly on the CPU.
+        UserError: JAX cannot start with the environment's variables, or this jaxlib computes
+            gradients wrongly on the CPU.
     """
     set_xla_flags()
+    check_flags()
     if keep_memory and (virtual_devices or cpu_computes()):
         quirks.keep_memory()
-    import jax
+    with starting():
+        import jax
 
     if virtual_devices:
         jax.config.update("jax_platforms", "cpu")
@@ -81,8 +86,49 @@ def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
         jax.config.update("jax_compilation_cache_dir", writable_cache())
     # A program with oneDNN in it cannot be kept (see `xla_options`), and says so each time.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache.*bad_alloc")
-    if jax.default_backend() == "cpu":
+    with starting():
+        on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
         self_check()
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Turn an error of JAX at its start, for which some variable is to blame, into a UserError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        said = " ".join(str(error).split())[:300].rstrip(".") or "none of them is there"
+        raise UserError(
+            f"JAX does not start with JAX_PLATFORMS={platforms!r}: {said}. Set JAX_PLATFORMS to a "
+            "platform of this machine ('cpu'), or mend the variable JAX_… that it names."
+        ) from error
+
+
+def check_flags() -> None:
+    """Refuse a flag of the user's in `XLA_FLAGS` that XLA does not know: it would end the process.
+
+    Another process tries them, once for each version and value.
+
+    Raises:
+        UserError: XLA's words.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not flags.replace(f"{FUSION_FLAG}=", "", 1).strip():
+        return
+    version = importlib.metadata.version("jaxlib")
+    known = cache_dir() / f"flags-{hashlib.sha256(f'{version} {flags}'.encode()).hexdigest()[:16]}"
+    with contextlib.suppress(OSError):
+        if known.exists():
+            return
+    code = "import jax; jax.config.update('jax_platforms', 'cpu'); jax.devices()"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = [line for line in tried.stderr.splitlines() if "XLA_FLAGS" in line]
+    if tried.returncode and said:
+        raise UserError(f"XLA ends: {said[0].partition('] ')[2][:300]}. Mend XLA_FLAGS.")
+    with contextlib.suppress(UserError):
+        files.write_json(known, {"flags": flags})
 
 
 def cpu_computes() -> bool:

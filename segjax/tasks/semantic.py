@@ -1,12 +1,12 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
-from segjax.config import lookup, rules
+from segjax.config import annotations, kinds, lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
 from segjax.metrics import confusion
@@ -32,15 +32,10 @@ class Task:
     def __init__(
         self,
         *,
-        losses: Sequence[Mapping[str, Any]],
+        losses: Annotated[Sequence[kinds.Section], rules.length(1, 100)],
         num_classes: int,
-        aux_weight: float | int = 0.4,
+        aux_weight: kinds.NotNegative = 0.4,
     ):
-        if not losses:
-            raise ConfigError(
-                "config.task.losses is empty. Add one, e.g. type='pixel:cross_entropy'."
-            )
-        _check_factor(aux_weight, "config.task.aux_weight")
         self.num_classes, self.aux_weight = num_classes, aux_weight
         self.losses: dict[str, tuple[float, Loss]] = {}
         for number, section in enumerate(losses):
@@ -51,11 +46,16 @@ class Task:
                     f"{where}: needs 'weight', its factor in the sum. Add weight=1.0."
                 )
             factor = own.pop("weight")
-            _check_factor(factor, f"{where}.weight")
+            if wrong := annotations.fault(kinds.NotNegative, factor, f"{where}.weight"):
+                raise ConfigError(
+                    f"{wrong.where}={rules.shown(factor)}: expected {wrong.expected}. 1.0 is "
+                    "common, 0 leaves it out."
+                )
             name = str(own.get("type", "")).rpartition(":")[2]
             if name in self.losses:
                 raise ConfigError(f"{where}: {name!r} stands twice. Put its weight in one place.")
-            loss = as_loss(lookup.build("losses", own, where=where))
+            takes = ("logits", "label")
+            loss = as_loss(lookup.build("losses", own, where=where, takes=takes, also=["weight"]))
             loss.check(num_classes)
             self.losses[name] = factor, loss
         if not any(factor for factor, _ in self.losses.values()):
@@ -94,12 +94,3 @@ class Task:
     def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
         """Return the confusion matrix of each class map."""
         return confusion.counts_per_example(pred, label, num_classes=self.num_classes)
-
-
-def _check_factor(factor: Any, where: str) -> None:
-    """Raise `ConfigError` unless `factor` can multiply a loss."""
-    rule = rules.number(0)
-    if not rule.holds(factor):
-        raise ConfigError(
-            f"{where}={factor!r}: expected {rule.expected}, finite. 1.0 is common, 0 leaves it out."
-        )

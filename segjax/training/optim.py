@@ -1,15 +1,21 @@
 """Optimisers and learning-rate schedules from the `optimizer` section of a config."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import optax
 
-from segjax.config import lookup, rules, schedule, schema
-from segjax.errors import ConfigError
+from segjax.config import kinds, lookup, rules, schedule, schema
 from segjax.training import freeze
 from segjax.training import state as state_lib
+
+Rate: TypeAlias = Annotated[kinds.Real, rules.number(0, 1e6)]
+"""A learning rate that may be 0."""
+Factor: TypeAlias = Annotated[kinds.Real, rules.number(1e-12, 1e12)]
+"""The rate is multiplied or divided by it."""
+WeightDecay: TypeAlias = Annotated[kinds.Real, rules.number(0, 1e6)]
+MomentDtype: TypeAlias = Annotated[str, rules.one_of("", "float32", "bfloat16")]
 
 
 def make_rate(section: Mapping[str, Any], clock: schedule.Clock) -> optax.Schedule:
@@ -44,9 +50,9 @@ def make_optimizer(
     """
     section = schema.complete("optimizer", section)
     common = {key: section.pop(key) for key in schema.OPTIMIZER}
-    tx = lookup.build("training.optim", section, where="config.optimizer")(
-        rate, kernels_only if common["decay"] == "kernels" else None
-    )
+    tx = lookup.build(
+        "training.optim", section, where="config.optimizer", takes=("rate", "mask"), also=common
+    )(rate, kernels_only if common["decay"] == "kernels" else None)
     if common["clip_norm"]:
         tx = optax.chain(optax.clip_by_global_norm(common["clip_norm"]), tx)
     if common["freeze"]:
@@ -85,26 +91,20 @@ def kernels_only(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def moment(dtype: str) -> str | None:
-    """Return `moment_dtype`, checked; None, the parameters' own, for an empty one."""
-    known = ("", "float32", "bfloat16")
-    return lookup.choose(dtype, known, what="config.optimizer.moment_dtype") or None
-
-
 def sgd(
     rate: optax.Schedule,
     mask: Any,
     /,
     *,
-    momentum: float = 0.9,
+    momentum: kinds.Decay = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 0.0,
-    moment_dtype: str = "",
+    weight_decay: WeightDecay = 0.0,
+    moment_dtype: MomentDtype = "",
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum and coupled L2 weight decay, as in PyTorch."""
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask),
-        optax.sgd(rate, momentum, nesterov, accumulator_dtype=moment(moment_dtype)),
+        optax.sgd(rate, momentum, nesterov, accumulator_dtype=moment_dtype or None),
     )
 
 
@@ -113,16 +113,16 @@ def adam(
     mask: Any,
     /,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    moment_dtype: str = "",
+    b1: kinds.Decay = 0.9,
+    b2: kinds.Decay = 0.999,
+    eps: kinds.Epsilon = 1e-8,
+    weight_decay: WeightDecay = 0.0,
+    moment_dtype: MomentDtype = "",
 ) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015) with coupled L2 weight decay, as in PyTorch."""
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask),
-        optax.adam(rate, b1=b1, b2=b2, eps=eps, mu_dtype=moment(moment_dtype)),
+        optax.adam(rate, b1=b1, b2=b2, eps=eps, mu_dtype=moment_dtype or None),
     )
 
 
@@ -131,17 +131,17 @@ def adamw(
     mask: Any,
     /,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    moment_dtype: str = "",
+    b1: kinds.Decay = 0.9,
+    b2: kinds.Decay = 0.999,
+    eps: kinds.Epsilon = 1e-8,
+    weight_decay: WeightDecay = 1e-2,
+    moment_dtype: MomentDtype = "",
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    dtype = moment(moment_dtype)
     return optax.adamw(
-        rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask, mu_dtype=dtype
-    )
+        rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask,
+        mu_dtype=moment_dtype or None,
+    )  # fmt: skip
 
 
 def lamb(
@@ -149,22 +149,27 @@ def lamb(
     mask: Any,
     /,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
-    weight_decay: float = 1e-2,
+    b1: kinds.Decay = 0.9,
+    b2: kinds.Decay = 0.999,
+    eps: kinds.Epsilon = 1e-6,
+    weight_decay: WeightDecay = 1e-2,
 ) -> optax.GradientTransformation:
     """LAMB (You et al. 2020): AdamW with a trust ratio a layer, for large batches."""
     return optax.lamb(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
 
 
-def constant(*, lr: float, total_steps: int, warmup_steps: int = 0) -> optax.Schedule:
+def constant(*, lr: float, total_steps: int, warmup_steps: kinds.Count = 0) -> optax.Schedule:
     """Keep the rate at `lr` after a linear warm-up."""
     return _warm_up(optax.constant_schedule(lr), lr, warmup_steps)
 
 
 def poly(
-    *, lr: float, total_steps: int, warmup_steps: int = 0, power: float = 0.9, end: float = 0.0
+    *,
+    lr: float,
+    total_steps: int,
+    warmup_steps: kinds.Count = 0,
+    power: Annotated[kinds.Real, rules.number(0, 100)] = 0.9,
+    end: Rate = 0.0,
 ) -> optax.Schedule:
     """Decay as (1 − t/T)^power, the schedule of DeepLab (Chen et al. 2018)."""
     steps = max(1, total_steps - warmup_steps)
@@ -172,7 +177,7 @@ def poly(
 
 
 def cosine(
-    *, lr: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
+    *, lr: float, total_steps: int, warmup_steps: kinds.Count = 0, end: Rate = 0.0
 ) -> optax.Schedule:
     """Decay along half a cosine to `end` (Loshchilov & Hutter 2017)."""
     steps = max(1, total_steps - warmup_steps)
@@ -183,23 +188,27 @@ def one_cycle(
     *,
     lr: float,
     total_steps: int,
-    rise: float = 0.3,
-    start_factor: float = 25.0,
-    end_factor: float = 1e4,
+    rise: kinds.Probability = 0.3,
+    start_factor: Factor = 25.0,
+    end_factor: Factor = 1e4,
 ) -> optax.Schedule:
     """Rise from `lr / start_factor` for the share `rise` of the run, then fall (Smith 2018).
 
     The fall ends at `lr / start_factor / end_factor`.
     """
-    _check_positive(start_factor=start_factor, end_factor=end_factor)
-    return optax.cosine_onecycle_schedule(total_steps, lr, rise, start_factor, end_factor)
+    steps = max(1, total_steps)
+    return optax.cosine_onecycle_schedule(steps, lr, rise, start_factor, end_factor)
 
 
 def step(
-    *, lr: float, total_steps: int, every_steps: int, factor: float = 0.1, warmup_steps: int = 0
+    *,
+    lr: float,
+    total_steps: int,
+    every_steps: Annotated[int, rules.whole(1)],
+    factor: Annotated[kinds.Real, rules.number(1e-12, 1)] = 0.1,
+    warmup_steps: kinds.Count = 0,
 ) -> optax.Schedule:
     """Multiply the rate by `factor` after every `every_steps` steps."""
-    _check_positive(factor=factor, every_steps=every_steps)  # Optax takes 0 for "never"
     staircase = optax.exponential_decay(lr, every_steps, factor, staircase=True)
     return _warm_up(staircase, lr, warmup_steps)
 
@@ -210,14 +219,3 @@ def _warm_up(after: optax.Schedule, lr: float, warmup_steps: int) -> optax.Sched
     # The first step already moves: rate lr/n at step 0, lr at step n - 1.
     rise = optax.linear_schedule(lr / warmup_steps, lr, max(1, warmup_steps - 1))
     return optax.join_schedules([rise, after], [warmup_steps])
-
-
-def _check_positive(**values: float) -> None:
-    """Raise `ConfigError` for an argument of a schedule that is not above 0."""
-    rule = rules.number(0, open_ends="low")
-    for name, value in values.items():
-        if not rule.holds(value):
-            raise ConfigError(
-                f"config.optimizer.schedule.{name}={value!r}: expected {rule.expected}, finite. "
-                "The rate is multiplied or divided by it; leave it out for its default."
-            )

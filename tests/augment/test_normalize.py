@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from segjax.augment import compose, normalize
+from segjax.config import lookup
 from segjax.errors import ConfigError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3)).astype(np.uint8)
@@ -19,17 +20,21 @@ def test_fixed_works_in_units_of_one_for_bytes_and_floats():
         np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
+def build(**section):
+    return lookup.build("augment", section, where="config.normalize", takes=("image",))
+
+
 def test_fixed_takes_one_number_for_all_channels():
     out = normalize.fixed(jnp.asarray(IMAGE[..., :1]), mean=0.5, std=[0.5])
     np.testing.assert_allclose(out, IMAGE[..., :1] / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "mean, std", [((0.5, 0.5), (1, 1, 1)), ((0.5,), (1, 1)), ((0.5,), (1, 1, 0)), ((), 1)]
+    "mean, std", [((0.5, 0.5), (1, 1, 1)), ((0.5,), (1, 1)), ((0.5,), (1, 1, 0)), ((), 1), (0, -1)]
 )
 def test_fixed_refuses_numbers_that_do_not_fit(mean, std):
     with pytest.raises(ConfigError, match="expected"):
-        normalize.fixed(jnp.asarray(IMAGE), mean=mean, std=std)
+        build(type="normalize:fixed", mean=mean, std=std)(jnp.asarray(IMAGE))
 
 
 def test_per_image_gives_zero_mean_and_unit_deviation_to_each():
@@ -66,5 +71,5 @@ def test_per_image_turns_a_blank_image_into_zeros():
 
 
 def test_per_image_refuses_no_epsilon():
-    with pytest.raises(ConfigError, match="epsilon"):
-        normalize.per_image(jnp.asarray(IMAGE), epsilon=0)
+    with pytest.raises(ConfigError, match="epsilon=0: expected a number from 1e-09"):
+        build(type="normalize:per_image", epsilon=0)

@@ -26,6 +26,27 @@ BROKEN = {
     "wrong return": ("def get_config():\n    return 3\n", "returned int, expected a ConfigDict"),
     "no data": ("def get_config():\n    return {'model': object()}\n", "is not plain data"),
     "binary": ("\0\1\2", r"x\.py:.*null bytes"),
+    "not text": (b"\xff\xfe\x00", r"x\.py.*: SyntaxError"),
+    "a way out": ("import sys\nsys.exit('3')\n", r"x\.py:2: SystemExit: 3"),
+    "a way out of the function": (
+        "def get_config():\n    raise SystemExit\n",
+        r"x\.py:2: SystemExit",
+    ),
+    "without end": ("def get_config():\n    return get_config()\n", r"x\.py:2: RecursionError"),
+    "deep": (
+        "def get_config():\n    x = []\n    for _ in range(99):\n        x = [x]\n"
+        "    return {'model': x}\n",
+        "more than 16 deep",
+    ),
+    "a placeholder": (
+        "import ml_collections as m\ndef get_config():\n    c = m.ConfigDict()\n"
+        "    c.a = m.config_dict.required_placeholder(int)\n    return c\n",
+        r"x\.py: RequiredValueError",
+    ),
+    "an error of a whole page": (
+        "raise ValueError('x' * 9999)\n",
+        r"x\.py:1: ValueError: x+ … x+\.$",
+    ),
     "many lines": ("raise ValueError('a\\nb')\n", r"x\.py:1: ValueError: a b\.$"),
 }
 
@@ -33,13 +54,29 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_wrong_with_a_python_file_is_one_line(name, tmp_path):
     text, said = BROKEN[name]
-    (tmp_path / "x.py").write_text(text)
+    (tmp_path / "x.py").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=said) as error:
         load.load(str(tmp_path / "x.py"))
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": 1}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["x.py", "x.json"])
+def test_a_file_that_may_not_be_read_and_a_folder_are_named(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=rf"{name}: a folder\. Expected"):
+        load.load(str(tmp_path / name))
+    (tmp_path / name).rmdir()
+    (tmp_path / name).write_text("{}")
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("segjax.runtime.reading.os.open", refuse)
+    with pytest.raises(ConfigError, match=rf"{name}: .*Permission denied"):
+        load.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": 1}', "[" * 100_000, "3", "\0"])
 def test_what_is_wrong_with_a_json_file_is_one_line(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ConfigError, match=r"x\.json: (not valid JSON|holds no config)") as error:

@@ -21,7 +21,8 @@ def test_a_name_that_is_not_there_stays_away():
 
 @pytest.mark.parametrize(
     ("section", "said"),
-    [({"x_steps": 1, "x_epochs": 1}, "x_steps and x_epochs"), ({"x_steps": -1}, "at least 0"),
+    [({"x_steps": 1, "x_epochs": 1}, "x_steps and x_epochs"),
+     ({"x_steps": -1}, "expected an integer from 0"),
      ({"x_epochs": "2"}, "expected a number"), ({"x_epochs": float("inf")}, "expected a number")],
 )  # fmt: skip
 def test_wrong_durations_are_errors(section, said):

@@ -49,7 +49,7 @@ def knobs(table, prefix=""):
             yield prefix + name, spec.rule, spec.doc
         elif isinstance(spec, schema.Duration):
             for unit in spec.units:
-                yield f"{prefix}{name}_{unit}", spec.rule(unit), spec.doc
+                yield f"{prefix}{name}_{unit}", schedule.rule_of(unit), spec.doc
         elif isinstance(spec, schema.Typed):
             below = prefix + name + (".val." if spec.many is dict else ".")
             yield from knobs(spec.common, below)
@@ -274,7 +274,9 @@ def test_a_section_is_completed_alone():
     short = dict(type="sgd", lr=1, schedule=dict(type="constant"), momentum=0.5)
     whole = schema.complete("optimizer", short)
     assert whole == short | {"clip_norm": 0.0, "decay": "kernels", "freeze": [], "lr_factors": []}
-    with pytest.raises(ConfigError, match=r"config.optimizer.lr=0: expected a number above 0\."):
+    with pytest.raises(
+        ConfigError, match=r"config.optimizer.lr=0: expected a number above 0, up to 1e.06\."
+    ):
         schema.complete("optimizer", short | {"lr": 0})
 
 

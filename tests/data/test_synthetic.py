@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from segjax.config import lookup
 from segjax.data import core, synthetic
 from segjax.errors import ConfigError
 from segjax.structs import IGNORE_LABEL
@@ -100,12 +101,12 @@ def test_a_void_rim_parts_all_classes_and_instances(drawn):
         (dict(split="val", size=(64,)), "height and width"),
         (dict(split="val", size=(64, 64), dims=3), "depth, height and width of dims=3"),
         (dict(split="val", size=(40,), dims=1), "length of dims=1, each at least 64"),
-        (dict(split="val", dims=4), "dims=4 is none of 1, 2, 3"),
+        (dict(split="val", dims=4), "dims=4: expected 1 or 2 or 3"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        synthetic.Source(**arguments)
+        lookup.build("data", {"type": "synthetic", **arguments}, where="config.input.source")
 
 
 def test_reading_past_the_end_ends_iteration(dims):

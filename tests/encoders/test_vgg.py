@@ -96,5 +96,5 @@ def test_features_are_timms(float64):
 
 
 def test_what_cannot_be_built_says_why():
-    with pytest.raises(ConfigError, match="depth=12 is none of 11, 13, 16, 19"):
+    with pytest.raises(ConfigError, match="depth=12: expected 11 or 13 or 16 or 19"):
         contract.count(vgg.Encoder(depth=12))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import pixel
 
@@ -118,16 +119,21 @@ def test_weight_is_exact_where_float32_cannot_count():
 @pytest.mark.parametrize(
     ("loss", "kwargs", "message"),
     [
-        (pixel.Focal, {"class_weights": (1.0, 2.0, -1.0, 1.0)}, "expected finite values >= 0"),
+        (
+            pixel.Focal,
+            {"class_weights": (1.0, 2.0, -1.0, 1.0)},
+            r"class_weights\[2\]=-1.0: expected a number from 0",
+        ),
         (pixel.Focal, {"class_weights": (0.0,) * 4}, "at least one above 0"),
-        (pixel.CrossEntropy, {"label_smoothing": 1.0}, "expected 0 <= x < 1"),
-        (pixel.Focal, {"gamma": -1.0}, "gamma=-1.0, expected a number >= 0"),
+        (pixel.CrossEntropy, {"label_smoothing": 1.0}, "expected a number from 0 to below 1"),
+        (pixel.Focal, {"gamma": -1.0}, "gamma=-1.0: expected a number from 0"),
         (pixel.Focal, {"gamma": float("nan")}, "gamma=nan"),
+        (pixel.Focal, {"class_weights": ["a"]}, r"class_weights\[0\]='a': expected a number"),
     ],
 )
 def test_unusable_options_are_config_errors(loss, kwargs, message):
     with pytest.raises(ConfigError, match=message):
-        loss(**kwargs)
+        lookup.build("losses", {"type": f"pixel:{loss.__name__}", **kwargs}, where="config.loss")
 
 
 @pytest.mark.parametrize("loss", [pixel.CrossEntropy, pixel.Focal])

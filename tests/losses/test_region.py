@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import region
 
@@ -90,11 +91,11 @@ def test_pixels_of_one_class_are_pooled_per_image_not_per_batch(float64):
 @pytest.mark.parametrize(
     ("loss", "kwargs", "message"),
     [
-        (region.Dice, {"classes": "some"}, "expected one of present, all"),
-        (region.Jaccard, {"smooth": -1.0}, "expected a number of pixels >= 0"),
+        (region.Dice, {"classes": "some"}, "expected 'present' or 'all'"),
+        (region.Jaccard, {"smooth": -1.0}, "smooth=-1.0: expected a number from 0"),
         (region.Dice, {"smooth": 0, "classes": "all"}, "expected smooth > 0"),
     ],
 )
 def test_unusable_options_are_config_errors(loss, kwargs, message):
     with pytest.raises(ConfigError, match=message):
-        loss(**kwargs)
+        lookup.build("losses", {"type": f"region:{loss.__name__}", **kwargs}, where="config.loss")

@@ -71,5 +71,5 @@ def test_every_model_is_a_segmenter(name):
 
 def test_base_is_no_model():
     assert "base" not in MODELS and "unet" in MODELS
-    with pytest.raises(ConfigError, match=r"segjax\.models\.base has no 'Model'"):
+    with pytest.raises(ConfigError, match=r"no module segjax\.models\.base"):
         lookup.resolve("models", "base", where="config.model")

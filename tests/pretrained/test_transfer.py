@@ -210,9 +210,9 @@ def test_a_leaf_that_is_not_there_is_an_error(tmp_path):
     [
         ({"wieghts": "x"}, "takes no 'wieghts'. Did you mean 'weights'"),
         ({"publisher": "timm"}, "needs weights"),
-        ({"weights": "x", "publisher": "torchhub"}, "publisher='torchhub' is none of"),
+        ({"weights": "x", "publisher": "torchhub"}, "publisher='torchhub': expected ''"),
         ({"weights": 5}, "weights=5: expected a string"),
-        ({"weights": "x", "part": "decoder"}, "part='decoder' is none of encoder, model"),
+        ({"weights": "x", "part": "decoder"}, "part='decoder': expected 'encoder' or 'model'"),
         ({"weights": "x.pth"}, "needs 'publisher'"),
         ({"weights": "torchvision:resnet19"}, "Did you mean 'resnet18'"),
         ({"weights": ".", "publisher": "timm"}, "publisher of a workdir='timm'"),

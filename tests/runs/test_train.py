@@ -217,10 +217,11 @@ def test_what_has_exploded_is_named_and_never_saved(tmp_path, tiny_config):
     config["optimizer"]["schedule"] = dict(type="step", every_steps=100, warmup_steps=0)
     config["checkpoint"] = dict(save_steps=1, keep_last=2, keep_best="", mode="max")
     assert train.run(tmp_path, config) == train.DONE
-    config["total_steps"], config["optimizer"]["lr"] = 30, 1e30
+    config["total_steps"] = 30
+    config["optimizer"] |= {"lr": 1e6, "weight_decay": 1e9}  # weights grow 1e15 times a step
     good = final_state(tmp_path, 2)
     for save_steps, said in (
-        (1, r"largest parameter is 1e\+30 after step 3.*checkpoint before this step stays"),
+        (1, r"largest parameter is \S+ after step 3.*checkpoint before this step stays"),
         (100, r"train/loss.* at step \d+.*last good checkpoint"),
     ):
         config["checkpoint"]["save_steps"] = save_steps

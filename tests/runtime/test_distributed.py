@@ -80,3 +80,24 @@ def test_the_last_words_of_the_first_cause_are_the_ones_to_hear(monkeypatch):
     assert distributed._who_ended() == "error: process 2 ended: disk full"
     del words[2]
     assert distributed._who_ended() == "error: process 2 ended: disk full"
+
+
+@pytest.mark.parametrize("word", ["x", "-1", "1.5", "²", "1e9", "9" * 5000])
+@pytest.mark.parametrize(
+    ("name", "around"),
+    [
+        ("SLURM_STEP_NUM_TASKS", SLURM),
+        ("OMPI_COMM_WORLD_SIZE", {}),
+        ("OMPI_COMM_WORLD_RANK", RANK),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", RANK),
+        ("JAX_PROCESS_ID", {"JAX_NUM_PROCESSES": "2"}),
+        ("JAX_NUM_PROCESSES", {"JAX_PROCESS_ID": "0"}),
+        ("JOB_COMPLETION_INDEX", {"JAX_NUM_PROCESSES": "2"}),
+    ],
+)
+def test_a_word_where_a_launcher_sets_a_number_is_named(name, around, word):
+    """Whatever variable is read as a number: the message is one line, with its name and value."""
+    coordinator = "" if around in ({}, SLURM) else "a:1"
+    with pytest.raises(ConfigError, match=f"^{name}='.*expected a whole number") as error:
+        place({**around, name: word}, coordinator=coordinator)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400

@@ -1,5 +1,6 @@
 """Files are whole or not there; a folder has one writer."""
 
+import pathlib
 import signal
 import subprocess
 import sys
@@ -39,3 +40,15 @@ def test_a_lock_is_released_and_taken_again(tmp_path):
     for _ in range(2):
         with files.locked(tmp_path / ".lock", what="x"):
             assert (tmp_path / ".lock").read_text().startswith("process ")
+
+
+def test_the_folder_of_a_user_who_is_not_there():
+    assert files.expanded("~") == pathlib.Path.home()
+    with pytest.raises(UserError, match="^~nobody_at_all/x: no such user's folder"):
+        files.expanded("~nobody_at_all/x")
+
+
+def test_a_name_that_is_too_long_is_shortened():
+    with pytest.raises(UserError, match="File name too long") as error, files.named_os_errors():
+        pathlib.Path("x" * 5000).stat()
+    assert len(str(error.value)) < 500

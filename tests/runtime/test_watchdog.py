@@ -2,6 +2,8 @@ import time
 
 import pytest
 
+from segjax.errors import ConfigError
+from segjax.runs import train
 from segjax.runtime import watchdog
 
 
@@ -66,3 +68,20 @@ def test_the_thread_notices_by_itself_and_stops_at_the_end():
         assert ended
     dog.thread.join(timeout=5)
     assert not dog.thread.is_alive()
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3", "nan", "inf", "²"])
+def test_a_word_for_the_seconds_is_named(text, monkeypatch, tmp_path, tiny_config):
+    """By the dog itself, and before training writes anything."""
+    monkeypatch.setenv("SEGJAX_STALL_SECONDS", text)
+    with pytest.raises(ConfigError, match=f"SEGJAX_STALL_SECONDS='{text}': expected seconds"):
+        watchdog.Watchdog()
+    with pytest.raises(ConfigError, match="SEGJAX_STALL_SECONDS"):
+        train.run(tmp_path / "run", tiny_config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_seconds_of_the_environment_count(monkeypatch):
+    for text, seconds in (("5", 5.0), ("1e3", 1000.0), ("", 600.0)):
+        monkeypatch.setenv("SEGJAX_STALL_SECONDS", text)
+        assert watchdog.Watchdog().patience == seconds

@@ -7,6 +7,7 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.runtime import xla
+from tests import program
 
 
 def test_the_users_own_flags_stay(monkeypatch):
@@ -90,3 +91,49 @@ def test_an_empty_cache_variable_is_none(monkeypatch):
     """`SEGJAX_CACHE=` means the default, not the folder that the command was started in."""
     monkeypatch.setenv("SEGJAX_CACHE", "")
     assert xla.cache_dir() == pathlib.Path("~/.cache/segjax").expanduser()
+
+
+def test_a_flag_that_would_end_the_process_is_named(tmp_path, monkeypatch):
+    """XLA aborts, without an exception; what passed is not tried again."""
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_nope=3 {xla.FUSION_FLAG}=")
+    with pytest.raises(UserError, match="Unknown flag in XLA_FLAGS: --xla_nope=3. Mend XLA_FLAGS"):
+        xla.check_flags()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_cpu_enable_fast_math=false {xla.FUSION_FLAG}=")
+    xla.check_flags()
+    monkeypatch.setattr(xla.subprocess, "run", None)
+    xla.check_flags()
+    monkeypatch.setenv("XLA_FLAGS", f"{xla.FUSION_FLAG}=")
+    xla.check_flags()  # ours alone is known
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("Unable to\n initialize backend 'x'."), ValueError("a"), AssertionError()],
+)
+def test_what_keeps_jax_from_starting_is_one_line(error, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "x")
+    with pytest.raises(UserError, match="^JAX does not start with JAX_PLATFORMS='x': .*[.] Set"):
+        with xla.starting():
+            raise error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("JAX_PLATFORMS", "nope", "Unable to initialize backend 'nope'"),
+        ("JAX_ENABLE_X64", "maybe", "invalid truth value 'maybe'"),
+        ("JAX_NUM_CPU_DEVICES", "x", 'Invalid value "x"'),
+        ("XLA_FLAGS", "nonsense", "Could not open file"),
+        ("SLURM_STEP_NUM_TASKS", "x", "SLURM_STEP_NUM_TASKS='x'"),
+        ("SEGJAX_STALL_SECONDS", "soon", "SEGJAX_STALL_SECONDS='soon'"),
+        ("SEGJAX_CACHE", "~nobody_at_all/x", "no such user's folder"),
+    ],
+)
+def test_a_wrong_variable_is_one_line_and_exit_code_2(name, value, said, tmp_path):
+    config, workdir = "--config=configs/quickstart.py:debug", tmp_path / "run"
+    code, text = program.run(config, f"--workdir={workdir}", **{name: value})
+    assert code == 2 and said in text and text.startswith("error: ") and text.count("\n") == 1
+    assert not workdir.exists()

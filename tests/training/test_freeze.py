@@ -75,7 +75,7 @@ def test_both_go_together():
         ({"freeze": ["encoder/("]}, "expected a list of regular expressions"),
         ({"lr_factors": [["decoder/.*", 0.1]]}, "'decoder/.*' matches no parameter"),
         ({"lr_factors": ["encoder/.*", 0.1]}, "expected pairs"),
-        ({"lr_factors": [["encoder/.*", -0.1]]}, "at least 0"),
+        ({"lr_factors": [["encoder/.*", -0.1]]}, "a factor from 0"),
         ({"lr_factors": [["encoder/.*", "fast"]]}, "expected pairs"),
     ],
 )

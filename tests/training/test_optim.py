@@ -126,7 +126,7 @@ def test_clipping_bounds_the_global_norm():
         (dict(type="sgd", lr=0.1, schedule=dict(type="poly"), decay="some"), "'kernels' or 'all'"),
         (dict(type="sgd", lr=0.1, schedule=dict(type="poly"), b1=0.9), "takes no 'b1'"),
         *[
-            (dict(type="sgd", lr=0.1, schedule=shape), "expected a number above 0")
+            (dict(type="sgd", lr=0.1, schedule=shape), "expected a number from 1e-12 to")
             for shape in (
                 dict(type="one_cycle", start_factor=0),
                 dict(type="one_cycle", end_factor=0.0),
