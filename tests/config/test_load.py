@@ -6,7 +6,7 @@ import pytest
 
 from configs import quickstart
 from segjax.config import load, schema
-from segjax.errors import ConfigError
+from segjax.errors import ConfigError, UserError
 
 GOOD = """
 from configs import quickstart
