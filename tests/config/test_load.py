@@ -72,7 +72,7 @@ def test_a_file_that_may_not_be_read_and_a_folder_are_named(name, tmp_path, monk
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("segjax.runtime.reading.os.open", refuse)
-    with pytest.raises(ConfigError, match=rf"{name}: .*Permission denied"):
+    with pytest.raises(UserError, match=rf"{name}: .*Permission denied"):
         load.load(str(tmp_path / name))
 
 
