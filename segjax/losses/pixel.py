@@ -1,4 +1,4 @@
-"""Losses that are a sum over pixels: cross-entropy and focal.
+"""Losses that are a sum over pixels: cross-entropy and its relatives.
 
 Each returns `(sum, weight)`: the loss summed over the valid pixels, and the sum of their class
 weights (their number without class weights), which depends on the label alone. The caller divides,
@@ -16,7 +16,7 @@ from typing import Annotated, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float
+from jaxtyping import Array, Bool, DTypeLike, Float, Int32
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
@@ -143,6 +143,73 @@ class Focal(_Weighted):
         weight = _pick(self._table(logits.shape[-1], logits.dtype), target)
         loss = weight * miss ** float(self.gamma) * -log_p
         return jnp.sum(loss), self._total(weight, valid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Poly1(_Weighted):
+    """The Poly-1 loss `w[y] * (-log p[y] + epsilon * (1 - p[y]))`.
+
+    Leng et al. 2022 (PolyLoss, arXiv 2204.12511, eq. 6): cross-entropy whose first polynomial
+    coefficient is changed. The weight of a pixel is `w[y]`.
+
+    Attributes:
+        epsilon: Added to the coefficient of `1 - p[y]`; 0 is cross-entropy.
+
+    Raises:
+        ConfigError: `class_weights` cannot be used.
+    """
+
+    epsilon: Annotated[kinds.Real, rules.number(-1, 1000)] = 1.0
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        logits, target, valid = mask_void(logits, label)
+        logits, log_total = _centre(logits)
+        log_p = _pick(logits, target) - log_total
+        weight = _pick(self._table(logits.shape[-1], logits.dtype), target)
+        loss = weight * (-log_p - self.epsilon * jnp.expm1(log_p))
+        return jnp.sum(loss), self._total(weight, valid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TopK:
+    """The cross-entropy of the hardest pixels: of each image a share of those that are valid.
+
+    Online mining of hard pixels, Wu et al. 2016 (Bridging Category-level and Instance-level
+    Semantic Image Segmentation, arXiv 1605.06885); nnU-Net's TopK takes 0.1 and detectron2's
+    DeepLab 0.2. The number of pixels, rounded up, is the weight, so that the label alone decides
+    it. Where a threshold on p chooses instead (mmsegmentation's OHEM) the logits would.
+
+    Attributes:
+        share: Of an image's valid pixels.
+    """
+
+    share: Annotated[kinds.Real, rules.number(0, 1, open_ends="low")] = 0.1
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        logits, target, valid = mask_void(logits, label)
+        logits, log_total = _centre(logits)
+        loss = jnp.where(valid, log_total - _pick(logits, target), -jnp.inf)
+        hardest = -jnp.sort(-loss.reshape(len(loss), -1), axis=-1)
+        count = self._counts(valid)
+        taken = jnp.arange(hardest.shape[-1], dtype=jnp.int32) < count[:, None]
+        return jnp.sum(jnp.where(taken, hardest, 0)), jnp.sum(count, dtype=jnp.int32).astype(
+            logits.dtype
+        )
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of pixels that are taken."""
+        _, valid = one_hot(label, num_classes)
+        return jnp.sum(self._counts(valid), dtype=jnp.int32).astype(float)
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+    def _counts(self, valid: Bool[Array, "b *space"]) -> Int32[Array, " b"]:
+        """Return how many pixels of each image are taken."""
+        number = jnp.sum(valid, axis=tuple(range(1, valid.ndim)), dtype=jnp.int32)
+        return jnp.ceil(number.astype(jnp.float32) * jnp.float32(self.share)).astype(jnp.int32)
 
 
 def mask_void(

@@ -1,10 +1,11 @@
-"""Losses on regions, one for each image and class: soft Dice and soft Jaccard.
+"""Losses on regions, one for each image and class: soft Dice, Jaccard, Tversky, MCC.
 
 Each returns `(sum, weight)`: `1 - score` summed over the counted (image, class) pairs, and their
 number, which depends on the label alone. So the loss is a sum over images: how they are dealt to
 devices or accumulation steps cannot change it, and padding images count nothing. *Batch* Dice pools
-the areas of all images before dividing: it has neither property, and images where a class is large
-outvote those where it is small. Void pixels are left out of every area, and get no gradient.
+the areas of all images before dividing: accumulation steps do change it, and images where a class
+is large outvote those where it is small. Void pixels are left out of every area, and get no
+gradient.
 """
 
 import dataclasses
@@ -106,6 +107,129 @@ class Jaccard(_Overlap):
         return self._sum_pairs(1 - score, actual)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tversky(_Overlap):
+    """The Tversky loss `(1 - (TP + s) / (TP + alpha FP + beta FN + s))^gamma`.
+
+    Salehi et al. 2017 (arXiv 1706.05721, eq. 3) with `gamma=1`; the focal Tversky loss of Abraham &
+    Khan 2018 (arXiv 1810.07842, eq. 4) with `gamma=0.75`, their 1 / (4/3). With alpha = beta = 0.5
+    it is Dice, with 1 and 1 Jaccard.
+
+    Attributes:
+        alpha: What false positives cost.
+        beta: What false negatives cost: more than alpha where small things are missed.
+        gamma: Below 1 it raises what pairs cost that are nearly right.
+    """
+
+    alpha: kinds.NotNegative = 0.3
+    beta: kinds.Positive = 0.7
+    gamma: kinds.Positive = 1.0
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        overlap, predicted, actual = _areas(logits, label, square=False)
+        wrong = self.alpha * (predicted - overlap) + self.beta * (actual - overlap)
+        loss = 1 - _ratio(overlap + self.smooth, overlap + wrong + self.smooth)
+        if self.gamma != 1:  # at 0 the slope of a root is infinite
+            loss = jnp.maximum(loss, jnp.finfo(loss.dtype).eps ** 2) ** float(self.gamma)
+        return self._sum_pairs(loss, actual)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeneralizedDice:
+    """The generalised Dice loss of each image, `1 - 2 sum_c w (sum pg) / sum_c w (sum p + sum g)`.
+
+    w is `1 / (sum g)^2` of each class that occurs in the image's label, so that small classes count
+    as much as large ones; the others have no weight. Sudre et al. 2017 (arXiv 1707.03237, eq. 1).
+    """
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        overlap, predicted, actual = _areas(logits, label, square=False)
+        weight = jnp.where(actual > 0, 1 / jnp.square(jnp.maximum(actual, 1)), 0)
+        above = 2 * jnp.sum(weight * overlap, axis=-1)
+        loss = 1 - _ratio(above, jnp.sum(weight * (predicted + actual), axis=-1))
+        counted = jnp.any(actual > 0, axis=-1)
+        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of images with a valid pixel."""
+        return _images(label, num_classes)
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchDice:
+    """The soft Dice loss of a batch: areas are pooled over its images before they are divided.
+
+    The mean over the classes that occur in it, as nnU-Net's `batch_dice=True` has it: steadier than
+    `Dice` where most images lack a class. With microbatches, and with parts that are summed in a
+    fixed order, each is a batch of its own; its loss counts once for each image with a valid pixel.
+
+    Attributes:
+        smooth: Added above and below the fraction, in pixels.
+    """
+
+    smooth: kinds.NotNegative = 1.0
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        areas = _areas(logits, label, square=False)
+        images = _count(jnp.any(areas[2] > 0, axis=-1), areas[2].dtype)
+        overlap, predicted, actual = (jnp.sum(area, axis=0) for area in areas)
+        loss = 1 - _ratio(2 * overlap + self.smooth, predicted + actual + self.smooth)
+        classes = jnp.maximum(jnp.sum(actual > 0, dtype=jnp.int32), 1).astype(loss.dtype)
+        return images * jnp.sum(jnp.where(actual > 0, loss, 0)) / classes, images
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of images with a valid pixel."""
+        return _images(label, num_classes)
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mcc:
+    """One less the soft Matthews correlation coefficient, of each image and class, from 0 to 2.
+
+    Abhishek & Hamarneh 2021 (Matthews Correlation Coefficient Loss for Deep Convolutional Networks,
+    arXiv 2010.13454, eq. 7): true negatives count as well. A class counts where it occurs in the
+    image's label and is not all of it: the coefficient has no other value than 0/0 there.
+    """
+
+    def __call__(self, logits: Logits, label: Label) -> Pair:
+        """Return (sum, weight); computed in float32 at least."""
+        overlap, predicted, actual = _areas(logits, label, square=False)
+        number = jnp.sum(actual, axis=-1, keepdims=True)
+        # In shares of the image: products of four areas would leave float32.
+        hit, pred, true = (x / jnp.maximum(number, 1) for x in (overlap, predicted, actual))
+        spread = pred * (1 - pred) * true * (1 - true)
+        tiny = jnp.finfo(spread.dtype).eps ** 2
+        loss = jnp.maximum(1 - (hit - pred * true) / jnp.sqrt(jnp.maximum(spread, tiny)), 0)
+        counted = (actual > 0) & (actual < number)
+        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of counted (image, class) pairs."""
+        target, _ = pixel.one_hot(label, num_classes)
+        actual = _true_areas(target, float)
+        counted = (actual > 0) & (actual < jnp.sum(actual, axis=-1, keepdims=True))
+        return _count(counted, actual.dtype)
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+
+def _images(label: Label, num_classes: int) -> Float[Array, ""]:
+    """Return the number of images with a valid pixel."""
+    target, _ = pixel.one_hot(label, num_classes)
+    actual = _true_areas(target, float)
+    return _count(jnp.any(actual > 0, axis=-1), actual.dtype)
+
+
 def _areas(
     logits: Logits, label: Label, *, square: bool
 ) -> tuple[Float[Array, "b k"], Float[Array, "b k"], Float[Array, "b k"]]:
@@ -123,10 +247,10 @@ def _true_areas(target: Bool[Array, "b *space k"], dtype: DTypeLike) -> Float[Ar
     return jnp.sum(target, axis=tuple(range(1, target.ndim - 1)), dtype=jnp.int32).astype(dtype)
 
 
-def _count(counted: Bool[Array, "b k"], dtype: DTypeLike) -> Float[Array, ""]:
+def _count(counted: Bool[Array, "..."], dtype: DTypeLike) -> Float[Array, ""]:
     return jnp.sum(counted, dtype=jnp.int32).astype(dtype)
 
 
-def _ratio(above: Float[Array, "b k"], below: Float[Array, "b k"]) -> Float[Array, "b k"]:
+def _ratio(above: Float[Array, "..."], below: Float[Array, "..."]) -> Float[Array, "..."]:
     """Divide, with a finite result and gradient where both are 0 (no area and no smooth)."""
     return above / jnp.where(below > 0, below, 1)

@@ -18,7 +18,7 @@ class Task:
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`; the loss is their
-            sum, each times its `weight`.
+            sum, each times its `weight`. Two of one type are logged as `tversky` and `tversky-2`.
         aux_weight: Factor of the same losses on every auxiliary head (PSPNet and FCN use 0.4).
         num_classes: Classes of the data set, void not counted.
 
@@ -38,6 +38,7 @@ class Task:
     ):
         self.num_classes, self.aux_weight = num_classes, aux_weight
         self.losses: dict[str, tuple[float, Loss]] = {}
+        seen: list[dict[str, Any]] = []
         for number, section in enumerate(losses):
             own = dict(section)
             where = f"config.task.losses[{number}]"
@@ -52,8 +53,11 @@ class Task:
                     "common, 0 leaves it out."
                 )
             name = str(own.get("type", "")).rpartition(":")[2]
-            if name in self.losses:
+            if own in seen:
                 raise ConfigError(f"{where}: {name!r} stands twice. Put its weight in one place.")
+            seen.append(own)
+            same = sum(other["type"] == own["type"] for other in seen if "type" in own)
+            name = f"{name}-{same}" if same > 1 else name
             takes = ("logits", "label")
             loss = as_loss(lookup.build("losses", own, where=where, takes=takes, also=["weight"]))
             loss.check(num_classes)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import importlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from segjax import structs
+from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import base, boundary, lovasz, pixel, region, topology
+from tests import program
 
 LOSSES = {
     "cross_entropy": pixel.CrossEntropy(),
@@ -22,6 +26,13 @@ LOSSES = {
     "dice_all_squared": region.Dice(classes="all", square=True),
     "dice_without_smooth": region.Dice(smooth=0.0),
     "jaccard": region.Jaccard(),
+    "poly1": pixel.Poly1(epsilon=2.0, class_weights=(1.0, 0.5, 2.0)),
+    "top_k": pixel.TopK(share=0.3),
+    "tversky": region.Tversky(),
+    "focal_tversky": region.Tversky(alpha=0.5, beta=0.5, gamma=0.75, classes="all"),
+    "generalized_dice": region.GeneralizedDice(),
+    "batch_dice": region.BatchDice(),
+    "mcc": region.Mcc(),
     "lovasz": lovasz.Softmax(),
     "boundary": boundary.Boundary(),
     "hausdorff": boundary.Hausdorff(),
@@ -29,7 +40,7 @@ LOSSES = {
 }
 LOOK_AROUND = ("boundary", "hausdorff", "cl_dice")
 """Losses for which it matters which pixels lie beside each other."""
-SEE_WHOLE_IMAGES = ("lovasz", *LOOK_AROUND)
+SEE_WHOLE_IMAGES = ("lovasz", "top_k", *LOOK_AROUND)
 """Losses that gather the rows of an image where these are shared out."""
 
 
@@ -77,7 +88,8 @@ def test_void_pixels_change_nothing_and_get_no_gradient(loss, float64):
         assert other_value == value
         np.testing.assert_array_equal(other_slope, slope)
     assert np.all(np.asarray(slope)[void] == 0)
-    assert np.all(np.any(np.asarray(slope)[~void] != 0, axis=-1))
+    if loss is not LOSSES["top_k"]:
+        assert np.all(np.any(np.asarray(slope)[~void] != 0, axis=-1))
 
 
 def test_all_void_gives_zero_and_a_finite_gradient(loss):
@@ -90,7 +102,9 @@ def test_all_void_gives_zero_and_a_finite_gradient(loss):
     assert np.all(np.asarray(grad) == 0)
 
 
-def test_sum_and_weight_are_linear_over_examples_and_padding_adds_nothing(loss, float64):
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "batch_dice"])
+def test_sum_and_weight_are_linear_over_examples_and_padding_adds_nothing(name, float64):
+    loss = LOSSES[name]
     logits, label = scene(batch=3)
     logits, label = jnp.asarray(logits), jnp.asarray(label).at[2].set(255)
     compiled = jax.jit(loss)
@@ -302,3 +316,16 @@ def test_areas_are_summed_over_all_axes_of_space(shape, loss, right):
     logits = jnp.broadcast_to(jnp.asarray([1000.0, 0.0]), (1, *shape, 2))
     value = term_mean(loss(smooth=0.0))(logits, label)
     assert float(value) == pytest.approx(right, abs=1e-6)
+
+
+def test_the_table_of_losses_has_all_of_them():
+    page = (program.ROOT / "docs" / "losses.md").read_text()
+    listed = re.findall(r"^\| `(\w+:\w+)` \|", page, re.M)
+    found = [
+        f"{module}:{lookup.snake_case(name)}"
+        for module in lookup.modules("losses")
+        for name, symbol in vars(importlib.import_module(f"segjax.losses.{module}")).items()
+        if dataclasses.is_dataclass(symbol) and isinstance(symbol, type) and name[0] != "_"
+    ]
+    assert sorted(listed) == sorted(found) and len(found) == 15
+    assert f"and {len(found) - 2} more" in (program.ROOT / "README.md").read_text()

@@ -148,3 +148,40 @@ def test_weights_for_other_classes_are_config_errors(loss):
     ):
         with pytest.raises(ConfigError, match="has 2 values, expected 4"):
             use()
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, 0.0, 2])
+def test_poly1_equals_numpy(epsilon, float64):
+    logits, label = scene()
+    weights = (1.0, 2.0, 0.5, 1.5)
+    valid = label < 4
+    log_p = np.take_along_axis(log_softmax(logits), np.where(valid, label, 0)[..., None], -1)[
+        ..., 0
+    ]
+    w = np.asarray(weights)[np.where(valid, label, 0)] * valid
+    expected = (w * (-log_p + epsilon * (1 - np.exp(log_p)))).sum(), w.sum()
+    loss = pixel.Poly1(epsilon=epsilon, class_weights=weights)
+    got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1])
+def test_top_k_takes_the_hardest_of_each_image(share, float64):
+    """Rounded up; all of them is cross-entropy."""
+    logits, label = scene()
+    total, count = 0.0, 0
+    for z, y in zip(logits, label, strict=True):
+        z, y = z[y < 4], y[y < 4]
+        hardest = np.sort(-log_softmax(z)[np.arange(len(y)), y])[::-1]
+        taken = int(np.ceil(np.float32(share) * np.float32(len(y))))
+        total, count = total + hardest[:taken].sum(), count + taken
+    loss = pixel.TopK(share=share)
+    got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
+    np.testing.assert_allclose(got, (total, count), rtol=1e-12)
+    if share == 1:
+        other = pixel.CrossEntropy()(jnp.asarray(logits), jnp.asarray(label))
+        np.testing.assert_allclose(got, other, rtol=1e-12)

@@ -99,3 +99,96 @@ def test_pixels_of_one_class_are_pooled_per_image_not_per_batch(float64):
 def test_unusable_options_are_config_errors(loss, kwargs, message):
     with pytest.raises(ConfigError, match=message):
         lookup.build("losses", {"type": f"region:{loss.__name__}", **kwargs}, where="config.loss")
+
+
+def per_pair(logits, label, value, *, images=False):
+    """Return the sum over (image, class) pairs of a value of softmax and truth on valid pixels."""
+    total, count = 0.0, 0
+    for z, y in zip(logits, label, strict=True):
+        z, y = z[y < 3], y[y < 3]
+        p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+        g = (y[:, None] == np.arange(3)).astype(float)
+        found = [value(p, g)] if images else [value(p[:, c], g[:, c]) for c in set(y)]
+        found = [x for x in found if x is not None and y.size]
+        total, count = total + sum(found), count + len(found)
+    return total, count
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "gamma"), [(0.3, 0.7, 1.0), (1.0, 1.0, 1), (0.5, 2, 0.75)]
+)
+def test_tversky_equals_numpy(alpha, beta, gamma, float64):
+    def value(p, g):
+        index = (p @ g + 0.5) / (p @ g + alpha * (p @ (1 - g)) + beta * ((1 - p) @ g) + 0.5)
+        return (1 - index) ** gamma
+
+    logits, label = scene()
+    loss = region.Tversky(alpha=alpha, beta=beta, gamma=gamma, smooth=0.5)
+    got = jax.jit(loss)(jnp.asarray(logits), jnp.asarray(label))
+    np.testing.assert_allclose(got, per_pair(logits, label, value), rtol=1e-12)
+
+
+def test_tversky_is_dice_and_jaccard(float64):
+    """At alpha = beta = 1/2, the smoothing halved, and at alpha = beta = 1."""
+    logits, label = (jnp.asarray(x) for x in scene())
+    for ours, known in (
+        (region.Tversky(alpha=0.5, beta=0.5, smooth=0.5), region.Dice(smooth=1.0)),
+        (region.Tversky(alpha=1, beta=1, smooth=1.0), region.Jaccard(smooth=1.0)),
+    ):
+        np.testing.assert_allclose(ours(logits, label), known(logits, label), rtol=1e-13)
+
+
+def test_generalized_dice_equals_numpy(float64):
+    def value(p, g):
+        here = g.sum(0) > 0
+        w = 1 / g.sum(0)[here] ** 2
+        return 1 - 2 * (w @ (p * g).sum(0)[here]) / (w @ (p + g).sum(0)[here])
+
+    logits, label = scene()
+    got = jax.jit(region.GeneralizedDice())(jnp.asarray(logits), jnp.asarray(label))
+    with np.errstate(all="ignore"):
+        expected = per_pair(logits[:2], label[:2], value, images=True)  # the third is all void
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_mcc_equals_scikit_learns_where_predictions_are_certain(float64):
+    from sklearn.metrics import matthews_corrcoef
+
+    random = np.random.default_rng(1)
+    pred, label = random.integers(0, 3, (2, 2, 6, 7))
+    label[0, 0] = 255
+    expected = sum(
+        1 - matthews_corrcoef(y[y < 3] == c, x[y < 3] == c)
+        for x, y in zip(pred, label, strict=True)
+        for c in range(3)
+    )
+    logits = 200.0 * jax.nn.one_hot(jnp.asarray(pred), 3)
+    got = jax.jit(region.Mcc())(logits, jnp.asarray(label, jnp.int32))
+    np.testing.assert_allclose(got, (expected, 6), rtol=1e-12)
+
+
+def test_batch_dice_pools_areas_of_all_images(float64):
+    """As if all images were one; its weight is their number, so that means of batches add up."""
+    logits, label = scene()
+    joined = region.Dice(smooth=0.5)(
+        jnp.asarray(logits).reshape(1, -1, 3), jnp.asarray(label).reshape(1, -1)
+    )
+    total, weight = region.BatchDice(smooth=0.5)(jnp.asarray(logits), jnp.asarray(label))
+    assert weight == 2  # the third is all void
+    np.testing.assert_allclose(total / weight, joined[0] / joined[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [region.Tversky(gamma=0.75), region.GeneralizedDice(), region.BatchDice(), region.Mcc()],
+    ids=repr,
+)
+def test_gradients_are_those_of_finite_differences(loss, float64):
+    logits, label = scene()
+    value = jax.jit(lambda z: loss(z, jnp.asarray(label))[0])
+    slope = jax.jit(jax.grad(value))(jnp.asarray(logits))
+    random = np.random.default_rng(5)
+    for _ in range(3):
+        way = random.normal(size=logits.shape)
+        ahead, behind = (value(jnp.asarray(logits + s * 1e-6 * way)) for s in (1, -1))
+        np.testing.assert_allclose(np.vdot(slope, way), (ahead - behind) / 2e-6, rtol=1e-5)
