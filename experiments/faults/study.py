@@ -35,16 +35,18 @@ from tests.distributed import jobs
 HERE = pathlib.Path(__file__).parent
 TOTAL = 2000
 SAVE_EVERY = TOTAL // 100
+SHORT = 800
+"""Steps of a process that is alone, a checkpoint every 8."""
 MOMENTS = (0.0, 12.0)
 """Seconds after a start at which a signal comes to a process that is alone."""
 STRIDE = (25, 45)
 """Steps after a start between which a fault strikes: more than a damaged checkpoint throws back."""
 
 
-def arguments(work: pathlib.Path) -> list[str]:
+def arguments(work: pathlib.Path, total: int = TOTAL) -> list[str]:
     return [
         "--config=configs/quickstart.py:debug", f"--workdir={work}", "--config.log_steps=1",
-        f"--config.total_steps={TOTAL}", "--config.evals.val.every_percent=100",
+        f"--config.total_steps={total}", "--config.evals.val.every_percent=100",
         "--config.checkpoint.save_percent=1",
     ]  # fmt: skip
 
@@ -182,8 +184,8 @@ def at_any_moment(
     while len(ends) < repeats:
         work = root / f"run{runs}"
         runs += 1
-        while len(ends) < repeats and newest(work) <= TOTAL // 2:
-            job = jobs.Job(1, log, *arguments(work))
+        while len(ends) < repeats and newest(work) <= SHORT // 2:
+            job = jobs.Job(1, log, *arguments(work, SHORT))
             time.sleep(chance.uniform(*MOMENTS))
             start = time.monotonic()
             job[0].send_signal(number)
@@ -191,13 +193,14 @@ def at_any_moment(
             ends.append(time.monotonic() - start)
             tracebacks += "Traceback" in job.text()
             trained += "from step " in job.text()
-        jobs.run(1, log, *arguments(work))
-        same &= same_state(still, work, TOTAL)
+        jobs.run(1, log, *arguments(work, SHORT))
+        same &= same_state(still, work, SHORT)
         same_losses &= losses(still) == losses(work)
         shutil.rmtree(work)
     return {
         "fault": name,
         "repeats": len(ends),
+        "steps": SHORT,
         "struck_while_starting": len(ends) - trained,
         "seconds_to_end_max": round(max(ends), 1),
         "seconds_to_end_median": round(statistics.median(ends), 1),
@@ -297,17 +300,16 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python -m experiments.faults.study", *sys.argv[1:]]),
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "steps": TOTAL,
     }
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         undisturbed = {}
         for name in names:
-            count = 2 if name in STRIKES else 1
-            if count not in undisturbed:
-                undisturbed[count] = root / f"still{count}" / "run"
-                jobs.run(count, root / "log", *arguments(undisturbed[count]))
-            still = undisturbed[count]
+            count, total = 2 if name in STRIKES else 1, SHORT if name in ALONE else TOTAL
+            if (count, total) not in undisturbed:
+                undisturbed[count, total] = still = root / f"still{count}x{total}" / "run"
+                jobs.run(count, root / "log", *arguments(still, total))
+            still = undisturbed[count, total]
             place = root / name.replace(" ", "_")
             place.mkdir()
             if name == "full disk":
@@ -317,7 +319,7 @@ def main() -> None:
             try:
                 begun = time.monotonic()
                 given = {"repeats": options.repeats, "seed": options.seed}
-                result = studies[name](name, still, place, **given) | facts
+                result = {"steps": total} | studies[name](name, still, place, **given) | facts
                 result["processes"] = 2 if name in STRIKES else 1
                 result["study_seconds"] = round(time.monotonic() - begun)
             finally:

@@ -121,7 +121,8 @@ def override(config: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"config.{assignment}: no value. Write --config.<key>=<value>.")
+            shown = rules.cut(assignment)
+            raise ConfigError(f"config.{shown}: no value. Write --config.<key>=<value>.")
         _assign(config, path, text)
     return config
 
@@ -134,9 +135,8 @@ def _assign(config: dict[str, Any], path: str, text: str) -> None:
         return
     other = schedule.other_unit(parent, key) if isinstance(parent, dict) else ""
     if not isinstance(parent, dict) or not (other or "type" in parent):
-        raise ConfigError(
-            f"config.{path}={text}: no such key.{lookup.suggest(path, list(flatten(config)))}"
-        )
+        known = lookup.suggest(path, list(flatten(config)))
+        raise ConfigError(f"config.{rules.cut(f'{path}={text}')}: no such key.{known}")
     parent.pop(other, None)
     parent[key] = literal(text)
 
@@ -171,5 +171,8 @@ def read(text: str, old: Any, path: str) -> Any:
     alike = type(value) is type(old) or (type(value) in numbers and type(old) in numbers)
     if old is not None and not alike:
         got, expected = KINDS[type(value)], KINDS[type(old)]
-        raise ConfigError(f"config.{path}={text}: got {got}, expected {expected} as in {old!r}.")
+        raise ConfigError(
+            f"config.{rules.cut(f'{path}={text}')}: got {got}, expected {expected} as in "
+            f"{rules.shown(old)}."
+        )
     return value
