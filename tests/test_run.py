@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.commands import cli
 from tests import program
 
 DEBUG = "--config=configs/quickstart.py:debug"
@@ -65,6 +66,7 @@ def remove_root(root):
 
 
 FOLDER = "--config=tests/folder_config.py"
+EIGHT = "--config.mesh.data=-1"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_bad_data_is_one_line_and_code_2(tmp_path, damage, said):
         ([DEBUG, "--config.input.size=(16,16)"], "at least 32"),
         ([DEBUG, "--config.total_steps=-1"], "total_steps"),
         ([DEBUG, "--config.checkpoint.keep_best=val/moiu"], "Did you mean 'val/miou'"),
-        ([DEBUG, "--config.mesh.data=3"], "does not make 1 devices"),
+        ([DEBUG, "--config.mesh.data=3"], "does not make 8 devices"),
         (["--config=configs/quickstart.py:debgu"], "debgu"),
         (["--config=configs/no_such_file.py"], "no_such_file"),
         (["--config=configs/camvid.py:model=unett"], "model='unett' is none of unet"),
@@ -116,7 +118,19 @@ def test_bad_data_is_one_line_and_code_2(tmp_path, damage, said):
         ([DEBUG, "--profile_steps=9:3"], "1 <= first <= last <= 2"),
     ],
 )
-def test_wrong_flags_and_keys_are_code_2(tmp_path, arguments, said):
+def test_wrong_flags_and_keys_are_code_2(tmp_path, arguments, said, capsys):
+    """In this process, which has eight devices; from a shell it is no different, see below."""
+    given = [EIGHT, *arguments] if DEBUG in arguments else arguments
+    assert cli.main(["run.py", *given, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([DEBUG, "--config.optimizer.lrate=1"], "lrate"), (["--mode=predict"], "--input")],
+)
+def test_a_wrong_command_ends_with_code_2(tmp_path, arguments, said):
     code, text = program.run(*arguments, f"--workdir={tmp_path / 'run'}")
     assert code == 2, text
     assert said in text and "Traceback" not in text

@@ -295,6 +295,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in studies]:
         parser.error(f"--faults: no fault {unknown[0]!r}, expected some of {', '.join(studies)}")
     logging.set_verbosity(logging.FATAL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
         "date": datetime.date.today().isoformat(),

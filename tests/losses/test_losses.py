@@ -44,7 +44,18 @@ SEE_WHOLE_IMAGES = ("lovasz", "top_k", *LOOK_AROUND)
 """Losses that gather the rows of an image where these are shared out."""
 
 
-@pytest.fixture(params=LOSSES)
+DEAR = {*LOSSES} - {
+    "cross_entropy", "weighted_smoothed", "focal", "dice", "dice_all_squared", "tversky", "lovasz"
+}  # fmt: skip
+"""What only the slow tier puts through all that every loss promises; each has tests of its own."""
+
+
+def among(names):
+    """Return names as parameters, those that are `DEAR` for the slow tier."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in names]
+
+
+@pytest.fixture(params=among(LOSSES))
 def loss(request):
     return LOSSES[request.param]
 
@@ -67,7 +78,9 @@ def mean_loss(loss):
     return mean
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if n not in ("weighted_smoothed", "boundary")])
+@pytest.mark.parametrize(
+    "name", among(n for n in LOSSES if n not in ("weighted_smoothed", "boundary"))
+)
 def test_perfect_prediction_costs_nothing(name):
     loss = LOSSES[name]
     _, label = scene()
@@ -102,7 +115,7 @@ def test_all_void_gives_zero_and_a_finite_gradient(loss):
     assert np.all(np.asarray(grad) == 0)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "batch_dice"])
+@pytest.mark.parametrize("name", among(name for name in LOSSES if name != "batch_dice"))
 def test_sum_and_weight_are_linear_over_examples_and_padding_adds_nothing(name, float64):
     loss = LOSSES[name]
     logits, label = scene(batch=3)
@@ -126,7 +139,7 @@ def test_the_weight_of_labels_alone_is_the_weight_of_the_loss_to_the_bit(loss, x
 
 
 @pytest.mark.parametrize("size", [(24,), (4, 6), (2, 3, 4)])
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in LOOK_AROUND])
+@pytest.mark.parametrize("name", among(name for name in LOSSES if name not in LOOK_AROUND))
 def test_any_number_of_axes_gives_what_the_same_pixels_give_in_a_row(name, size, float64):
     loss = LOSSES[name]
     logits, label = (jnp.asarray(x) for x in scene())
@@ -163,6 +176,14 @@ def test_bfloat16_logits_are_computed_in_float32(loss):
 
 @pytest.mark.parametrize("spec", [("data",), ("data", "space")], ids=str)
 def test_sharded_batch_gives_the_same_numbers_without_gathering(spec, float64):
+    names = [name for name in LOSSES if name not in {*DEAR, *SEE_WHOLE_IMAGES}]
+    text = agree_when_sharded(spec, names)
+    assert "all-reduce" in text and "all-gather" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [("data",), ("data", "space")], ids=str)
+def test_all_losses_agree_when_sharded(spec, float64):
     names = [name for name in LOSSES if len(spec) == 1 or name not in SEE_WHOLE_IMAGES]
     text = agree_when_sharded(spec, names)
     assert "all-reduce" in text and "all-gather" not in text
