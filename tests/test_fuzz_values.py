@@ -28,7 +28,7 @@ many = settings(
     max_examples=EXAMPLES, deadline=None, database=None, derandomize=True,
     suppress_health_check=[*HealthCheck],
 )  # fmt: skip
-few = settings(many, max_examples=100)
+few = settings(many, max_examples=50)
 
 
 def in_a_line(run) -> None:

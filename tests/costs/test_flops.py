@@ -63,7 +63,7 @@ def test_modules_have_their_own():
     assert len(counts) == 5
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "full"])
 def test_remat_costs_a_second_forward_pass(remat):
     model = unet.Model(num_classes=2, widths=(4, 8), convs_per_level=1, norm="none", remat=remat)
     image = jnp.ones((1, 32, 32, 3))

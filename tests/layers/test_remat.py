@@ -59,7 +59,7 @@ def run(policy, *, train):
     )
 
 
-@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("train", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("policy", ["full", pytest.param("convs", marks=pytest.mark.slow)])
 def test_nothing_changes_but_what_is_kept(policy, train, float64):
     plain, other = run("none", train=train), run(policy, train=train)

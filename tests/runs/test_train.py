@@ -79,6 +79,7 @@ def wait_for_steps(process, count: int) -> int:
     raise AssertionError("the run ended too early")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_with_75(tmp_path):
     arguments = [DEBUG, "--config.total_steps=2000", f"--workdir={tmp_path}"]
     arguments += ["--config.log_steps=1", "--config.evals.val.every_percent=100"]
