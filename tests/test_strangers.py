@@ -133,3 +133,31 @@ def test_names_of_a_stranger_are_plain(run, tmp_path, name):
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(segjax.errors.UserError, match="config.json: config.evals"):
         segjax.open_run(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("input", "size"), [200_000, 200_000], r"take \d+ GiB, expected at most"),
+        (("evals", "val", "batch_size"), 10**7, r"take \d+ GiB, expected at most"),
+        (("resolved", "class_names"), ["x"] * 300, "a list of 1 to 255 names"),
+        (("resolved", "channels"), 10**6, "an integer from 1 to 65536"),
+        (("model", "widths"), [8] * 1000, "of 2 to 16 items"),
+        (("input", "source", "num_examples"), 10**12, "an integer from 0 to 100000000"),
+        (("augment",), [{"type": "geometry:flip"}] * 10**5, "items|a list|at most"),
+        (("evals", "val", "split"), "../../x", "no such split"),
+    ],
+)
+def test_sizes_and_lists_of_a_stranger_are_bounded(run, tmp_path, path, value, said):
+    """What would take all memory or time is refused by what it says, before it is computed."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    config = json.loads((run / "config.json").read_text())
+    section = config
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(segjax.errors.UserError, match=said):
+        segjax.open_run(folder).evaluate()

@@ -1,6 +1,7 @@
 """Everything that a config and its data say of a run, before anything is compiled or written."""
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -111,17 +112,32 @@ def host_bytes(batch_size: int, parts: Parts) -> int:
     return bytes_of(shapes) // sharding.row_block(parts.mesh)[1]
 
 
+def check_forward(batch_size: int, parts: Parts, *, where: str) -> None:
+    """Refuse batches whose images and scores alone are more than this machine can hold.
+
+    Raises:
+        ConfigError: What they take.
+    """
+    pixels = batch_size * math.prod(parts.canvas.size) // sharding.row_block(parts.mesh)[1]
+    scores = len(parts.classes.class_names) + parts.classes.channels
+    on_host = jax.default_backend() == "cpu"  # else the scores lie elsewhere
+    held = host_bytes(batch_size, parts) + on_host * 4 * pixels * scores
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    about = f"{where}: batch_size={batch_size} and size={[*parts.canvas.size]}"
+    check_memory(held, about, most=min(there, MOST_BYTES))
+
+
 def bytes_of(shapes: Any) -> int:
     """Return what arrays of these shapes take in memory."""
     leaves = jax.tree.leaves(shapes)
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def check_memory(num_bytes: int, what: str) -> None:
-    """Raise `ConfigError` for batches of more than `MOST_BYTES`; `what` says which."""
-    if num_bytes > MOST_BYTES:
+def check_memory(num_bytes: int, what: str, *, most: int = MOST_BYTES) -> None:
+    """Raise `ConfigError` for batches of more than `most` bytes; `what` says which."""
+    if num_bytes > most:
         raise ConfigError(
-            f"{what} take {num_bytes / 2**30:.4g} GiB, expected at most {MOST_BYTES >> 30} GiB on "
+            f"{what} take {num_bytes / 2**30:.4g} GiB, expected at most {most / 2**30:.4g} GiB on "
             "a machine. Lower what they are made of."
         )
 
@@ -143,8 +159,7 @@ def make_evaluators(
         parts_lib.check_same_classes(source, parts.classes, where=where)
         size = parts.canvas.size
         sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
-        about = f"{where}: a batch of batch_size={section['batch_size']} and size={[*size]}"
-        check_memory(host_bytes(section["batch_size"], parts), about)
+        check_forward(section["batch_size"], parts, where=where)
         given = {"name": name, "source": source, "classes": parts.classes}
         evaluators.append(lookup.build("evaluators", section, where=where, **given))
     return evaluators

@@ -19,7 +19,7 @@ from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
 from segjax.runs.checkpoint import Checkpointer
-from segjax.runtime import files
+from segjax.runtime import files, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,12 @@ class Run:
 
     @functools.cached_property
     def parts(self) -> Parts:
-        """What the config describes."""
+        """What the config describes; a canvas that this machine cannot hold is an error."""
         classes = parts_lib.recorded_classes(self.config["resolved"])
-        return parts_lib.make_parts(self.config, classes)
+        parts = parts_lib.make_parts(self.config, classes)
+        rows = sharding.row_block(parts.mesh)[1]
+        setup_lib.check_forward(rows, parts, where="config.input")
+        return parts
 
     @property
     def step(self) -> int:

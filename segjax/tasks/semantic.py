@@ -1,7 +1,7 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
