@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 import segjax
 from segjax.commands import cli
 from segjax.runs import checkpoint
+from tests import program
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +182,36 @@ def test_classes_that_changed_since_the_training_are_noticed(run, tmp_path):
         edited(lambda c, found=found: c["resolved"].update(class_names=found))(path)
         code, text = call("--mode=eval", f"--workdir={path}")
         assert code == 2 and said in text, text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "code"), [("renamed", 2), ("deleted", 2), ("checkpoints deleted", 0)]
+)
+def test_folders_that_vanish_while_a_run_trains(tmp_path, lost, code):
+    """Without its folder it ends in a line; without its checkpoints it saves anew and goes on."""
+    path = tmp_path / "run"
+    process = program.start(
+        "--config=configs/quickstart.py:debug", f"--workdir={path}", "--config.total_steps=120",
+        "--config.checkpoint.save_percent=10", "--config.evals.val.every_percent=100",
+        "--config.log_steps=5",
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(path.glob("checkpoints/[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if lost == "renamed":
+        path.rename(tmp_path / "moved")
+    else:
+        gone = path if lost == "deleted" else path / "checkpoints"
+        while gone.exists():  # a save may be on its way there
+            shutil.rmtree(gone, ignore_errors=True)
+            if lost != "deleted":
+                break
+    out, said = process.communicate(timeout=240)
+    assert process.returncode == code, out + said
+    assert "Traceback" not in said
+    if code:
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and said.endswith(f"{errors[0]}\n"), said
+    else:
+        assert (path / "checkpoints" / "120").exists()
