@@ -295,7 +295,8 @@ def main() -> None:
     if unknown := [name for name in names if name not in studies]:
         parser.error(f"--faults: no fault {unknown[0]!r}, expected some of {', '.join(studies)}")
     logging.set_verbosity(logging.FATAL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
+    for number in (signal.SIGINT, signal.SIGHUP):  # `&` in a script and nohup have them ignored
+        signal.signal(number, signal.SIG_DFL)
     packages = ("jax", "orbax-checkpoint", "grain")
     facts = {
         "date": datetime.date.today().isoformat(),
