@@ -92,6 +92,11 @@ def read(folder: Folder, wanted: Wanted) -> dict[str, Any]:
     except Damaged as error:
         reason = str(error)
     except Exception as error:  # whatever Orbax, TensorStore or the file system call it
+        if target is not None and is_whole(folder):
+            raise ConfigError(
+                f"{folder} is not of this config: its arrays are held in another way. Use the "
+                "model and optimiser that the run was trained with, or another --workdir."
+            ) from error
         reason = first_cause(error).replace(f"{folder}/", "")
     if target is not None and distributed.sum_of_all(int(reason is not None)) and reason is None:
         reason = "another process cannot read its part"
@@ -140,6 +145,16 @@ def check_fits(folder: Folder, target: Tree) -> None:
                 f"{folder} is not of this config: {name} is {there}, expected {shape}. Use the "
                 "model, classes and optimiser that the run was trained with, or another --workdir."
             )
+
+
+def is_whole(folder: Folder) -> bool:
+    """Return whether all arrays of a checkpoint can be read, whatever is wanted, and are right."""
+    try:
+        tree = _restore(folder / "default", None)
+        saved = _saved_digests(folder, tree)
+        return all(digest.of_host(tree[name]) == value for name, value in saved.items())
+    except Exception:  # as many kinds as in `read`
+        return False
 
 
 def shapes_of(tree: Tree) -> dict[str, tuple[int, ...]]:

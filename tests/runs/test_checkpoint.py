@@ -332,6 +332,9 @@ def test_a_checkpoint_of_another_model_is_not_damaged(tmp_path):
     def renamed(step):
         return state(step).replace(params={"other": jnp.zeros((4, 8))})
 
+    def held_otherwise(step):
+        return state(step).replace(opt_state=(state(step).opt_state[0], ((), ())))
+
     def optimised(step):
         return state(step).replace(opt_state=(jnp.zeros((4, 7)), ()))
 
@@ -339,6 +342,7 @@ def test_a_checkpoint_of_another_model_is_not_damaged(tmp_path):
     for make, said in (
         (wider, r"params/kernel is \(4, 8\), expected \(4, 9\)"),
         (renamed, r"params/other is not there"),
+        (held_otherwise, "its arrays are held in another way"),
         (optimised, r"opt_state/0 is \(4, 8\), expected \(4, 7\)"),
     ):
         with pytest.raises(ConfigError, match=said):
