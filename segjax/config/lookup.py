@@ -5,6 +5,7 @@ import functools
 import importlib
 import importlib.machinery
 import inspect
+import os
 import pathlib
 import pkgutil
 import re
@@ -115,17 +116,19 @@ def is_outside(type_: str) -> bool:
 
 
 def check_in_project(path: str, *, where: str) -> None:
-    """Refuse a module that is not of the project: a file below the current folder.
+    """Refuse a module that is not of the project: below the current folder or one of `PYTHONPATH`.
 
     Raises:
         ConfigError: It is of Python itself, of an installed package, or nowhere; nothing of it was
             imported.
     """
     project, first = pathlib.Path.cwd(), path.partition(".")[0]
+    named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    projects = {project.resolve(), *(pathlib.Path(folder).resolve() for folder in named)}
     spec = importlib.machinery.PathFinder.find_spec(first)
     places = [*(spec.submodule_search_locations or [])] if spec else []
     places += [spec.origin] if spec and spec.origin else []
-    inside = [place for place in places if project in pathlib.Path(place).resolve().parents]
+    inside = [place for place in places if projects & {*pathlib.Path(place).resolve().parents}]
     if not places:
         raise ConfigError(
             f"{where}: no module {path}. Expected a file below {project}, the current folder."
