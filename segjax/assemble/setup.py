@@ -113,15 +113,13 @@ def host_bytes(batch_size: int, parts: Parts) -> int:
 
 
 def check_forward(batch_size: int, parts: Parts, *, where: str) -> None:
-    """Refuse batches whose images and scores alone are more than this machine can hold.
+    """Refuse batches of which the images and one image's scores are more than the machine holds.
 
     Raises:
         ConfigError: What they take.
     """
-    pixels = batch_size * math.prod(parts.canvas.size) // sharding.row_block(parts.mesh)[1]
-    scores = len(parts.classes.class_names) + parts.classes.channels
-    on_host = jax.default_backend() == "cpu"  # else the scores lie elsewhere
-    held = host_bytes(batch_size, parts) + on_host * 4 * pixels * scores
+    scores = 4 * math.prod(parts.canvas.size) * len(parts.classes.class_names)
+    held = host_bytes(batch_size, parts) + scores
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     about = f"{where}: batch_size={batch_size} and size={[*parts.canvas.size]}"
     check_memory(held, about, most=min(there, MOST_BYTES))
