@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, DTypeLike, Float
 
 from segjax.structs import Label, Logits
 
@@ -32,6 +32,23 @@ class Loss(Protocol):
     def check(self, num_classes: int) -> None:
         """Raise `ConfigError` unless the loss can be used for so many classes."""
         ...
+
+
+class AnyClasses:
+    """What losses share that can be used for any number of classes."""
+
+    def check(self, num_classes: int) -> None:
+        """Accept any number of classes."""
+
+
+def sum_of(loss: Float[Array, "..."], counted: Bool[Array, "..."]) -> Pair:
+    """Return a loss summed over what is counted, and the number of it."""
+    return jnp.sum(jnp.where(counted, loss, 0)), number_of(counted, loss.dtype)
+
+
+def number_of(counted: Bool[Array, "..."], dtype: DTypeLike = float) -> Float[Array, ""]:
+    """Return how many are counted, exact above 2^24 before it is rounded to `dtype`."""
+    return jnp.sum(counted, dtype=jnp.int32).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

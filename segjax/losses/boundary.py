@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from segjax.config import kinds
-from segjax.losses import pixel
+from segjax.losses import base, pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
 
@@ -21,8 +21,16 @@ FAR = 1e10
 """The square of a distance to what is not there."""
 
 
+class _Pairs(base.AnyClasses):
+    """What both losses share: what they are divided by."""
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of pairs of an image and a class that occurs in it."""
+        return base.number_of(pixel.present(label, num_classes))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Boundary:
+class Boundary(_Pairs):
     """The boundary loss: the mean of `phi[c] * p[c]` over an image's valid pixels.
 
     phi is the distance to the border of class c, negative inside: `d(outside)` there and
@@ -41,16 +49,9 @@ class Boundary:
         phi = jnp.where(target, inside, outside).astype(probs.dtype)
         return _mean_of_pairs(phi * probs, target, valid)
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of pairs of an image and a class that occurs in it."""
-        return _pairs(label, num_classes)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hausdorff:
+class Hausdorff(_Pairs):
     """The distance-transform loss: the mean of `(p - g)^2 (d_g^alpha + d_p^alpha)`.
 
     d_g and d_p are the distances to the border of the truth and of the prediction `p > 1/2`, on
@@ -72,13 +73,6 @@ class Hausdorff:
         borders = to_border(target), to_border(predicted)
         far = sum(border.astype(probs.dtype) ** float(self.alpha) for border in borders)
         return _mean_of_pairs(jnp.square(probs - target.astype(probs.dtype)) * far, target, valid)
-
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of pairs of an image and a class that occurs in it."""
-        return _pairs(label, num_classes)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
 
 
 def to_border(mask: Bool[Array, "b *space k"]) -> Float[Array, "b *space k"]:
@@ -120,12 +114,4 @@ def _mean_of_pairs(
     space = tuple(range(1, values.ndim - 1))
     number = jnp.sum(valid, axis=space, dtype=jnp.int32)[:, None].astype(values.dtype)
     total = jnp.sum(jnp.where(valid[..., None], values, 0), axis=space)
-    present = jnp.any(target, axis=space)
-    loss = jnp.where(present, total / jnp.maximum(number, 1), 0)
-    return jnp.sum(loss), jnp.sum(present, dtype=jnp.int32).astype(values.dtype)
-
-
-def _pairs(label: Label, num_classes: int) -> Float[Array, ""]:
-    target, _ = pixel.one_hot(label, num_classes)
-    present = jnp.any(target, axis=tuple(range(1, label.ndim)))
-    return jnp.sum(present, dtype=jnp.int32).astype(float)
+    return base.sum_of(total / jnp.maximum(number, 1), jnp.any(target, axis=space))

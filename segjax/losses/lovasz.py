@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from segjax.errors import ConfigError
-from segjax.losses import pixel
+from segjax.losses import base, pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Softmax:
+class Softmax(base.AnyClasses):
     """The Lovász-Softmax loss of each image: the mean over the classes that occur in its label.
 
     The errors of class c are `|[y = c] - p[c]|` (eq. 11); the loss is their inner product with the
@@ -34,16 +34,11 @@ class Softmax:
         probs = _flat(jax.nn.softmax(logits))
         error = jnp.abs(target.astype(probs.dtype) - probs)
         loss = _extension(error, target, valid)
-        present = jnp.any(target, axis=-1)
-        return jnp.sum(jnp.where(present, loss, 0)), _count(present, loss)
+        return base.sum_of(loss, jnp.any(target, axis=-1))
 
     def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
         """Return the number of pairs of an image and a class that occurs in it."""
-        target, _ = pixel.one_hot(label, num_classes)
-        return _count(jnp.any(_flat(target), axis=-1), jnp.zeros((), float))
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
+        return base.number_of(pixel.present(label, num_classes))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +57,11 @@ class Hinge:
         margin = _flat(logits[..., 1:] - logits[..., :1])
         error = jax.nn.relu(1 - jnp.where(target, margin, -margin))
         loss = _extension(error, target, valid)
-        counted = jnp.any(valid, axis=-1)
-        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss)
+        return base.sum_of(loss, jnp.any(valid, axis=-1))
 
     def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
         """Return the number of images with a valid pixel."""
-        _, valid = pixel.one_hot(label, num_classes)
-        return _count(jnp.any(_flat(valid[..., None]), axis=-1), jnp.zeros((), float))
+        return base.number_of(jnp.any(pixel.present(label, num_classes), axis=-1))
 
     def check(self, num_classes: int) -> None:
         """Raise `ConfigError` unless there are two classes."""
@@ -95,7 +88,3 @@ def _extension(
 def _flat(values: Array) -> Array:
     """Return [b *space k] as [b k n]: the pixels of each image and class in a row."""
     return jnp.moveaxis(values.reshape(len(values), -1, values.shape[-1]), -1, 1)
-
-
-def _count(counted: Bool[Array, "..."], like: Array) -> Float[Array, ""]:
-    return jnp.sum(counted, dtype=jnp.int32).astype(like.dtype)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, Int32
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses.base import Pair
+from segjax.losses.base import AnyClasses, Pair
 from segjax.structs import IGNORE_LABEL, Label, Logits
 
 WEIGHTS = 1e-30, 1e30
@@ -172,7 +172,7 @@ class Poly1(_Weighted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TopK:
+class TopK(AnyClasses):
     """The cross-entropy of the hardest pixels: of each image a share of those that are valid.
 
     Online mining of hard pixels, Wu et al. 2016 (Bridging Category-level and Instance-level
@@ -202,9 +202,6 @@ class TopK:
         """Return the number of pixels that are taken."""
         _, valid = one_hot(label, num_classes)
         return jnp.sum(self._counts(valid), dtype=jnp.int32).astype(float)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
 
     def _counts(self, valid: Bool[Array, "b *space"]) -> Int32[Array, " b"]:
         """Return how many pixels of each image are taken."""
@@ -236,6 +233,12 @@ def one_hot(
     valid = (label >= 0) & (label < num_classes) & (label != IGNORE_LABEL)
     target = jnp.where(valid, label, -1)[..., None] == jnp.arange(num_classes, dtype=jnp.int32)
     return target, valid
+
+
+def present(label: Label, num_classes: int) -> Bool[Array, "b k"]:
+    """Return which classes occur in the label of each image."""
+    target, _ = one_hot(label, num_classes)
+    return jnp.any(target, axis=tuple(range(1, label.ndim)))
 
 
 def _centre(logits: Logits) -> tuple[Logits, Float[Array, "b *space"]]:

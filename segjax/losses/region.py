@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, DTypeLike, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses import pixel
+from segjax.losses import base, pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Overlap:
+class _Overlap(base.AnyClasses):
     """What the losses of regions share: which pairs of image and class count, and how smoothly.
 
     Attributes:
@@ -46,14 +46,11 @@ class _Overlap:
                 "classes='present'."
             )
 
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
-
     def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
         """Return the number of counted (image, class) pairs."""
         target, _ = pixel.one_hot(label, num_classes)
         actual = _true_areas(target, float)
-        return _count(self._counted(actual), actual.dtype)
+        return base.number_of(self._counted(actual), actual.dtype)
 
     def _counted(self, actual: Float[Array, "b k"]) -> Bool[Array, "b k"]:
         """Return which pairs of image and class count, from the true areas."""
@@ -64,8 +61,7 @@ class _Overlap:
 
     def _sum_pairs(self, loss: Float[Array, "b k"], actual: Float[Array, "b k"]) -> Pair:
         """Return the loss summed over the counted (image, class) pairs, and their number."""
-        counted = self._counted(actual)
-        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
+        return base.sum_of(loss, self._counted(actual))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +131,16 @@ class Tversky(_Overlap):
         return self._sum_pairs(loss, actual)
 
 
+class _Images(base.AnyClasses):
+    """What losses share that count each image with a valid pixel once."""
+
+    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+        """Return the number of images with a valid pixel."""
+        return base.number_of(jnp.any(pixel.present(label, num_classes), axis=-1))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GeneralizedDice:
+class GeneralizedDice(_Images):
     """The generalised Dice loss of each image, `1 - 2 sum_c w (sum pg) / sum_c w (sum p + sum g)`.
 
     w is `1 / (sum g)^2` of each class that occurs in the image's label, so that small classes count
@@ -149,19 +153,11 @@ class GeneralizedDice:
         weight = jnp.where(actual > 0, 1 / jnp.square(jnp.maximum(actual, 1)), 0)
         above = 2 * jnp.sum(weight * overlap, axis=-1)
         loss = 1 - _ratio(above, jnp.sum(weight * (predicted + actual), axis=-1))
-        counted = jnp.any(actual > 0, axis=-1)
-        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
-
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of images with a valid pixel."""
-        return _images(label, num_classes)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
+        return base.sum_of(loss, jnp.any(actual > 0, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchDice:
+class BatchDice(_Images):
     """The soft Dice loss of a batch: areas are pooled over its images before they are divided.
 
     The mean over the classes that occur in it, as nnU-Net's `batch_dice=True` has it: steadier than
@@ -177,22 +173,15 @@ class BatchDice:
     def __call__(self, logits: Logits, label: Label) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
         areas = _areas(logits, label, square=False)
-        images = _count(jnp.any(areas[2] > 0, axis=-1), areas[2].dtype)
+        images = base.number_of(jnp.any(areas[2] > 0, axis=-1), areas[2].dtype)
         overlap, predicted, actual = (jnp.sum(area, axis=0) for area in areas)
         loss = 1 - _ratio(2 * overlap + self.smooth, predicted + actual + self.smooth)
         classes = jnp.maximum(jnp.sum(actual > 0, dtype=jnp.int32), 1).astype(loss.dtype)
         return images * jnp.sum(jnp.where(actual > 0, loss, 0)) / classes, images
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of images with a valid pixel."""
-        return _images(label, num_classes)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mcc:
+class Mcc(base.AnyClasses):
     """One less the soft Matthews correlation coefficient, of each image and class, from 0 to 2.
 
     Abhishek & Hamarneh 2021 (Matthews Correlation Coefficient Loss for Deep Convolutional Networks,
@@ -209,25 +198,14 @@ class Mcc:
         spread = pred * (1 - pred) * true * (1 - true)
         tiny = jnp.finfo(spread.dtype).eps ** 2
         loss = jnp.maximum(1 - (hit - pred * true) / jnp.sqrt(jnp.maximum(spread, tiny)), 0)
-        counted = (actual > 0) & (actual < number)
-        return jnp.sum(jnp.where(counted, loss, 0)), _count(counted, loss.dtype)
+        return base.sum_of(loss, (actual > 0) & (actual < number))
 
     def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
         """Return the number of counted (image, class) pairs."""
         target, _ = pixel.one_hot(label, num_classes)
         actual = _true_areas(target, float)
         counted = (actual > 0) & (actual < jnp.sum(actual, axis=-1, keepdims=True))
-        return _count(counted, actual.dtype)
-
-    def check(self, num_classes: int) -> None:
-        """Accept any number of classes."""
-
-
-def _images(label: Label, num_classes: int) -> Float[Array, ""]:
-    """Return the number of images with a valid pixel."""
-    target, _ = pixel.one_hot(label, num_classes)
-    actual = _true_areas(target, float)
-    return _count(jnp.any(actual > 0, axis=-1), actual.dtype)
+        return base.number_of(counted, actual.dtype)
 
 
 def _areas(
@@ -245,10 +223,6 @@ def _areas(
 def _true_areas(target: Bool[Array, "b *space k"], dtype: DTypeLike) -> Float[Array, "b k"]:
     """Return the true area of each image and class, in valid pixels."""
     return jnp.sum(target, axis=tuple(range(1, target.ndim - 1)), dtype=jnp.int32).astype(dtype)
-
-
-def _count(counted: Bool[Array, "..."], dtype: DTypeLike) -> Float[Array, ""]:
-    return jnp.sum(counted, dtype=jnp.int32).astype(dtype)
 
 
 def _ratio(above: Float[Array, "..."], below: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses import pixel
+from segjax.losses import base, pixel
 from segjax.losses.base import Pair
 from segjax.structs import Label, Logits
 
@@ -48,15 +48,12 @@ class ClDice:
         precision = self._share(skeleton(pred, self.iterations), true)
         recall = self._share(skeleton(true, self.iterations), pred)
         loss = 1 - 2 * precision * recall / (precision + recall)
-        present = jnp.any(true > 0, axis=tuple(range(1, true.ndim - 1)))
-        count = jnp.sum(present, dtype=jnp.int32).astype(loss.dtype)
-        return jnp.sum(jnp.where(present, loss, 0)), count
+        return base.sum_of(loss, jnp.any(true > 0, axis=tuple(range(1, true.ndim - 1))))
 
     def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
         """Return the number of pairs of an image and a thin class that occurs in it."""
-        target, _ = pixel.one_hot(label, num_classes)
-        present = jnp.any(target, axis=tuple(range(1, label.ndim)))
-        return jnp.sum(present[:, jnp.asarray(self.classes)], dtype=jnp.int32).astype(float)
+        present = pixel.present(label, num_classes)
+        return base.number_of(present[:, jnp.asarray(self.classes)])
 
     def check(self, num_classes: int) -> None:
         """Raise `ConfigError` unless every class is one of the data's, and stands once."""
