@@ -87,9 +87,8 @@ def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> 
     if found.class_names != classes.class_names:
         new = [name for name in found.class_names if name not in classes.class_names]
         gone = [name for name in classes.class_names if name not in found.class_names]
-        what = f"it has {core.some(new)}, " * bool(new) + f"it lacks {core.some(gone)}, " * bool(
-            gone
-        )
+        what = f"it has {core.some(new)}, " if new else ""
+        what += f"it lacks {core.some(gone)}, " if gone else ""
         raise DataError(
             f"{where}: the data has other classes than the training: "
             f"{what or 'they are in another order, '}and their numbers would mean other things. "

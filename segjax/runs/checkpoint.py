@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from segjax.data import core
 from segjax.errors import ConfigError, UserError
 from segjax.runs import damage, owner
-from segjax.runs.workdir import is_step
+from segjax.runs.workdir import is_step, steps_in
 from segjax.runtime import distributed, files, quirks, reading
 from segjax.training.state import TrainState
 
@@ -237,8 +237,7 @@ class Checkpointer:
         Raises:
             UserError: The run's folder is not there any more.
         """
-        there = {int(path.name) for path in self.path.glob("*") if is_step(path.name)}
-        lost = sorted(set(self.manager.all_steps()) - there)
+        lost = sorted(set(self.manager.all_steps()) - {*steps_in(self.path)})
         if not lost:
             return
         if not self.workdir.exists():
@@ -364,7 +363,7 @@ def check_not_lost(workdir: pathlib.Path, root: str) -> None:
         UserError: A disk that is not mounted, or they were deleted.
     """
     folder, note = locate(workdir, root), workdir / NEWEST
-    if not reading.is_file(note) or any(is_step(path.name) for path in folder.glob("*")):
+    if not reading.is_file(note) or steps_in(folder):
         return
     raise UserError(
         f"{folder}: no checkpoint is there, and checkpoint {_note(note)} of this run "

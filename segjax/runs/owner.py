@@ -7,7 +7,7 @@ from typing import Any
 
 from segjax.errors import ConfigError, DataError
 from segjax.runs.damage import Folder
-from segjax.runs.workdir import is_step
+from segjax.runs.workdir import steps_in
 from segjax.runtime import distributed, files, reading
 
 OWNER = "owner.json"
@@ -25,8 +25,7 @@ def check(workdir: pathlib.Path, folder: Folder) -> None:
     try:
         owner = _read(folder / OWNER)
     except FileNotFoundError:
-        steps = [path.name for path in folder.iterdir()] if folder.exists() else []
-        if any(map(is_step, steps)) and not (workdir / "config.json").exists():
+        if steps_in(folder) and not (workdir / "config.json").exists():
             raise ConfigError(f"{where} holds checkpoints of another run. {advice}") from None
         return
     except (OSError, ValueError, RecursionError, DataError) as error:

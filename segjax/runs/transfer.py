@@ -90,8 +90,7 @@ class Weights:
 
 def resumes(path: pathlib.Path, saving: Mapping[str, Any]) -> bool:
     """Return whether the run in the workdir `path` has a checkpoint, and so needs no weights."""
-    folder = checkpoint.locate(path, saving.get("root", ""))
-    return any(workdir.is_step(file.name) for file in folder.glob("*"))
+    return bool(workdir.steps_in(checkpoint.locate(path, saving.get("root", ""))))
 
 
 def options(model: Mapping[str, Any]) -> Pretrained | None:

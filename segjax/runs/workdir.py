@@ -46,11 +46,16 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: boo
 
 def has_trained(workdir: pathlib.Path) -> bool:
     """Return whether a run, or a trial of it, has logged or saved anything."""
-    logs = [workdir / "metrics.jsonl", *workdir.glob("trial*/metrics.jsonl")]
-    saved = [*workdir.glob("checkpoints/*"), *workdir.glob("trial*/checkpoints/*")]
+    folders = [workdir, *workdir.glob("trial*")]
+    logs = [folder / "metrics.jsonl" for folder in folders]
     return any(log.exists() and log.stat().st_size for log in logs) or any(
-        is_step(folder.name) for folder in saved
+        steps_in(folder / "checkpoints") for folder in folders
     )
+
+
+def steps_in(folder: Any) -> list[int]:
+    """Return the steps whose checkpoints are in a folder, local or `epath`, in order."""
+    return sorted(int(path.name) for path in folder.glob("*") if is_step(path.name))
 
 
 def is_step(name: str) -> bool:

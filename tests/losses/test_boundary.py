@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from segjax.losses import boundary, topology
+from tests.losses.differences import check_gradient
 
 SIZES = [(23,), (9, 14), (5, 6, 7)]
 
@@ -119,13 +120,7 @@ def test_cl_dice_is_algorithm_1(size, float64):
 )
 def test_gradients_are_those_of_finite_differences(loss, float64):
     logits, label = scene((9, 14))
-    value = jax.jit(lambda z: loss(z, jnp.asarray(label))[0])
-    slope = jax.jit(jax.grad(value))(jnp.asarray(logits))
-    random = np.random.default_rng(5)
-    for _ in range(5):
-        way = random.normal(size=logits.shape)
-        ahead, behind = (value(jnp.asarray(logits + s * 1e-6 * way)) for s in (1, -1))
-        np.testing.assert_allclose(np.vdot(slope, way), (ahead - behind) / 2e-6, rtol=1e-5)
+    check_gradient(loss, logits, label)
 
 
 def test_thin_things_keep_their_skeleton():

@@ -7,6 +7,7 @@ import pytest
 
 from segjax.errors import ConfigError
 from segjax.losses import lovasz
+from tests.losses.differences import check_gradient
 
 
 def extension(error, truth):
@@ -71,10 +72,4 @@ def test_at_certain_predictions_it_is_the_jaccard_loss():
 @pytest.mark.parametrize(("loss", "k"), [(lovasz.Softmax(), 3), (lovasz.Hinge(), 2)], ids=repr)
 def test_gradients_are_those_of_finite_differences(float64, loss, k):
     logits, label = scene(k)
-    value = jax.jit(lambda z: loss(z, jnp.asarray(label))[0])
-    slope = jax.jit(jax.grad(value))(jnp.asarray(logits))
-    random = np.random.default_rng(5)
-    for _ in range(5):
-        way = random.normal(size=logits.shape)
-        ahead, behind = (value(jnp.asarray(logits + s * 1e-6 * way)) for s in (1, -1))
-        np.testing.assert_allclose(np.vdot(slope, way), (ahead - behind) / 2e-6, rtol=1e-5)
+    check_gradient(loss, logits, label)

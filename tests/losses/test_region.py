@@ -6,6 +6,7 @@ import pytest
 from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import region
+from tests.losses.differences import check_gradient
 
 
 def scene():
@@ -185,10 +186,4 @@ def test_batch_dice_pools_areas_of_all_images(float64):
 )
 def test_gradients_are_those_of_finite_differences(loss, float64):
     logits, label = scene()
-    value = jax.jit(lambda z: loss(z, jnp.asarray(label))[0])
-    slope = jax.jit(jax.grad(value))(jnp.asarray(logits))
-    random = np.random.default_rng(5)
-    for _ in range(3):
-        way = random.normal(size=logits.shape)
-        ahead, behind = (value(jnp.asarray(logits + s * 1e-6 * way)) for s in (1, -1))
-        np.testing.assert_allclose(np.vdot(slope, way), (ahead - behind) / 2e-6, rtol=1e-5)
+    check_gradient(loss, logits, label)
