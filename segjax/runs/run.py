@@ -116,7 +116,8 @@ class Run:
 
     @functools.cached_property
     def _network(self) -> Network:
-        return Network(self.parts.forward, self.variables)
+        section = self.config["inference"]
+        return Network(self.parts.forward, self.variables, batch_size=section["batch_size"])
 
 
 def open_run(

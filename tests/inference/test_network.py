@@ -8,6 +8,7 @@ import pytest
 
 from segjax.data import fit
 from segjax.errors import DataError
+from segjax.inference.layout import Layout
 from segjax.inference.network import Forward, Network
 from segjax.inference.predictor import FunctionPredictor
 from segjax.runtime import sharding
@@ -25,12 +26,12 @@ class FirstChannel(nn.Module):
         return Outputs(10.0 * jax.nn.one_hot(image[..., 0].astype(jnp.int32), K))
 
 
-def network(size, how):
+def network(size, how, **options):
     losses = [dict(type="pixel:cross_entropy", weight=1.0)]
     task = semantic.Task(losses=losses, num_classes=K)
     forward = Forward(
         FirstChannel(), task, normalize=lambda x: x, mesh=sharding.make_mesh(), schema=SCHEMA,
-        canvas=fit.Canvas(size, how, 5),
+        layout=Layout(fit.Canvas(size, how, 5), **options),
     )  # fmt: skip
     return Network(forward, {}), task
 
@@ -80,6 +81,10 @@ class Many:
         return {"image": image, "label": label, "name": str(index)}
 
 
+class Others(Many):
+    sizes = ((31, 41), (57, 71), (25, 33), (99, 31), (37, 130), (9, 7), (65, 83))
+
+
 class Conv(nn.Module):
     """A convolution: what it says of a pixel depends on the pixels around."""
 
@@ -88,12 +93,12 @@ class Conv(nn.Module):
         return Outputs(nn.Conv(K, (5, 5))(image.astype(jnp.float32) / 100))
 
 
-def convolution(size, how, data):
+def convolution(size, how, data, **options):
     losses = [dict(type="pixel:cross_entropy", weight=1.0)]
     task = semantic.Task(losses=losses, num_classes=K)
     forward = Forward(
         Conv(), task, normalize=lambda x: x, mesh=sharding.make_mesh(data=data, space=8 // data),
-        schema=SCHEMA, canvas=fit.Canvas(size, how, 5),
+        schema=SCHEMA, layout=Layout(fit.Canvas(size, how, 5), **options),
     )  # fmt: skip
     return Network(forward, Conv().init(jax.random.key(0), jnp.zeros((1, 32, 40, 3)), train=False))
 
@@ -116,9 +121,18 @@ def test_what_is_predicted_is_what_is_scored(how, batch_size, data):
         np.add.at(expected, (example["label"][valid], pred[valid]), 1)
         np.testing.assert_array_equal(found, expected)
     assert len(np.unique(pred)) > 2
-    forward = network.forward
-    for compiled in (forward.compare, forward.outputs, forward.losses):
-        assert compiled._cache_size() == 1 + (compiled is forward.outputs and data < batch_size)
+    programs = sizes_of_caches(network.forward)
+    assert programs["compare"] <= data and programs["losses"] == 1
+    assert programs["outputs"] == 1 + (data < batch_size)  # of a batch, and of one image
+    list(network.measure(Others(), batch_size=batch_size, threads=2))
+    assert sizes_of_caches(network.forward)["compare"] <= data
+    assert sizes_of_caches(network.forward) | {"compare": 0} == programs | {"compare": 0}
+
+
+def sizes_of_caches(forward):
+    """Return how many programs each pass has been compiled to; on devices of its own each one."""
+    names = ("outputs", "losses", "scores", "compare", "classes", "add")
+    return {name: getattr(forward, name)._cache_size() for name in names}
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
