@@ -17,9 +17,9 @@ import numpy as np
 
 from segjax.data import fit
 from segjax.data.fit import Canvas
+from segjax.data.lazy import Region
 
 Size = tuple[int, ...]
-Region = tuple[slice, ...]
 Blend = Literal["nearest", "flat", "gaussian"]
 SIGMA = 1 / 8
 """Width of the Gaussian in windows, as nnU-Net has it (Isensee et al. 2021)."""

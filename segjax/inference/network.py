@@ -15,9 +15,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from segjax.data import core, pipeline
+from segjax.data.lazy import Region
 from segjax.inference import blend
 from segjax.inference.blend import Group, Windows
-from segjax.inference.layout import Layout, Piece, Region, Tile
+from segjax.inference.layout import Layout, Piece, Tile
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Image, Measured, Prediction
 from segjax.runtime import distributed, quirks, sharding, xla

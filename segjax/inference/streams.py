@@ -8,7 +8,7 @@ import numpy as np
 import tensorstore
 import tifffile
 
-from segjax.inference.layout import Region
+from segjax.data.lazy import Region
 from segjax.runtime import files
 
 Tiles = Iterable[tuple[Region, np.ndarray]]
