@@ -56,9 +56,13 @@ def make(
             type="geometry:affine", size=(crop, crop), scale=(0.5, 2.0), horizontal=0.5, fill=0.45
         ),
         dict(
-            type="photometric:color_jitter", brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05
+            type="photometric:color_jitter",
+            brightness=0.125,
+            contrast=0.5,
+            saturation=0.5,
+            hue=0.05,
         ),
-    ]  # fmt: skip
+    ]
     config.optimizer.update(
         type="sgd",
         lr=lr,
