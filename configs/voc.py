@@ -6,8 +6,9 @@ python run.py --config=configs/voc.py:model=deeplabv3plus --workdir=runs/voc
 http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCtrainval_11-May-2012.tar). Its masks have a
 palette; 255, the borders of things, is void. `split=trainaug` trains on the
 10,582 of Hariharan et al. 2011 (SBD), as nearly all published scores did: put their masks into
-SegmentationClassAug and their list into ImageSets/Segmentation/trainaug.txt. `protocol=voc_multi_scale` is DeepLab's with test-time
-augmentation (configs/protocols.py). Models and sizes: configs/zoo.py.
+SegmentationClassAug and their list into ImageSets/Segmentation/trainaug.txt.
+`protocol=voc_multi_scale` is DeepLab's with test-time augmentation (configs/protocols.py). Models
+and sizes: configs/zoo.py.
 """
 
 import ml_collections
