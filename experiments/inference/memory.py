@@ -1,6 +1,6 @@
 """What the host's memory holds while large images are scored and predicted, each in a process.
 
-python -m experiments.inference.memory                      # everything; some 15 minutes on two cores
+python -m experiments.inference.memory    # everything; some 15 minutes on two cores
 python -m experiments.inference.memory "score 2048" "predict 20000"
 
 A small U-Net sees windows of 256 pixels. `score ROWS` measures a split of one image, ROWS x 4096
