@@ -15,6 +15,7 @@ from segjax.config import lookup, rules, schedule, schema, sections, trials, tru
 from segjax.errors import ConfigError
 from segjax.evaluators import report
 from segjax.evaluators.report import Report
+from segjax.inference import postprocess
 from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
@@ -79,7 +80,7 @@ class Run:
 
     def predictor(self) -> Predictor:
         """Return what predicts an image of any size with this checkpoint."""
-        return self._network
+        return self._predictor
 
     def evaluate(self, name: str = "", *, shown: bool = False, draw: bool = False) -> list[Report]:
         """Score the checkpoint; nothing is written, see `Report.write`.
@@ -105,7 +106,7 @@ class Run:
         evaluators = setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
         about = self.parts.about_scores(self.step, self.overrides)
         return [
-            report.run(each, self._network, step=self.step, shown=shown, draw=draw, about=about)
+            report.run(each, self._predictor, step=self.step, shown=shown, draw=draw, about=about)
             for each in evaluators
         ]
 
@@ -124,6 +125,10 @@ class Run:
         if about:
             names.append(hashlib.sha256(json.dumps(about).encode()).hexdigest()[:6])
         return "-".join(names)
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return postprocess.wrap(self._network, self.parts.steps)
 
     @functools.cached_property
     def _network(self) -> Network:
