@@ -64,10 +64,9 @@ class Parts:
             layout=self.layout,
         )  # fmt: skip
 
-    def predictor(self, variables: Mapping[str, Any], *, batch_size: int = 1) -> Predictor:
+    def predictor(self, variables: Mapping[str, Any]) -> Predictor:
         """Return what predicts with some variables: the network, and what is done afterwards."""
-        network = Network(self.forward, variables, batch_size=batch_size)
-        return postprocess_lib.wrap(network, self.steps)
+        return postprocess_lib.wrap(Network(self.forward, variables), self.steps)
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""

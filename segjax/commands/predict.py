@@ -62,6 +62,8 @@ def run(values: flags.FlagValues) -> int:
             print(printable(line))
         return 0
     paths.make_folder(output)  # before a checkpoint is read and anything compiled
+    for note in opened.notes():
+        print(printable(note))
     counts = folder.predict(
         inputs,
         output,

@@ -1,12 +1,13 @@
 """Choose post-processing on a split: a step is kept only where it helps beyond doubt.
 
-Every candidate is compared with the prediction without it, image by image, on the same
-probabilities. Whether it helps is judged by the mean over the images of the improvement of their
-mean IoU, and by an interval of that mean: a bootstrap over images, 95 % for all candidates together
-(Bonferroni), because the best of many looks good by chance.
+Every candidate is compared with the prediction without it, on the same images and probabilities.
+Whether it helps is judged by what it adds to the mean IoU of the split, and by an interval of that:
+a paired bootstrap over images, 95 % for all candidates together (Bonferroni), because the best of
+many looks good by chance.
 """
 
 import itertools
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from segjax.inference import postprocess
 from segjax.inference.postprocess import State, Step
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
+from segjax.runtime import files
 
 Section = dict[str, Any]
 THRESHOLDS = (0.3, 0.4, 0.6, 0.7)
@@ -28,7 +30,7 @@ FIELDS = ({"colour_weight": 4.0}, {"colour_weight": 10.0}, {"colour_weight": 0.0
 CONFIDENCE = 0.95
 LEAST_IMAGES = 8
 """With fewer a bootstrap says nothing."""
-RESAMPLES = 20_000
+RESAMPLES, AT_ONCE = 20_000, 500
 
 
 class Trial(NamedTuple):
@@ -36,7 +38,7 @@ class Trial(NamedTuple):
 
     Attributes:
         steps: Its sections.
-        gain: The mean improvement of an image's mean IoU.
+        gain: What it adds to the split's mean IoU.
         low: The lower end of its interval.
         high: The upper end.
     """
@@ -73,7 +75,7 @@ class Choice(NamedTuple):
         helping = sum(trial.low > 0 for trial in self.trials)
         found = [f"{len(self.trials)} candidates on {self.images} images, {helping} help for sure"]
         found += [
-            f"kept: {describe(trial.steps)}: mIoU of an image +{trial.gain:.4f} "
+            f"kept: {describe(trial.steps)}: mIoU {trial.gain:+.4f} "
             f"(95 % interval {trial.low:+.4f} to {trial.high:+.4f})"
             for trial in self.order
         ]
@@ -84,6 +86,23 @@ class Choice(NamedTuple):
                 f"{best.gain:+.4f} ({best.low:+.4f} to {best.high:+.4f})"
             )]  # fmt: skip
         return [*found, f"mIoU of the split {self.plain:.4f} → {self.chosen:.4f}"]
+
+    def write(self, path: pathlib.Path, about: Mapping[str, Any]) -> None:
+        """Write the choice and its numbers, with `about` what else decided it.
+
+        Raises:
+            UserError: The disk is full or cannot be written.
+        """
+        content = {
+            "postprocess": self.steps,
+            **about,
+            "images": self.images,
+            "miou": {"plain": self.plain, "chosen": self.chosen},
+            "gain": {"miou": self.gain.gain, "low": self.gain.low, "high": self.gain.high},
+            "order": [trial._asdict() for trial in self.order],
+            "candidates": [trial._asdict() for trial in self.trials],
+        }
+        files.write_json(path, content)
 
 
 def describe(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -100,9 +119,7 @@ def candidates(class_names: Sequence[str]) -> list[Section]:
     found: list[Section] = [{"type": "crf", **field} for field in FIELDS]
     for name in class_names:
         found += [{"type": "thresholds", "values": [[name, value]]} for value in THRESHOLDS]
-        found += [
-            {"type": "minimum_area", "pixels": pixels, "classes": [name]} for pixels in AREAS
-        ]
+        found += [{"type": "minimum_area", "pixels": pixels, "classes": [name]} for pixels in AREAS]
         found += [{"type": kind, "classes": [name]} for kind in ("largest_component", "fill_holes")]
     return found
 
@@ -140,38 +157,40 @@ def choose(
             heartbeat(next(done))
 
     counts = count(states(), tried, chains, names)
-    gains = improvements(counts)
-    if gains.shape[1] < LEAST_IMAGES:
+    images = int((counts[0].sum(axis=(1, 2)) > 0).sum())
+    if images < LEAST_IMAGES:
         raise DataError(
-            f"{gains.shape[1]} images with a label: too few to tell what helps. Expected at least "
+            f"{images} images with a label: too few to tell what helps. Expected at least "
             f"{LEAST_IMAGES}: choose on a larger split."
         )
-    trials = judge([[section] for section in tried], gains)
+    trials = judge([[section] for section in tried], counts)
     pieces = merge(trials)
+    if not pieces:
+        return finish([], judge([[]], counts[[0, 0]])[0], counts[[0, 0]], trials, names)
     if len(pieces) == 1 and pieces[0] in tried:  # what it does alone is known
         at = tried.index(pieces[0])
-        kept, totals = [trials[at]], (counts[0].sum(axis=0), counts[1 + at].sum(axis=0))
-        return finish(kept, trials[at], totals, gains.shape[1], trials, names)
-    chains = [c for n in range(len(pieces) + 1) for c in itertools.combinations(range(len(pieces)), n)]
-    counts = count(states(), pieces, chains, names) if pieces else counts[:1]
+        return finish([trials[at]], trials[at], counts[[0, 1 + at]], trials, names)
+    numbers = range(len(pieces))
+    chains = [c for n in range(len(pieces) + 1) for c in itertools.combinations(numbers, n)]
+    counts = count(states(), pieces, chains, names)
     kept, at = grow(pieces, dict(zip(chains, counts, strict=True)))
-    whole = improvements(np.stack([counts[0], counts[chains.index(at)]]))
-    (total,) = judge([[pieces[i] for i in at]], whole)
-    totals = counts[0].sum(axis=0), counts[chains.index(at)].sum(axis=0)
-    return finish(kept, total, totals, gains.shape[1], trials, names)
+    pair = counts[[0, chains.index(at)]]
+    (together,) = judge([[pieces[i] for i in at]], pair)
+    return finish(kept, together, pair, trials, names)
 
 
 def finish(
     kept: list[Trial],
-    gain: Trial,
-    totals: tuple[np.ndarray, np.ndarray],
-    images: int,
+    together: Trial,
+    pair: Int64[np.ndarray, "2 images k k"],
     trials: list[Trial],
     names: Sequence[str],
 ) -> Choice:
     """Return a choice with the scores of the split before and after, from their counts."""
-    plain, chosen = (confusion.summarize(each, class_names=names)["miou"] for each in totals)
-    return Choice(gain.steps, plain, chosen, gain, images, trials, kept)
+    plain, chosen = (
+        confusion.summarize(each.sum(axis=0), class_names=names)["miou"] for each in pair
+    )
+    return Choice(together.steps, plain, chosen, together, pair.shape[1], trials, kept)
 
 
 def count(
@@ -190,64 +209,58 @@ def count(
         names: Of the classes.
     """
     steps: list[Step] = [postprocess.make_steps([section], names)[0] for section in sections]
-    found = []
+    longest, found = max(map(len, chains)), []
     for state, label in states:
         after: dict[tuple[int, ...], State] = {(): state}
         own: dict[tuple[int, ...], np.ndarray] = {}
         for chain in sorted(chains, key=len):
-            if chain:
-                after[chain] = postprocess.apply([steps[chain[-1]]], after[chain[:-1]])
-            own[chain] = confusion.counts_of(
-                after[chain].classes, label, num_classes=len(names)
-            )
-            if chain and len(chains[-1]) == 1:
-                del after[chain]  # nothing goes on from it
+            now = postprocess.apply([steps[i] for i in chain[-1:]], after[chain[:-1]])
+            own[chain] = confusion.counts_of(now.classes, label, num_classes=len(names))
+            if len(chain) < longest:  # something may go on from it
+                after[chain] = now
         found.append([own[chain] for chain in chains])
     return np.array(found).reshape(-1, len(chains), len(names), len(names)).swapaxes(0, 1)
 
 
-def improvements(
-    counts: Int64[np.ndarray, "chains images k k"],
-) -> Float[np.ndarray, "others images"]:
-    """Return by how much each chain's mean IoU of an image is above the first's.
-
-    Images without a valid pixel are left out.
-    """
-    scores = np.stack([confusion.example_miou(each) for each in counts]).astype(np.float64)
-    scores = scores[:, np.isfinite(scores).all(axis=0)]
-    return scores[1:] - scores[0]
-
-
 def judge(
-    steps: Sequence[list[Section]], gains: Float[np.ndarray, "trials images"]
+    steps: Sequence[list[Section]], counts: Int64[np.ndarray, "chains images k k"]
 ) -> list[Trial]:
-    """Return the mean improvement of each candidate with its interval.
+    """Return what each candidate adds to the mean IoU, with its interval.
 
     The intervals hold together: each is the wider, the more candidates change anything.
+
+    Args:
+        steps: Of each candidate.
+        counts: Of each image without it, first, and with each of them.
     """
-    changing = max(1, int((gains != 0).any(axis=1).sum()))
-    tail = (1 - CONFIDENCE) / 2 / changing
-    low, high = intervals(gains, tail)
+    parts = np.stack(
+        [np.diagonal(counts, axis1=2, axis2=3), counts.sum(axis=3), counts.sum(axis=2)], axis=2
+    ).astype(np.float64)  # [chains images 3 k]: hits, label, prediction
+    changing = (parts[1:] != parts[:1]).any(axis=(1, 2, 3)).sum()
+    tail = (1 - CONFIDENCE) / 2 / max(1, changing)
+    images, key = counts.shape[1], np.random.default_rng(0)
+    flat = parts.swapaxes(0, 1).reshape(images, -1)
+    drawn = []
+    for _ in range(RESAMPLES // AT_ONCE):
+        times = key.multinomial(images, np.full(images, 1 / images), AT_ONCE)
+        drawn.append(gains(times @ flat, parts.shape))
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
+    (found,) = gains(flat.sum(axis=0)[None], parts.shape)
     return [
-        Trial(own, float(mean), float(a), float(b))
-        for own, mean, a, b in zip(steps, gains.mean(axis=1), low, high, strict=True)
+        Trial(own, float(gain), float(a), float(b))
+        for own, gain, a, b in zip(steps, found, low, high, strict=True)
     ]
 
 
-def intervals(
-    gains: Float[np.ndarray, "trials images"], tail: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the quantiles `tail` and 1 - `tail` of means over images drawn with replacement.
-
-    The same draws for all trials, and for every call with as many images.
-    """
-    images, key = gains.shape[1], np.random.default_rng(0)
-    means = [
-        key.multinomial(images, np.full(images, 1 / images), RESAMPLES // 20) @ gains.T / images
-        for _ in range(20)
-    ]
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return low, high
+def gains(
+    sums: Float[np.ndarray, "draws parts"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "draws others"]:
+    """Return by how much the mean IoU of each chain is above the first's, from summed parts."""
+    chains, _, three, k = shape
+    hit, label, pred = np.moveaxis(sums.reshape(-1, chains, three, k), 2, 0)
+    union = label + pred - hit
+    iou = (hit / np.maximum(union, 1)).sum(axis=-1) / np.maximum((union > 0).sum(axis=-1), 1)
+    return iou[:, 1:] - iou[:, :1]
 
 
 def merge(trials: Sequence[Trial]) -> list[Section]:
@@ -293,8 +306,8 @@ def grow(
     while len(now) < len(pieces):
         others = [i for i in range(len(pieces)) if i not in now]
         chains = [tuple(sorted((*now, i))) for i in others]
-        gains = improvements(np.stack([counts[now], *(counts[chain] for chain in chains)]))
-        trials = judge([[pieces[i]] for i in others], gains)
+        own = np.stack([counts[now], *(counts[chain] for chain in chains)])
+        trials = judge([[pieces[i]] for i in others], own)
         best = max(range(len(others)), key=lambda i: trials[i].gain)
         if trials[best].low <= 0:
             break

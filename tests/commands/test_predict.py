@@ -36,6 +36,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
             "input": {"source": {"type": "folder", **source}, "size": [4, 6]},
             "resolved": {"channels": channels, "class_names": ["a", "b"]},
         },
+        notes=list,
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
