@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from segjax.config import kinds, lookup, rules
 from segjax.data import core
+from segjax.data.lazy import Region
 from segjax.errors import ConfigError
 from segjax.inference import components
 from segjax.inference import crf as crf_lib
@@ -272,6 +273,14 @@ class Postprocessed:
         found = self.predictor(image)
         state = apply(self.steps, State(image, found.classes, found.probabilities()))
         return Prediction(state.classes, lambda: state.probabilities)
+
+    def tiles(
+        self, image: Image, /, *, probabilities: bool = False
+    ) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield the whole as one part: a step sees all of an image."""
+        found = self(np.asarray(image))
+        everywhere = tuple(slice(0, side) for side in image.shape[:-1])
+        yield everywhere, found.probabilities() if probabilities else found.classes
 
     def measure(
         self, source: core.Source, /, *, batch_size: int, threads: int

@@ -108,8 +108,13 @@ class Run:
             shown: Show the progress.
 
         Raises:
-            UserError: As `evaluate`, or too few images.
+            UserError: As `evaluate`; an ensemble, as the choice belongs to one run; too few images.
         """
+        if self.others:
+            raise ConfigError(
+                "--mode=tune chooses for one run, and this is an ensemble. Name one --workdir and "
+                "one --checkpoint."
+            )
         evaluator = self._evaluators(name)[0]
         with Progress(2 * len(evaluator), unit="images", title="tune", enabled=shown) as bar:
             return tuning.choose(self._network, evaluator.source, heartbeat=bar.update)

@@ -286,6 +286,13 @@ def test_what_is_scored_is_what_is_predicted():
         np.testing.assert_array_equal(total[number], counts(predictor, example))
         changed += (counts(plain, example) != total[number]).any()
     assert changed == 5
+    image = Images()[3]["image"]
+    for shares in (False, True):
+        ((region, tile),) = predictor.tiles(image, probabilities=shares)
+        found = predictor(image)
+        expected = found.probabilities() if shares else found.classes
+        np.testing.assert_array_equal(tile, expected[region])
+        assert tile.shape == expected.shape
     assert postprocess.wrap(plain, ()) is plain
 
 

@@ -3,22 +3,18 @@
 import pathlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import tensorstore
 from jaxtyping import Float, Num
 from PIL import Image
 
-from segjax.errors import UserError
+from segjax.inference import streams
 from segjax.inference.outputs.found import Found
 from segjax.runtime import files, memory
 from segjax.views import colour, examples
 
 LARGEST = 65535
 """What a probability, a confidence or an entropy of 1 is in a 16-bit PNG."""
-CHUNK = {1: 1 << 16, 2: 256, 3: 64}
-"""The side of a Zarr chunk by the number of axes; it holds all classes."""
 
 
 def write_label(path: pathlib.Path, found: Found) -> None:
@@ -77,35 +73,13 @@ def write_zarr(path: pathlib.Path, found: Found) -> None:
         UserError: The disk is full or cannot be written.
     """
     probabilities = found.probabilities
-    *space, k = probabilities.shape
-    side = CHUNK[len(space)]
-    metadata: dict[str, Any] = {
-        "shape": [*space, k],
-        "data_type": "float32",
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": [*(min(side, n) for n in space), k]},
-        },
-        "codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": 3}},
-        ],
-        "dimension_names": [*"zyx"[-len(space) :], "class"],
-        "attributes": {"class_names": list(found.classes.class_names)},
-    }
+    whole = tuple(slice(0, side) for side in found.label.shape)
+    about = {"class_names": list(found.classes.class_names)}
     with files.replacing_folder(path) as folder:
-        store = {"driver": "file", "path": f"{folder.absolute()}/"}
-        spec = {"driver": "zarr3", "kvstore": store, "metadata": metadata}
-        try:
-            array = tensorstore.open(spec, create=True).result()
-            for start in range(0, space[0], side):  # whole chunks
-                end = min(start + side, space[0])
-                array[start:end].write(probabilities[start:end]).result()
-        except ValueError as error:  # what TensorStore makes of an error of the system
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"Cannot write {path}: {reason[:300]}. Free some space or name another folder."
-            ) from error
+        streams.write_zarr(
+            folder, [(whole, probabilities)], probabilities.shape, np.float32,
+            dims=found.label.ndim, attributes=about, shown=path,
+        )  # fmt: skip
 
 
 def entropy(probabilities: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]:
