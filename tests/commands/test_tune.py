@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import results
 from segjax.assemble import parts as parts_lib
 from segjax.metrics import confusion
 from segjax.runs import run as run_lib
@@ -34,6 +35,7 @@ def test_what_was_chosen_is_scored_and_written(tmp_path):
     found = json.loads((work / "eval/val.json").read_text())
     assert found["inference"]["postprocess"] == choice["postprocess"]
     assert found["miou"] != plain
+    assert not results.record(work)  # the README's table is of what a training gives
 
     run = run_lib.open_run(work)
     source = parts_lib.make_source(run.config, "val")

@@ -241,6 +241,19 @@ def test_what_cannot_be_a_step_is_refused_in_one_line(made, said):
     assert "config.inference.postprocess[" in str(error.value)
 
 
+def only(state, *, class_names, name):
+    """Return a state of one class: a step from outside."""
+    return state._replace(classes=np.full_like(state.classes, class_names.index(name)))
+
+
+def test_a_step_from_outside_is_one_like_the_others():
+    before = state((9, 9), void=0.2)
+    found = after(before, {"type": "tests.inference.test_postprocess:only", "name": "dust"})
+    np.testing.assert_array_equal(found.classes, np.where(before.classes == 255, 255, 2))
+    with pytest.raises(ConfigError, match="needs name"):
+        steps({"type": "tests.inference.test_postprocess:only"})
+
+
 class Noisy:
     """Predicts what `state` makes of an image's first pixel, and measures it with a loss."""
 
