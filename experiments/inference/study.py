@@ -1,6 +1,6 @@
-"""Measure segjax and MONAI's sliding-window inferer on the same work, taking turns; write the table.
+"""Measure segjax and MONAI's sliding-window inferer on the same work, taking turns.
 
-python -m experiments.inference.study --monai_python=<an interpreter with torch, monai, torchmetrics>
+python -m experiments.inference.study --monai_python=<an interpreter that has MONAI>
 python -m experiments.inference.study street --repeats=9 --variants=float32,eager,channels_last
 python -m experiments.inference.study --table                  # only write the README again
 
