@@ -170,9 +170,7 @@ def states(
     with Progress(len(source), unit="images", title=title, enabled=shown) as bar:
         for number in range(len(source)):
             example = source[number]
-            found = predictor(example["image"])
-            state = State(example["image"], found.classes, found.probabilities())
-            yield state, example["label"]
+            yield postprocess.predict(predictor, example["image"]), np.asarray(example["label"])
             bar.update(number + 1)
 
 

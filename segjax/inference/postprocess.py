@@ -4,6 +4,7 @@ A step is a function here, which takes a `State` and returns a new one; its othe
 those of its section. Whatever it does, void stays void.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -12,9 +13,9 @@ from jaxtyping import Bool, Float
 
 from segjax.config import kinds, lookup, rules
 from segjax.data import core
-from segjax.data.lazy import Region
-from segjax.errors import ConfigError
-from segjax.inference import components
+from segjax.data.lazy import Lazy, Region
+from segjax.errors import ConfigError, DataError
+from segjax.inference import components, preview
 from segjax.inference import crf as crf_lib
 from segjax.inference.predictor import ClassMap, Image, Measured, Prediction, Predictor
 from segjax.metrics import confusion
@@ -255,6 +256,25 @@ def apply(steps: Sequence[Step], state: State) -> State:
     return state
 
 
+def predict(predictor: Predictor, image: Image) -> State:
+    """Return what a predictor says of an image before any step.
+
+    Raises:
+        DataError: The image is too large: a step sees all of it.
+    """
+    pixels = math.prod(image.shape[:-1])
+    if pixels > preview.LARGE:
+        name = image.name if isinstance(image, Lazy) else "an image"
+        raise DataError(
+            f"{name}: {pixels:,} pixels, and post-processing sees all of an image at once; "
+            f"expected at most {preview.LARGE:,}. Cut it, or leave the steps out: "
+            "--override=inference.postprocess=[]"
+        )
+    image = np.asarray(image)
+    found = predictor(image)
+    return State(image, found.classes, found.probabilities())
+
+
 class Postprocessed:
     """Any predictor, and what is done to its predictions, as a `Predictor`.
 
@@ -269,16 +289,19 @@ class Postprocessed:
         self.predictor, self.steps = predictor, steps
 
     def __call__(self, image: Image, /) -> Prediction:
-        """Return the prediction after all steps; its probabilities are those that `crf` made."""
-        found = self.predictor(image)
-        state = apply(self.steps, State(image, found.classes, found.probabilities()))
+        """Return the prediction after all steps; its probabilities are those that `crf` made.
+
+        Raises:
+            DataError: An image that is too large: a step sees all of it.
+        """
+        state = apply(self.steps, predict(self.predictor, image))
         return Prediction(state.classes, lambda: state.probabilities)
 
     def tiles(
         self, image: Image, /, *, probabilities: bool = False
     ) -> Iterator[tuple[Region, np.ndarray]]:
         """Yield the whole as one part: a step sees all of an image."""
-        found = self(np.asarray(image))
+        found = self(image)
         everywhere = tuple(slice(0, side) for side in image.shape[:-1])
         yield everywhere, found.probabilities() if probabilities else found.classes
 
@@ -290,10 +313,8 @@ class Postprocessed:
             counts = {}
             for number, matrix in found.counts.items():
                 example = source[number]
-                pred = self(example["image"]).classes
-                counts[number] = confusion.counts_of(
-                    pred, example["label"], num_classes=len(matrix)
-                )
+                pred, label = self(example["image"]).classes, np.asarray(example["label"])
+                counts[number] = confusion.counts_of(pred, label, num_classes=len(matrix))
             yield Measured(counts, found.loss)
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from segjax.assemble import setup as setup_lib
-from segjax.data import core
-from segjax.errors import ConfigError
+from segjax.data import core, lazy
+from segjax.errors import ConfigError, DataError
 from segjax.evaluators import report
 from segjax.inference import crf, postprocess
 from segjax.inference.postprocess import State
@@ -307,6 +307,21 @@ def test_what_is_scored_is_what_is_predicted():
         np.testing.assert_array_equal(tile, expected[region])
         assert tile.shape == expected.shape
     assert postprocess.wrap(plain, ()) is plain
+
+
+def test_an_image_that_is_read_in_parts_is_read_whole():
+    """The rule: steps see arrays; what is too large for that is one line with the way out."""
+    image = Images()[2]["image"]
+    parts = lazy.Lazy(image.shape, image.dtype, image.__getitem__, name="slide.tif")
+    for made in (EVERY[2], {"type": "crf", "radius": 1}):
+        predictor = postprocess.wrap(Noisy(), steps(made))
+        found, wanted = predictor(parts), predictor(image)
+        np.testing.assert_array_equal(found.classes, wanted.classes)
+        np.testing.assert_array_equal(found.probabilities(), wanted.probabilities())
+    large = lazy.Lazy((10_000, 10_000, 1), np.uint8, image.__getitem__, name="slide.tif")
+    for call in (predictor, lambda image: list(predictor.tiles(image))):
+        with pytest.raises(DataError, match=r"slide.tif: 100,000,000 pixels.*postprocess=\[\]"):
+            call(large)
 
 
 def test_the_steps_of_a_config_reach_scores_and_predictions(tiny_config):
