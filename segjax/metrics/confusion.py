@@ -110,7 +110,7 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
     }
 
 
-def margins(confusion: Int64[np.ndarray, "... k k"]) -> Int64[np.ndarray, "3 ... k"]:
+def margins(confusion: Int[np.ndarray, "... k k"]) -> Int[np.ndarray, "3 ... k"]:
     """Return what scores are made of: pixels found, in the label, and predicted, of each class."""
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
     return np.stack([hit, confusion.sum(axis=-1), confusion.sum(axis=-2)])
@@ -154,7 +154,7 @@ def means(hit: Counts, label: Counts, pred: Counts) -> dict[str, float | None]:
     }
 
 
-def image_means(counts: Int64[np.ndarray, "3 n k"]) -> dict[str, Any]:
+def image_means(counts: Int[np.ndarray, "3 n k"]) -> dict[str, Any]:
     """Return means over the scores of examples; one of nothing but void does not count.
 
     - `miou_per_image`: of each example over the classes in its label or prediction.
