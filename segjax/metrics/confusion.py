@@ -167,7 +167,7 @@ def image_means(counts: Int[np.ndarray, "3 n k"]) -> dict[str, Any]:
     Args:
         counts: `margins` of each example; at least one has a pixel.
     """
-    hit, label, pred = counts[:, :, counts[1].sum(axis=0).nonzero()[0]]
+    hit, label, pred = counts[:, counts[1].any(axis=-1)]
     union, present = label + pred - hit, label + pred > 0
     scores = class_scores(hit, label, pred)
 

@@ -136,35 +136,30 @@ def compare(
     """
     tables = [_table(source) for source in (first, second)]
     _check_same(*tables)
-    arrays, score = _arrays([table for table, _ in tables], metric)
+    score = _score([table for table, _ in tables], metric)
     groups, unit = tables[0][0].get("group"), "case"
     if groups is None:
         groups, unit = range(len(tables[0][0]["name"])), "example"
     groups = np.asarray(groups, np.int64)
     number = int(groups.max()) + 1
-    ones = np.ones(len(groups))
-    values = [score(each)(ones) for each in arrays]
-    if not np.isfinite(values).all():
+    nobody, everybody = np.zeros(len(groups)), np.ones(len(groups))
+
+    def scores(weights: np.ndarray, swapped: np.ndarray) -> tuple[float, float]:
+        """Return the scores of both runs, some examples of each taken from the other."""
+        own, other = weights * ~swapped, weights * swapped
+        return score(np.concatenate([own, other])), score(np.concatenate([other, own]))
+
+    one, other = scores(everybody, nobody > 0)
+    if not np.isfinite([one, other]).all():
         raise UserError(f"{metric}: has no value in one of the two. Compare another metric.")
-    one, other = (score(each) for each in arrays)
-    drawn = [other(weights) - one(weights) for weights in _draws(groups, resamples, seed)]
+    pairs = [scores(weights, nobody > 0) for weights in _draws(groups, resamples, seed)]
+    ends = interval(np.array([b - a for a, b in pairs]))
     rng, extreme = np.random.default_rng(seed), 0
-    difference = values[1] - values[0]
     for _ in range(resamples):
-        swapped = (rng.random(number) < 0.5)[groups]
-        a, b = _exchanged(arrays, swapped)
-        there = score(b)(ones) - score(a)(ones)
-        extreme += not abs(there) < abs(difference) * (1 - 1e-9)  # NaN counts too
+        a, b = scores(everybody, (rng.random(number) < 0.5)[groups])
+        extreme += not abs(b - a) < abs(other - one) * (1 - 1e-9)  # NaN counts too
     p_value = (1 + extreme) / (1 + resamples)
-    ends = interval(np.array(drawn))
-    return Comparison(metric, values[0], values[1], difference, ends, p_value, unit, number)
-
-
-def _exchanged(arrays: Sequence[np.ndarray], swapped: np.ndarray) -> list[np.ndarray]:
-    """Return both arrays, those examples of each that are `swapped` from the other."""
-    first, second = arrays
-    where = swapped[:, None]  # [n 1], before the classes
-    return [np.where(where, second, first), np.where(where, first, second)]
+    return Comparison(metric, one, other, other - one, ends, p_value, unit, number)
 
 
 def _table(source: Any) -> tuple[Mapping[str, Any], str]:
@@ -195,20 +190,21 @@ def _check_same(first: tuple[Mapping, str], second: tuple[Mapping, str]) -> None
             )
 
 
-def _arrays(
-    tables: Sequence[Mapping[str, Any]], metric: str
-) -> tuple[list[np.ndarray], Callable[[np.ndarray], Score]]:
-    """Return what a metric is computed of, of each table, and how."""
+def _score(tables: Sequence[Mapping[str, Any]], metric: str) -> Score:
+    """Return a metric as a function of how often each example counts, the second's last."""
     values = [table.get("values", {}) for table in tables]
     if all(metric in each for each in values):
-        arrays = [np.array(each[metric], np.float64) for each in values]  # null becomes NaN
-        return arrays, of_values
-    arrays = [np.array([table[k] for k in ("hit", "label", "pred")]) for table in tables]
-    own = scores_of_margins()
+        rows = [row for each in values for row in each[metric]]
+        return of_values(np.array(rows, np.float64))  # null becomes NaN
+    own = scores_of_margins() if all("hit" in table for table in tables) else {}
     if metric not in own:
         known = [*own, *(name for name in values[0] if name in values[1])]
-        raise UserError(f"metric={metric!r} is in neither report.{lookup.suggest(metric, known)}")
-    return arrays, lambda counts: of_margins(counts, score=own[metric])
+        more = "" if own else " Scored with intervals they have others."
+        raise UserError(
+            f"metric={metric!r} is in neither report.{lookup.suggest(metric, known)}{more}"
+        )
+    counts = [[row for table in tables for row in table[key]] for key in ("hit", "label", "pred")]
+    return of_margins(np.array(counts, np.int64), score=own[metric])
 
 
 def scores_of_margins() -> dict[str, Callable[[np.ndarray], float | None]]:

@@ -112,7 +112,7 @@ class Mcc(OfMargins):
         return np.array([self.score(binary(counts, i)) for i in range(counts.shape[1])])
 
 
-def binary(counts: Margins, number: int) -> Margins:
+def binary(counts: Margins, number: int) -> Int64[np.ndarray, "3 2"]:
     """Return the margins of all other classes as one, and of one class."""
     hit, label, pred = counts[:, number]
     total = counts[1].sum()

@@ -101,7 +101,7 @@ class Hd95(Hausdorff):
 
 
 def percentile(
-    distance: Float[np.ndarray, " n"], area: Float[np.ndarray, " n"], *, percent: float
+    distance: Float[np.ndarray, " n"], area: Float[np.ndarray, " n"], *, percent: kinds.Real
 ) -> float:
     """Return the least distance within which `percent` of the area lies; in order of distance."""
     share = np.cumsum(area) / np.sum(area)
