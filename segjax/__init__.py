@@ -14,7 +14,7 @@ jax is imported by the first call, not by `import segjax`.
 
 import pathlib
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def train(
 
 
 def open_run(
-    path: str | pathlib.Path,
-    checkpoint: str = "",
+    path: str | pathlib.Path | Sequence[str | pathlib.Path],
+    checkpoint: str | Sequence[str] = "",
     *,
     overrides: Iterable[str] = (),
     trust_code: bool = False,
@@ -76,9 +76,9 @@ def open_run(
     """Open the run in a folder; nothing in it is changed, and nothing else is needed.
 
     Args:
-        path: The run's folder.
+        path: The run's folder. Several make an ensemble, whose scores are averaged.
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
-            latest.
+            latest. Several of one run make an ensemble.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.
         trust_code: Run code outside of segjax that its config names. A run is data without it.
 
@@ -91,8 +91,12 @@ def open_run(
     xla.prepare()
     from segjax.runs import run
 
-    return run.open_run(
-        pathlib.Path(path), checkpoint=checkpoint, overrides=overrides, trust_code=trust_code
+    paths = [path] if isinstance(path, (str, pathlib.Path)) else path
+    return run.open_ensemble(
+        [pathlib.Path(each) for each in paths],
+        checkpoints=[checkpoint] if isinstance(checkpoint, str) else checkpoint,
+        overrides=overrides,
+        trust_code=trust_code,
     )
 
 

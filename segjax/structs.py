@@ -82,7 +82,10 @@ class Classes(NamedTuple):
 
 
 class Example(TypedDict):
-    """One example as a `Source` yields it (NumPy, any size); its schema may name more."""
+    """One example as a `Source` yields it (any size); its schema may name more.
+
+    Its fields are NumPy arrays, or `data.lazy.Lazy` ones, parts of which are read.
+    """
 
     image: ndarray  # [*space c], one to three spatial axes
     label: ndarray  # uint8 [*space]: classes 0..K-1, 255 = ignore

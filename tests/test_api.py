@@ -1,5 +1,7 @@
 """`import segjax`: quick, without jax, and all that a notebook needs."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -71,6 +73,37 @@ def test_best_is_the_best_that_was_scored(trained):
     _, path, scored = trained
     best = max(scored, key=lambda each: each[2])[1]
     assert segjax.open_run(path).step == segjax.open_run(path, "best").step == best
+
+
+def test_checkpoints_of_a_run_are_an_ensemble(trained, tmp_path):
+    """The scores of its members are averaged, in what it predicts and in what is scored."""
+    _, path, _ = trained
+    steps = [segjax.open_run(path, checkpoint=step) for step in ("1", "2")]
+    both = segjax.open_run(path, checkpoint=["1", "2"])
+    image = np.random.default_rng(0).integers(0, 255, (70, 50, 3), np.uint8)
+    first, second = (np.log(run.predictor()(image).probabilities()) for run in steps)
+    expected = np.exp((first + second) / 2)
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(both.predictor()(image).probabilities(), expected, atol=1e-5)
+    names = {both.variant(), *(run.variant() for run in steps)}
+    assert len(names) == 3 and both.variant().startswith("ensemble2-")
+    copied = tmp_path / "fold"
+    shutil.copytree(path, copied)
+    folds = segjax.open_run([path, copied], checkpoint="1")
+    alone = steps[0].predictor()(image).probabilities()
+    np.testing.assert_allclose(folds.predictor()(image).probabilities(), alone, atol=1e-6)
+    for wrong, said in (
+        (lambda: segjax.open_run([path, copied], ["1", "2"]), "2 runs and 2 checkpoints"),
+        (lambda: segjax.open_run([path, path], "1"), "one checkpoint twice"),
+        (lambda: segjax.open_run([path, tmp_path]), "no config.json"),
+    ):
+        with pytest.raises(UserError, match=said):
+            wrong()
+    config = json.loads((copied / "config.json").read_text())
+    config["inference"] = config["inference"] | {"blend": "flat"}
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="has other layout than"):
+        segjax.open_run([path, copied], checkpoint="1")
 
 
 def test_runs_are_listed_by_folder(trained):

@@ -10,10 +10,11 @@ import jax
 from jax.sharding import Mesh
 
 from segjax.augment import compose
-from segjax.config import lookup, trials
+from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
 from segjax.data import core, fit
 from segjax.errors import ConfigError, DataError
+from segjax.inference.layout import Layout
 from segjax.inference.network import Forward
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Field, Key, Schema
@@ -31,7 +32,8 @@ class Parts:
         trained: The model as the train step sees it.
         augment: Of a training batch, on the devices.
         normalize: From a batch's images to the model's input.
-        canvas: How images of any size become one size.
+        canvas: How images of any size become one size in training.
+        layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
     """
 
@@ -42,6 +44,7 @@ class Parts:
     normalize: Callable[[jax.Array], jax.Array]
     mesh: Mesh
     canvas: fit.Canvas
+    layout: Layout
     classes: Classes
     schema: Schema
 
@@ -51,13 +54,16 @@ class Parts:
         needed = {name: self.schema[name] for name in ("image", *self.task.needs)}
         return Forward(
             self.model, self.task, normalize=self.normalize, mesh=self.mesh, schema=needed,
-            canvas=self.canvas,
+            layout=self.layout,
         )  # fmt: skip
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
-        canvas = {"size": list(self.canvas.size), "fit": self.canvas.fit}
-        return {"checkpoint": step, "canvas": canvas, "overrides": list(overrides)}
+        found = sections.plain(dataclasses.asdict(self.layout))
+        window = found.pop("canvas")
+        canvas = {"size": window["size"], "fit": window["fit"]}
+        about = {"checkpoint": step, "canvas": canvas, "inference": found}
+        return about | {"overrides": list(overrides)}
 
     def image_shape(self) -> jax.ShapeDtypeStruct:
         """Return one image [1 *space c] as a shape."""
@@ -156,7 +162,41 @@ def make_parts(
     augment = compose.make_augment(ops, schema)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
-    return Parts(model, trained, task, augment, normalize, mesh, canvas, classes, schema)
+    layout = make_layout(config["inference"], canvas)
+    return Parts(model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema)
+
+
+def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
+    """Return how images are seen, from `config.inference` and the canvas of training.
+
+    Raises:
+        ConfigError: It does not go with the number of the data's axes.
+    """
+    own = dict(section)
+    size, how = own.pop("size"), own.pop("fit")
+    if size and len(size) != len(canvas.size):
+        raise ConfigError(
+            f"config.inference.size={size}: {len(size)} sides, config.input.size has "
+            f"{len(canvas.size)}. Give as many."
+        )
+    flips = own.pop("flips")
+    if flips and (max(flips) >= len(canvas.size) or len(set(flips)) < len(flips)):
+        raise ConfigError(
+            f"config.inference.flips={flips}: expected different axes from 0 to "
+            f"{len(canvas.size) - 1}. The last is along rows: [{len(canvas.size) - 1}] mirrors "
+            "left and right."
+        )
+    if own["long_side"] and not own["short_side"]:
+        raise ConfigError(
+            f"config.inference.long_side={own['long_side']}: bounds what short_side makes of an "
+            "image, which is 0. Set both."
+        )
+    scales = tuple(own.pop("scales"))
+    if len(set(scales)) < len(scales):
+        raise ConfigError(f"config.inference.scales={list(scales)}: expected different factors.")
+    del own["batch_size"]
+    window = fit.Canvas(tuple(size) or canvas.size, how or canvas.fit, canvas.pad_value)
+    return Layout(window, flips=tuple(flips), scales=scales, **own)
 
 
 def check_precision(section: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -100,15 +100,15 @@ def check_batch(config: Mapping[str, Any], parts: Parts) -> None:
         )
     held = inputs["prefetch"] * max(1, inputs["workers"])
     check_memory(
-        held * host_bytes(inputs["batch_size"], parts),
+        held * host_bytes(inputs["batch_size"], parts, parts.canvas.size),
         f"config.input: {held} batches held ready, of batch_size={inputs['batch_size']} and "
         f"size={inputs['size']},",
     )
 
 
-def host_bytes(batch_size: int, parts: Parts) -> int:
-    """Return what a process's rows of a batch take in memory."""
-    shapes = pipeline.batch_shapes(batch_size, parts.schema, parts.canvas.size)
+def host_bytes(batch_size: int, parts: Parts, size: Sequence[int]) -> int:
+    """Return what a process's rows of a batch at a canvas' size take in memory."""
+    shapes = pipeline.batch_shapes(batch_size, parts.schema, size)
     return bytes_of(shapes) // sharding.row_block(parts.mesh)[1]
 
 
@@ -118,10 +118,11 @@ def check_forward(batch_size: int, parts: Parts, *, where: str) -> None:
     Raises:
         ConfigError: What they take.
     """
-    scores = 4 * math.prod(parts.canvas.size) * len(parts.classes.class_names)
-    held = host_bytes(batch_size, parts) + scores
+    size = parts.layout.canvas.size
+    scores = 4 * math.prod(size) * len(parts.classes.class_names)
+    held = host_bytes(batch_size, parts, size) + scores
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    about = f"{where}: batch_size={batch_size} and size={[*parts.canvas.size]}"
+    about = f"{where}: batch_size={batch_size} and size={[*size]}"
     check_memory(held, about, most=min(there, MOST_BYTES))
 
 
@@ -155,7 +156,7 @@ def make_evaluators(
         source = parts_lib.make_source(config, section["split"], where=where)
         parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
         parts_lib.check_same_classes(source, parts.classes, where=where)
-        size = parts.canvas.size
+        size = parts.layout.canvas.size
         sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
         check_forward(section["batch_size"], parts, where=where)
         given = {"name": name, "source": source, "classes": parts.classes}

@@ -3,7 +3,7 @@
 from absl import flags
 
 from segjax.commands import options
-from segjax.errors import printable
+from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
 NEEDS = options.WORKDIR | {
@@ -27,6 +27,11 @@ def run(values: flags.FlagValues) -> int:
     from segjax.export import weights
 
     opened = options.open_run(values)
+    if opened.others:
+        raise ConfigError(
+            f"--workdir={values.workdir} --checkpoint={values.checkpoint}: an ensemble, expected "
+            "one checkpoint of one run: a file holds the weights of one. Name it."
+        )
     text = weights.write(opened, options.path(values.output), publisher=values.publisher)
     print(printable(text))
     return 0

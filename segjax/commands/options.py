@@ -52,9 +52,13 @@ def workdir(values: flags.FlagValues) -> None:
 
 def checkpoint(values: flags.FlagValues) -> None:
     """Define what opens a run: `--workdir`, `--checkpoint`, `--override`, `--trust_code`."""
-    workdir(values)
+    text = "The run's folder; of an ensemble several, separated by commas."
+    flags.DEFINE_string("workdir", "", text, flag_values=values)
     trust_code(values)
-    text = "'best', 'latest' or a step. Default: the best if the run keeps one, else the latest."
+    text = (
+        "'best', 'latest' or a step; several, separated by commas, are an ensemble. Default: the "
+        "best if the run keeps one, else the latest."
+    )
     flags.DEFINE_string("checkpoint", "", text, flag_values=values)
     override(values, "evals.val.batch_size=3")
 
@@ -70,16 +74,20 @@ def job(values: flags.FlagValues) -> None:
 
 
 def open_run(values: flags.FlagValues) -> "Run":
-    """Return the run in `--workdir`, opened as the command line says.
+    """Return the run in `--workdir`, or the ensemble, opened as the command line says.
+
+    A folder whose name holds commas is one.
 
     Raises:
         UserError: See `run.open_run`.
     """
     from segjax.runs import run
 
-    return run.open_run(
-        path(values.workdir),
-        checkpoint=values.checkpoint,
+    whole = path(values.workdir)
+    paths = [whole] if whole.exists() else [path(text) for text in values.workdir.split(",")]
+    return run.open_ensemble(
+        [each for each in paths if each.name],
+        checkpoints=[text.strip() for text in values.checkpoint.split(",")],
         overrides=values.override,
         trust_code=values.trust_code,
     )

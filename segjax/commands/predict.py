@@ -46,7 +46,7 @@ def run(values: flags.FlagValues) -> int:
         classes=opened.parts.classes,
         reading=Reading(channels=opened.parts.classes.channels, **as_trained),
         step=opened.step,
-        canvas=opened.parts.canvas,
+        layout=opened.parts.layout,
         run=opened.path,
         scales_seen=workdir.image_scales(opened.path),
     )

@@ -109,6 +109,14 @@ def pair(first: Rule, second: Rule) -> Rule:
     return Rule(f"a pair of {first.expected} and {second.expected}", holds)
 
 
+def either(first: Rule, second: Rule) -> Rule:
+    """Take what one of two rules takes."""
+    return Rule(
+        f"{first.expected} or {second.expected}",
+        lambda value: first.holds(value) or second.holds(value),
+    )
+
+
 def is_int(value: Any) -> bool:
     """Return whether a value is an integer, which a truth value is not."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -165,6 +173,7 @@ SIDE = 2**24
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))
 TEXT = Rule("a string", is_text)
 NAME = Rule("a string that is not empty", lambda value: is_text(value) and value != "")
+EMPTY = Rule("[]", lambda value: value == [])
 PATTERN = Rule("a regular expression", _compiles)
 SIZE = Rule(f"a list of 1 to 3 integers up to {SIDE}, the last two of them at least 32", _is_size)
 SHARE = Rule(

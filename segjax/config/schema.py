@@ -6,79 +6,17 @@ no run can use. Sections that have a `type` also take the arguments of what that
 checked by `lookup` when it is built.
 """
 
-import copy
-import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from segjax.config import lookup, rules, schedule, sections, trials
+from segjax.config import knobs, rules, sections, trials
+from segjax.config.knobs import REQUIRED, Duration, Knob, Table, Typed
 from segjax.errors import ConfigError
 
-REQUIRED = object()
-"""In place of a default: every config has to say it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Knob:
-    """A key with a plain value.
-
-    Attributes:
-        default: Its value where neither config nor run has one, or `REQUIRED`.
-        rule: What it takes.
-        doc: What it does. Ends the message about a wrong value.
-    """
-
-    default: Any
-    rule: rules.Rule
-    doc: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Duration:
-    """A number with its unit in the key: one of `<name>_steps`, `<name>_epochs`, ….
-
-    Attributes:
-        default: Its number, or `REQUIRED`.
-        unit: The unit of the default.
-        units: Those that the key may have.
-        doc: What lasts so long, or happens so often.
-    """
-
-    default: Any
-    unit: str
-    doc: str
-    units: tuple[str, ...] = schedule.UNITS
-
-
-@dataclasses.dataclass(frozen=True)
-class Typed:
-    """A section with a `type`, or several.
-
-    Attributes:
-        default: The section where neither config nor run has one, or `REQUIRED`.
-        doc: What it builds.
-        common: Its keys whatever the type. Those with a default may be left out.
-        many: `list` or `dict` of such sections; `None`: a single one.
-    """
-
-    default: Any
-    doc: str
-    common: "Mapping[str, Knob | Duration | Typed]" = dataclasses.field(default_factory=dict)
-    many: type | None = None
-
-
-Table = Mapping[str, "Knob | Duration | Typed | Table"]
-
-SECTIONS = 100
-"""The most sections that a list or a group of named ones may have."""
-NAMES = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
-"""The names of evaluators, which are names of files too."""
-TYPE = Knob(REQUIRED, rules.NAME, "What the section builds, such as 'unet' or 'pixel:focal'.")
 SEED, RATE = rules.whole(0, 2**32 - 1), rules.number(0, 1e6, open_ends="low")
 THREADS = rules.whole(0, 1024)
 
@@ -171,6 +109,55 @@ OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
 """Keys of every optimiser. Layer-wise decay is a list of factors:
 `[(f"encoder/block{i}/.*", 0.9 ** (12 - i)) for i in range(12)]`."""
 
+FACTOR = rules.number(1 / 64, 64)
+INFERENCE: Table = {
+    "size": Knob(
+        (),
+        rules.either(rules.EMPTY, rules.SIZE),
+        "Sides of the window that the network sees; []: those of input.size.",
+    ),
+    "fit": Knob(
+        "",
+        rules.one_of("", "resize", "pad"),
+        "Scale images to the window, or keep their own scale, in several windows where they are "
+        "larger; '': as input.fit says.",
+    ),
+    "short_side": Knob(
+        0, rules.whole(0, rules.SIDE), "Scale images until their shortest side is this; 0: do not."
+    ),
+    "long_side": Knob(
+        0, rules.whole(0, rules.SIDE), "With short_side: no side gets longer than this; 0: any."
+    ),
+    "overlap": Knob(
+        0.25, rules.number(0, 0.95), "Share of a window that its neighbour sees too, at least."
+    ),
+    "place": Knob(
+        "even",
+        rules.one_of("even", "stride"),
+        "Spread windows evenly, or at multiples of their stride, the last one moved inwards.",
+    ),
+    "blend": Knob(
+        "nearest",
+        rules.one_of("nearest", "flat", "gaussian"),
+        "What a pixel under several windows is given: the scores of the one in whose middle it "
+        "lies, their mean, or their mean with more weight near the middle.",
+    ),
+    "flips": Knob(
+        (),
+        rules.each(rules.whole(0, 2), "a list of axes in space, such as [1]", most=3),
+        "Test-time augmentation: axes to flip; all sets of them are predicted, scores averaged.",
+    ),
+    "scales": Knob(
+        (1.0,),
+        rules.each(FACTOR, f"a list, each item {FACTOR.expected}", least=1, most=16),
+        "Test-time augmentation: factors of an image's sides; all are predicted, scores averaged.",
+    ),
+    "batch_size": Knob(
+        1, rules.whole(1, 4096), "Windows of an image that predict sends to the network at once."
+    ),
+}
+"""How the network sees images of any size when it is scored and when it predicts."""
+
 EVALS: Mapping[str, Knob | Duration | Typed] = {
     "split": Knob(REQUIRED, rules.NAME, "The split that is scored."),
     "batch_size": Knob(REQUIRED, rules.whole(1), "Images in a global batch; the last is padded."),
@@ -215,6 +202,7 @@ CONFIG: Table = {
     "optimizer": Typed({}, "What turns gradients into updates.", OPTIMIZER),
     "mesh": MESH,
     "trials": TRIALS,
+    "inference": INFERENCE,
     "checkpoint": CHECKPOINT,
     "evals": Typed({}, "What is scored, by the name that its scores get.", EVALS, many=dict),
 }
@@ -248,7 +236,7 @@ def defaults() -> ml_collections.ConfigDict:
     A config adds `model`, `input.source`, `input.size`, `total_…`, and to `optimizer` at least
     `type`, `lr` and `schedule`.
     """
-    return ml_collections.ConfigDict(_fill(CONFIG, {}))
+    return ml_collections.ConfigDict(knobs.fill(CONFIG, {}))
 
 
 def fill(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +244,7 @@ def fill(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys that the schema does not know, and those without a default, stay as they are.
     """
-    return sections.section(_fill(CONFIG, sections.section(config)))
+    return sections.section(knobs.fill(CONFIG, sections.section(config)))
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -266,7 +254,7 @@ def check(config: Mapping[str, Any]) -> None:
         ConfigError: The first unknown key, missing key or wrong value, and what was expected.
     """
     plain = sections.section(config)
-    _check_table(CONFIG, plain, "config")
+    knobs.check_table(CONFIG, plain, "config")
     trials.count(plain)
     workers = plain["input"]["workers"]
     if plain["input"]["cache"] and workers:
@@ -285,7 +273,7 @@ def check_recorded(config: Mapping[str, Any]) -> None:
     found = dict(config)
     resolved = found.pop("resolved", None)
     check(found)
-    _check_table(RECORDED, resolved, "config.resolved", typed=True)
+    knobs.check_table(RECORDED, resolved, "config.resolved", typed=True)
     names, colours = resolved["class_names"], resolved["palette"]
     if len(names) != len(colours):
         raise ConfigError(
@@ -301,8 +289,8 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: As `check`.
     """
     spec = CONFIG[name]
-    filled = sections.section(_fill_spec(spec, sections.section(section)))
-    _check_spec(spec, filled, f"config.{name}")
+    filled = sections.section(knobs.fill_spec(spec, sections.section(section)))
+    knobs.check_spec(spec, filled, f"config.{name}")
     return filled
 
 
@@ -313,96 +301,3 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     """
     canonical = json.dumps(fill(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def _fill(table: Table, given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        return given  # `check` says what is wrong with it
-    filled = dict(given)
-    for key, spec in table.items():
-        if isinstance(spec, Duration):
-            absent = not any(f"{key}_{unit}" in given for unit in spec.units)
-            if absent and spec.default is not REQUIRED:
-                filled[f"{key}_{spec.unit}"] = spec.default
-        elif isinstance(spec, Mapping):
-            filled[key] = _fill(spec, given[key] if key in given else {})
-        elif key in given or spec.default is not REQUIRED:
-            value = given[key] if key in given else copy.deepcopy(spec.default)
-            filled[key] = _fill_spec(spec, value)
-    return filled
-
-
-def _fill_spec(spec: Any, value: Any) -> Any:
-    if not isinstance(spec, Typed):
-        return value
-    if spec.many is list and isinstance(value, list):
-        return [_fill(spec.common, item) for item in value]
-    if spec.many is dict and isinstance(value, Mapping):
-        return {name: _fill(spec.common, item) for name, item in value.items()}
-    return value if spec.many else _fill(spec.common, value)
-
-
-def _check_table(table: Table, section: Any, where: str, *, typed: bool = False) -> None:
-    """Check keys and values; `typed`: other keys, and a lack of what has a default, are fine."""
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"{where}={rules.shown(section)}: expected a section, keys with values.")
-    known: dict[str, Any] = {}
-    missing = []
-    for name, spec in table.items():
-        keys = [name]
-        if isinstance(spec, Duration):
-            keys = [f"{name}_{unit}" for unit in spec.units]
-        known |= dict.fromkeys(keys, spec)
-        optional = typed and not isinstance(spec, Mapping) and spec.default is not REQUIRED
-        if not optional and not any(key in section for key in keys):
-            missing.append(keys[0])
-    for key in section:
-        if key not in known and not typed:
-            word = f"{where}.{rules.name(key)}"
-            raise ConfigError(f"{word}: no such key.{lookup.suggest(key, list(known))}")
-    for name, spec in table.items():
-        if isinstance(spec, Duration):
-            schedule.key_of(section, name, where)
-    if missing:
-        names = ", ".join(map(repr, missing))
-        raise ConfigError(f"{where}: needs {names}. Add it: segjax/config/schema.py says what.")
-    for key, value in section.items():
-        if key in known:
-            _check_spec(known[key], value, f"{where}.{key}")
-
-
-def _check_spec(spec: Any, value: Any, where: str) -> None:
-    if isinstance(spec, Mapping):
-        return _check_table(spec, value, where)
-    if isinstance(spec, Typed):
-        return _check_typed(spec, value, where)
-    duration = isinstance(spec, Duration)
-    rule = schedule.rule_of(where.rpartition("_")[2]) if duration else spec.rule
-    if not rule.holds(value):
-        got = rules.shown(value)
-        raise ConfigError(f"{where}={got}: expected {rule.expected}. {spec.doc}")
-
-
-def _check_typed(spec: Typed, value: Any, where: str) -> None:
-    items = {where: value}
-    if spec.many and not isinstance(value, spec.many):
-        kind = "a list of sections" if spec.many is list else "sections by name"
-        got = rules.shown(value)
-        raise ConfigError(f"{where}={got}: expected {kind}, each with a 'type'. {spec.doc}")
-    if spec.many and len(value) > SECTIONS:
-        raise ConfigError(
-            f"{where}: {len(value)} sections, expected at most {SECTIONS}. {spec.doc}"
-        )
-    if spec.many is list:
-        items = {f"{where}[{i}]": item for i, item in enumerate(value)}
-    elif spec.many is dict:
-        if odd := [name for name in value if not NAMES.fullmatch(name)]:
-            raise ConfigError(
-                f"{where}: {rules.shown(odd[0])} is no name. Use up to 100 letters, digits and '_'."
-            )
-        items = {f"{where}.{name}": item for name, item in value.items()}
-    for place, item in items.items():
-        if not isinstance(item, Mapping):
-            got = rules.shown(item)
-            raise ConfigError(f"{place}={got}: expected a section with a 'type'. {spec.doc}")
-        _check_table({"type": TYPE, **spec.common}, item, place, typed=True)

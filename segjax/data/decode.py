@@ -5,9 +5,10 @@ numbers, an image has the channels and the type that its data set asks for, and 
 the way without a word.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -71,8 +72,8 @@ def read_image(
     """
     least = channels * np.dtype(dtype).itemsize
     header, pixels = _load(file, name=name, exif=exif, least=least)
-    pixels, bits = _bring_to_channels(header, pixels, channels, name=name)
-    return np.ascontiguousarray(_bring_to_dtype(header, pixels, bits, dtype, name=name))
+    pixels, bits = bring_to_channels(header, pixels, channels, name=name)
+    return np.ascontiguousarray(bring_to_dtype(header, pixels, bits, dtype, name=name))
 
 
 def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
@@ -87,7 +88,7 @@ def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
             JPEG's compression, which changes numbers.
     """
     header, pixels = _load(file, name=name, exif=exif)
-    _check_mask(header, name=name)
+    check_mask(header, name=name)
     label = pixels[..., 0]
     if label.dtype.kind == "f":
         label = label.astype(np.float64)
@@ -121,7 +122,7 @@ def read_pair(
     """
     image = read_image(image_file, name=image_name, **dataclasses.asdict(reading))
     label = read_label(label_file, name=label_name, exif=reading.exif)
-    _check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
+    check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
     return image, label
 
 
@@ -138,18 +139,18 @@ def check_pair(
     """
     image = read_header(image_file, name=image_name)
     label = read_header(label_file, name=label_name)
-    _check_mask(label, name=label_name)
+    check_mask(label, name=label_name)
     shown = [
         (header.width, header.height)
         if exif and header.orientation >= 5
         else (header.height, header.width)
         for header in (image, label)
     ]
-    _check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
+    check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
     return shown[0]
 
 
-def _check_mask(header: Header, *, name: str) -> None:
+def check_mask(header: Header, *, name: str) -> None:
     """Refuse a mask whose header shows that it holds no class numbers."""
     if header.bands != 1:
         raise DataError(
@@ -165,9 +166,10 @@ def _check_mask(header: Header, *, name: str) -> None:
         )
 
 
-def _check_sizes(
+def check_sizes(
     image: tuple[int, ...], label: tuple[int, ...], image_name: str, label_name: str, *, exif: bool
 ) -> None:
+    """Raise `DataError` where the sizes of an image and its mask differ."""
     if label != image:
         turned = exif and label == image[::-1]
         hint = "If the image has an EXIF orientation, try exif=False. " if turned else ""
@@ -198,14 +200,20 @@ def _load(file: File, *, name: str, exif: bool, least: int = 0) -> tuple[Header,
 
 
 def _open(file: File, *, name: str, pixels: bool, least: int = 0) -> tuple[Header, np.ndarray]:
+    with explained(name), raster.stream_of(file) as stream:
+        start = stream.read(4)
+        stream.seek(0)
+        opener = tiff.open_tiff if start in tiff.MAGIC else raster.open_image
+        opened = (webp.open_webp if start == webp.MAGIC else opener)(stream)
+        raster.check(opened.header, name=name, least=least)
+        return opened.header, opened.pixels() if pixels else np.empty(0)
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into a `DataError` that names the file."""
     try:
-        with raster.stream_of(file) as stream:
-            start = stream.read(4)
-            stream.seek(0)
-            opener = tiff.open_tiff if start in tiff.MAGIC else raster.open_image
-            opened = (webp.open_webp if start == webp.MAGIC else opener)(stream)
-            raster.check(opened.header, name=name, least=least)
-            return opened.header, opened.pixels() if pixels else np.empty(0)
+        yield
     except DataError:
         raise
     except MemoryError:
@@ -230,7 +238,7 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
-def _bring_to_channels(
+def bring_to_channels(
     header: Header, pixels: np.ndarray, channels: int, *, name: str
 ) -> tuple[np.ndarray, int]:
     """Return `[h w channels]`, and the bits of its values."""
@@ -297,7 +305,7 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return total.astype(pixels.dtype)[..., None]
 
 
-def _bring_to_dtype(
+def bring_to_dtype(
     header: Header, pixels: np.ndarray, bits: int, dtype: str, *, name: str
 ) -> np.ndarray:
     """Return pixels in `dtype`, by the rule of `read_image`."""

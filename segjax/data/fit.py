@@ -115,7 +115,7 @@ def fit_example(
     check_fields(arrays, schema, name=name)
     fitted: dict[str, Any] = {"name": name}
     for key, field in schema.items():
-        array = arrays[key]
+        array = np.asarray(arrays[key])
         if field.is_spatial:
             resize = resize_map if field.is_map else resize_image
             fill = field.fill if field.kind != "image" else pad_value

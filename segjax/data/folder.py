@@ -6,14 +6,18 @@ another layout are named with `images`, `labels` and `split_file`.
 """
 
 import collections
+import functools
 import os
 import pathlib
 from collections.abc import Collection
 from concurrent import futures
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from segjax.config import kinds
-from segjax.data import core, decode, listing
+from segjax.data import core, decode, large, listing
+from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError, DataError
 from segjax.runtime import reading
 from segjax.structs import Example
@@ -122,21 +126,24 @@ class Source:
     def __getitem__(self, index: int) -> Example:
         image_file, label_file = self.files[index]
         self._check_colour(image_file)
-        image, label = decode.read_pair(
+        image, label = large.open_pair(
             image_file,
             label_file,
             image_name=str(image_file),
             label_name=str(label_file),
             reading=self.reading,
         )
-        label = core.check_label(
-            label,
+        check = functools.partial(
+            core.check_label,
             num_classes=len(self.class_names),
             ignore=self.ignore,
             offset=self.label_offset,
             mapping=self.label_map,
             name=str(label_file),
         )
+        label = label.map(check, np.uint8) if isinstance(label, Lazy) else check(label)
+        # A `Lazy` array stands for one, and is read where it is indexed.
+        image, label = cast(np.ndarray, image), cast(np.ndarray, label)
         return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
 
     def check(self) -> set[tuple[int, ...]]:

@@ -100,21 +100,18 @@ class Opened(NamedTuple):
     pixels: Callable[[], np.ndarray]
 
 
-def stream_of(file: File) -> IO[bytes]:
+def stream_of(file: File, *, limit: int = MAX_FILE_BYTES) -> IO[bytes]:
     """Return a file, or encoded bytes, as a stream to be closed."""
-    return (
-        io.BytesIO(file)
-        if isinstance(file, bytes)
-        else reading.open_file(file, limit=MAX_FILE_BYTES)
-    )
+    return io.BytesIO(file) if isinstance(file, bytes) else reading.open_file(file, limit=limit)
 
 
-def check(header: Header, *, name: str, least: int = 0) -> None:
+def check(header: Header, *, name: str, least: int = 0, most: int = 0) -> None:
     """Refuse what cannot be one image in memory; a pixel takes `least` bytes at least.
 
     Raises:
-        DataError: More images than one, or more than `MAX_BYTES`.
+        DataError: More images than one, or more bytes than `most`; 0: than `MAX_BYTES`.
     """
+    most = most or MAX_BYTES
     if header.images > 1:
         raise DataError(
             f"{name}: holds several images (pages or frames), expected one. Save the one that is "
@@ -122,10 +119,10 @@ def check(header: Header, *, name: str, least: int = 0) -> None:
         )
     pixel = max(least, header.bands * np.dtype(header.dtype).itemsize)
     size = header.height * header.width * pixel
-    if size > MAX_BYTES:
+    if size > most:
         raise DataError(
             f"{name}: {header.height}x{header.width} pixels of {header.describe()} need "
-            f"{size / 2**20:,.0f} MiB of memory, the limit is {MAX_BYTES >> 20:,} MiB. Cut it into "
+            f"{size / 2**20:,.0f} MiB of memory, the limit is {most >> 20:,} MiB. Cut it into "
             "tiles, or save it smaller."
         )
 

@@ -22,7 +22,7 @@ _PHOTOMETRIC: dict[int, Colour] = {
     0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 6: "ycbcr", 8: "lab",
 }  # fmt: skip
 _COLOURS = {"grey": 1, "rgb": 3, "palette": 1, "cmyk": 4, "ycbcr": 3, "lab": 3}
-_JPEG = (6, 7, 33007, 34892)
+JPEG = (6, 7, 33007, 34892)
 """Compressions whose decoder turns YCbCr to RGB."""
 _BY_SIZE = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 """Compressions whose decoder is told how much to make: none, CCITT, LZW, deflate, PackBits, LZMA,
@@ -50,6 +50,15 @@ def open_tiff(stream: IO[bytes]) -> Opened:
         ValueError: No such page, or a kind of pixel that is not known; and whatever tifffile raises
             on a broken file.
     """
+    return open_page(stream)[0]
+
+
+def open_page(stream: IO[bytes]) -> tuple[Opened, tifffile.TiffPage]:
+    """Return what `open_tiff` does, and the page itself.
+
+    Raises:
+        ValueError: As `open_tiff`.
+    """
     check_directories(stream)
     stream.seek(0)
     tiff = tifffile.TiffFile(stream)
@@ -75,7 +84,7 @@ def open_tiff(stream: IO[bytes]) -> Opened:
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         return array.reshape(header.height, header.width, header.bands)
 
-    return Opened(header, pixels)
+    return Opened(header, pixels), page
 
 
 def check_directories(stream: IO[bytes]) -> None:
@@ -136,7 +145,7 @@ def check_segments(page: tifffile.TiffPage, stream: IO[bytes]) -> None:
     Raises:
         ValueError: They are not, or are compressed in a way that does not tell.
     """
-    width, height = _segment(page)
+    width, height = segment_sides(page)
     itemsize = page.dtype.itemsize if page.dtype else 1
     depth = page.samplesperpixel * page.tiledepth if page.is_tiled else page.samplesperpixel
     if width * height * depth * itemsize > MAX_SEGMENT_BYTES and page.is_tiled:
@@ -168,7 +177,7 @@ def check_segments(page: tifffile.TiffPage, stream: IO[bytes]) -> None:
             )
 
 
-def _segment(page: tifffile.TiffPage) -> tuple[int, int]:
+def segment_sides(page: tifffile.TiffPage) -> tuple[int, int]:
     """Return width and height of a page's strips or tiles."""
     if page.is_tiled:
         return max(1, page.tilewidth), max(1, page.tilelength)
@@ -219,7 +228,7 @@ def _tag(page: tifffile.TiffPage, code: int) -> int | None:
 def _header(page: tifffile.TiffPage, *, images: int) -> Header:
     bands = page.samplesperpixel
     colour = _PHOTOMETRIC.get(int(page.photometric), "bands")
-    if colour == "ycbcr" and int(page.compression) in _JPEG:
+    if colour == "ycbcr" and int(page.compression) in JPEG:
         colour = "rgb"
     extras = [int(extra) for extra in page.extrasamples]
     if colour == "grey" and bands - len(extras) > 1 or bands < _COLOURS.get(colour, 1):
@@ -242,5 +251,5 @@ def _header(page: tifffile.TiffPage, *, images: int) -> Header:
         palette=palette,
         largest=_tag(page, 281),
         images=images,
-        lossy=int(page.compression) in _JPEG,
+        lossy=int(page.compression) in JPEG,
     )

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data import core, decode, fit
+from segjax.data import core, decode
 from segjax.data.decode import Reading
 from segjax.errors import DataError, UserError
 from segjax.inference import paths
+from segjax.inference.layout import Layout
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
 from segjax.runtime import memory
@@ -51,7 +52,7 @@ def predict(
     classes: Classes,
     reading: Reading,
     step: int,
-    canvas: fit.Canvas,
+    layout: Layout,
     run: pathlib.Path | None = None,
     scales_seen: Sequence[float] = (),
 ) -> Counts:
@@ -69,7 +70,7 @@ def predict(
         classes: What it predicts.
         reading: How the data set of its training reads images.
         step: Of its training, for the JSON.
-        canvas: How an image becomes what the network sees.
+        layout: How an image becomes what the network sees.
         run: The folder of the training, for the JSON.
         scales_seen: The least and the largest factor that brought training images to the canvas;
             what is far outside is said. Empty: not known.
@@ -89,8 +90,8 @@ def predict(
         bar.message(inputs.describe())
         for number, (file, name) in enumerate(names.items(), start=1):
             try:
-                image = read(file, reading=reading, dims=len(canvas.size))
-                scales[name] = canvas.scale(image.shape[:-1], name=str(file))
+                image = read(file, reading=reading, dims=len(layout.canvas.size))
+                scales[name] = layout.scale(image.shape[:-1], name=str(file))
                 label = predictor(image).classes
             except DataError as error:
                 skipped += 1

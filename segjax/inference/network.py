@@ -3,33 +3,37 @@
 import contextlib
 import functools
 import itertools
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from segjax.data import core, fit, pipeline, windows
-from segjax.data.windows import Part, Piece
+from segjax.data import core, pipeline
+from segjax.data.lazy import Region
+from segjax.inference import blend
+from segjax.inference.blend import Group, Windows
+from segjax.inference.layout import Layout, Piece, Tile
+from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Image, Measured, Prediction
 from segjax.runtime import distributed, quirks, sharding, xla
 from segjax.structs import IGNORE_LABEL, Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
 
 T = TypeVar("T")
-Taps = list[tuple[Array, Array]]
-"""For each axis, see `windows.taps`: int32 and float32 [b side]."""
+Counts = list[tuple[int, jax.Array | None]]
+"""Of a batch: an example's number with the counts of a tile, or with None where it is complete."""
 
 
 class Forward:
     """The passes of a model, each compiled once at first use, for any variables.
 
-    Scores are brought to an image's own grid in tiles of canvas size, so that no size is compiled
+    Scores are brought to an image's own grid in tiles of one size, so that no size is compiled
     anew, and no array grows with the image.
 
     Args:
@@ -38,14 +42,17 @@ class Forward:
         normalize: From a batch's images to the model's input.
         mesh: Over which batches are split.
         schema: The fields of a batch.
-        canvas: How images become one size.
+        layout: How images of any size are seen.
 
     Attributes:
         outputs: `(variables, image [b *space c]) → outputs`.
         losses: `(outputs, batch) → terms of the loss`.
-        compare: `(outputs, label [b *space], taps) → counts [b k k]` on a tile of the own grid.
-        classes: `(outputs, taps) → uint8 [b *space]`, likewise.
-        probabilities: `(outputs, taps) → float32 [b *space k]`, likewise.
+        scores: `(outputs of each member) → their mean [b *space k]`, each row whole on a device.
+        scores_of_all: Likewise, and each row on every process.
+        add: `(scores of a tile | None, group of windows) → scores [*tile k]`.
+        compare: `(scores | None, group, label [*tile]) → counts [k k]`.
+        classes: `(scores | None, group) → uint8 [*tile]`.
+        probabilities: `(scores | None, group) → float32 [*tile k]`.
     """
 
     def __init__(
@@ -56,12 +63,12 @@ class Forward:
         normalize: Callable[[jax.Array], jax.Array],
         mesh: Mesh,
         schema: Schema,
-        canvas: fit.Canvas,
+        layout: Layout,
     ):
-        self.task, self.mesh, self.canvas, self.schema = task, mesh, canvas, schema
+        self.task, self.mesh, self.layout, self.schema = task, mesh, layout, schema
         self.placement = sharding.batch_sharding(mesh, schema)
         self.row_block = sharding.row_block(mesh)
-        self.by_row = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        by_row = NamedSharding(mesh, PartitionSpec(sharding.EXAMPLES))
         everywhere = sharding.replicated(mesh)
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
@@ -71,102 +78,125 @@ class Forward:
         def losses(outputs: Outputs, batch: Batch) -> dict[str, Any]:
             return task.loss(outputs, batch, jax.random.key(0))
 
-        def scores(outputs: Outputs, taps: Taps | None) -> Float[Array, "b *space k"]:
-            found = task.scores(outputs)
-            return found if taps is None else interpolate(found, taps)
+        def scores(members: Sequence[Outputs]) -> Float[Array, "b *space k"]:
+            return functools.reduce(jnp.add, map(task.scores, members)) / len(members)
 
-        def compare(outputs: Outputs, label: jax.Array, taps: Taps | None) -> jax.Array:
-            return task.compare(task.decide(scores(outputs, taps)), label)
+        def compare(scores: Any, group: Group, label: jax.Array) -> jax.Array:
+            return task.compare(task.decide(blend.blend(scores, group)[None]), label[None])[0]
 
-        def classes(outputs: Outputs, taps: Taps | None) -> jax.Array:
-            return task.decide(scores(outputs, taps)).astype(jnp.uint8)
+        def classes(scores: Any, group: Group) -> jax.Array:
+            return task.decide(blend.blend(scores, group)[None])[0].astype(jnp.uint8)
 
-        def probabilities(outputs: Outputs, taps: Taps | None) -> jax.Array:
-            return jax.nn.softmax(scores(outputs, taps))
+        def probabilities(scores: Any, group: Group) -> jax.Array:
+            return jax.nn.softmax(blend.blend(scores, group))
 
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
         self.losses = jit(losses, out_shardings=everywhere)
-        self.compare = jit(compare, out_shardings=everywhere)
-        self.classes = jit(classes, out_shardings=everywhere)
-        self.probabilities = jit(probabilities, out_shardings=everywhere)
+        self.scores = jit(scores, out_shardings=by_row)
+        self.scores_of_all = jit(scores, out_shardings=everywhere)
+        self.add = jit(blend.blend, donate_argnums=0)
+        self.compare, self.classes = jit(compare), jit(classes)
+        self.probabilities = jit(probabilities)
 
-
-def interpolate(scores: Float[Array, "b *space k"], taps: Taps) -> Float[Array, "b *tile k"]:
-    """Return scores between pixels, linearly along each axis; at a pixel they are its own."""
-
-    def along(axis: int, x: Array, low: Array, weight: Array) -> Array:
-        first, second = x.take(low, axis), x.take(low + 1, axis, mode="clip")
-        weight = weight.reshape(-1, *[1] * (x.ndim - 1 - axis))
-        return first + (second - first) * weight
-
-    for axis, (low, weight) in enumerate(taps):
-        scores = jax.vmap(functools.partial(along, axis))(scores, low, weight)
-    return scores
+    def read(self, what: Callable[..., jax.Array], groups: Sequence[Group], *more: Any) -> Any:
+        """Return `what` of a tile, all windows of which are in `groups`."""
+        *before, last = blend.together(groups)
+        return what(functools.reduce(self.add, before, None), last, *more)
 
 
 class Row(NamedTuple):
-    """One row of an evaluation's batch: a piece of example `number`, and that one's own label."""
+    """One row of an evaluation's batch: a piece of example `number`."""
 
     number: int
+    cut: Cut
+    windows: Windows
     piece: Piece
-    label: np.ndarray
 
 
 class Network:
-    """A model with its variables as a `Predictor`.
+    """A model with its variables as a `Predictor`; several of one kind are an ensemble.
 
     Args:
         forward: The compiled passes, shared by all variables of a model.
         variables: `{'params', 'batch_stats'}` on the devices.
+        others: Further members, whose scores are averaged with these.
+        batch_size: Windows of an image that go through the network at once; at least one for each
+            device that takes examples.
     """
 
-    def __init__(self, forward: Forward, variables: Mapping[str, Any]):
-        self.forward, self.variables = forward, variables
+    def __init__(
+        self,
+        forward: Forward,
+        variables: Mapping[str, Any],
+        others: Sequence[tuple[Forward, Mapping[str, Any]]] = (),
+        batch_size: int = 1,
+    ):
+        self.forward, self.variables, self.batch_size = forward, variables, batch_size
+        self.members = [(forward, variables), *others]
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of one image.
 
         It goes through the network as in training: with `fit='resize'` scaled to the canvas, its
         scores scaled back; with `fit='pad'` at its own scale, in overlapping windows where it is
-        larger.
+        larger. `config.inference` changes that.
 
         Raises:
             DataError: The image has another number of axes than the canvas.
         """
-        classes = np.empty(image.shape[:-1], np.uint8)
-        for part, tile in self._tiles(image, self.forward.classes):
-            classes[part.region] = tile[part.tile]
-        return Prediction(classes, functools.partial(self._probabilities, image))
+        classes = gather(self.tiles(image), image.shape[:-1])
+        return Prediction(
+            classes, lambda: gather(self.tiles(image, probabilities=True), image.shape[:-1])
+        )
 
-    def _probabilities(self, image: Image) -> Float[np.ndarray, "*space k"]:
-        found = np.empty((*image.shape[:-1], self.forward.task.num_classes), np.float32)
-        for part, tile in self._tiles(image, self.forward.probabilities):
-            found[part.region] = tile[part.tile]
-        return found
-
-    def _tiles(self, image: Image, read: Callable[..., jax.Array]) -> Iterator[tuple[Part, Any]]:
-        """Yield what `read` finds in each part of an image, as many at once as the mesh has rows.
+    def tiles(
+        self, image: Image, /, *, probabilities: bool = False
+    ) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield the classes of one part of the image after the other; no array grows with it.
 
         All processes must call it with the same image.
+
+        Args:
+            image: An array, or what gives parts of one by `[region]`.
+            probabilities: Yield the probability of each class instead.
+
+        Raises:
+            DataError: As above.
         """
-        mesh, canvas = self.forward.mesh, self.forward.canvas
-        rows = mesh.shape["data"] * mesh.shape["fsdp"]
-        schema = {"image": self.forward.schema["image"]}
-        example = {"image": image, "name": "image"}
-        for pieces in chunks(windows.pieces(example, schema=schema, canvas=canvas), rows):
-            batch = np.stack([piece.fields["image"] for piece in repeat(pieces, rows)])
-            placed = jax.device_put(batch, self.forward.placement["image"])
-            outputs = self.forward.outputs(self.variables, placed)
-            quirks.one_at_a_time(outputs)
-            if canvas.fit == "pad":  # a part each, in its place on the canvas
-                tiles = np.asarray(read(outputs, None))
-                yield from zip((piece.parts[0] for piece in pieces), tiles, strict=False)
-                continue
-            (piece,) = pieces  # in every row, so that each can read a part of its own
-            for parts in chunks(piece.parts, rows):
-                tiles = read(outputs, self._taps([(piece, part) for part in parts], rows, 1))
-                yield from zip(parts, np.asarray(tiles), strict=False)
+        forward = self.forward
+        what = forward.probabilities if probabilities else forward.classes
+        schema = {"image": forward.schema["image"]}
+        cut = Cut({"image": image, "name": "image"}, forward.layout, schema)
+        windows = Windows(cut.plan)
+        rows = forward.mesh.shape["data"] * forward.mesh.shape["fsdp"]
+        several = max(1, self.batch_size // rows) * rows
+        size = several if len(cut.plan.pieces) >= several else rows
+        previous: list[tuple[Tile, jax.Array]] = []
+        for pieces in chunks(cut.plan.pieces, size):
+            batch = np.stack([cut.fields(piece)["image"] for piece in repeat(pieces, size)])
+            placed = jax.device_put(batch, forward.placement["image"])
+            found = blend.rows_of(self._scores(self._outputs(placed), of_all=True))
+            for piece, row in zip(pieces, found, strict=False):
+                windows.add(piece, row)
+            launched = [(tile, forward.read(what, groups)) for tile, groups in windows.ready()]
+            yield from fetched(previous)
+            previous = launched  # one late: the devices work on the next meanwhile
+        yield from fetched(previous)
+
+    def _outputs(self, images: jax.Array) -> list[Outputs]:
+        found = []
+        for forward, variables in self.members:
+            found.append(forward.outputs(variables, images))
+            quirks.one_at_a_time(found[-1])
+        return found
+
+    def _scores(self, outputs: list[Outputs], *, of_all: bool) -> jax.Array:
+        forward = self.forward
+        several = of_all and jax.process_count() > 1
+        scores = (forward.scores_of_all if several else forward.scores)(outputs)
+        quirks.one_at_a_time(scores)
+        return scores
 
     def measure(
         self, source: core.Source, /, *, batch_size: int, threads: int
@@ -174,11 +204,12 @@ class Network:
         """Yield counts and loss; windows of several images go through the network together.
 
         The counts are of labels as the source has them: no pixel of theirs is scaled or left out.
-        The loss is that of training, on the canvas.
+        The loss is that of training, on the canvas; an ensemble has none.
         """
-        counting, previous = Counting(), None
+        rows_each = batch_size // self.forward.row_block[1]
+        counting, previous = Counting(rows_each, self._counts_shape()), None
         schema = {name: source.schema[name] for name in self.forward.schema}  # its own types
-        for rows in self._rows(source, batch_size, threads):
+        for rows in self._rows(source, schema, batch_size, threads):
             launched = self._launch(rows, batch_size, schema)
             if previous is not None:
                 yield counting.add(*previous)
@@ -186,97 +217,135 @@ class Network:
         if previous is not None:
             yield counting.add(*previous)
 
-    def _rows(self, source: core.Source, batch_size: int, threads: int) -> Iterator[list[Row]]:
-        """Yield this process's rows of each batch; none where only others have some left."""
-        forward = self.forward
-        block, blocks = forward.row_block
-        count = pipeline.rows_per_process(batch_size, block, blocks)
-
-        def cut(example: Any) -> list[tuple[Piece, np.ndarray]]:
-            found = windows.pieces(example, schema=forward.schema, canvas=forward.canvas)
-            return [(piece, example["label"]) for piece in found]
-
-        examples = pipeline.eval_examples(
-            source, cut, process_index=block, process_count=blocks, threads=threads
+    def _counts_shape(self) -> tuple[int, ...]:
+        """Return the shape of one example's counts."""
+        task, dims = self.forward.task, len(self.forward.layout.canvas.size)
+        scores = jax.ShapeDtypeStruct((1,) * (dims + 1) + (task.num_classes,), np.float32)
+        label = (1,) * (dims + 1) + self.forward.schema["label"].shape
+        count = jax.eval_shape(
+            lambda scores, label: task.compare(task.decide(scores), label),
+            scores,
+            jax.ShapeDtypeStruct(label, np.int32),
         )
+        return count.shape[1:]
+
+    def _rows(
+        self, source: core.Source, schema: Schema, batch_size: int, threads: int
+    ) -> Iterator[list[Row]]:
+        """Yield this process's rows of each batch; none where only others have some left."""
+        layout, (block, blocks) = self.forward.layout, self.forward.row_block
+        count = pipeline.rows_per_process(batch_size, block, blocks)
+        examples = pipeline.eval_examples(
+            source,
+            lambda example: Cut(example, layout, schema),
+            process_index=block,
+            process_count=blocks,
+            threads=threads,
+        )
+
+        def rows(examples: Iterable[tuple[int, Cut]]) -> Iterator[Row]:
+            for number, cut in examples:
+                windows = Windows(cut.plan)
+                for piece in cut.plan.pieces:
+                    yield Row(number, cut, windows, piece)
+
         with contextlib.closing(examples):
-            rows = (Row(number, *pair) for number, found in examples for pair in found)
+            found = rows(examples)
             while True:
-                chunk = list(itertools.islice(rows, count))
+                chunk = list(itertools.islice(found, count))
                 if not distributed.max_of_all(len(chunk)):
                     return
                 yield chunk
 
-    def _launch(
-        self, rows: list[Row], batch_size: int, schema: Schema
-    ) -> tuple[Any, jax.Array, Any]:
-        """Start the passes over one batch; return which rows are of what, counts, and loss."""
-        forward, size = self.forward, self.forward.canvas.size
+    def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> tuple[Counts, Any]:
+        """Start the passes over one batch; return each example's counts, and the loss."""
+        forward, canvas = self.forward, self.forward.layout.canvas
         _, blocks = forward.row_block
-        count = batch_size // blocks
         batch = pipeline.stack(
-            [row.piece.fields for row in rows],
+            [row.cut.fields(row.piece) for row in rows],
             [row.number for row in rows],
             schema=schema,
-            num_rows=count,
-            size=size,
-            pad_value=forward.canvas.pad_value,
+            num_rows=batch_size // blocks,
+            size=canvas.size,
+            pad_value=canvas.pad_value,
         )
-        last = np.zeros(count, bool)
-        last[: len(rows)] = [row.piece.is_last for row in rows]
         placed = sharding.put(batch, forward.placement, blocks)
-        about = {"index": placed["index"], "last": sharding.put(last, forward.by_row, blocks)}
-        outputs = forward.outputs(self.variables, placed["image"])
-        quirks.one_at_a_time(outputs)
-        loss = forward.losses(outputs, placed)
-        quirks.one_at_a_time(loss)
-        rounds = distributed.max_of_all(max((len(row.piece.parts) for row in rows), default=0))
+        outputs = self._outputs(placed["image"])
+        loss = {}
+        if len(outputs) == 1:
+            loss = forward.losses(outputs[0], placed)
+            quirks.one_at_a_time(loss)
+        found = blend.rows_of(self._scores(outputs, of_all=False))
         counts = []
-        for number in range(rounds):
-            labels = np.full((count, *size), IGNORE_LABEL, np.int32)
-            for at, row in enumerate(rows):
-                if number < len(row.piece.parts):
-                    labels[at] = row.piece.parts[number].cut(row.label, size, IGNORE_LABEL)
-            taps = None
-            if forward.canvas.fit == "resize":
-                pairs = [(r.piece, r.piece.parts[number % len(r.piece.parts)]) for r in rows]
-                taps = self._taps(pairs, count, blocks)
-            label = sharding.put(labels, forward.placement["label"], blocks)
-            counts.append(forward.compare(outputs, label, taps))
-            quirks.one_at_a_time(counts[-1])
-        return about, functools.reduce(operator.add, counts), loss
+        for row, scores in zip(rows, found, strict=False):
+            row.windows.add(row.piece, scores)
+            label = row.cut.example["label"]
+            for tile, groups in row.windows.ready():
+                part = cut_label(label, tile, row.cut.plan.side)
+                counts.append((row.number, forward.read(forward.compare, groups, part)))
+            if row.windows.is_done:
+                counts.append((row.number, None))
+        return counts, loss
 
-    def _taps(self, pairs: Sequence[tuple[Piece, Part]], count: int, blocks: int) -> Taps:
-        """Return the taps of a part in each of `count` rows, on the devices."""
-        size = self.forward.canvas.size
-        found = [(np.zeros((count, n), np.int32), np.zeros((count, n), np.float32)) for n in size]
-        for row, (piece, part) in enumerate(pairs):
-            for (low, weight), axis in zip(found, windows.taps(part, piece, size), strict=True):
-                low[row], weight[row] = axis
-        return [
-            (
-                sharding.put(low, self.forward.by_row, blocks),
-                sharding.put(weight, self.forward.by_row, blocks),
-            )
-            for low, weight in found
-        ]
+
+def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:
+    """Return the tile of a label, void where it holds no pixel of it, int32."""
+    found = np.full((*side, *label.shape[len(side) :]), IGNORE_LABEL, np.int32)
+    found[tile.inner] = np.asarray(label[tile.region])
+    return found
+
+
+def fetched(found: list[tuple[Tile, jax.Array]]) -> Iterator[tuple[Region, np.ndarray]]:
+    """Yield tiles as NumPy with their place in the image."""
+    for tile, array in found:
+        yield tile.region, np.asarray(array)[tile.inner]
+
+
+def gather(tiles: Iterable[tuple[Region, np.ndarray]], whole: Sequence[int]) -> np.ndarray:
+    """Return an array of the sides `whole` made of tiles that hold each pixel once."""
+    rest = iter(tiles)
+    first = next(rest)
+    found = np.empty((*whole, *first[1].shape[len(whole) :]), first[1].dtype)
+    for region, tile in itertools.chain([first], rest):
+        found[region] = tile
+    return found
 
 
 class Counting:
-    """The counts of examples whose pieces lie in several rows or batches."""
+    """The counts of examples whose tiles lie in several batches.
 
-    def __init__(self) -> None:
+    Args:
+        rows: Of this process in a batch, and so the most examples that it completes.
+        shape: Of the counts of one example.
+    """
+
+    def __init__(self, rows: int, shape: Sequence[int]) -> None:
+        self.rows, self.shape = rows, tuple(shape)
         self.open: dict[int, np.ndarray] = {}
 
-    def add(self, about: Any, counts: Any, loss: Any) -> Measured:
-        """Return the examples that are complete with this batch, and its loss."""
-        about, done = sharding.fetch(about), {}
-        counts = np.asarray(jax.device_get(counts), np.int64)
-        for number, last, matrix in zip(about["index"], about["last"], counts, strict=True):
-            if number >= 0:
-                total = self.open.pop(int(number), 0) + matrix
-                (done if last else self.open)[int(number)] = total
+    def add(self, counts: Counts, loss: Any) -> Measured:
+        """Return the examples that are complete with this batch, on all processes, and its loss."""
+        done: dict[int, np.ndarray] = {}
+        for number, found in counts:
+            if found is None:
+                done[number] = self.open.pop(number)
+            else:
+                total = np.asarray(jax.device_get(found), np.int64)
+                self.open[number] = self.open.get(number, 0) + total
+        if jax.process_count() > 1:
+            done = self._of_all(done)
         return Measured(done, jax.device_get(loss))
+
+    def _of_all(self, done: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Return what all processes have completed; counts travel in halves, as JAX has int32."""
+        numbers = np.full(self.rows, -1, np.int32)
+        halves = np.zeros((self.rows, 2, *self.shape), np.int32)
+        for row, (number, found) in enumerate(done.items()):
+            numbers[row] = number
+            halves[row] = found >> 31, found & (2**31 - 1)
+        numbers, halves = multihost_utils.process_allgather((numbers, halves), tiled=True)
+        totals = (halves[:, 0].astype(np.int64) << 31) + halves[:, 1]
+        return {int(n): total for n, total in zip(numbers, totals, strict=True) if n >= 0}
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

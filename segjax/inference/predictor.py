@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64, Shaped, UInt8
 
 from segjax.data import core
+from segjax.data.lazy import Region
 from segjax.metrics import confusion
 from segjax.structs import Term
 
@@ -46,6 +47,19 @@ class Predictor(Protocol):
         """Return the prediction of one image [*space c] at its own size."""
         ...
 
+    def tiles(
+        self, image: Image, /, *, probabilities: bool = False
+    ) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield the classes of one part of the image after the other, the first axis slowest.
+
+        Where it can, in memory that does not grow with the image.
+
+        Args:
+            image: An array, or what gives parts of one by `[region]`, see `data.lazy`.
+            probabilities: Yield the probability of each class instead.
+        """
+        ...
+
     def measure(
         self, source: core.Source, /, *, batch_size: int, threads: int
     ) -> Iterator[Measured]:
@@ -75,6 +89,14 @@ class FunctionPredictor:
         classes = np.asarray(self.function(image)).astype(np.uint8)
         numbers = np.arange(self.num_classes, dtype=np.uint8)
         return Prediction(classes, lambda: (classes[..., None] == numbers).astype(np.float32))
+
+    def tiles(
+        self, image: Image, /, *, probabilities: bool = False
+    ) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield the whole as one part: a function sees all of an image."""
+        found = self(np.asarray(image))
+        everywhere = tuple(slice(0, side) for side in image.shape[:-1])
+        yield everywhere, found.probabilities() if probabilities else found.classes
 
     def measure(
         self, source: core.Source, /, *, batch_size: int, threads: int

@@ -5,13 +5,13 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
-from segjax.config import lookup, schedule, schema, sections, trials, trust
+from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
 from segjax.errors import ConfigError
 from segjax.evaluators import report
 from segjax.evaluators.report import Report
@@ -32,12 +32,14 @@ class Run:
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest.
         overrides: What was changed of the config that made it.
+        others: Further members of an ensemble, whose scores are averaged with this one's.
     """
 
     path: pathlib.Path
     config: dict[str, Any]
     checkpoint: str = ""
     overrides: tuple[str, ...] = ()
+    others: "tuple[Run, ...]" = ()
 
     @functools.cached_property
     def parts(self) -> Parts:
@@ -65,6 +67,11 @@ class Run:
         with Checkpointer.of_section(self.path, section, read_only=True) as saver:
             found = saver.restore_variables(self.checkpoint, self.parts.variable_shapes())
             return *found, saver.find("")
+
+    def find(self) -> int:
+        """Return the step of the checkpoint, which is not read."""
+        with Checkpointer.of_section(self.path, self.config["checkpoint"], read_only=True) as saver:
+            return saver.find(self.checkpoint)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what the run has logged, a dict a line, each with its `step`."""
@@ -105,18 +112,24 @@ class Run:
     def variant(self) -> str:
         """Return what follows the name of a report's files; empty: scored as training does it.
 
-        Another checkpoint than the one that the run is known by is named by its step, other
-        settings by six hex digits.
+        Another checkpoint than the one that the run is known by is named by its step, an ensemble
+        by its number of members, and other settings by six hex digits.
         """
         names = [] if self.step == self._restored[2] else [f"step{self.step}"]
-        if self.overrides:
-            text = json.dumps(sorted(self.overrides))
-            names.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+        about: list[Any] = sorted(self.overrides)
+        if self.others:
+            members = (self, *self.others)
+            names = [f"ensemble{len(members)}"]
+            about += [[str(member.path.resolve()), member.step] for member in members]
+        if about:
+            names.append(hashlib.sha256(json.dumps(about).encode()).hexdigest()[:6])
         return "-".join(names)
 
     @functools.cached_property
     def _network(self) -> Network:
-        return Network(self.parts.forward, self.variables)
+        section = self.config["inference"]
+        others = [(other.parts.forward, other.variables) for other in self.others]
+        return Network(self.parts.forward, self.variables, others, section["batch_size"])
 
 
 def open_run(
@@ -147,9 +160,57 @@ def open_run(
             f"--workdir={path / 'trial0'}."
         )
     run = Run(path, config, checkpoint, overrides)
-    with Checkpointer.of_section(path, config["checkpoint"], read_only=True) as saver:
-        saver.find(checkpoint)
+    run.find()  # it is there
     return run
+
+
+def open_ensemble(
+    paths: Sequence[pathlib.Path],
+    *,
+    checkpoints: Sequence[str] = ("",),
+    overrides: Iterable[str] = (),
+    trust_code: bool = False,
+) -> Run:
+    """Open several runs, or several checkpoints of one, as the first of them with its `others`.
+
+    Args:
+        paths: Their folders, such as those of the folds of a cross-validation.
+        checkpoints: One for all, or of a single run several.
+        overrides: Changes to the config of each.
+        trust_code: See `open_run`.
+
+    Raises:
+        UserError: As `open_run`; or they do not go together: other classes, channels or window, or
+            the same checkpoint twice.
+    """
+    if len(paths) > 1 and len(checkpoints) > 1:
+        raise ConfigError(
+            f"{len(paths)} runs and {len(checkpoints)} checkpoints: expected several of one of "
+            "them. Name one checkpoint for all, such as --checkpoint=best."
+        )
+    overrides = tuple(overrides)
+    members = [
+        open_run(path, checkpoint=checkpoint, overrides=overrides, trust_code=trust_code)
+        for path in paths
+        for checkpoint in checkpoints
+    ]
+    first, *others = members
+    steps = [(member.path.resolve(), member.find()) for member in members] if others else []
+    if len(set(steps)) < len(steps):
+        raise ConfigError(
+            "an ensemble of one checkpoint twice: the mean of a thing and itself is that thing. "
+            "Name different ones."
+        )
+    for other in others:
+        for what in ("classes", "layout"):
+            mine, its = getattr(first.parts, what), getattr(other.parts, what)
+            if mine != its:
+                raise ConfigError(
+                    f"{other.path}: has other {what} than {first.path}, and scores cannot be "
+                    f"averaged: {rules.shown(its)} instead of {rules.shown(mine)}. Use runs on the "
+                    "same data and config.inference."
+                )
+    return dataclasses.replace(first, others=tuple(others)) if others else first
 
 
 def list_runs(path: pathlib.Path, *, trust_code: bool = False) -> list[Run]:

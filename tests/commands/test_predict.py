@@ -11,6 +11,7 @@ from segjax.commands import predict
 from segjax.data import folder
 from segjax.data.fit import Canvas
 from segjax.errors import UserError
+from segjax.inference.layout import Layout
 from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import run
 from segjax.runtime import xla
@@ -34,7 +35,7 @@ def predicted(tmp_path, monkeypatch, channels=1, **source):
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
-            canvas=Canvas((4, 6), "resize", 0),
+            layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
     )
     monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)

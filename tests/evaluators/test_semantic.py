@@ -12,6 +12,7 @@ import pytest
 from segjax.data import fit
 from segjax.evaluators import semantic
 from segjax.inference import network
+from segjax.inference.layout import Layout
 from segjax.inference.network import Forward
 from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import writer
@@ -53,7 +54,7 @@ def evaluator(batch_size, data=1):
     task = task_lib.Task(losses=losses, num_classes=K)
     forward = Forward(
         Network(), task, normalize=lambda x: x, mesh=sharding.make_mesh(data=data, space=8 // data),
-        schema=SCHEMA, canvas=fit.Canvas((32, 32), "pad", 0),
+        schema=SCHEMA, layout=Layout(fit.Canvas((32, 32), "pad", 0)),
     )  # fmt: skip
     scored = semantic.Evaluator(
         split="val", batch_size=batch_size, name="val", source=Scenes(), classes=CLASSES
@@ -128,7 +129,7 @@ def test_the_score_is_of_the_labels_as_they_are():
             return {"image": np.ones((64, 64, 3), np.uint8), "label": label, "name": "stripes"}
 
     _, predictor = evaluator(1)
-    predictor.forward.canvas = fit.Canvas((32, 32), "resize", 0)
+    predictor.forward.layout = Layout(fit.Canvas((32, 32), "resize", 0))
     scored = semantic.Evaluator(
         split="val", batch_size=1, name="val", source=Stripes(), classes=CLASSES
     )

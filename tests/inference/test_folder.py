@@ -11,6 +11,7 @@ from segjax.data.decode import Reading
 from segjax.data.fit import Canvas
 from segjax.errors import DataError, UserError
 from segjax.inference import folder, paths
+from segjax.inference.layout import Layout
 from segjax.inference.predictor import FunctionPredictor
 from segjax.structs import Classes
 
@@ -48,7 +49,7 @@ def predict(inputs, output, *, reading=GREY, run=None):
     return folder.predict(
         paths.list_inputs(str(inputs), output=output), output,
         predictor=FunctionPredictor(lambda image: image[..., 0] > 100, num_classes=2),
-        classes=CLASSES, reading=reading, step=3, canvas=CANVAS, run=run,
+        classes=CLASSES, reading=reading, step=3, layout=Layout(CANVAS), run=run,
     )  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_found_first(tmp_path, kind):
         folder.predict(
             paths.list_inputs(str(tmp_path / "in")), out,
             predictor=FunctionPredictor(never, num_classes=2), classes=CLASSES, reading=GREY,
-            step=3, canvas=CANVAS,
+            step=3, layout=Layout(CANVAS),
         )  # fmt: skip
     assert "\n" not in str(error.value)
 

@@ -22,6 +22,7 @@ import numpy as np
 from segjax.data import fit
 from segjax.data.decode import Reading
 from segjax.inference import folder, paths
+from segjax.inference.layout import Layout
 from segjax.inference.predictor import FunctionPredictor
 from segjax.structs import Classes
 
@@ -40,7 +41,7 @@ def predict(file, how):
     counts = folder.predict(
         inputs, output, predictor=FunctionPredictor(decide, num_classes=2),
         classes=Classes(("a", "b"), ((0, 0, 0), (255, 0, 0)), how["channels"]),
-        reading=Reading(**how), step=1, canvas=fit.Canvas((60, 80), "resize", 0),
+        reading=Reading(**how), step=1, layout=Layout(fit.Canvas((60, 80), "resize", 0)),
     )
     assert counts.predicted == 1, counts
 

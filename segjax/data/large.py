@@ -1,0 +1,112 @@
+"""Images and masks too large to be read whole, where their files have parts; others as ever."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from segjax.data import decode, lazy, raster, tiff, tiff_parts
+from segjax.data.lazy import Lazy
+from segjax.data.raster import File, Header
+
+
+def open_pair(
+    image_file: File,
+    label_file: File,
+    *,
+    image_name: str,
+    label_name: str,
+    reading: decode.Reading,
+) -> tuple[np.ndarray | Lazy, np.ndarray | Lazy]:
+    """Return an image and its mask; see `open_image` and `open_label`.
+
+    Raises:
+        DataError: They differ in size, or one cannot be used.
+    """
+    image = open_image(image_file, name=image_name, reading=reading)
+    label = open_label(label_file, name=label_name, exif=reading.exif)
+    decode.check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
+    return image, label
+
+
+def open_image(file: File, *, name: str, reading: decode.Reading) -> np.ndarray | Lazy:
+    """Return an image as `read_image` does; a large TIFF file as one whose parts are read.
+
+    Its strips or tiles must be small, its pixels lie upright, and its values be such that no other
+    decides what one means: of the type that is asked for, or any in 'float32'.
+
+    Raises:
+        DataError: As `read_image`; of a large file some of it when a part is read.
+    """
+    parts = _parts(file, name=name, exif=reading.exif)
+    if parts and _is_plain(parts.header, reading.dtype):
+
+        def bring(pixels: np.ndarray) -> np.ndarray:
+            header = parts.header
+            found, bits = decode.bring_to_channels(header, pixels, reading.channels, name=name)
+            found = decode.bring_to_dtype(header, found, bits, reading.dtype, name=name)
+            return np.ascontiguousarray(found)
+
+        return _lazy(parts, bring, reading.channels, name=name)
+    return decode.read_image(file, name=name, **dataclasses.asdict(reading))
+
+
+def open_label(file: File, *, name: str, exif: bool = True) -> np.ndarray | Lazy:
+    """Return a mask as `read_label` does; a large TIFF file of whole numbers as `open_image` does.
+
+    Raises:
+        DataError: As `read_label`.
+    """
+    parts = _parts(file, name=name, exif=exif)
+    if parts and np.dtype(parts.header.dtype).kind in "iu":
+        decode.check_mask(parts.header, name=name)
+        return _lazy(parts, lambda pixels: pixels[..., 0], 0, name=name)
+    return decode.read_label(file, name=name, exif=exif)
+
+
+def _is_plain(header: Header, dtype: str) -> bool:
+    """Say whether a value means the same whatever the other values are."""
+    full = header.bits == 8 * np.dtype(header.dtype).itemsize
+    return dtype == "float32" or (dtype == header.dtype and full)
+
+
+def _parts(file: File, *, name: str, exif: bool) -> tiff_parts.Parts | None:
+    """Return what reads parts of a file; None if it is not large, or cannot be read so."""
+    if isinstance(file, bytes) or os.path.splitext(name)[1].lower() not in (".tif", ".tiff"):
+        return None
+    with decode.explained(name), contextlib.ExitStack() as stack:
+        stream = stack.enter_context(raster.stream_of(file, limit=lazy.LARGEST))
+        if stream.read(4) not in tiff.MAGIC:
+            return None
+        header = tiff.open_tiff(stream).header
+        size = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
+        if size < lazy.LARGE or (exif and header.orientation != 1):
+            return None
+        raster.check(header, name=name, most=lazy.LARGEST)
+        stream.seek(0)
+        try:
+            parts = tiff_parts.Parts(stream)
+        except ValueError:
+            return None  # the whole file, or why not: as for any other
+        stack.pop_all()  # it reads on
+        return parts
+
+
+def _lazy(
+    parts: tiff_parts.Parts,
+    bring: Callable[[np.ndarray], np.ndarray],
+    channels: int,
+    *,
+    name: str,
+) -> Lazy:
+    header = parts.header
+
+    def read(region: lazy.Region) -> np.ndarray:
+        with decode.explained(name):
+            return bring(parts.read(region))[..., *region[2:]]
+
+    behind = (channels,) if channels else ()
+    one = bring(np.zeros((1, 1, header.bands), parts.dtype))
+    return Lazy((header.height, header.width, *behind), one.dtype, read, name=name)

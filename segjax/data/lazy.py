@@ -1,0 +1,72 @@
+"""Arrays in files, read a part at a time: what is larger than a machine's memory has parts."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.data import raster
+from segjax.errors import DataError
+
+Region = tuple[slice, ...]
+LARGE = 64 << 20
+"""Bytes of an array that is read a part at a time, where its file allows that."""
+LARGEST = 64 << 30
+"""Bytes of the largest array that is read so."""
+
+
+class Lazy:
+    """An array that is read where it is indexed, by one slice of step 1 for each axis in front.
+
+    `numpy.asarray` reads all of it, up to `raster.MAX_BYTES`.
+
+    Args:
+        shape: Its own.
+        dtype: Its own.
+        read: Returns a part of it. Called by one thread at a time.
+        name: The file, for messages.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        read: Callable[[Region], np.ndarray],
+        *,
+        name: str,
+    ):
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.read, self.name = read, name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, region: slice | Region) -> np.ndarray:
+        region = region if isinstance(region, tuple) else (region,)
+        rest = self.shape[len(region) :]
+        spans = [part.indices(side) for part, side in zip(region, self.shape, strict=False)]
+        whole = (*(slice(a, b) for a, b, _ in spans), *map(slice, (0,) * len(rest), rest))
+        return self.read(whole)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.nbytes > raster.MAX_BYTES:
+            raise DataError(
+                f"{self.name}: {'x'.join(map(str, self.shape))} values of {self.dtype} take "
+                f"{self.nbytes >> 20:,} MiB, at most {raster.MAX_BYTES >> 20:,} MiB are read at "
+                "once. Cut it into tiles, or save it smaller."
+            )
+        return self[()].astype(dtype or self.dtype, copy=False)
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray], dtype: Any) -> "Lazy":
+        """Return what a function makes of every value, computed of the parts that are read."""
+        return Lazy(self.shape, dtype, lambda region: function(self.read(region)), name=self.name)
+
+
+def thinned(array: Any, step: int, *, dims: int) -> np.ndarray:
+    """Return every so manyth pixel along each of the first `dims` axes, read a row at a time."""
+    rest = (slice(None, None, step),) * (dims - 1)
+    rows = [np.asarray(array[at : at + 1])[(0, *rest)] for at in range(0, array.shape[0], step)]
+    return np.stack(rows)
