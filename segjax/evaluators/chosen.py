@@ -118,7 +118,7 @@ def reserved() -> frozenset[str]:
 def _check_axes(metric: Metric, source: core.Source, *, where: str) -> None:
     """Raise `ConfigError` for a spacing of another number of axes than the data has."""
     spacing = getattr(metric, "spacing", ())
-    if spacing and len(source) and len(spacing) != (axes := source[0]["label"].ndim):
+    if spacing and len(source) and len(spacing) != (axes := len(source[0]["label"].shape)):
         raise ConfigError(
             f"{where}.spacing={rules.shown(spacing)}: expected {axes} numbers, one for each axis "
             "of the data. Change it, or leave it out for the example's own."

@@ -57,6 +57,11 @@ class Seen:
         return self.read()
 
     @functools.cached_property
+    def label(self) -> UInt8[np.ndarray, "*space"]:
+        """Return the example's label, all of it where it is read a part at a time."""
+        return np.asarray(self.example["label"])
+
+    @functools.cached_property
     def predicted(self) -> Predicted:
         """Return the prediction of the example's image."""
         return self.predict(self.example["image"])
@@ -64,8 +69,7 @@ class Seen:
     @functools.cached_property
     def valid(self) -> Bool[np.ndarray, "*space"]:
         """Return which pixels are not void and have a class."""
-        label = self.example["label"]
-        return (label != IGNORE_LABEL) & (label < self.num_classes)
+        return (self.label != IGNORE_LABEL) & (self.label < self.num_classes)
 
     @functools.cached_property
     def classes(self) -> UInt8[np.ndarray, "*space"]:
@@ -76,7 +80,7 @@ class Seen:
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `DataError` unless a prediction is on the label's grid."""
-        own = self.example["label"].shape
+        own = self.label.shape
         if shape != own:
             raise DataError(
                 f"{self.example['name']}: a prediction of {shape} for a label of {own}, expected "
@@ -91,8 +95,8 @@ class Seen:
 
     def regions(self, number: int) -> tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "*s"]]:
         """Return where a class is in the label and in the prediction; void is in neither."""
-        label, pred = self.example["label"], self.classes
-        return self.valid & (label == number), self.valid & (pred == number)
+        pred = self.classes
+        return self.valid & (self.label == number), self.valid & (pred == number)
 
     def spacing(self, own: Spacing = ()) -> tuple[float, ...]:
         """Return the distance of neighbouring pixels along each axis.
@@ -106,7 +110,7 @@ class Seen:
         """
         example: Mapping[str, Any] = self.example
         found = own or example.get("spacing", ())
-        axes = self.example["label"].ndim
+        axes = self.label.ndim
         spacing = tuple(float(step) for step in np.ravel(np.asarray(found, np.float64)))
         if not spacing:
             return (1.0,) * axes
@@ -123,7 +127,7 @@ class Seen:
         def make() -> tuple[np.ndarray, np.ndarray]:
             found = np.asarray(self.predicted[1](), np.float32)
             self._check_shape(found.shape[:-1])
-            return found[self.valid], self.example["label"][self.valid].astype(np.int64)
+            return found[self.valid], self.label[self.valid].astype(np.int64)
 
         return self.once("probabilities", make)
 

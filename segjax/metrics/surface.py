@@ -35,7 +35,7 @@ class _Surface(base.PerExample):
         """Return the value of each class."""
         values = np.full(seen.num_classes, np.nan)
         spacing = seen.spacing(self.spacing)
-        diagonal = float(np.linalg.norm(np.array(seen.example["label"].shape) * spacing))
+        diagonal = float(np.linalg.norm(np.array(seen.label.shape) * spacing))
         for number in base.foreground(seen.num_classes, self.background):
             if seen.margins[1:, number].any():
                 found = seen.once(("surface", number, spacing), _between(seen, number, spacing))

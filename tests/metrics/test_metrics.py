@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
+from segjax.data import lazy
 from segjax.metrics import confusion
 from segjax.metrics.base import PerExample, Seen
 from tests.metrics import scenes
@@ -117,3 +118,19 @@ def test_signals_and_volumes_are_measured_too(name, shape):
     label, pred = scenes.maps(4, shape)
     summary = metric.summarize([metric(scenes.seen(label, pred))], class_names=tuple("abcd"))
     assert summary.value is not None and np.isfinite(summary.value)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_labels_that_are_read_a_part_at_a_time_are_read_whole(name):
+    """A source gives those of large files so; each metric says the same of them."""
+    metric = METRICS[name]
+    label, pred = scenes.maps(2)
+    whole = scenes.seen(label, pred)
+    example = whole.example | {
+        "label": lazy.Lazy(label.shape, "uint8", label.__getitem__, name="x")
+    }
+    parts = Seen(whole.margins, lambda: example, whole.predict)
+    ours, theirs = (
+        metric.summarize([metric(each)], class_names=tuple("abcd")) for each in (parts, whole)
+    )
+    assert ours.value == theirs.value is not None and ours.detail == theirs.detail
