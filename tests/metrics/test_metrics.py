@@ -9,6 +9,7 @@ from segjax.config import lookup
 from segjax.data import lazy
 from segjax.metrics import confusion
 from segjax.metrics.base import PerExample, Seen
+from tests import program
 from tests.metrics import scenes
 from tests.metrics.test_matrix import PAGE
 
@@ -29,6 +30,7 @@ EMPTY = {
 def test_the_table_of_metrics_has_all_of_them():
     assert {name: type_ for name, type_, _ in LISTED} == scenes.short_names()
     assert len(LISTED) == len(METRICS) == 17
+    assert f"and {len(METRICS) - 3} more" in (program.ROOT / "README.md").read_text()
     assert {"hd95", "assd", "surface_dice", "boundary_iou", "boundary_f1", "ece", "brier", "auroc",
             "specificity", "kappa", "mcc"} < set(METRICS)  # fmt: skip
 
