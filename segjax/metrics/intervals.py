@@ -111,6 +111,16 @@ class Comparison(NamedTuple):
     number: int
 
 
+def describe(found: Comparison) -> str:
+    """Return a comparison in one line."""
+    low, high = ("none" if end is None else f"{end:+.4f}" for end in found.interval)
+    return (
+        f"{found.metric}: {found.first:.4f} and {found.second:.4f}, difference "
+        f"{found.difference:+.4f}, 95 % interval {low} to {high}, p = {found.p_value:.4f} "
+        f"({found.number} {found.unit}s)"
+    )
+
+
 def compare(
     first: str | pathlib.Path | Mapping[str, Any],
     second: str | pathlib.Path | Mapping[str, Any],

@@ -142,6 +142,14 @@ def test_a_clear_difference_is_found_and_none_is_not():
     assert swapped.difference == -found.difference and swapped.p_value == found.p_value
 
 
+def test_a_comparison_is_one_line():
+    found = intervals.Comparison("miou", 0.5, 0.625, 0.125, [0.0625, 0.1875], 0.03, "case", 12)
+    assert intervals.describe(found) == (
+        "miou: 0.5000 and 0.6250, difference +0.1250, 95 % interval +0.0625 to +0.1875, "
+        "p = 0.0300 (12 cases)"
+    )
+
+
 def test_cases_are_exchanged_whole():
     """Twelve slices of two cases: one result in two has the difference of the whole."""
     first = np.zeros((12, 1))
