@@ -18,8 +18,10 @@ from segjax.metrics.base import Summary, number
 Margins = Int64[np.ndarray, "3 k"]
 
 
-class OfMargins(base.Added, abc.ABC):
+class OfMargins(abc.ABC):
     """What scores of a split's margins share."""
+
+    added = False
 
     def __call__(self, seen: base.Seen) -> Margins:
         """Return what is counted."""
@@ -34,11 +36,24 @@ class OfMargins(base.Added, abc.ABC):
         """Return the score of each class against all others; NaN where there is none."""
 
     def summarize(self, found: Sequence[Margins], *, class_names: Sequence[str]) -> Summary:
-        """Return the score of the split, and that of each class."""
+        """Return the score of the split, and what else it is called by.
+
+        `per_class`: each class against all others; `micro`: these decisions of all classes
+        together; `per_image`: the mean of each example's score, where it has one.
+        """
         counts = np.sum(np.stack(found), axis=0)
         value = number(self.score(counts))
+        classes = range(len(class_names))
+        together = np.sum([binary(counts, own) for own in classes], axis=0)
         per_class = zip(class_names, map(number, self.per_class(counts)), strict=True)
-        return Summary(value, {"value": value, "per_class": dict(per_class)})
+        images = np.array([self.score(each) for each in found])
+        detail = {
+            "value": value,
+            "micro": number(self.per_class(together)[1]),
+            "per_image": number(_mean(images)),
+            "per_class": dict(per_class),
+        }
+        return Summary(value, detail)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

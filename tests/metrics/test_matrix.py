@@ -1,5 +1,6 @@
 """Scores of the matrix alone, and the table of conventions, against others' formulas."""
 
+import functools
 import re
 
 import numpy as np
@@ -27,39 +28,45 @@ def margins(pairs, k=4):
 
 
 def summary(metric, pairs):
-    """Return what a metric says, in whatever parts its statistics are added up."""
-    counts = margins(pairs)
-    whole = metric.summarize([counts.sum(axis=1)], class_names=NAMES)
-    parts = metric.summarize(list(counts.transpose(1, 0, 2)), class_names=NAMES)
-    assert whole == parts
-    return whole
+    """Return what a metric says of some images."""
+    return metric.summarize(list(margins(pairs).transpose(1, 0, 2)), class_names=NAMES)
+
+
+def specificity(label, pred):
+    """Return the recall of what is not of the class."""
+    return sklearn.recall_score(~label, ~pred)
 
 
 @pytest.mark.parametrize("absent", [(), (3,), (0, 2)], ids=str)
 def test_scores_equal_scikit_learn(absent):
-    """With classes that never occur: each score, and that of each class against all others."""
+    """With classes that never occur: each score, that of each class against all others, that of
+    all these decisions together, and the mean over images."""
     pairs = split(absent)
     y, p = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     here = [i for i in range(4) if i not in absent]
     oracles = {
-        matrix.Kappa(): (sklearn.cohen_kappa_score, sklearn.cohen_kappa_score(y, p)),
-        matrix.Mcc(): (sklearn.matthews_corrcoef, sklearn.matthews_corrcoef(y, p)),
+        matrix.Kappa(): (sklearn.cohen_kappa_score, sklearn.cohen_kappa_score),
+        matrix.Mcc(): (sklearn.matthews_corrcoef, sklearn.matthews_corrcoef),
         matrix.Specificity(): (
-            lambda a, b: sklearn.recall_score(a, b, pos_label=0),
-            np.mean([sklearn.recall_score(y != i, p != i) for i in here]),
+            specificity,
+            lambda a, b: np.mean([specificity(a == i, b == i) for i in np.union1d(a, b)]),
         ),
         matrix.Fbeta(beta=0.5): (
-            lambda a, b: sklearn.fbeta_score(a, b, beta=0.5),
-            sklearn.fbeta_score(y, p, beta=0.5, average="macro"),
+            functools.partial(sklearn.fbeta_score, beta=0.5),
+            functools.partial(sklearn.fbeta_score, beta=0.5, average="macro"),
         ),
         matrix.Fbeta(beta=3): (
-            lambda a, b: sklearn.fbeta_score(a, b, beta=3),
-            sklearn.fbeta_score(y, p, beta=3, average="macro"),
+            functools.partial(sklearn.fbeta_score, beta=3),
+            functools.partial(sklearn.fbeta_score, beta=3, average="macro"),
         ),
     }
     for metric, (of_class, whole) in oracles.items():
         found = summary(metric, pairs)
-        assert found.value == pytest.approx(whole, rel=1e-12), metric
+        assert found.value == pytest.approx(whole(y, p), rel=1e-12), metric
+        images = np.mean([whole(*pair) for pair in pairs])
+        assert found.detail["per_image"] == pytest.approx(images, rel=1e-12), metric
+        decisions = [(each[:, None] == range(4)).ravel() for each in (y, p)]
+        assert found.detail["micro"] == pytest.approx(of_class(*decisions), rel=1e-12)
         for i, name in enumerate(NAMES):
             expected = of_class(y == i, p == i) if i in here else None
             got = found.detail["per_class"][name]
