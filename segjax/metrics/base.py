@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer, UInt8
 
 from segjax.config import kinds
-from segjax.errors import DataError
+from segjax.errors import DataError, NonFiniteError
 from segjax.structs import IGNORE_LABEL, Example
 
 T = TypeVar("T")
@@ -127,7 +127,13 @@ class Seen:
         def make() -> tuple[np.ndarray, np.ndarray]:
             found = np.asarray(self.predicted[1](), np.float32)
             self._check_shape(found.shape[:-1])
-            return found[self.valid], self.label[self.valid].astype(np.int64)
+            found = found[self.valid]
+            if not np.isfinite(found).all():
+                raise NonFiniteError(
+                    f"{self.example['name']}: a probability is NaN or infinite, expected numbers "
+                    "from 0 to 1. Score a checkpoint from before its loss became so."
+                )
+            return found, self.label[self.valid].astype(np.int64)
 
         return self.once("probabilities", make)
 

@@ -32,10 +32,10 @@ class _Boundary(base.PerExample):
         """Return the value of each class."""
         values = np.full(seen.num_classes, np.nan)
         for number in base.foreground(seen.num_classes, self.background):
-            _, label, pred = seen.margins[:, number]
-            if label and pred:
-                values[number] = self.value(*seen.regions(number))
-            elif label or pred:
+            truth, pred = seen.regions(number)
+            if truth.any() and pred.any():
+                values[number] = self.value(truth, pred)
+            elif truth.any() or pred.any():
                 values[number] = 0
         return values
 

@@ -37,8 +37,8 @@ class _Surface(base.PerExample):
         spacing = seen.spacing(self.spacing)
         diagonal = float(np.linalg.norm(np.array(seen.label.shape) * spacing))
         for number in base.foreground(seen.num_classes, self.background):
-            if seen.margins[1:, number].any():
-                found = seen.once(("surface", number, spacing), _between(seen, number, spacing))
+            found = seen.once(("surface", number, spacing), _between(seen, number, spacing))
+            if len(found.to_pred) or len(found.to_truth):
                 values[number] = self.value(found, diagonal)
         return values
 
@@ -89,15 +89,22 @@ class Hausdorff(_Distance):
 
     def distance(self, found: Distances) -> float:
         """Return the distance."""
-        sides = ((found.to_pred, found.truth_area), (found.to_truth, found.pred_area))
-        return max(percentile(*side, percent=self.percent) for side in sides)
+        return robust_maximum(found, percent=self.percent)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hd95(Hausdorff):
-    """The 95th percentile of the Hausdorff distance."""
+class Hd95(_Distance):
+    """The robust Hausdorff distance of 95 %."""
 
-    percent: Annotated[float | int, rules.number(0, 100, open_ends="low")] = 95
+    def distance(self, found: Distances) -> float:
+        """Return the distance."""
+        return robust_maximum(found, percent=95)
+
+
+def robust_maximum(found: Distances, *, percent: kinds.Real) -> float:
+    """Return the larger of the two sides' percentiles."""
+    sides = ((found.to_pred, found.truth_area), (found.to_truth, found.pred_area))
+    return max(percentile(*side, percent=percent) for side in sides)
 
 
 def percentile(

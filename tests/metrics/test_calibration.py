@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize
 from sklearn import metrics as sklearn
 
+from segjax.errors import NonFiniteError
 from segjax.metrics import base, calibration, ranking
 from tests.metrics import scenes
 
@@ -183,6 +184,17 @@ def test_scaling_an_overconfident_network_lowers_its_error():
     assert found.value == pytest.approx(3, rel=0.1)
     assert found.detail["ece"] > 0.1 > 0.03 > found.detail["ece_scaled"]
     assert found.detail["nll_scaled"] < found.detail["nll"] and found.detail["pixels"] == 8000
+
+
+@pytest.mark.parametrize("metric", [*ADDED, calibration.Temperature()], ids=repr)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_probability_is_an_error_but_on_void(metric, bad):
+    label, probs = example(0)
+    probs[label == 255] = bad
+    assert np.isfinite(score(metric, (label, probs)).value)
+    probs[tuple(np.argwhere(label == 1)[0])] = bad
+    with pytest.raises(NonFiniteError, match="x: a probability is NaN or infinite"):
+        metric(seen(label, probs))
 
 
 def test_levels_are_counted_by_class():
