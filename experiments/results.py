@@ -16,7 +16,10 @@ BEGIN, END = "<!-- results: written by experiments/results.py -->", "<!-- end of
 
 
 def record(workdir: pathlib.Path) -> list[dict]:
-    """Return one record for each evaluated split of a finished run, from its files alone."""
+    """Return one record for each evaluated split of a finished run, from its files alone.
+
+    Scores after post-processing are left out: the command of the training does not give them.
+    """
     run = json.loads((workdir / "run.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
     steps = [line for line in lines if "time/step_ms" in line]
@@ -47,6 +50,7 @@ def record(workdir: pathlib.Path) -> list[dict]:
             "command": " ".join(["python", *run["command"]]),
         }
         for result in (json.loads(p.read_text()) for p in sorted((workdir / "eval").glob("*.json")))
+        if not result.get("inference", {}).get("postprocess")
     ]
 
 

@@ -15,6 +15,7 @@ TAKES = {
     "losses": (("logits", "label"),),
     "metrics": (("seen",),),
     "training.optim": (("rate", "mask"), ()),
+    "inference.postprocess": (("state",),),
 }
 GIVEN = {
     "models": ["num_classes"],
@@ -22,6 +23,7 @@ GIVEN = {
     "data": ["split"],
     "tasks": ["num_classes"],
     "evaluators": ["name", "source", "classes"],
+    "inference.postprocess": ["class_names"],
     ("training.optim", ()): ["lr", "total_steps"],
 }
 
@@ -29,7 +31,7 @@ GIVEN = {
 def types():
     """Yield package, name and class or function of every type that a config may name."""
     for package in ("models", "encoders", "data", "augment", "losses", "metrics", "tasks",
-                    "evaluators", "training.optim"):  # fmt: skip
+                    "evaluators", "training.optim", "inference.postprocess"):  # fmt: skip
         for module in lookup.modules(package) or [""]:
             found = importlib.import_module(f"segjax.{package}{'.' * bool(module)}{module}")
             for symbol in lookup.symbols(found):
@@ -53,11 +55,12 @@ def test_these_are_the_types():
             "augment:geometry:affine", "augment:normalize:fixed", "losses:pixel:Focal",
             "metrics:surface:Hd95", "metrics:calibration:Ece",
             "tasks:semantic:Task", "evaluators:semantic:Evaluator", "training.optim:lamb",
-            "training.optim:one_cycle"} <= set(TYPES)  # fmt: skip
+            "training.optim:one_cycle", "inference.postprocess:crf"} <= set(TYPES)  # fmt: skip
     strangers = ("augment:warp:apply", "losses:pixel:mask_void", "metrics:matrix:OfMargins",
                  "data:core:Source",
                  "evaluators:report:Evaluator", "training.optim:kernels_only",
-                 "models:unet:Level", "models:unet:strided")  # fmt: skip
+                 "inference.postprocess:wrap", "models:unet:Level",
+                 "models:unet:strided")  # fmt: skip
     assert not {*strangers} & {*TYPES}
 
 

@@ -13,6 +13,7 @@ from segjax.data.fit import Canvas
 from segjax.errors import UserError
 from segjax.inference import folder as predicting
 from segjax.inference import paths
+from segjax.inference.layout import Layout
 from segjax.inference.predictor import FunctionPredictor
 from segjax.pretrained import files, hub
 from segjax.runs import damage, log, owner, workdir, writer
@@ -104,7 +105,7 @@ def test_prediction_skips_what_is_no_file(tmp_path, capsys):
             paths.list_inputs(str(inputs)), tmp_path / f"out{number}",
             predictor=FunctionPredictor(lambda image: image[..., 0] > 100, num_classes=2),
             classes=Classes(("dark", "bright"), ((0, 0, 0), (255, 0, 0)), 1),
-            reading=Reading(1), step=1, canvas=Canvas((4, 6), "resize", 0),
+            reading=Reading(1), step=1, layout=Layout(Canvas((4, 6), "resize", 0)),
         )  # fmt: skip
         assert (counts.predicted, counts.skipped) == (2, 5)
         skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped: " in line]

@@ -73,6 +73,7 @@ def commands(path, folder):
     return {
         "eval": ("--mode=eval", workdir),
         "predict": ("--mode=predict", workdir, f"--input={image}", f"--output={output}"),
+        "tune": ("--mode=tune", workdir),
         "export": ("--mode=export", workdir, "--publisher=segjax", f"--output={output}/x"),
         "train": (f"--config={path}/config.json", f"--workdir={output}/again"),
     }

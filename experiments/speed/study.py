@@ -36,7 +36,8 @@ BEGIN, END = "<!-- speed: written by study.py -->", "<!-- end of speed -->"
 class Worker:
     """A process that holds one side's work, compiled.
 
-    `python` is the interpreter to run it, `checkout` the working tree that it comes from.
+    `python` is the interpreter to run it, `arguments` are what its program takes behind the side,
+    `checkout` is the working tree that it comes from.
     """
 
     def __init__(
@@ -44,17 +45,13 @@ class Worker:
         python: str,
         side: str,
         variant: str,
-        work: str,
-        kind: str,
-        size: int,
-        batch: int,
-        *,
+        *arguments: object,
+        program: str = "experiments.speed.worker",
         checkout: pathlib.Path = HERE.parents[1],
     ):
         self.side, self.variant = side, variant
-        arguments = (side, work, kind, variant, str(size), str(batch))
         self.process = subprocess.Popen(
-            [python, "-m", "experiments.speed.worker", *arguments],
+            [python, "-m", program, side, variant, *map(str, arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
         )  # fmt: skip
         self.orders: Any = self.process.stdin

@@ -71,37 +71,44 @@ def make_model(section: dict[str, Any]) -> nn.Module:
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) with padding and batch norm."""
+    """U-Net (Ronneberger et al. 2015) with padding and batch norm, in two or three dimensions."""
 
-    def __init__(self, widths):
+    def __init__(self, widths, *, classes=CLASSES, channels=3, dims=2):
         super().__init__()
         *widths, bottom = widths
-        self.down = nn.ModuleList(map(level, (3, *widths), widths))
-        self.bottom = level(widths[-1], bottom)
+        self.pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[dims]
+        up = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
+        head = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.down = nn.ModuleList(
+            level(before, n, dims) for before, n in zip((channels, *widths), widths, strict=False)
+        )
+        self.bottom = level(widths[-1], bottom, dims)
         above = (*widths[1:], bottom)
         self.enlarge = nn.ModuleList(
-            nn.ConvTranspose2d(wide, n, 2, stride=2) for n, wide in zip(widths, above, strict=True)
+            up(wide, n, 2, stride=2) for n, wide in zip(widths, above, strict=True)
         )
-        self.up = nn.ModuleList(level(2 * n, n) for n in widths)
-        self.head = nn.Conv2d(widths[0], CLASSES, 1)
+        self.up = nn.ModuleList(level(2 * n, n, dims) for n in widths)
+        self.head = head(widths[0], classes, 1)
 
     def forward(self, x):
         skips = []
         for down in self.down:
             skips.append(down(x))
-            x = functional.max_pool2d(skips[-1], 2, ceil_mode=True)
+            x = self.pool(skips[-1], 2, ceil_mode=True)
         x = self.bottom(x)
         for skip, enlarge, up in reversed(list(zip(skips, self.enlarge, self.up, strict=True))):
-            x = enlarge(x)[..., : skip.shape[-2], : skip.shape[-1]]
+            x = enlarge(x)[(..., *(slice(side) for side in skip.shape[2:]))]
             x = up(torch.cat([skip, x], 1))
         return self.head(x)
 
 
-def level(channels: int, features: int) -> nn.Sequential:
+def level(channels: int, features: int, dims: int) -> nn.Sequential:
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
     layers = []
     for before in (channels, features):
-        layers += [nn.Conv2d(before, features, 3, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
+        layers += [conv(before, features, 3, padding=1, bias=False)]
+        layers += [norm(features), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

@@ -1,6 +1,6 @@
 """One side in a process of its own, which works when a line comes and otherwise sleeps.
 
-python -m experiments.speed.worker SIDE WORK KIND VARIANT SIZE BATCH
+python -m experiments.speed.worker SIDE VARIANT WORK KIND SIZE BATCH
 """
 
 import argparse
@@ -11,7 +11,7 @@ import time
 from experiments.speed.works import WORKS
 
 
-def main(side: str, work: str, kind: str, variant: str, size: str, batch: str) -> None:
+def main(side: str, variant: str, work: str, kind: str, size: str, batch: str) -> None:
     """Say `{facts}`, then after each line read the seconds of one run."""
     if side == "torch":
         from experiments.speed import torch_side as module
@@ -29,6 +29,6 @@ def main(side: str, work: str, kind: str, variant: str, size: str, batch: str) -
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("side", "work", "kind", "variant", "size", "batch"):
+    for name in ("side", "variant", "work", "kind", "size", "batch"):
         parser.add_argument(name)
     main(**vars(parser.parse_args()))

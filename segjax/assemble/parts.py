@@ -14,8 +14,10 @@ from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
 from segjax.data import core, fit
 from segjax.errors import ConfigError, DataError
+from segjax.inference import postprocess as postprocess_lib
 from segjax.inference.layout import Layout
-from segjax.inference.network import Forward
+from segjax.inference.network import Forward, Network
+from segjax.inference.predictor import Predictor
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Field, Key, Schema
 from segjax.tasks.base import DenseTask, Task
@@ -35,6 +37,9 @@ class Parts:
         canvas: How images of any size become one size in training.
         layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
+        postprocess: What is done to predictions before they are scored or written, as the config
+            has it.
+        steps: The same, built.
     """
 
     model: nn.Module
@@ -47,6 +52,8 @@ class Parts:
     layout: Layout
     classes: Classes
     schema: Schema
+    postprocess: Sequence[Mapping[str, Any]] = ()
+    steps: Sequence[postprocess_lib.Step] = ()
 
     @functools.cached_property
     def forward(self) -> Forward:
@@ -57,11 +64,16 @@ class Parts:
             layout=self.layout,
         )  # fmt: skip
 
+    def predictor(self, variables: Mapping[str, Any]) -> Predictor:
+        """Return what predicts with some variables: the network, and what is done afterwards."""
+        return postprocess_lib.wrap(Network(self.forward, variables), self.steps)
+
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
         found = sections.plain(dataclasses.asdict(self.layout))
         window = found.pop("canvas")
         canvas = {"size": window["size"], "fit": window["fit"]}
+        found["postprocess"] = list(self.postprocess)
         about = {"checkpoint": step, "canvas": canvas, "inference": found}
         return about | {"overrides": list(overrides)}
 
@@ -163,7 +175,12 @@ def make_parts(
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
     layout = make_layout(config["inference"], canvas)
-    return Parts(model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema)
+    postprocess = config["inference"]["postprocess"]
+    steps = postprocess_lib.make_steps(postprocess, classes.class_names)
+    return Parts(
+        model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema,
+        postprocess, steps,
+    )  # fmt: skip
 
 
 def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
@@ -194,7 +211,7 @@ def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     scales = tuple(own.pop("scales"))
     if len(set(scales)) < len(scales):
         raise ConfigError(f"config.inference.scales={list(scales)}: expected different factors.")
-    del own["batch_size"]
+    del own["batch_size"], own["postprocess"]
     window = fit.Canvas(tuple(size) or canvas.size, how or canvas.fit, canvas.pad_value)
     return Layout(window, flips=tuple(flips), scales=scales, **own)
 

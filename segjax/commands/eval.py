@@ -24,6 +24,8 @@ def run(values: flags.FlagValues) -> int:
 
     first = distributed.is_first()
     opened = options.open_run(values)
+    for note in opened.notes() if first else ():
+        print(printable(note))
     for report in opened.evaluate(shown=first, draw=True):
         if first:
             written = report.write(opened.path, variant=opened.variant())

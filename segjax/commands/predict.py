@@ -1,18 +1,26 @@
 """Segment the images of --input with a checkpoint of the run in --workdir, into --output.
 
-Writes <name>_label.png (class ids at the image's own size), <name>_overlay.png and <name>.json
-(pixels and share of each class); of volumes and signals (.npy) <name>_label.npy. Images are read as
-the run's data set reads them. Needs nothing of the training but the run's folder. Other files are
-never overwritten. The exit code is 2 where a file had to be skipped.
+Writes <name>.json (pixels and share of each class) and what --outputs asks for, at each image's own
+size. Images are read as the run's data set reads them. Needs nothing of the training but the run's
+folder. Other files are never overwritten. The exit code is 2 where a file had to be skipped.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
 from segjax.commands import options
+from segjax.config import lookup, rules
+from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
 NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
 SHARED = False
+OUTPUTS = (
+    "What to write, with commas between: label, overlay, probabilities:npy (or :png, :zarr), "
+    "confidence, entropy, contours:geojson (or :labelme, :coco), areas:csv. See docs/predict.md."
+)
 
 
 def define(values: flags.FlagValues) -> None:
@@ -21,33 +29,75 @@ def define(values: flags.FlagValues) -> None:
     text = "An image, a folder (searched recursively) or a glob; .npy for volumes and signals."
     flags.DEFINE_string("input", "", text, flag_values=values)
     flags.DEFINE_string("output", "", "The folder to write to.", flag_values=values)
+    flags.DEFINE_list("outputs", "label,overlay", OUTPUTS, flag_values=values)
+    text = "Classes that contours leave out, with commas between, such as 'background'."
+    flags.DEFINE_list("contours_without", "", text, flag_values=values)
+    text = "List what would be written, and write nothing; no checkpoint is read."
+    flags.DEFINE_bool("dry_run", False, text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> int:
     """Predict all files."""
     from segjax.data.decode import Reading
-    from segjax.inference import folder, paths
+    from segjax.inference import dry_run, folder, paths
+    from segjax.inference.outputs import kinds
 
     xla.prepare()
     from segjax.runs import workdir
 
     opened = options.open_run(values)
-    source = opened.config["input"]["source"]
-    names = ("exif", "dtype", "label_suffix")
-    as_trained = {name: source[name] for name in names if name in source}
-    suffix = as_trained.pop("label_suffix", "")
+    source, resolved = opened.config["input"]["source"], opened.config["resolved"]
+    as_trained, suffix = reading_of(source)
+    reading = Reading(channels=resolved["channels"], **as_trained)
+    dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
+    kinds.choose(values.outputs, dims=dims)
+    without = numbers_of(values.contours_without, class_names)
     output = options.path(values.output)
     inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
+    if values.dry_run:
+        for line in dry_run.lines(
+            inputs, output, class_names=class_names, reading=reading, dims=dims, run=opened.path,
+            outputs=values.outputs,
+        ):  # fmt: skip
+            print(printable(line))
+        return 0
     paths.make_folder(output)  # before a checkpoint is read and anything compiled
+    for note in opened.notes():
+        print(printable(note))
     counts = folder.predict(
         inputs,
         output,
         predictor=opened.predictor(),
         classes=opened.parts.classes,
-        reading=Reading(channels=opened.parts.classes.channels, **as_trained),
+        reading=reading,
         step=opened.step,
         layout=opened.parts.layout,
         run=opened.path,
         scales_seen=workdir.image_scales(opened.path),
+        outputs=values.outputs,
+        without=without,
     )
     return 2 if counts.skipped else 0
+
+
+def reading_of(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return how a data set was told to read images, and how the names of its masks end."""
+    names = ("exif", "dtype", "label_suffix")
+    found = {name: source[name] for name in names if name in source}
+    suffix = found.pop("label_suffix", "")
+    return found, suffix
+
+
+def numbers_of(names: list[str], class_names: list[str]) -> list[int]:
+    """Return the numbers of classes.
+
+    Raises:
+        ConfigError: One that there is not.
+    """
+    for name in names:
+        if name not in class_names:
+            raise ConfigError(
+                f"--contours_without={rules.cut(name)}: no such class."
+                f"{lookup.suggest(name, class_names)}"
+            )
+    return [class_names.index(name) for name in names]

@@ -155,6 +155,12 @@ INFERENCE: Table = {
     "batch_size": Knob(
         1, rules.whole(1, 4096), "Windows of an image that predict sends to the network at once."
     ),
+    "postprocess": Typed(
+        [],
+        "What is done to a prediction before it is scored and written, in this order: functions of "
+        "segjax/inference/postprocess.py. --mode=tune chooses it.",
+        many=list,
+    ),
 }
 """How the network sees images of any size when it is scored and when it predicts."""
 

@@ -14,6 +14,7 @@ from segjax.config import kinds, rules
 from segjax.data import core
 from segjax.evaluators import chosen
 from segjax.evaluators.report import Report
+from segjax.inference import preview
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
 from segjax.metrics.base import PerExample, Summary
@@ -186,13 +187,15 @@ class Evaluator:
         rows: list[examples.Row] = []
         for title, index in picks.items():
             example = self.source[int(index)]
+            image, label = example["image"], example["label"]
+            dims, step = len(label.shape), preview.step_of(label.shape)
             rows.append(
                 examples.Row(
                     title=title,
                     name=example["name"],
-                    image=example["image"],
-                    label=example["label"],
-                    pred=predictor(example["image"]).classes,
+                    image=preview.thinned(image, step, dims=dims),
+                    label=preview.thinned(label, step, dims=dims),
+                    pred=preview.thinned_tiles(predictor.tiles(image), label.shape, step),
                     miou=float(scores[index]),
                 )
             )

@@ -8,22 +8,23 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from segjax.data import core, decode, listing
 from segjax.errors import DataError, UserError
+from segjax.inference.outputs import kinds
 from segjax.runtime import files as files_lib
 from segjax.runtime import reading
 
 ARRAY_ENDINGS = (".npy",)
 """Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
 
-FILES_EACH = 3
-_TAILS = ("", "_label", "_overlay")
-_ENDINGS = ("_label.png", "_label.npy", "_overlay.png")  # and the JSON, which says whose they are
 _FACTS = {"file", "size", "step", "classes"}
 _LONGEST = 200
 """Bytes of an output's name: file systems take 255, endings and temporary names need some."""
+_RECORD_BYTES = 1 << 28
+"""Of the file that lists all images: about a million paths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def list_inputs(
     masks = listing.tails_of(label_suffix, decode.LABEL_ENDINGS) if label_suffix else ()
     left_out: dict[pathlib.Path, str] = {}
     for file in found:
-        if inside and inside in file.resolve().parents:
+        if inside and inside in real(file).parents:
             left_out[file] = "in the output folder"
         elif _is_output(file):
             left_out[file] = "outputs of an earlier prediction"
@@ -107,11 +108,21 @@ def _matching(pattern: pathlib.Path) -> list[pathlib.Path]:
     return [found for root in roots for found in pathlib.Path(root).glob("/".join(rest))]
 
 
+def real(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return a path without links; where they lead in a circle, or it is none, as it is."""
+    try:
+        return pathlib.Path(os.path.realpath(path))
+    except ValueError:  # a zero byte in what a JSON calls a file
+        return pathlib.Path(path)
+
+
 def _is_output(file: pathlib.Path) -> bool:
-    """Say whether a file is one of ours: the JSON beside it says so."""
-    for ending in _ENDINGS:
-        if file.name.endswith(ending):
-            return _facts(file.with_name(file.name.removesuffix(ending) + ".json")) is not None
+    """Say whether a file, or the folder it lies in, is one of ours: the JSON beside it says so."""
+    for path in (file, file.parent):
+        for ending in kinds.ENDINGS:
+            name = path.name.removesuffix(ending) + kinds.FACTS
+            if path.name.endswith(ending) and _facts(path.with_name(name)) is not None:
+                return True
     return False
 
 
@@ -129,17 +140,17 @@ def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
 
     It is the file's stem; where stems are equal (in whatever case), its path below the folder that
     all have in common; where these are equal, that with the ending, and at last with a hash of the
-    path. What is longer than 200 bytes is cut and ends with a hash.
+    path. What is longer than 200 bytes is cut and ends with a hash. All kinds of outputs count,
+    whichever are asked for, so that an image always has the same name.
     """
-    root = os.path.commonpath([file.absolute().parent for file in files]) if files else ""
-    below = [file.absolute().relative_to(root) for file in files]
+    below = below_common(files)
     levels = [
         [_short(path.stem, path) for path in below],
         [_short("_".join(path.with_suffix("").parts), path) for path in below],
         [_short("_".join(path.parts).replace(".", "_"), path) for path in below],
     ]
     counts = [collections.Counter(map(_key, level)) for level in levels]
-    taken: set[str] = set()
+    taken = set(map(_key, kinds.RESERVED))
     names: dict[pathlib.Path, str] = {}
     for number, file in enumerate(files):
         candidates = [
@@ -154,9 +165,15 @@ def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     return names
 
 
+def below_common(files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Return each file's path below the folder that all have in common."""
+    root = os.path.commonpath([file.absolute().parent for file in files]) if files else ""
+    return [file.absolute().relative_to(root) for file in files]
+
+
 def _claims(name: str) -> set[str]:
     """Return the names, endings left out, that the outputs of a name take."""
-    return {_key(name + tail) for tail in _TAILS}
+    return {_key(name + tail) for tail in kinds.TAILS}
 
 
 def _key(name: str) -> str:
@@ -174,8 +191,21 @@ def _short(name: str, path: pathlib.Path) -> str:
     return f"{encoded[: _LONGEST - 13].decode(errors='ignore')}_{_hash(path)}"
 
 
-def check_free(output: pathlib.Path, names: Mapping[pathlib.Path, str], *, run: str) -> None:
+def check_free(
+    output: pathlib.Path,
+    names: Mapping[pathlib.Path, str],
+    *,
+    run: str,
+    shared: Sequence[str] = (),
+) -> None:
     """Refuse to overwrite what is not an earlier prediction of the same image by the same run.
+
+    Args:
+        output: The folder.
+        names: Of each image's outputs; those of all kinds must be free.
+        run: Its folder.
+        shared: Files over all images, `kinds.RECORD` first. There is none yet, or one of no other
+            images than these.
 
     Raises:
         UserError: A file or folder of such a name is there.
@@ -189,13 +219,22 @@ def check_free(output: pathlib.Path, names: Mapping[pathlib.Path, str], *, run: 
 
     foreign = []
     for file, name in names.items():
-        facts_file = there(f"{name}.json")
+        facts_file = there(name + kinds.FACTS)
         facts = _facts(facts_file) if facts_file else None
         ours = facts is not None and _same(facts, file, run)
-        for ending in (".json", *_ENDINGS):
+        for ending in (kinds.FACTS, *kinds.ENDINGS):
             path = there(name + ending)
-            if path and not (ours and path.is_file()):
+            if path and not (ours and _is_kind(path, kinds.ENDINGS.get(ending))):
                 foreign.append(str(path))
+    record = read_record(output)
+    images = {str(real(file)) for file in names}
+    for name in shared:
+        path = there(name)
+        own = record is not None and (
+            name == kinds.RECORD or _same_images(record, name, images, run)
+        )
+        if path and not (own and path.is_file()):
+            foreign.append(str(path))
     if foreign:
         raise UserError(
             f"--output={output}: {len(foreign)} files there are no earlier prediction of the same "
@@ -204,21 +243,88 @@ def check_free(output: pathlib.Path, names: Mapping[pathlib.Path, str], *, run: 
         )
 
 
+def _is_kind(path: pathlib.Path, kind: kinds.Kind | None) -> bool:
+    """Say whether what is there is what a kind writes: a file, or a folder of its files alone."""
+    if kind is None or not kind.inside:
+        return path.is_file()
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return all(each.name.startswith(kind.inside) for each in path.iterdir())
+
+
+def read_record(output: pathlib.Path) -> dict[str, dict[str, Any]] | None:
+    """Return of which images and run the files over all images in a folder are, by their names.
+
+    None: nothing there says so.
+    """
+    try:
+        found = reading.read_json(output / kinds.RECORD, limit=_RECORD_BYTES)
+    except (OSError, DataError):
+        return None
+    known = {shared.name for shared in kinds.SHARED.values()}
+    if not isinstance(found, dict) or not set(found) <= known:
+        return None
+    sound = all(
+        isinstance(each, dict) and isinstance(each.get("files"), list) for each in found.values()
+    )
+    return found if sound else None
+
+
+def write_record(
+    output: pathlib.Path,
+    shared: Sequence[str],
+    facts: Mapping[str, Any],
+    files: Sequence[pathlib.Path],
+) -> None:
+    """Write of which images and run the files over all images are, beside what is said of others.
+
+    Args:
+        output: The folder.
+        shared: As `check_free` takes it.
+        facts: Of the run.
+        files: The images.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    images = [str(real(file)) for file in files]
+    own = {name: {**facts, "files": images} for name in shared[1:]}
+    files_lib.write_json(output / kinds.RECORD, (read_record(output) or {}) | own)
+
+
+def _same_images(
+    record: Mapping[str, Mapping[str, Any]], name: str, images: Collection[str], run: str
+) -> bool:
+    """Say whether a file over all images is of none but these, by the same run."""
+    if name not in record:
+        return False
+    facts = record[name]
+    return set(map(str, facts["files"])) <= set(images) and _same_run(facts, run)
+
+
 def make_folder(output: pathlib.Path) -> None:
     """Make the output folder if it is not there, and try whether it may be written.
 
     Raises:
         UserError: It cannot be made or written, or is a file.
     """
-    if reading.is_file(output):
-        raise UserError(f"--output={output}: is there and no folder. Name a folder.")
+    check_folder(output)
     with files_lib.explain_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output, prefix=".segjax"):
             pass
 
 
+def check_folder(output: pathlib.Path) -> None:
+    """Raise UserError if the output folder is a file."""
+    if reading.is_file(output):
+        raise UserError(f"--output={output}: is there and no folder. Name a folder.")
+
+
 def _same(facts: Mapping[str, object], file: pathlib.Path, run: str) -> bool:
     """Say whether what is there is of the same file and, where both are known, the same run."""
-    of = facts.get("run", run) if run else ""
-    return pathlib.Path(str(facts["file"])).resolve() == file.resolve() and of == run
+    return real(str(facts["file"])) == real(file) and _same_run(facts, run)
+
+
+def _same_run(facts: Mapping[str, object], run: str) -> bool:
+    return (facts.get("run", run) if run else "") == run

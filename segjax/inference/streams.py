@@ -1,20 +1,25 @@
 """Write what is predicted while it is predicted: label maps as TIFF, any array as Zarr or NPY."""
 
+import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorstore
 import tifffile
 
+from segjax.config import rules
 from segjax.data.lazy import Region
+from segjax.errors import UserError
 from segjax.runtime import files
 
 Tiles = Iterable[tuple[Region, np.ndarray]]
 """Parts of an array that hold each of its values once, the first axis slowest."""
 SIDE = 256
-"""Of a TIFF's tiles and a Zarr's chunks."""
+"""Of a TIFF's tiles."""
+CHUNK = {1: 1 << 16, 2: 256, 3: 64}
+"""The side of a Zarr's chunks by the number of axes in space; they hold all classes."""
 
 
 def bands(tiles: Tiles, whole: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -86,7 +91,14 @@ def _squares(found: Iterator[tuple[int, np.ndarray]], whole: Sequence[int]) -> I
 
 
 def write_zarr(
-    path: pathlib.Path, tiles: Tiles, shape: Sequence[int], dtype: Any, *, dims: int
+    path: pathlib.Path,
+    tiles: Tiles,
+    shape: Sequence[int],
+    dtype: Any,
+    *,
+    dims: int,
+    attributes: Mapping[str, Any] | None = None,
+    shown: pathlib.Path | None = None,
 ) -> None:
     """Write an array as Zarr (version 3) in chunks, while its parts are made.
 
@@ -96,11 +108,13 @@ def write_zarr(
         shape: Of the array.
         dtype: Of the array.
         dims: How many of its axes lie in space.
+        attributes: What else the array says of itself.
+        shown: What messages call the folder; None: by its name.
 
     Raises:
         UserError: The disk is full or cannot be written.
     """
-    chunk = [min(side, SIDE) for side in shape[:dims]] + list(shape[dims:])
+    chunk = [min(side, CHUNK[dims]) for side in shape[:dims]] + list(shape[dims:])
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path)},
@@ -112,12 +126,28 @@ def write_zarr(
                 {"name": "bytes", "configuration": {"endian": "little"}},
                 {"name": "zstd", "configuration": {"level": 3}},
             ],
+            "dimension_names": [*"zyx"[-dims:], *["class"] * (len(shape) - dims)],
+            "attributes": dict(attributes or {}),
         },
     }
-    with files.explain_os_errors(path):
+    with _explain_errors(shown or path):
         store = tensorstore.open(spec, create=True, delete_existing=True).result()
-        for region, tile in tiles:
+    for region, tile in tiles:
+        with _explain_errors(shown or path):
             store[region].write(tile).result()
+
+
+@contextlib.contextmanager
+def _explain_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turn what TensorStore makes of the system's errors, a ValueError, into one line."""
+    try:
+        yield
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"Cannot write {path}: {rules.cut(reason, 300)}. Free some space, or name another "
+            "folder."
+        ) from error
 
 
 def write_npy(path: pathlib.Path, tiles: Tiles, shape: Sequence[int], dtype: Any) -> None:

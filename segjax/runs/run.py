@@ -13,13 +13,15 @@ from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
 from segjax.errors import ConfigError
-from segjax.evaluators import report
-from segjax.evaluators.report import Report
+from segjax.evaluators import report, tuning
+from segjax.evaluators.report import Evaluator, Report
+from segjax.inference import postprocess
 from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runtime import files, sharding
+from segjax.views.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Run:
 
     def predictor(self) -> Predictor:
         """Return what predicts an image of any size with this checkpoint."""
-        return self._network
+        return self._predictor
 
     def evaluate(self, name: str = "", *, shown: bool = False, draw: bool = False) -> list[Report]:
         """Score the checkpoint; nothing is written, see `Report.write`.
@@ -92,6 +94,33 @@ class Run:
         Raises:
             UserError: No such evaluation, or its data cannot be read.
         """
+        about = self.parts.about_scores(self.step, self.overrides)
+        return [
+            report.run(each, self._predictor, step=self.step, shown=shown, draw=draw, about=about)
+            for each in self._evaluators(name)
+        ]
+
+    def tune(self, name: str = "val", *, shown: bool = False) -> tuning.Choice:
+        """Choose post-processing on a split; nothing is written, see `Choice.write`.
+
+        Args:
+            name: As `evaluate` takes it.
+            shown: Show the progress.
+
+        Raises:
+            UserError: As `evaluate`; an ensemble, as the choice belongs to one run; too few images.
+        """
+        if self.others:
+            raise ConfigError(
+                "--mode=tune chooses for one run, and this is an ensemble. Name one --workdir and "
+                "one --checkpoint."
+            )
+        evaluator = self._evaluators(name)[0]
+        with Progress(2 * len(evaluator), unit="images", title="tune", enabled=shown) as bar:
+            return tuning.choose(self._network, evaluator.source, heartbeat=bar.update)
+
+    def _evaluators(self, name: str) -> list[Evaluator]:
+        """Return the evaluators that `name` stands for, see `evaluate`."""
         resolved = self.config["resolved"]
         clock = schedule.Clock(*(resolved[field] for field in schedule.Clock._fields))
         chosen = {
@@ -102,12 +131,7 @@ class Run:
         if not chosen:
             known = list(self.config["evals"])
             raise ConfigError(f"{name!r} is no key of config.evals.{lookup.suggest(name, known)}")
-        evaluators = setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
-        about = self.parts.about_scores(self.step, self.overrides)
-        return [
-            report.run(each, self._network, step=self.step, shown=shown, draw=draw, about=about)
-            for each in evaluators
-        ]
+        return setup_lib.make_evaluators(self.config | {"evals": chosen}, self.parts, clock)
 
     def variant(self) -> str:
         """Return what follows the name of a report's files; empty: scored as training does it.
@@ -124,6 +148,24 @@ class Run:
         if about:
             names.append(hashlib.sha256(json.dumps(about).encode()).hexdigest()[:6])
         return "-".join(names)
+
+    def notes(self) -> list[str]:
+        """Return what should be said whenever it predicts or is scored, a line each."""
+        steps = self.config["inference"]["postprocess"]
+        if not steps:
+            return []
+        chosen = steps == workdir.load_postprocess(self.path)
+        source = (
+            f"chosen by --mode=tune ({workdir.POSTPROCESS})" if chosen else "as the config says"
+        )
+        return [
+            f"post-processing, {source}: {tuning.describe(steps)}. Without it: "
+            "--override=inference.postprocess=[]"
+        ]
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return postprocess.wrap(self._network, self.parts.steps)
 
     @functools.cached_property
     def _network(self) -> Network:
@@ -229,16 +271,27 @@ def read_config(
 ) -> dict[str, Any]:
     """Return the config of the run in `path`, with the keys that there are since it was made.
 
+    What `--mode=tune` chose takes the place of the config's own post-processing.
+
     Raises:
         UserError: As `open_run`.
     """
-    found, file = workdir.load_config(path), path / "config.json"
-    if not trust_code:
-        trust.check(found, where=str(file))
-    try:
-        schema.check_recorded(found)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    found = workdir.load_config(path)
+    _check_found(found, path / "config.json", trust_code=trust_code)
+    chosen = workdir.load_postprocess(path)
+    if chosen is not None:
+        found["inference"]["postprocess"] = chosen
+        _check_found(found, path / workdir.POSTPROCESS, trust_code=trust_code)
     config = sections.override(found, overrides)
     schema.check_recorded(config)
     return config
+
+
+def _check_found(config: Mapping[str, Any], file: pathlib.Path, *, trust_code: bool) -> None:
+    """Refuse what a run's folder cannot hold; `file` is to blame."""
+    if not trust_code:
+        trust.check(config, where=str(file))
+    try:
+        schema.check_recorded(config)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None

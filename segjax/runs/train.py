@@ -1,7 +1,6 @@
 """Train: set up, trace, compile, restore, loop."""
 
 import contextlib
-import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.inference.network import Network
 from segjax.runs import checkpoint, digest, live, owner, transfer, workdir, writer
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
@@ -197,7 +195,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         keeper = Keeper(
             runs,
             ready.evaluators,
-            predictor=functools.partial(Network, parts.forward),
+            predictor=parts.predictor,
             take=trials.make_take(program.target),
             log=log,
             watchdog=watcher,

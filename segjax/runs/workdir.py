@@ -13,6 +13,8 @@ from segjax.errors import ConfigError, DataError, UserError
 from segjax.runtime import distributed, files, reading
 
 LOCK = ".lock"
+POSTPROCESS = "postprocess.json"
+"""What `--mode=tune` chose for the run, and why."""
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -131,6 +133,24 @@ def load_facts(workdir: pathlib.Path) -> dict[str, Any]:
     except (OSError, DataError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def load_postprocess(workdir: pathlib.Path) -> Any:
+    """Return the post-processing that was chosen for the run, not checked; None: none was.
+
+    Raises:
+        DataError: The file that says so is not one.
+    """
+    path = workdir / POSTPROCESS
+    try:
+        found = reading.read_json(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(found, dict) or "postprocess" not in found:
+        raise DataError(
+            f"{path}: is not what --mode=tune writes. Run that again, or move the file away."
+        )
+    return found["postprocess"]
 
 
 def image_scales(workdir: pathlib.Path) -> list[float]:

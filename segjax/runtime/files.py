@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -13,20 +14,23 @@ from typing import Any
 from segjax.errors import UserError
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write JSON so that a reader sees either the old file or the whole new one."""
+def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write JSON so that a reader sees either the old file or the whole new one.
+
+    `indent` None writes it in one line.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=indent) + "\n")
 
 
 _unfinished: set[pathlib.Path] = set()
 
 
 def remove_unfinished() -> None:
-    """Remove the temporary files of `replacing`, for a process that is about to end."""
+    """Remove what `replacing` has not finished, for a process that is about to end."""
     for path in list(_unfinished):
         with contextlib.suppress(OSError):
-            path.unlink()
+            _remove(path)
 
 
 def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -60,8 +64,43 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             os.replace(temporary, target)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            _remove(temporary)
         _unfinished.discard(temporary)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a new folder beside `path` that takes its place on success; see `replacing`.
+
+    What the folder held before is removed with it.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    target = pathlib.Path(path)
+    old = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
+    _unfinished.add(old)
+    try:
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            yield temporary
+            if target.is_dir():
+                os.replace(target, old)
+    finally:
+        with contextlib.suppress(OSError):
+            if old.is_dir() and not target.exists():
+                os.replace(old, target)  # the new one could not take its place
+        with contextlib.suppress(OSError):
+            _remove(old)
+        _unfinished.discard(old)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextlib.contextmanager

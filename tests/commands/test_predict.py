@@ -12,6 +12,7 @@ from segjax.data import folder
 from segjax.data.fit import Canvas
 from segjax.errors import UserError
 from segjax.inference.layout import Layout
+from segjax.inference.outputs import kinds
 from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import run
 from segjax.runtime import xla
@@ -20,7 +21,7 @@ from segjax.structs import Classes
 STORED = (np.arange(24, dtype=np.uint16) * 10).reshape(4, 6)
 
 
-def predicted(tmp_path, monkeypatch, channels=1, **source):
+def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
     """Return what the predictor saw of each image, and the exit code."""
     seen = []
 
@@ -31,7 +32,11 @@ def predicted(tmp_path, monkeypatch, channels=1, **source):
     opened = types.SimpleNamespace(
         path=tmp_path / "run",
         step=7,
-        config={"input": {"source": {"type": "folder", **source}}},
+        config={
+            "input": {"source": {"type": "folder", **source}, "size": [4, 6]},
+            "resolved": {"channels": channels, "class_names": ["a", "b"]},
+        },
+        notes=list,
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
@@ -43,7 +48,10 @@ def predicted(tmp_path, monkeypatch, channels=1, **source):
     values = types.SimpleNamespace(
         workdir="run", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
+        outputs=["label", "overlay"], contours_without=[], dry_run=False,
     )  # fmt: skip
+    for name, value in dict(flags).items():
+        setattr(values, name, value)
     return seen, predict.run(values)
 
 
@@ -99,3 +107,39 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "train/images").mkdir(parents=True)
     with pytest.raises(UserError, match="no images"):
         predicted(tmp_path, monkeypatch)
+
+
+ALL = [*kinds.EACH, *kinds.SHARED]
+
+
+def test_a_dry_run_lists_what_is_then_written_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    """The rule: the files of the list are those of the prediction, and nothing is read or made."""
+    data_set(tmp_path, "uint8")
+    (tmp_path / "train/images/broken.png").write_bytes(b"no picture")
+    (tmp_path / "train/images/_a_overlay.npy").write_bytes(b"no array")
+    flags = {"outputs": ALL, "contours_without": ["a"]}
+    seen, code = predicted(tmp_path, monkeypatch, flags=flags | {"dry_run": True})
+    said = capsys.readouterr().out.splitlines()
+    assert code == 0 and not seen and not (tmp_path / "out").exists()
+    assert "3 images found, 3 to predict" in said[0]
+    assert sum(line.startswith("would be skipped: ") for line in said) == 2
+    assert said[-1].startswith("1 of 3 images would be predicted, 2 skipped; 14 files would be")
+    assert predicted(tmp_path, monkeypatch, flags=flags)[1] == 2
+    out = tmp_path / "out"
+    listed = {line.rstrip("/") for line in said if line.startswith(f"{out}/")}
+    zarr = out / "a_probabilities.zarr"
+    written = {str(file) for file in out.rglob("*") if file.is_file() and zarr not in file.parents}
+    assert listed == written | {str(zarr)} and len(listed) == 14
+    assert "1 of 3 images predicted, 2 skipped; 14 files written" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_what_a_prediction_refuses(tmp_path, monkeypatch):
+    data_set(tmp_path, "uint8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/areas.csv").write_text("mine")
+    flags = {"outputs": ["areas:csv"]}
+    for dry in (True, False):
+        with pytest.raises(UserError, match="would be overwritten: .*areas.csv"):
+            predicted(tmp_path, monkeypatch, flags=flags | {"dry_run": dry})
+    with pytest.raises(UserError, match="--contours_without=c: no such class. Known: a, b"):
+        predicted(tmp_path, monkeypatch, flags={"contours_without": ["c"]})

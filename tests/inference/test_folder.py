@@ -12,6 +12,7 @@ from segjax.data.fit import Canvas
 from segjax.errors import DataError, UserError
 from segjax.inference import folder, paths
 from segjax.inference.layout import Layout
+from segjax.inference.outputs import areas as areas_lib
 from segjax.inference.predictor import FunctionPredictor
 from segjax.structs import Classes
 
@@ -22,7 +23,7 @@ CANVAS = Canvas((32, 48), "resize", 0)
 
 
 def test_areas_add_up():
-    areas = folder.class_areas(np.array([[0, 0, 2], [2, 2, 2]], np.uint8), ["a", "b", "c"])
+    areas = areas_lib.class_areas(np.array([[0, 0, 2], [2, 2, 2]], np.uint8), ["a", "b", "c"])
     assert areas["a"] == {"pixels": 2, "share": 2 / 6} and areas["b"]["pixels"] == 0
 
 

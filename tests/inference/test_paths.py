@@ -1,6 +1,7 @@
 """Which files are predicted, and that no two outputs have one name."""
 
 import itertools
+import json
 import pathlib
 import unicodedata
 
@@ -8,6 +9,7 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.inference import paths
+from segjax.inference.outputs import kinds
 
 
 def touch(root, *names):
@@ -39,6 +41,21 @@ def test_what_exists_comes_before_a_glob(tmp_path, name):
     folder = (tmp_path / name).parent
     if folder != tmp_path:
         assert paths.list_inputs(str(folder)).files == (tmp_path / name,)
+
+
+def test_links_in_a_circle_are_no_reason_to_stop(tmp_path):
+    """The rule holds wherever paths are compared: with the output inside, and again."""
+    touch(tmp_path, "a.png", "out/a.json")
+    (tmp_path / "b.png").symlink_to("c.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    output = tmp_path / "out"
+    found = listed(tmp_path, output=output)
+    assert found == ["a.png", "b.png", "c.png"]
+    for file in ("\0", str(tmp_path / "b.png")):
+        facts = {"file": file, "size": [], "step": 0, "classes": {}}
+        (output / "a.json").write_text(json.dumps(facts))
+        with pytest.raises(UserError, match="would be overwritten"):
+            paths.check_free(output, {tmp_path / "a.png": "a", tmp_path / "c.png": "c"}, run="")
 
 
 HIDDEN = (
@@ -78,6 +95,8 @@ COLLIDING = {
     "equal stems in three folders": ["p1/ct/slice1.png", "p2/ct/slice1.png", "p3/ct/slice1.png"],
     "one folder, two endings": ["a.png", "a.jpg", "a.tif"],
     "another's label": ["a.png", "a_label.png", "a_overlay.png", "a_label_label.png"],
+    "another's output": ["a.png", *(f"A{tail.upper()}.png" for tail in kinds.TAILS if tail)],
+    "all images'": ["predictions.png", "Contours_COCO.png", "x/predictions.png", "areas.png"],
     "case": ["Scan.png", "scan.png", "SCAN.jpg", "x/scan.png"],
     "joined by a line": ["a_b/c.png", "a/b_c.png", "c.png", "a/b/c.png", "b_c.png"],
     "composed and not": ["\u00e9.png", "e\u0301.png"],
@@ -94,8 +113,9 @@ def test_outputs_never_share_a_file(files):
         written = [
             unicodedata.normalize("NFC", name + tail).casefold()
             for name in names_of(*some)
-            for tail in ("", "_label", "_overlay")
+            for tail in kinds.TAILS
         ]
+        written += [name.partition(".")[0] for name in (kinds.RECORD, "contours_coco.json")]
         assert len(set(written)) == len(written), written
         assert max(len(name.encode()) for name in written) < 240
         assert not any("/" in name for name in written)

@@ -1,0 +1,43 @@
+"""Cityscapes (Cordts et al. 2016): 2,975 / 500 street scenes of 1024 x 2048, 19 classes.
+
+export SEGJAX_DATA=<folder that holds cityscapes/>
+python run.py --config=configs/cityscapes.py:model=pspnet --workdir=runs/cityscapes
+
+https://www.cityscapes-dataset.com: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip,
+unpacked into cityscapes/. The masks are the publisher's own `labelIds`; their numbers become the
+19 train ids here and the rest void, so nothing has to be prepared. `protocol=cityscapes_sliding`
+scores in windows of 769 (configs/protocols.py). Models and sizes: configs/zoo.py.
+"""
+
+import ml_collections
+
+from configs import benchmark
+
+IDS = {
+    "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17,
+    "traffic light": 19, "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23,
+    "person": 24, "rider": 25, "car": 26, "truck": 27, "bus": 28, "train": 31, "motorcycle": 32,
+    "bicycle": 33,
+}  # fmt: skip
+"""The class numbers in the publisher's files, in the order of the train ids."""
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
+    arg = benchmark.arguments(arg, protocol="cityscapes")
+    source = dict(
+        type="folder",
+        root="$SEGJAX_DATA/cityscapes",
+        images="leftImg8bit/{split}",
+        labels="gtFine/{split}",
+        image_suffix="_leftImg8bit",
+        label_suffix="_gtFine_labelIds",
+        class_names=tuple(IDS),
+        label_map={str(number): train_id for train_id, number in enumerate(IDS.values())},
+        ignore_index=(*(n for n in range(34) if n not in IDS.values()), 255),  # 255: license plates
+    )
+    config = benchmark.make(
+        arg, source, canvas=(1024, 2048), fit="pad", crop=769, lr=1e-2, total_steps=40_000
+    )
+    config.evals.val.batch_size = min(2, config.evals.val.batch_size)
+    return config

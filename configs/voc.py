@@ -1,0 +1,41 @@
+"""PASCAL VOC 2012 (Everingham et al. 2010): 1,464 / 1,449 photographs, 20 kinds of things.
+
+export SEGJAX_DATA=<folder that holds VOCdevkit/>
+python run.py --config=configs/voc.py:model=deeplabv3plus --workdir=runs/voc
+
+http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCtrainval_11-May-2012.tar). Its masks have a
+palette; 255, the borders of things, is void. `split=trainaug` trains on the
+10,582 of Hariharan et al. 2011 (SBD), as nearly all published scores did: put their masks into
+SegmentationClassAug and their list into ImageSets/Segmentation/trainaug.txt.
+`protocol=voc_multi_scale` is DeepLab's with test-time augmentation (configs/protocols.py). Models
+and sizes: configs/zoo.py.
+"""
+
+import ml_collections
+
+from configs import benchmark
+
+NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
+    arg = benchmark.arguments(arg, split="train", protocol="voc")
+    source = dict(
+        type="folder",
+        root="$SEGJAX_DATA/VOCdevkit/VOC2012",
+        images="JPEGImages",
+        labels="SegmentationClass" if arg.split == "train" else "SegmentationClassAug",
+        split_file="ImageSets/Segmentation/{split}.txt",
+        class_names=NAMES,
+        ignore_index=255,
+    )
+    config = benchmark.make(
+        arg, source, canvas=(513, 513), fit="pad", crop=513, lr=7e-3, total_steps=30_000
+    )
+    config.input.split = arg.split
+    return config

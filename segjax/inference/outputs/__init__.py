@@ -1,0 +1,1 @@
+"""What prediction writes: each kind a small writer, all of them listed in `kinds`."""

@@ -1,0 +1,163 @@
+"""Every kind of output that prediction can write: the one place that knows their names.
+
+A kind plugs in by a line in `EACH`, where it writes files for each image, or in `SHARED`, where it
+writes one file over all images.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from segjax.config import lookup, rules
+from segjax.errors import ConfigError
+from segjax.inference.outputs import areas, maps, polygons
+from segjax.inference.outputs.found import Found
+
+
+class Kind(NamedTuple):
+    """Something that is written for each image.
+
+    Attributes:
+        tail: Follows the image's name, which no other output then has, whatever its ending.
+        picture: The ending of what is written of a picture.
+        array: Of a volume or a signal; None: nothing can be.
+        write: Writes it to a path.
+        files: What lies in it where it is a folder: from the names of the classes to the files'.
+        inside: Where it is a folder: how the names of what lies in it begin.
+    """
+
+    tail: str
+    picture: str
+    array: str | None
+    write: Callable[[pathlib.Path, Found], None]
+    files: Callable[[Sequence[str]], list[str]] | None = None
+    inside: tuple[str, ...] = ()
+
+    def ending(self, dims: int) -> str:
+        """Return how its name ends, for images of so many axes."""
+        return self.tail + (self.picture if dims == 2 else self.array or "")
+
+    def names(self, name: str, *, dims: int, class_names: Sequence[str]) -> list[str]:
+        """Return what is written of the image `name`; folders of no own files end with '/'."""
+        own = name + self.ending(dims)
+        if self.files is not None:
+            return [f"{own}/{file}" for file in self.files(class_names)]
+        return [f"{own}/"] if self.inside else [own]
+
+
+class Collector(Protocol):
+    """Collects what is to be written over all images."""
+
+    def add(self, found: Found) -> None:
+        """Add one image."""
+        ...
+
+    def write(self, path: pathlib.Path) -> None:
+        """Write what was added."""
+        ...
+
+
+class Shared(NamedTuple):
+    """One file over all images.
+
+    Attributes:
+        name: Of the file.
+        make: Makes what collects it.
+        dims: The axes of images of which it can be written.
+    """
+
+    name: str
+    make: Callable[[], Collector]
+    dims: tuple[int, ...]
+
+
+EACH: dict[str, Kind] = {
+    "label": Kind("_label", ".png", ".npy", maps.write_label),
+    "overlay": Kind("_overlay", ".png", ".png", maps.write_overlay),
+    "probabilities:npy": Kind("_probabilities", ".npy", ".npy", maps.write_array),
+    "probabilities:png": Kind(
+        "_probabilities", "", None, maps.write_pictures, maps.picture_names, tuple("0123456789")
+    ),
+    "probabilities:zarr": Kind(
+        "_probabilities", ".zarr", ".zarr", maps.write_zarr, None, ("zarr.json", "c")
+    ),
+    "confidence": Kind("_confidence", ".png", ".npy", maps.write_confidence),
+    "entropy": Kind("_entropy", ".png", ".npy", maps.write_entropy),
+    "contours:geojson": Kind("_contours", ".geojson", None, polygons.write_geojson),
+    "contours:labelme": Kind("_labelme", ".json", None, polygons.write_labelme),
+}
+SHARED: dict[str, Shared] = {
+    "contours:coco": Shared("contours_coco.json", polygons.Coco, (2,)),
+    "areas:csv": Shared("areas.csv", areas.Table, (1, 2, 3)),
+}
+FACTS = ".json"
+"""The ending of the file that says of which image and run an image's outputs are."""
+RECORD = "predictions.json"
+"""The file that says of which images and run the files over all images are."""
+DEFAULT = ("label", "overlay")
+
+TAILS = ("", *dict.fromkeys(kind.tail for kind in EACH.values()))
+"""What follows an image's name, endings left out."""
+ENDINGS = {
+    kind.tail + ending: kind
+    for kind in EACH.values()
+    for ending in (kind.picture, kind.array)
+    if ending is not None
+}
+"""All names of outputs of an image, its own name left out, but that with its facts."""
+RESERVED = tuple(
+    name.removesuffix(FACTS)
+    for name in (RECORD, *(each.name for each in SHARED.values()))
+    if name.endswith(FACTS)
+)
+"""Names that an image's outputs cannot have: they would be a file over all images."""
+
+
+class Chosen(NamedTuple):
+    """The outputs that are asked for, beside the JSON that each image always has.
+
+    Attributes:
+        each: For each image.
+        shared: Over all images.
+    """
+
+    each: tuple[Kind, ...]
+    shared: tuple[Shared, ...]
+
+    def names(self, name: str, *, dims: int, class_names: Sequence[str]) -> list[str]:
+        """Return all that is written of the image `name`, as `Kind.names`."""
+        found = [kind.names(name, dims=dims, class_names=class_names) for kind in self.each]
+        return [name + FACTS, *(file for names in found for file in names)]
+
+    def shared_names(self) -> list[str]:
+        """Return the files over all images, that which says whose they are first."""
+        return [RECORD, *(each.name for each in self.shared)] if self.shared else []
+
+
+def choose(names: Sequence[str], *, dims: int) -> Chosen:
+    """Return the outputs of these names, each once, in the order of the lists here.
+
+    Args:
+        names: Keys of `EACH` and `SHARED`.
+        dims: Axes of the images.
+
+    Raises:
+        ConfigError: No such output, or none that images of so many axes have.
+    """
+    known = [*EACH, *SHARED]
+    for name in names:
+        here = f"--outputs={rules.cut(name)}"
+        if name not in known:
+            raise ConfigError(f"{here}: no such output.{lookup.suggest(name, known)}")
+        possible = dims == 2 or (
+            EACH[name].array is not None if name in EACH else dims in SHARED[name].dims
+        )
+        if not possible:
+            raise ConfigError(
+                f"{here}: is of pictures, and the run's images have {dims} "
+                f"{'axes' if dims > 1 else 'axis'}. Leave it out."
+            )
+    return Chosen(
+        tuple(kind for name, kind in EACH.items() if name in names),
+        tuple(kind for name, kind in SHARED.items() if name in names),
+    )
