@@ -98,7 +98,11 @@ class Evaluator:
             f"class {absent!r} occurs neither in labels nor in predictions"
             for absent in result["absent_classes"]
         ] + [f"{name}: {note}" for name, each in summaries.items() for note in each.notes]
-        drawn = {end: draw for each in summaries.values() for end, draw in each.figures.items()}
+        drawn = {
+            f"{end}{''.join(name.partition('-')[1:])}": draw  # of `ece-2` a second one
+            for name, each in summaries.items()
+            for end, draw in each.figures.items()
+        }
         return Report(
             self.name,
             step,

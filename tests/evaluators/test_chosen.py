@@ -171,11 +171,12 @@ def test_the_progress_ends_at_the_number_of_examples_and_never_goes_back():
 
 
 def test_the_reliability_diagram_is_a_figure_of_the_report(tmp_path):
-    scored = make(["ece"])
+    scored = make(["ece", dict(type="ece", bins=5)])
     threshold = FunctionPredictor(lambda image: image[..., 0], num_classes=3)
     report = scored.evaluate(threshold, step=0, progress=BAR, draw=True)
     report.write(tmp_path)
-    assert (tmp_path / "figures" / "val_reliability.png").stat().st_size > 1000
+    for name in ("val_reliability.png", "val_reliability-2.png"):
+        assert (tmp_path / "figures" / name).stat().st_size > 1000
 
 
 def test_a_metric_of_ones_own(tmp_path, monkeypatch):
