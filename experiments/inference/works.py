@@ -32,13 +32,13 @@ class Work(NamedTuple):
 
 WORKS = {
     "street": Work(
-        "street scene, 19 classes", (32, 64, 128, 256, 512), 19, 3, (768, 1408), (512, 512), 0.25
+        "street scene, 19 classes", (32, 64, 128, 256), 19, 3, (512, 1024), (256, 512), 0.25
     ),
-    "classes": Work("150 classes", (32, 64, 128, 256), 150, 3, (896, 1280), (512, 512), 0.25),
+    "classes": Work("150 classes", (32, 64, 128, 256), 150, 3, (512, 896), (256, 256), 0.25),
     "half": Work(
-        "windows that overlap by half", (32, 64, 128, 256), 8, 3, (768, 1280), (256, 256), 0.5
+        "half overlapping, 8 classes", (32, 64, 128, 256), 8, 3, (512, 768), (256, 256), 0.5
     ),
-    "volume": Work("volume, 3 classes", (16, 32, 64, 128), 3, 1, (64, 160, 160), (64, 96, 96), 0.5),
+    "volume": Work("volume, 3 classes", (16, 32, 64, 128), 3, 1, (48, 96, 96), (48, 64, 64), 0.5),
 }
 KINDS = ("predict", "score")
 VARIANTS = {

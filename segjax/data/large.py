@@ -66,6 +66,25 @@ def open_label(file: File, *, name: str, exif: bool = True) -> np.ndarray | Lazy
     return decode.read_label(file, name=name, exif=exif)
 
 
+def check_header(file: File, *, name: str, reading: decode.Reading) -> tuple[int, int]:
+    """Check by its header that an image can be opened, as far as that shows.
+
+    Returns:
+        Height and width, as it is shown.
+
+    Raises:
+        DataError: As `open_image`.
+    """
+    parts = _parts(file, name=name, exif=reading.exif)
+    if parts and _is_plain(parts.header, reading.dtype):
+        header = parts.header
+    else:
+        header = decode.read_header(file, name=name)
+    turned = reading.exif and header.orientation >= 5
+    height, width = header.height, header.width
+    return (width, height) if turned else (height, width)
+
+
 def _is_plain(header: Header, dtype: str) -> bool:
     """Say whether a value means the same whatever the other values are."""
     full = header.bits == 8 * np.dtype(header.dtype).itemsize

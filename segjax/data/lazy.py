@@ -60,6 +60,14 @@ class Lazy:
             )
         return self[()].astype(dtype or self.dtype, copy=False)
 
+    def with_channel(self) -> "Lazy":
+        """Return it with one channel behind its axes."""
+
+        def read(region: Region) -> np.ndarray:
+            return self.read(region[:-1])[..., None][(..., region[-1])]
+
+        return Lazy((*self.shape, 1), self.dtype, read, name=self.name)
+
     def map(self, function: Callable[[np.ndarray], np.ndarray], dtype: Any) -> "Lazy":
         """Return what a function makes of every value, computed of the parts that are read."""
         return Lazy(self.shape, dtype, lambda region: function(self.read(region)), name=self.name)

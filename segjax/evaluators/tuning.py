@@ -8,7 +8,7 @@ many looks good by chance.
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from segjax.inference.postprocess import State, Step
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
 from segjax.runtime import files
+from segjax.views.progress import Progress
 
 Section = dict[str, Any]
 THRESHOLDS = (0.3, 0.4, 0.6, 0.7)
@@ -124,19 +125,14 @@ def candidates(class_names: Sequence[str]) -> list[Section]:
     return found
 
 
-def choose(
-    predictor: Predictor,
-    source: core.Source,
-    *,
-    heartbeat: Callable[[int], None] = lambda done: None,
-) -> Choice:
+def choose(predictor: Predictor, source: core.Source, *, shown: bool = False) -> Choice:
     """Return the post-processing that helps a predictor on a split.
 
     Args:
         predictor: Without any.
         source: The split. Each image goes through the predictor once, and once more where several
             candidates help and are tried together.
-        heartbeat: Called with the number of images that were predicted so far.
+        shown: Show the progress.
 
     Raises:
         DataError: Fewer than `LEAST_IMAGES` images with a valid pixel.
@@ -144,19 +140,7 @@ def choose(
     names = tuple(source.class_names)
     tried = candidates(names)
     chains = [(), *[(i,) for i in range(len(tried))]]
-    done = itertools.count(1)
-
-    def states() -> Iterator[tuple[State, np.ndarray]]:
-        for number in range(len(source)):
-            example = source[number]
-            found = predictor(example["image"])
-            yield (
-                State(example["image"], found.classes, found.probabilities()),
-                example["label"],
-            )
-            heartbeat(next(done))
-
-    counts = count(states(), tried, chains, names)
+    counts = count(states(predictor, source, "tune", shown), tried, chains, names)
     images = int((counts[0].sum(axis=(1, 2)) > 0).sum())
     if images < LEAST_IMAGES:
         raise DataError(
@@ -172,11 +156,24 @@ def choose(
         return finish([trials[at]], trials[at], counts[[0, 1 + at]], trials, names)
     numbers = range(len(pieces))
     chains = [c for n in range(len(pieces) + 1) for c in itertools.combinations(numbers, n)]
-    counts = count(states(), pieces, chains, names)
+    counts = count(states(predictor, source, "together", shown), pieces, chains, names)
     kept, at = grow(pieces, dict(zip(chains, counts, strict=True)))
     pair = counts[[0, chains.index(at)]]
     (together,) = judge([[pieces[i] for i in at]], pair)
     return finish(kept, together, pair, trials, names)
+
+
+def states(
+    predictor: Predictor, source: core.Source, title: str, shown: bool
+) -> Iterator[tuple[State, np.ndarray]]:
+    """Yield the prediction of each image and its label."""
+    with Progress(len(source), unit="images", title=title, enabled=shown) as bar:
+        for number in range(len(source)):
+            example = source[number]
+            found = predictor(example["image"])
+            state = State(example["image"], found.classes, found.probabilities())
+            yield state, example["label"]
+            bar.update(number + 1)
 
 
 def finish(
@@ -194,7 +191,7 @@ def finish(
 
 
 def count(
-    states: Iterator[tuple[State, np.ndarray]],
+    found: Iterator[tuple[State, np.ndarray]],
     sections: Sequence[Section],
     chains: Sequence[tuple[int, ...]],
     names: Sequence[str],
@@ -202,15 +199,15 @@ def count(
     """Return the counts of each image after each chain of steps.
 
     Args:
-        states: Predictions and labels.
+        found: Predictions and labels.
         sections: The steps.
         chains: Numbers of steps, in order. What chains have in common at their beginning is
             computed once.
         names: Of the classes.
     """
     steps: list[Step] = [postprocess.make_steps([section], names)[0] for section in sections]
-    longest, found = max(map(len, chains)), []
-    for state, label in states:
+    longest, counts = max(map(len, chains)), []
+    for state, label in found:
         after: dict[tuple[int, ...], State] = {(): state}
         own: dict[tuple[int, ...], np.ndarray] = {}
         for chain in sorted(chains, key=len):
@@ -218,8 +215,8 @@ def count(
             own[chain] = confusion.counts_of(now.classes, label, num_classes=len(names))
             if len(chain) < longest:  # something may go on from it
                 after[chain] = now
-        found.append([own[chain] for chain in chains])
-    return np.array(found).reshape(-1, len(chains), len(names), len(names)).swapaxes(0, 1)
+        counts.append([own[chain] for chain in chains])
+    return np.array(counts).reshape(-1, len(chains), len(names), len(names)).swapaxes(0, 1)
 
 
 def judge(

@@ -45,12 +45,12 @@ def lines(
     files = list(shared)
     for file, name in names.items():
         try:
-            folder.check_header(file, reading=reading, dims=dims)
+            whole = folder.check_header(file, reading=reading, dims=dims)
         except DataError as error:
             skipped += 1
             yield f"would be skipped: {error}"
             continue
-        files += chosen.names(name, dims=dims, class_names=class_names)
+        files += chosen.names(name, whole=whole, class_names=class_names)
     yield from (f"{output}/{file}" for file in sorted(files))
     yield (
         f"{len(names) - skipped} of {len(names)} images would be predicted, {skipped} skipped; "

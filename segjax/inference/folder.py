@@ -1,23 +1,23 @@
 """Predict the images of a folder, and write what was asked for at each image's own size."""
 
 import contextlib
-import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Collection, Generator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from segjax.data import core, decode
+from segjax.data import core, large, lazy
 from segjax.data.decode import Reading
+from segjax.data.lazy import Lazy
 from segjax.errors import DataError, UserError
 from segjax.inference import paths
 from segjax.inference.layout import Layout
-from segjax.inference.outputs import areas as areas_lib
 from segjax.inference.outputs import kinds
 from segjax.inference.outputs.found import Found
+from segjax.inference.outputs.large import Large, is_large
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
 from segjax.runtime import reading as reading_lib
@@ -44,6 +44,13 @@ class Counts(NamedTuple):
     predicted: int
     skipped: int
     written: int
+
+    def describe(self) -> str:
+        """Return them in one line."""
+        return (
+            f"{self.predicted} of {self.used} images predicted, {self.skipped} skipped; "
+            f"{self.written} files written"
+        )
 
 
 def predict(
@@ -94,35 +101,39 @@ def predict(
     paths.make_folder(output)
     if shared:
         paths.write_record(output, shared, {"step": step, **facts}, inputs.files)
-    writer = Writer(output, chosen, {"step": step, **facts})
+    writer = Writer(output, chosen, {"step": step, **facts}, len(names))
     below = dict(zip(inputs.files, paths.below_common(inputs.files), strict=True))
-    skipped, scales = 0, {}
+    skipped, scales, left_away = 0, {}, frozenset(without)
     with progress.Progress(len(names), unit="images", title="predict") as bar:
         bar.message(inputs.describe())
-        for number, (file, name) in enumerate(names.items(), start=1):
+        for number, (file, name) in enumerate(names.items()):
+            if number:
+                bar.update(number)
             try:
                 image = read(file, reading=reading, dims=dims)
                 scales[name] = layout.scale(image.shape[:-1], name=str(file))
+                if is_large(image.shape[:-1]):
+                    with following(image.shape[:-1], name) as watch:
+                        large_one = Large(file, image, predictor, classes, watch)
+                        writer.write_large(name, large_one, scale=scales[name])
+                    if left_out := ", ".join(chosen.left_out()):
+                        bar.message(f"{file}: too large for {left_out}, not written of it")
+                    continue
+                image = np.asarray(image)
                 prediction = predictor(image)
             except DataError as error:
                 skipped += 1
                 bar.message(f"skipped: {error}")
             else:
-                shown = below[file].as_posix()
-                found = Found(file, shown, image, prediction, classes, frozenset(without))
-                writer.write(name, found, scale=scales[name], of=len(names))
+                found = Found(file, below[file].as_posix(), image, prediction, classes, left_away)
+                writer.write(name, found, scale=scales[name])
                 del image, prediction, found  # before the next is read
-            bar.update(number)
-        writer.finish(of=len(names))
-        done = len(names) - skipped
-        bar.message(
-            f"{done} of {len(names)} images predicted, {skipped} skipped; {writer.written} files "
-            f"written to {output}"
-        )
-        for line in describe_scales(scales, scales_seen):
+        bar.update(len(names))
+        writer.finish()
+        counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
+        for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
             bar.message(line)
-    total = len(names) + len(inputs.left_out)
-    return Counts(total, len(names), done, skipped, writer.written)
+    return counts
 
 
 class Writer:
@@ -132,58 +143,103 @@ class Writer:
         output: The folder.
         chosen: What to write.
         facts: Of the run, for each image's JSON.
+        of: How many images there are, for messages.
 
     Attributes:
         written: Files so far.
         done: Images so far.
     """
 
-    def __init__(self, output: pathlib.Path, chosen: kinds.Chosen, facts: Mapping[str, Any]):
-        self.output, self.chosen, self.facts = output, chosen, facts
+    def __init__(
+        self, output: pathlib.Path, chosen: kinds.Chosen, facts: Mapping[str, Any], of: int
+    ):
+        self.output, self.chosen, self.facts, self.of = output, chosen, facts, of
         self.collectors = [shared.make() for shared in chosen.shared]
         self.written = self.done = 0
 
-    def write(self, name: str, found: Found, *, scale: float, of: int) -> None:
+    def write(self, name: str, found: Found, *, scale: float) -> None:
         """Write what is chosen of one image; its JSON first, which says whose the rest is.
 
         Raises:
             UserError: The disk is full or cannot be written; says what was written before.
         """
-        dims, class_names = found.label.ndim, found.classes.class_names
-        areas = areas_lib.class_areas(found.label, class_names)
-        about = {"file": str(found.file), "size": list(found.label.shape), "classes": areas}
-        names = self.chosen.names(name, dims=dims, class_names=class_names)
-        about |= {"scale": scale, "outputs": names[1:], **self.facts}
-        with self._saying_how_far(of):
-            files_lib.write_json(self.output / (name + kinds.FACTS), about)
+        whole = found.label.shape
+        with self._saying_how_far():
+            names = self._say_whose(name, found, whole, scale)
             for kind in self.chosen.each:
-                kind.write(self.output / (name + kind.ending(dims)), found)
+                kind.write(self.output / (name + kind.ending(whole)), found)
         for collector in self.collectors:
             collector.add(found)
         self.written += len(names)
         self.done += 1
 
-    def finish(self, *, of: int) -> None:
+    def write_large(self, name: str, found: Large, *, scale: float) -> None:
+        """Predict an image too large to be held while it is written; no array grows with it.
+
+        Raises:
+            UserError: As `write`.
+            DataError: A part of the image cannot be read; nothing is left of its label map.
+        """
+        whole, label = found.whole, kinds.EACH["label"]
+        with self._saying_how_far(), contextlib.ExitStack() as stack:
+            path = None
+            if label in self.chosen.each:  # under another name until it is said whose it is
+                final = self.output / (name + label.ending(whole))
+                path = stack.enter_context(files_lib.replacing(final))
+            found.predict(path)
+            names = self._say_whose(name, found, whole, scale)
+            stack.close()
+            for kind in self.chosen.each:
+                if kind.write_large is not None:
+                    kind.write_large(self.output / (name + kind.ending(whole)), found)
+        for shared, collector in zip(self.chosen.shared, self.collectors, strict=True):
+            if shared.takes_large:
+                collector.add(found)
+        self.written += len(names)
+        self.done += 1
+
+    def _say_whose(
+        self, name: str, found: Found | Large, whole: Sequence[int], scale: float
+    ) -> list[str]:
+        """Write the JSON of an image, and return the names of all that is written of it."""
+        names = self.chosen.names(name, whole=whole, class_names=found.classes.class_names)
+        about = {"file": str(found.file), "size": list(whole), "classes": found.areas}
+        about |= {"scale": scale, "outputs": names[1:], **self.facts}
+        files_lib.write_json(self.output / (name + kinds.FACTS), about)
+        return names
+
+    def finish(self) -> None:
         """Write what is over all images.
 
         Raises:
             UserError: As `write`.
         """
-        with self._saying_how_far(of):
+        with self._saying_how_far():
             for shared, collector in zip(self.chosen.shared, self.collectors, strict=True):
                 collector.write(self.output / shared.name)
                 self.written += 1
         self.written += bool(self.chosen.shared)  # the record
 
     @contextlib.contextmanager
-    def _saying_how_far(self, of: int) -> Generator[None]:
+    def _saying_how_far(self) -> Generator[None]:
         try:
             yield
+        except DataError:
+            raise  # of the image, which is skipped
         except UserError as error:
             raise UserError(
                 f"{error} Written before, to {self.output}: the {self.written} files of "
-                f"{self.done} of {of} images."
+                f"{self.done} of {self.of} images."
             ) from error
+
+
+@contextlib.contextmanager
+def following(whole: Sequence[int], title: str) -> Generator[Callable[[int], None]]:
+    """Show how far the prediction of a large image is; yields what is told of pixels."""
+    million = 1_000_000
+    total = max(1, math.prod(whole) // million)
+    with progress.Progress(total, unit="megapixels", title=title, leave=False) as bar:
+        yield lambda done: bar.update(min(total, done // million))
 
 
 def describe_scales(scales: Mapping[str, float], seen: Sequence[float]) -> list[str]:
@@ -222,25 +278,31 @@ def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:
         DataError: It cannot be read, or has other axes or channels.
     """
     if not is_array(file):
-        return decode.read_image(file, name=str(file), **dataclasses.asdict(reading))
+        found = large.open_image(file, name=str(file), reading=reading)
+        return cast(np.ndarray, found)  # a `Lazy` array stands for one
     with _naming(file):
         image = read_array(file)
     check_shape(image.shape, file=file, channels=reading.channels, dims=dims)
-    return image if image.ndim == dims + 1 else image[..., None]
+    if len(image.shape) == dims:
+        image = image.with_channel() if isinstance(image, Lazy) else image[..., None]
+    return cast(np.ndarray, image)
 
 
-def check_header(file: pathlib.Path, *, reading: Reading, dims: int) -> None:
+def check_header(file: pathlib.Path, *, reading: Reading, dims: int) -> Sequence[int]:
     """Refuse a file that cannot be predicted, as far as its first bytes show that.
+
+    Returns:
+        The image's sides.
 
     Raises:
         DataError: As `read`.
     """
     if not is_array(file):
-        decode.read_header(file, name=str(file))
-        return
+        return large.check_header(file, name=str(file), reading=reading)
     with _naming(file), reading_lib.open_file(file) as stream:
         shape = read_array_header(stream)[0]
     check_shape(shape, file=file, channels=reading.channels, dims=dims)
+    return shape[:dims]
 
 
 def is_array(file: pathlib.Path) -> bool:
@@ -274,8 +336,10 @@ def check_shape(shape: Sequence[int], *, file: pathlib.Path, channels: int, dims
         )
 
 
-def read_array(file: pathlib.Path) -> np.ndarray:
+def read_array(file: pathlib.Path) -> np.ndarray | Lazy:
     """Return the array in a `.npy` file, whose size is that which its header says.
+
+    Of a large one parts are read where they are needed.
 
     Raises:
         ValueError: It is none, or not of real numbers.
@@ -283,8 +347,15 @@ def read_array(file: pathlib.Path) -> np.ndarray:
     """
     with reading_lib.open_file(file) as stream:
         shape, by_column, dtype = read_array_header(stream)
-        flat = np.fromfile(stream, dtype).astype(dtype.newbyteorder("="), copy=False)
-    return flat.reshape(shape, order="F" if by_column else "C")
+        own, order = dtype.newbyteorder("="), "F" if by_column else "C"
+        if math.prod(shape) * dtype.itemsize > lazy.LARGE:
+            stored = np.memmap(stream, dtype, "r", stream.tell(), shape, order)
+
+            def part(region: lazy.Region) -> np.ndarray:
+                return np.ascontiguousarray(stored[region], own)
+
+            return Lazy(shape, own, part, name=str(file))
+        return np.fromfile(stream, dtype).astype(own, copy=False).reshape(shape, order=order)
 
 
 def read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

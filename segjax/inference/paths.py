@@ -39,12 +39,16 @@ class Inputs:
     files: tuple[pathlib.Path, ...]
     left_out: Mapping[pathlib.Path, str]
 
+    @property
+    def found(self) -> int:
+        """How many images there are."""
+        return len(self.files) + len(self.left_out)
+
     def describe(self) -> str:
         """Return how many there are in one line."""
         reasons = collections.Counter(self.left_out.values())
         out = "".join(f", {count} left out ({reason})" for reason, count in reasons.items())
-        found = len(self.files) + len(self.left_out)
-        return f"{found} images found, {len(self.files)} to predict{out}"
+        return f"{self.found} images found, {len(self.files)} to predict{out}"
 
 
 def list_inputs(

@@ -26,21 +26,39 @@ def thinned(array: Any, step: int, *, dims: int) -> np.ndarray:
     return np.asarray(array) if step == 1 else lazy.thinned(array, step, dims=dims)
 
 
-def thinned_tiles(
-    tiles: Iterable[tuple[Region, np.ndarray]], whole: Sequence[int], step: int
-) -> np.ndarray:
-    """Return every `step`-th pixel of a class map that comes in tiles, as `thinned` does."""
-    found = np.zeros([-(-side // step) for side in whole], np.uint8)
-    for region, tile in tiles:
+class Thin:
+    """Every so manyth pixel of a class map that comes in tiles.
+
+    Args:
+        whole: The map's sides.
+        step: How far apart the pixels lie.
+
+    Attributes:
+        classes: They, uint8, as `thinned` has them.
+    """
+
+    def __init__(self, whole: Sequence[int], step: int):
+        self.step = step
+        self.classes = np.zeros([-(-side // step) for side in whole], np.uint8)
+
+    def add(self, region: Region, tile: np.ndarray) -> None:
+        """Take what is wanted of a tile."""
+        step = self.step
         firsts = [-(-part.start // step) for part in region]
         inner = tuple(
             slice(first * step - part.start, None, step)
             for first, part in zip(firsts, region, strict=True)
         )
-        if all(i.start < n for i, n in zip(inner, tile.shape, strict=False)):
-            part = tile[inner]
-            there = tuple(
-                slice(first, first + n) for first, n in zip(firsts, part.shape, strict=False)
-            )
-            found[there] = part
-    return found
+        part = tile[inner]
+        there = tuple(slice(first, first + n) for first, n in zip(firsts, part.shape, strict=True))
+        self.classes[there] = part
+
+
+def thinned_tiles(
+    tiles: Iterable[tuple[Region, np.ndarray]], whole: Sequence[int], step: int
+) -> np.ndarray:
+    """Return every `step`-th pixel of a class map that comes in tiles, as `thinned` does."""
+    thin = Thin(whole, step)
+    for region, tile in tiles:
+        thin.add(region, tile)
+    return thin.classes

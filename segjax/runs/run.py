@@ -21,7 +21,6 @@ from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runtime import files, sharding
-from segjax.views.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +115,7 @@ class Run:
                 "one --checkpoint."
             )
         evaluator = self._evaluators(name)[0]
-        with Progress(2 * len(evaluator), unit="images", title="tune", enabled=shown) as bar:
-            return tuning.choose(self._network, evaluator.source, heartbeat=bar.update)
+        return tuning.choose(self._network, evaluator.source, shown=shown)
 
     def _evaluators(self, name: str) -> list[Evaluator]:
         """Return the evaluators that `name` stands for, see `evaluate`."""

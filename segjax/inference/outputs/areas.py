@@ -3,23 +3,44 @@
 import csv
 import pathlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
-from segjax.inference.outputs.found import Found
 from segjax.runtime import files, memory
 
 COLUMNS = ("file", "class", "pixels", "share")
 
 
-def class_areas(
-    label: UInt8[np.ndarray, "*space"], class_names: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return pixels (voxels, samples) and share of the image of each class."""
-    pixels = memory.counts(label)
+Areas = dict[str, dict[str, float]]
+"""Pixels (voxels, samples) and share of the image of each class."""
+
+
+class HasAreas(Protocol):
+    """What was predicted of one image, as far as this room reads it."""
+
+    @property
+    def file(self) -> pathlib.Path:
+        """The image's file."""
+        ...
+
+    @property
+    def areas(self) -> Areas:
+        """How much of it each class covers."""
+        ...
+
+
+def class_areas(label: UInt8[np.ndarray, "*space"], class_names: Sequence[str]) -> Areas:
+    """Return the areas of a label map."""
+    return areas_of(memory.counts(label), class_names)
+
+
+def areas_of(pixels: Int64[np.ndarray, " n"], class_names: Sequence[str]) -> Areas:
+    """Return the areas of an image that has so many pixels of each class."""
+    total = max(1, int(pixels.sum()))
     return {
-        name: {"pixels": int(pixels[k]), "share": float(pixels[k] / label.size)}
+        name: {"pixels": int(pixels[k]), "share": float(pixels[k] / total)}
         for k, name in enumerate(class_names)
     }
 
@@ -30,12 +51,11 @@ class Table:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, int, float]] = []
 
-    def add(self, found: Found) -> None:
+    def add(self, found: HasAreas) -> None:
         """Add the lines of one image."""
-        areas = class_areas(found.label, found.classes.class_names)
         self.lines += [
             (str(found.file), name, int(area["pixels"]), area["share"])
-            for name, area in areas.items()
+            for name, area in found.areas.items()
         ]
 
     def write(self, path: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segjax.inference.outputs import contours
+from segjax.inference.outputs.areas import Areas, class_areas
 from segjax.inference.predictor import Image, Prediction
 from segjax.structs import Classes
 
@@ -36,6 +37,11 @@ class Found:
     def label(self) -> UInt8[np.ndarray, "*space"]:
         """The class of every pixel."""
         return self.prediction.classes
+
+    @functools.cached_property
+    def areas(self) -> Areas:
+        """How much of the image each class covers."""
+        return class_areas(self.label, self.classes.class_names)
 
     @functools.cached_property
     def probabilities(self) -> Float[np.ndarray, "*space k"]:

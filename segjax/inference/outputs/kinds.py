@@ -6,12 +6,13 @@ writes one file over all images.
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from segjax.config import lookup, rules
 from segjax.errors import ConfigError
-from segjax.inference.outputs import areas, maps, polygons
+from segjax.inference.outputs import areas, large, maps, polygons
 from segjax.inference.outputs.found import Found
+from segjax.inference.outputs.large import Large, is_large
 
 
 class Kind(NamedTuple):
@@ -24,6 +25,9 @@ class Kind(NamedTuple):
         write: Writes it to a path.
         files: What lies in it where it is a folder: from the names of the classes to the files'.
         inside: Where it is a folder: how the names of what lies in it begin.
+        large: The ending of what is written of an image too large to be held, of a picture and of
+            an array; empty: nothing is.
+        write_large: Writes that.
     """
 
     tail: str
@@ -32,14 +36,21 @@ class Kind(NamedTuple):
     write: Callable[[pathlib.Path, Found], None]
     files: Callable[[Sequence[str]], list[str]] | None = None
     inside: tuple[str, ...] = ()
+    large: tuple[str, str] | tuple[()] = ()
+    write_large: Callable[[pathlib.Path, Large], None] | None = None
 
-    def ending(self, dims: int) -> str:
-        """Return how its name ends, for images of so many axes."""
-        return self.tail + (self.picture if dims == 2 else self.array or "")
+    def ending(self, whole: Sequence[int]) -> str:
+        """Return how its name ends, for images of such sides."""
+        picture, array = self.picture, self.array or ""
+        if self.large and is_large(whole):
+            picture, array = self.large
+        return self.tail + (picture if len(whole) == 2 else array)
 
-    def names(self, name: str, *, dims: int, class_names: Sequence[str]) -> list[str]:
+    def names(self, name: str, *, whole: Sequence[int], class_names: Sequence[str]) -> list[str]:
         """Return what is written of the image `name`; folders of no own files end with '/'."""
-        own = name + self.ending(dims)
+        if is_large(whole) and not self.large:
+            return []
+        own = name + self.ending(whole)
         if self.files is not None:
             return [f"{own}/{file}" for file in self.files(class_names)]
         return [f"{own}/"] if self.inside else [own]
@@ -48,8 +59,8 @@ class Kind(NamedTuple):
 class Collector(Protocol):
     """Collects what is to be written over all images."""
 
-    def add(self, found: Found) -> None:
-        """Add one image."""
+    def add(self, found: Any) -> None:
+        """Add one image, a `Found`, or where the kind takes large ones a `Large`."""
         ...
 
     def write(self, path: pathlib.Path) -> None:
@@ -64,31 +75,40 @@ class Shared(NamedTuple):
         name: Of the file.
         make: Makes what collects it.
         dims: The axes of images of which it can be written.
+        takes_large: Whether images too large to be held are in it.
     """
 
     name: str
     make: Callable[[], Collector]
     dims: tuple[int, ...]
+    takes_large: bool = False
 
 
 EACH: dict[str, Kind] = {
-    "label": Kind("_label", ".png", ".npy", maps.write_label),
-    "overlay": Kind("_overlay", ".png", ".png", maps.write_overlay),
-    "probabilities:npy": Kind("_probabilities", ".npy", ".npy", maps.write_array),
+    "label": Kind("_label", ".png", ".npy", maps.write_label, large=(".tif", ".npy")),
+    "overlay": Kind(
+        "_overlay", ".png", ".png", maps.write_overlay,
+        large=(".png", ".png"), write_large=large.write_overlay,
+    ),
+    "probabilities:npy": Kind(
+        "_probabilities", ".npy", ".npy", maps.write_array,
+        large=(".npy", ".npy"), write_large=large.write_array,
+    ),
     "probabilities:png": Kind(
         "_probabilities", "", None, maps.write_pictures, maps.picture_names, tuple("0123456789")
     ),
     "probabilities:zarr": Kind(
-        "_probabilities", ".zarr", ".zarr", maps.write_zarr, None, ("zarr.json", "c")
+        "_probabilities", ".zarr", ".zarr", maps.write_zarr, None, ("zarr.json", "c"),
+        (".zarr", ".zarr"), large.write_zarr,
     ),
     "confidence": Kind("_confidence", ".png", ".npy", maps.write_confidence),
     "entropy": Kind("_entropy", ".png", ".npy", maps.write_entropy),
     "contours:geojson": Kind("_contours", ".geojson", None, polygons.write_geojson),
     "contours:labelme": Kind("_labelme", ".json", None, polygons.write_labelme),
-}
+}  # fmt: skip
 SHARED: dict[str, Shared] = {
     "contours:coco": Shared("contours_coco.json", polygons.Coco, (2,)),
-    "areas:csv": Shared("areas.csv", areas.Table, (1, 2, 3)),
+    "areas:csv": Shared("areas.csv", areas.Table, (1, 2, 3), takes_large=True),
 }
 FACTS = ".json"
 """The ending of the file that says of which image and run an image's outputs are."""
@@ -101,7 +121,7 @@ TAILS = ("", *dict.fromkeys(kind.tail for kind in EACH.values()))
 ENDINGS = {
     kind.tail + ending: kind
     for kind in EACH.values()
-    for ending in (kind.picture, kind.array)
+    for ending in (kind.picture, kind.array, *kind.large)
     if ending is not None
 }
 """All names of outputs of an image, its own name left out, but that with its facts."""
@@ -124,10 +144,18 @@ class Chosen(NamedTuple):
     each: tuple[Kind, ...]
     shared: tuple[Shared, ...]
 
-    def names(self, name: str, *, dims: int, class_names: Sequence[str]) -> list[str]:
-        """Return all that is written of the image `name`, as `Kind.names`."""
-        found = [kind.names(name, dims=dims, class_names=class_names) for kind in self.each]
+    def names(self, name: str, *, whole: Sequence[int], class_names: Sequence[str]) -> list[str]:
+        """Return all that is written of the image `name` of such sides, as `Kind.names`."""
+        found = [kind.names(name, whole=whole, class_names=class_names) for kind in self.each]
         return [name + FACTS, *(file for names in found for file in names)]
+
+    def left_out(self) -> list[str]:
+        """Return what is not written of images too large to be held."""
+        each = [name for name, kind in EACH.items() if kind in self.each and not kind.large]
+        shared = [
+            name for name, kind in SHARED.items() if kind in self.shared and not kind.takes_large
+        ]
+        return each + shared
 
     def shared_names(self) -> list[str]:
         """Return the files over all images, that which says whose they are first."""

@@ -1,0 +1,121 @@
+"""Outputs of images too large to be held: written while they are predicted, or drawn thinned."""
+
+import collections
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from segjax.data.lazy import Region
+from segjax.inference import preview, streams
+from segjax.inference.outputs.areas import Areas, areas_of
+from segjax.inference.predictor import Image, Predictor
+from segjax.runtime import files, memory
+from segjax.structs import Classes
+from segjax.views import examples
+
+
+@dataclasses.dataclass
+class Large:
+    """An image and what predicts it, as the writers see it.
+
+    Args:
+        file: The image's file.
+        image: Gives parts of itself by `[region]`.
+        predictor: Predicts it, tile by tile.
+        classes: What is predicted.
+        watch: Called with how many pixels are predicted so far.
+
+    Attributes:
+        counts: Pixels of each class, int64 [256], once the classes are predicted.
+        thin: Every `step`-th pixel of them.
+    """
+
+    file: pathlib.Path
+    image: Image
+    predictor: Predictor
+    classes: Classes
+    watch: Callable[[int], None] = lambda done: None
+
+    def __post_init__(self) -> None:
+        self.step = preview.step_of(self.whole)
+        self.thin = preview.Thin(self.whole, self.step)
+        self.counts = np.zeros(256, np.int64)
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The image's sides."""
+        return self.image.shape[:-1]
+
+    @property
+    def areas(self) -> Areas:
+        """Pixels and share of each class."""
+        return areas_of(self.counts, self.classes.class_names)
+
+    def tiles(self) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield the classes of one part after the other, and take note of them."""
+        self.counts[:] = 0
+        done = 0
+        for region, tile in self.predictor.tiles(self.image):
+            self.counts += memory.counts(tile)
+            self.thin.add(region, tile)
+            done += tile.size
+            self.watch(done)
+            yield region, tile
+
+    def predict(self, path: pathlib.Path | None) -> None:
+        """Predict the classes, and write them: a TIFF of a picture, else a NumPy file.
+
+        Args:
+            path: The file; None: nothing is written.
+
+        Raises:
+            UserError: The disk is full or cannot be written.
+            DataError: A part of the image cannot be read.
+        """
+        tiles = self.tiles()
+        if path is None:
+            collections.deque(tiles, maxlen=0)
+        elif len(self.whole) == 2:
+            streams.write_tiff(path, tiles, self.whole, palette=self.classes.palette)
+        else:
+            streams.write_npy(path, tiles, self.whole, np.uint8)
+
+
+def write_overlay(path: pathlib.Path, found: Large) -> None:
+    """Write every so manyth pixel of the image in the colours of its classes."""
+    examples.overlay(
+        path,
+        preview.thinned(found.image, found.step, dims=len(found.whole)),
+        found.thin.classes,
+        palette=found.classes.palette,
+        class_names=found.classes.class_names,
+    )
+
+
+def write_array(path: pathlib.Path, found: Large) -> None:
+    """Write the probabilities as a NumPy file, float32 [*space k]; predicts the image again."""
+    tiles = found.predictor.tiles(found.image, probabilities=True)
+    streams.write_npy(path, tiles, _shape(found), np.float32)
+
+
+def write_zarr(path: pathlib.Path, found: Large) -> None:
+    """Write the probabilities as a Zarr array, see `maps.write_zarr`; predicts the image again."""
+    tiles = found.predictor.tiles(found.image, probabilities=True)
+    about = {"class_names": list(found.classes.class_names)}
+    with files.replacing_folder(path) as folder:
+        streams.write_zarr(
+            folder, tiles, _shape(found), np.float32, dims=len(found.whole), attributes=about,
+            shown=path,
+        )  # fmt: skip
+
+
+def _shape(found: Large) -> tuple[int, ...]:
+    return (*found.whole, len(found.classes.class_names))
+
+
+def is_large(whole: Sequence[int]) -> bool:
+    """Return whether an image has so many pixels that no array of its size is made."""
+    return math.prod(whole) > preview.LARGE
