@@ -7,6 +7,7 @@
     run.metrics()[-1]["train/loss"]
     run.evaluate("val")[0].result["miou"]
     run.predictor()(image).classes                      # uint8 [*space], at the image's size
+    segjax.compare("a/eval/val.json", "b/eval/val.json")  # do two runs differ?
 
 jax is imported by the first call, not by `import segjax`.
 """
@@ -17,11 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segjax.metrics.intervals import Comparison
     from segjax.runs.live import Live
     from segjax.runs.run import Run
 
 __version__ = "0.2.0"
-__all__ = ["list_runs", "open_run", "train"]
+__all__ = ["compare", "list_runs", "open_run", "train"]
 
 
 def train(
@@ -109,3 +111,33 @@ def list_runs(path: str | pathlib.Path, *, trust_code: bool = False) -> "list[Ru
     from segjax.runs import run
 
     return run.list_runs(pathlib.Path(path), trust_code=trust_code)
+
+
+def compare(
+    first: str | pathlib.Path | Mapping[str, Any],
+    second: str | pathlib.Path | Mapping[str, Any],
+    *,
+    metric: str = "miou",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> "Comparison":
+    """Test whether two runs differ on the same split, example by example.
+
+    Args:
+        first: `eval/<name>.json` of a run that was scored with `intervals` or `metrics`, or its
+            content: a report's `result`.
+        second: That of another.
+        metric: What of it, see `metrics.intervals.compare`.
+        resamples: Of the bootstrap, and of the permutation test.
+        seed: Decides both.
+
+    Raises:
+        UserError: A file that cannot be read or has nothing of single examples, no such metric, or
+            other examples or labels in the two.
+    """
+    from segjax.runtime import xla
+
+    xla.prepare()
+    from segjax.metrics import intervals
+
+    return intervals.compare(first, second, metric=metric, resamples=resamples, seed=seed)

@@ -13,6 +13,7 @@ from segjax.runs import transfer
 TAKES = {
     "augment": (("key", "sample"), ("image",)),
     "losses": (("logits", "label"),),
+    "metrics": (("seen",),),
     "training.optim": (("rate", "mask"), ()),
     "inference.postprocess": (("state",),),
 }
@@ -29,8 +30,8 @@ GIVEN = {
 
 def types():
     """Yield package, name and class or function of every type that a config may name."""
-    for package in ("models", "encoders", "data", "augment", "losses", "tasks", "evaluators",
-                    "training.optim", "inference.postprocess"):  # fmt: skip
+    for package in ("models", "encoders", "data", "augment", "losses", "metrics", "tasks",
+                    "evaluators", "training.optim", "inference.postprocess"):  # fmt: skip
         for module in lookup.modules(package) or [""]:
             found = importlib.import_module(f"segjax.{package}{'.' * bool(module)}{module}")
             for symbol in lookup.symbols(found):
@@ -52,9 +53,11 @@ TYPES["pretrained"] = (transfer.Pretrained, [])
 def test_these_are_the_types():
     assert {"models:unet:Model", "encoders:vit:Encoder", "data:folder:Source", "data:tfds:Source",
             "augment:geometry:affine", "augment:normalize:fixed", "losses:pixel:Focal",
+            "metrics:surface:Hd95", "metrics:calibration:Ece",
             "tasks:semantic:Task", "evaluators:semantic:Evaluator", "training.optim:lamb",
             "training.optim:one_cycle", "inference.postprocess:crf"} <= set(TYPES)  # fmt: skip
-    strangers = ("augment:warp:apply", "losses:pixel:mask_void", "data:core:Source",
+    strangers = ("augment:warp:apply", "losses:pixel:mask_void", "metrics:matrix:OfMargins",
+                 "data:core:Source",
                  "evaluators:report:Evaluator", "training.optim:kernels_only",
                  "inference.postprocess:wrap", "models:unet:Level",
                  "models:unet:strided")  # fmt: skip

@@ -224,6 +224,8 @@ def _check_kind(
         fits = fits and is_class and (outside or symbol.__name__ == SYMBOLS[package])
     elif package == "losses":
         fits = fits and (is_class or outside)
+    elif package == "metrics":
+        fits = fits and is_class
     fits = fits and not inspect.isabstract(symbol) and not getattr(symbol, "_is_protocol", False)
     if takes is not None:
         fits = fits and _takes(symbol, takes, by_name=not outside, where=where)

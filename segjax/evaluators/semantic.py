@@ -5,16 +5,19 @@ import itertools
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from segjax.config import kinds, rules
 from segjax.data import core
+from segjax.evaluators import chosen
 from segjax.evaluators.report import Report
 from segjax.inference import preview
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
+from segjax.metrics.base import PerExample, Summary
 from segjax.structs import Classes
 from segjax.views import examples, figures
 from segjax.views.progress import Progress
@@ -34,6 +37,10 @@ class Evaluator:
         batch_size: Images in a global batch; the last one is padded and masked.
         every_steps: How often training calls it; 0: only at the end.
         threads: Threads that read and decode.
+        metrics: More to score, each by name ('hd95') or as a section with arguments
+            (`dict(type='surface:surface_dice', tolerance=2.0)`). Those that need more than counts
+            have each example predicted once more.
+        intervals: Resamples of the 95 % bootstrap intervals of all scores; 0: none.
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         source: The opened split.
         classes: Of the training data, in whose order predictions are.
@@ -48,6 +55,8 @@ class Evaluator:
         batch_size: Annotated[int, rules.whole(1)],
         every_steps: kinds.Count = 0,
         threads: kinds.Threads = 2,
+        metrics: Annotated[Sequence[str | kinds.Section], rules.length(0, 100)] = (),
+        intervals: Annotated[int, rules.whole(0, 100_000)] = 0,
         name: str,
         source: core.Source,
         classes: Classes,
@@ -55,6 +64,8 @@ class Evaluator:
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.classes = threads, name, source, classes
         self.log_names = log_names(classes.class_names)
+        self.intervals = intervals
+        self.chosen = chosen.build(metrics, where=f"config.evals.{name}.metrics", source=source)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -63,44 +74,100 @@ class Evaluator:
         """Return the names of what it logs; of classes that do not occur it logs nothing."""
         own = [f"iou/{name}" for name in self.log_names]
         foreground = ["miou_foreground"] * (len(own) > 1)
-        return [f"{self.name}/{name}" for name in ("loss", *HEADLINES, *foreground, *own)]
+        return [
+            f"{self.name}/{name}" for name in ("loss", *HEADLINES, *foreground, *self.chosen, *own)
+        ]
 
     def evaluate(
         self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
     ) -> Report:
         """Return the scores of a predictor; the loss as well where it measures one."""
-        k = len(self.classes.class_names)
-        total, losses = np.zeros((k, k), np.int64), Losses()
-        scores = np.full(len(self.source), np.nan, np.float32)
-        done = 0
-        for counts, loss in predictor.measure(
-            self.source, batch_size=self.batch_size, threads=self.threads
-        ):
-            for number, matrix in counts.items():
-                total += matrix
-                scores[number] = confusion.example_miou(matrix[None])[0]
-            losses.add(loss)
-            done += len(counts)
-            progress.update(done)
-        result = confusion.summarize(total, class_names=self.classes.class_names)
+        counted = self._measure(predictor, progress)
+        result = confusion.summarize(counted.total, class_names=self.classes.class_names)
+        result |= confusion.image_means(counted.margins)
+        summaries, more = self._more(predictor, counted.margins, progress)
+        losses = counted.losses
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
-        about |= {"num_pixels": int(total.sum())}
+        about |= {"num_pixels": int(counted.total.sum())}
         scalars = loss | {name: float(result[name]) for name in HEADLINES} | self._by_name(result)
-        result |= loss | about
+        scalars |= {n: each.value for n, each in summaries.items() if each.value is not None}
+        result |= more | loss | about
         named = {"mIoU": result["miou"], "pixel accuracy": result["pixel_accuracy"]}
+        notes = [
+            f"class {absent!r} occurs neither in labels nor in predictions"
+            for absent in result["absent_classes"]
+        ] + [f"{name}: {note}" for name, each in summaries.items() for note in each.notes]
+        drawn = {
+            f"{end}{''.join(name.partition('-')[1:])}": draw  # of `ece-2` a second one
+            for name, each in summaries.items()
+            for end, draw in each.figures.items()
+        }
         return Report(
             self.name,
             step,
             named | loss,
             {f"{self.name}/{name}": value for name, value in scalars.items()},
             result,
-            [
-                f"{self.name}: class {absent!r} occurs neither in labels nor in predictions"
-                for absent in result["absent_classes"]
-            ],
-            self._figures(result, predictor, scores) if draw else {},
+            [f"{self.name}: {note}" for note in notes],
+            self._figures(result, predictor, counted.scores) | drawn if draw else {},
         )
+
+    def _measure(self, predictor: Predictor, progress: Progress) -> "Counted":
+        k, done = len(self.classes.class_names), 0
+        counted = Counted(
+            np.zeros((k, k), np.int64),
+            np.zeros((3, len(self.source), k), np.int64),
+            np.full(len(self.source), np.nan, np.float32),
+            Losses(),
+        )
+        for counts, loss in predictor.measure(
+            self.source, batch_size=self.batch_size, threads=self.threads
+        ):
+            for number, matrix in counts.items():
+                counted.total[:] += matrix
+                counted.margins[:, number] = confusion.margins(matrix)
+                counted.scores[number] = confusion.example_miou(matrix[None])[0]
+            counted.losses.add(loss)
+            done += len(counts)
+            progress.update(done // 2 if self.chosen else done)
+        return counted
+
+    def _more(
+        self, predictor: Predictor, margins: np.ndarray, progress: Progress
+    ) -> tuple[dict[str, Summary], dict[str, Any]]:
+        """Return what the chosen metrics say, and all that it adds to the result."""
+        names, half = self.classes.class_names, len(self.source) // 2
+        keep = self.intervals > 0 or any(isinstance(m, PerExample) for m in self.chosen.values())
+        if not self.chosen and not keep:
+            return {}, {}
+
+        def tell(done: int) -> None:
+            if self.chosen:
+                progress.update(half + (done + 1) // 2)
+
+        gathered = chosen.gather(self.chosen, self.source, predictor, margins, keep=keep, tell=tell)
+        summaries = {
+            name: metric.summarize(gathered.found[name], class_names=names)
+            for name, metric in self.chosen.items()
+        }
+        more: dict[str, Any] = {name: each.value for name, each in summaries.items()}
+        more["metrics"] = {name: dict(each.detail) for name, each in summaries.items()}
+        if keep:
+            values = chosen.values_of(self.chosen, gathered.found, len(names))
+            more["per_example"] = chosen.per_example(gathered, values)
+        if self.intervals:
+            parts = zip(("hit", "label", "pred"), margins.tolist(), strict=True)
+            more["per_example"] |= dict(parts)
+            more["intervals"] = chosen.make_intervals(
+                self.chosen,
+                more["per_example"],
+                margins,
+                values,
+                resamples=self.intervals,
+                logged=HEADLINES,
+            )
+        return summaries, more
 
     def _by_name(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Return the IoU of the foreground and of each class, where there is one."""
@@ -152,6 +219,22 @@ class Evaluator:
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
             "examples": draw_examples,
         }
+
+
+class Counted(NamedTuple):
+    """What was counted of a split.
+
+    Attributes:
+        total: The confusion matrix.
+        margins: `confusion.margins` of each example, [3 n k].
+        scores: mIoU of each example; NaN where it holds no valid pixel.
+        losses: Those of its batches.
+    """
+
+    total: Int64[np.ndarray, "k k"]
+    margins: Int64[np.ndarray, "3 n k"]
+    scores: Float32[np.ndarray, " n"]
+    losses: "Losses"
 
 
 def log_names(class_names: Sequence[str]) -> list[str]:

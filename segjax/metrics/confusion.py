@@ -21,6 +21,8 @@ from jaxtyping import Array, Float32, Int, Int32, Int64, Integer
 from segjax.errors import DataError
 from segjax.structs import IGNORE_LABEL, Label
 
+Counts = Int[np.ndarray, "... k"]
+
 
 def counts_per_example(
     pred: Int[Array, "b *space"], label: Label, *, num_classes: int
@@ -52,7 +54,7 @@ def counts_of(
 
 def example_miou(counts: Int[np.ndarray, "b k k"]) -> Float32[np.ndarray, " b"]:
     """Return each example's mean IoU over the classes in prediction or label; NaN if all void."""
-    hit, label, pred = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+    hit, label, pred = margins(counts)
     union = label + pred - hit
     present = np.sum(union > 0, axis=1)
     mean = np.sum(_divide(hit, union), axis=1) / np.maximum(present, 1)
@@ -82,40 +84,20 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
     - `miou_micro`: TP, FP and FN summed over the classes first: the same with reduction 'micro'.
     - `miou_frequency_weighted`: weighted by the label's pixels: detectron2 (`fwIoU`).
     - `miou_foreground`: `miou` without class 0; None if no other class occurs.
+    - `precision_predicted`: mean precision of the classes that are predicted: mmsegmentation.
 
     torchvision's reference takes the mean over all K with 0/0 for an absent class, which is NaN;
-    without absent classes it is `miou`. mmsegmentation drops 0/0 from its mean precision.
+    without absent classes it is `miou`. docs/metrics.md has the whole table.
 
     Raises:
         DataError: No valid pixel, or names that do not fit the matrix.
     """
     confusion = np.asarray(confusion, np.int64)
     _check_matrix(confusion, class_names)
-    hit, label, pred = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    union = label + pred - hit
-    scores = {
-        "iou": _divide(hit, union),
-        "dice": _divide(2 * hit, label + pred),
-        "precision": _divide(hit, pred),
-        "recall": _divide(hit, label),
-        "f1": _divide(2 * hit, label + pred),
-    }
-    iou, present, total = scores["iou"], union > 0, label.sum()
-    foreground = iou[1:][present[1:]]
+    hit, label, pred = margins(confusion)
+    scores, present = class_scores(hit, label, pred), label + pred > 0
     return {
-        "miou": float(iou[present].mean()),
-        "dice": float(scores["dice"][present].mean()),
-        "pixel_accuracy": float(hit.sum() / total),
-        "mean_accuracy": float(scores["recall"][label > 0].mean()),
-        "precision": float(scores["precision"][present].mean()),
-        "recall": float(scores["recall"][present].mean()),
-        "f1": float(scores["f1"][present].mean()),
-        "miou_label_present": float(iou[label > 0].mean()),
-        "miou_absent_zero": float(iou.mean()),
-        "miou_absent_one": float(np.where(present, iou, 1).mean()),
-        "miou_micro": float(hit.sum() / union.sum()),
-        "miou_frequency_weighted": float((iou * label).sum() / total),
-        "miou_foreground": float(foreground.mean()) if foreground.size else None,
+        **means(hit, label, pred),
         "per_class": {
             name: {key: float(value[i]) if present[i] else None for key, value in scores.items()}
             | {"pixels": int(label[i]), "pixels_pred": int(pred[i])}
@@ -125,6 +107,79 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
             name for name, here in zip(class_names, present, strict=True) if not here
         ],
         "confusion_matrix": confusion.tolist(),
+    }
+
+
+def margins(confusion: Int[np.ndarray, "... k k"]) -> Int[np.ndarray, "3 ... k"]:
+    """Return what scores are made of: pixels found, in the label, and predicted, of each class."""
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([hit, confusion.sum(axis=-1), confusion.sum(axis=-2)])
+
+
+def class_scores(hit: Counts, label: Counts, pred: Counts) -> dict[str, np.ndarray]:
+    """Return the scores of each class, 0 where there is nothing to divide by."""
+    return {
+        "iou": _divide(hit, label + pred - hit),
+        "dice": _divide(2 * hit, label + pred),
+        "precision": _divide(hit, pred),
+        "recall": _divide(hit, label),
+        "f1": _divide(2 * hit, label + pred),
+    }
+
+
+def means(hit: Counts, label: Counts, pred: Counts) -> dict[str, float | None]:
+    """Return all numbers of `summarize` that are of a whole split; None where there is none.
+
+    At least one pixel must be in the label.
+    """
+    scores = class_scores(hit, label, pred)
+    iou, union, total = scores["iou"], label + pred - hit, label.sum()
+    present = union > 0
+    foreground, predicted = iou[1:][present[1:]], scores["precision"][pred > 0]
+    return {
+        "miou": float(iou[present].mean()),
+        "dice": float(scores["dice"][present].mean()),
+        "pixel_accuracy": float(hit.sum() / total),
+        "mean_accuracy": float(scores["recall"][label > 0].mean()),
+        "precision": float(scores["precision"][present].mean()),
+        "recall": float(scores["recall"][present].mean()),
+        "f1": float(scores["f1"][present].mean()),
+        "precision_predicted": float(predicted.mean()),
+        "miou_label_present": float(iou[label > 0].mean()),
+        "miou_absent_zero": float(iou.mean()),
+        "miou_absent_one": float(np.where(present, iou, 1).mean()),
+        "miou_micro": float(hit.sum() / union.sum()),
+        "miou_frequency_weighted": float((iou * label).sum() / total),
+        "miou_foreground": float(foreground.mean()) if foreground.size else None,
+    }
+
+
+def image_means(counts: Int[np.ndarray, "3 n k"]) -> dict[str, Any]:
+    """Return means over the scores of examples; one of nothing but void does not count.
+
+    - `miou_per_image`: of each example over the classes in its label or prediction.
+    - `miou_absent_one_per_image`: over all K, an absent class scoring 1:
+      segmentation_models.pytorch (`iou_score`, reduction 'macro-imagewise').
+    - `miou_micro_per_image`: TP, FP and FN summed over the classes of an example: the same with
+      reduction 'micro-imagewise'.
+    - `per_image`: the first for every other score, `accuracy` being an example's correct pixels.
+
+    Args:
+        counts: `margins` of each example; at least one has a pixel.
+    """
+    hit, label, pred = counts[:, counts[1].any(axis=-1)]
+    union, present = label + pred - hit, label + pred > 0
+    scores = class_scores(hit, label, pred)
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean(np.sum(values * present, axis=-1) / present.sum(axis=-1)))
+
+    return {
+        "miou_per_image": mean(scores["iou"]),
+        "miou_absent_one_per_image": float(np.where(present, scores["iou"], 1).mean()),
+        "miou_micro_per_image": float(np.mean(hit.sum(axis=-1) / union.sum(axis=-1))),
+        "per_image": {name: mean(values) for name, values in scores.items()}
+        | {"accuracy": float(np.mean(hit.sum(axis=-1) / label.sum(axis=-1)))},
     }
 
 

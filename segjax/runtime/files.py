@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -13,14 +14,20 @@ from typing import Any
 
 from segjax.errors import UserError
 
+NUMBERS = re.compile(r"\[\n([^\[\]{}\"]+)\]")
+"""A list in indented JSON without lists, sections or strings; no string holds a line end."""
+
 
 def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> None:
     """Write JSON so that a reader sees either the old file or the whole new one.
 
-    `indent` None writes it in one line.
+    `indent` None writes it in one line. Otherwise each list of numbers is one: a matrix has a line
+    a row.
     """
+    text = json.dumps(content, indent=indent)
+    text = NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=indent) + "\n")
+        temporary.write_text(text + "\n")
 
 
 _unfinished: set[pathlib.Path] = set()

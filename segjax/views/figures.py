@@ -224,6 +224,33 @@ def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) ->
         set_titles(ax, f"Pixel accuracy {three(result['pixel_accuracy'])}", result)
 
 
+def reliability(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
+    """Draw how often pixels are right over how sure the network is of them, and how many there are.
+
+    Args:
+        path: The PNG to write.
+        result: What the metric `ece` says: `value`, and `bins` with `pixels`, `confidence` and
+            `accuracy`.
+    """
+    bins = result["bins"]
+    width = 1 / len(bins)
+    left = np.arange(len(bins)) * width
+    filled = [i for i, each in enumerate(bins) if each["pixels"]]
+    pixels = np.array([each["pixels"] for each in bins], np.float64)
+    with drawing(path, 5.6, 6.2) as figure:
+        top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+        right = [bins[i]["accuracy"] for i in filled]
+        top.bar(left[filled], right, width=width, align="edge", color=BLUE, edgecolor="white")
+        top.plot([0, 1], [0, 1], color=GREY, linewidth=1.5, linestyle=(0, (4, 3)))
+        top.plot([bins[i]["confidence"] for i in filled], right, "o", color=ORANGE, markersize=5)
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="pixels that are right")
+        top.set_title(f"Calibration error {three(result['value'])}")
+        bottom.bar(left, pixels / pixels.sum(), width=width, align="edge", color=GREY)
+        bottom.set(xlabel="largest probability", ylabel="share of pixels")
+        for ax in (top, bottom):
+            ax.grid(axis="y")
+
+
 def write_cells(ax: Axes, percent: Float[np.ndarray, "k k"]) -> None:
     """Write each cell's whole percent into it, leaving out those that round to 0."""
     for (i, j), value in np.ndenumerate(percent):

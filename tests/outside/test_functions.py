@@ -1,4 +1,4 @@
-"""Our layers, losses and optimisers give what PyTorch's and others gave; we read its files."""
+"""Our layers, losses, optimisers and metrics give what others' gave; we read PyTorch's files."""
 
 import functools
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from segjax.config import schedule
 from segjax.errors import DataError
 from segjax.layers import norm, resample
 from segjax.losses import pixel, region
+from segjax.metrics import contours, surface
 from segjax.models import segnet
 from segjax.pretrained import convert, files, hub
 from segjax.training import optim
@@ -203,3 +204,32 @@ def test_a_whole_network_of_pytorch_is_refused_by_name(name, tmp_path):
 def test_torchvision_publishes_these_addresses(name):
     known = recorded.case(name).about
     assert known == {name: hub.parse(f"torchvision:{name}").place for name in hub.TORCHVISION}
+
+
+@each("surface_distance", "surfaces")
+def test_distances_of_surfaces(name):
+    """Of masks of noise, single pixels and full ones, in 2-D and 3-D, at any spacing."""
+    about, arrays = recorded.case(name)
+    spacing = about["spacing"]
+    found = contours.distances(arrays["truth"], arrays["pred"], spacing=spacing)
+    close([found.truth_area.sum(), found.pred_area.sum()], arrays["areas"])
+    for percent, theirs in zip(about["percents"], arrays["robust"], strict=True):
+        close(surface.Hausdorff(percent=percent).value(found, 0.0), theirs)
+    for tolerance, theirs in zip(about["tolerances"], arrays["dice"], strict=True):
+        close(surface.SurfaceDice(tolerance=tolerance).value(found, 0.0), theirs)
+    ours = surface.Assd().value(found, 0.0)
+    close(ours, arrays["average"] @ arrays["areas"] / arrays["areas"].sum())
+
+
+@each("surface_distance", "empty")
+def test_distances_where_a_surface_is_missing(name):
+    """Infinite and 0 as theirs where one is; where both are, theirs is infinite, ours nothing."""
+    _, arrays = recorded.case(name)
+    found = contours.distances(arrays["truth"], arrays["pred"], spacing=(1.0, 1.0))
+    if name.endswith("neither"):
+        assert np.isinf(arrays["robust"]).all() and np.isnan(arrays["dice"]).all()
+        assert not any(map(len, found))
+        return
+    np.testing.assert_array_equal(surface.Hd95().value(found, 9.0), arrays["robust"][1])
+    np.testing.assert_array_equal(surface.SurfaceDice().value(found, 9.0), arrays["dice"][2])
+    assert surface.Assd(missing="diagonal").value(found, 9.0) == 9

@@ -1,5 +1,6 @@
 """Files are whole or not there; a folder has one writer."""
 
+import json
 import pathlib
 import signal
 import subprocess
@@ -52,3 +53,17 @@ def test_a_name_that_is_too_long_is_shortened():
     with pytest.raises(UserError, match="File name too long") as error, files.named_os_errors():
         pathlib.Path("x" * 5000).stat()
     assert len(str(error.value)) < 500
+
+
+def test_lists_of_numbers_are_a_line_each_and_what_is_read_is_what_was_written(tmp_path):
+    """Whatever strings hold: brackets, quotes, commas and line ends."""
+    content = {
+        "matrix": [[1, 2.5], [None, -3e-7]], "empty": [], "deep": [[[True]], {"a": [1, 2]}],
+        "odd": ["[\n 1,\n 2\n]", '"[', "[", "1", "]"], "[\n": [0], "mixed": [1, "[", 2, {}],
+    }  # fmt: skip
+    files.write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == content
+    assert "  [1, 2.5],\n  [null, -3e-07]\n" in text and '"[\\n": [0]' in text
+    files.write_json(tmp_path / "x.json", content, indent=None)
+    assert (tmp_path / "x.json").read_text() == json.dumps(content) + "\n"
