@@ -52,7 +52,7 @@ def test_these_are_the_types():
             "augment:geometry:affine", "augment:normalize:fixed", "losses:pixel:Focal",
             "tasks:semantic:Task", "evaluators:semantic:Evaluator", "training.optim:lamb",
             "training.optim:one_cycle"} <= set(TYPES)  # fmt: skip
-    strangers = ("augment:warp:apply", "losses:pixel:mask_void", "data:core:Source",
+    strangers = ("augment:warp:apply", "losses:boundary:to_border", "data:core:Source",
                  "evaluators:report:Evaluator", "training.optim:kernels_only",
                  "models:unet:Level", "models:unet:strided")  # fmt: skip
     assert not {*strangers} & {*TYPES}
