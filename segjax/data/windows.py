@@ -26,8 +26,8 @@ class Part(NamedTuple):
     tile: Region
 
     def cut(self, label: np.ndarray, size: Size, fill: int) -> np.ndarray:
-        """Return the tile of a map [*space], `fill` where it holds no pixel of the part."""
-        tile = np.full(size, fill, label.dtype)
+        """Return the tile of a map [*space ...], `fill` where it holds no pixel of the part."""
+        tile = np.full((*size, *label.shape[len(size) :]), fill, label.dtype)
         tile[self.tile] = label[self.region]
         return tile
 
