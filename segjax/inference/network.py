@@ -18,7 +18,7 @@ from segjax.data import core, fit, pipeline, windows
 from segjax.data.windows import Part, Piece
 from segjax.inference.predictor import Image, Measured, Prediction
 from segjax.runtime import distributed, quirks, sharding, xla
-from segjax.structs import IGNORE_LABEL, Batch, Schema
+from segjax.structs import Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
 
 T = TypeVar("T")
@@ -134,8 +134,11 @@ class Network:
         Raises:
             DataError: The image has another number of axes than the canvas.
         """
-        classes = np.empty(image.shape[:-1], np.uint8)
+        classes = np.empty(0, np.uint8)
         for part, tile in self._tiles(image, self.forward.classes):
+            if not classes.size:  # [*space], or [*space k] where classes overlap
+                behind = tile.shape[image.ndim - 1 :]
+                classes = np.empty((*image.shape[:-1], *behind), np.uint8)
             classes[part.region] = tile[part.tile]
         return Prediction(classes, functools.partial(self._probabilities, image))
 
@@ -233,10 +236,11 @@ class Network:
         rounds = distributed.max_of_all(max((len(row.piece.parts) for row in rows), default=0))
         counts = []
         for number in range(rounds):
-            labels = np.full((count, *size), IGNORE_LABEL, np.int32)
+            field = schema["label"]
+            labels = np.full((count, *size, *field.shape), field.fill, field.batch_dtype)
             for at, row in enumerate(rows):
                 if number < len(row.piece.parts):
-                    labels[at] = row.piece.parts[number].cut(row.label, size, IGNORE_LABEL)
+                    labels[at] = row.piece.parts[number].cut(row.label, size, field.fill)
             taps = None
             if forward.canvas.fit == "resize":
                 pairs = [(r.piece, r.piece.parts[number % len(r.piece.parts)]) for r in rows]
