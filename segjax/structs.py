@@ -115,10 +115,13 @@ class Outputs:
         logits: [b *space k] at exactly the input's height and width (a signal's length, a volume's
             depth), in the model's compute dtype.
         aux: Logits of auxiliary heads, each of the same size; empty without heads.
+        deep: Logits for deep supervision, at 1/2, 1/4, 1/8, … of the input's size, rounded up;
+            empty where the model has none. None outside of training, where no one asks for them.
     """
 
     logits: Features
     aux: tuple[Features, ...] = ()
+    deep: tuple[Features, ...] | None = ()
 
 
 @flax.struct.dataclass

@@ -39,6 +39,10 @@ class Evaluator:
     """
 
     headline = ("miou", "Mean IoU")
+    headlines: tuple[str, ...] = HEADLINES
+    """What is logged of the result, beside the IoU of each class."""
+    shown: Mapping[str, str] = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
+    """What a person sees first, by its name in prose."""
 
     def __init__(
         self,
@@ -61,37 +65,49 @@ class Evaluator:
     def metrics(self) -> list[str]:
         """Return the names of what it logs; of classes that do not occur it logs nothing."""
         own = [f"iou/{name}" for name in self.log_names]
-        foreground = ["miou_foreground"] * (len(own) > 1)
-        return [f"{self.name}/{name}" for name in ("loss", *HEADLINES, *foreground, *own)]
+        return [f"{self.name}/{name}" for name in ("loss", *self._scores_logged(), *own)]
+
+    def _scores_logged(self) -> list[str]:
+        """Return the names of what is logged of the whole result."""
+        return [*self.headlines, *["miou_foreground"] * (len(self.log_names) > 1)]
+
+    def summarize(self, total: np.ndarray) -> dict[str, Any]:
+        """Return the scores of a split from its counts, see `confusion.summarize`."""
+        return confusion.summarize(total, class_names=self.classes.class_names)
+
+    def score(self, counts: np.ndarray) -> float:
+        """Return the score of one example, by which the figure's are chosen."""
+        return float(confusion.example_miou(counts[None])[0])
 
     def evaluate(
         self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
     ) -> Report:
         """Return the scores of a predictor; the loss as well where it measures one."""
-        k = len(self.classes.class_names)
-        total, losses = np.zeros((k, k), np.int64), Losses()
+        total, losses = np.zeros((), np.int64), Losses()
         scores = np.full(len(self.source), np.nan, np.float32)
         done = 0
         for counts, loss in predictor.measure(
             self.source, batch_size=self.batch_size, threads=self.threads
         ):
             for number, matrix in counts.items():
-                total += matrix
-                scores[number] = confusion.example_miou(matrix[None])[0]
+                total = total + matrix
+                scores[number] = self.score(matrix)
             losses.add(loss)
             done += len(counts)
             progress.update(done)
-        result = confusion.summarize(total, class_names=self.classes.class_names)
+        result = self.summarize(total)
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
         about |= {"num_pixels": int(total.sum())}
-        scalars = loss | {name: float(result[name]) for name in HEADLINES} | self._by_name(result)
+        scalars = loss | {name: result[name] for name in self._scores_logged()}
+        scalars |= self._by_name(result)
+        scalars = {name: value for name, value in scalars.items() if value is not None}
         result |= loss | about
-        named = {"mIoU": result["miou"], "pixel accuracy": result["pixel_accuracy"]}
+        named = {title: result[name] for title, name in self.shown.items()}
         return Report(
             self.name,
             step,
-            named | loss,
+            {title: value for title, value in named.items() if value is not None} | loss,
             {f"{self.name}/{name}": value for name, value in scalars.items()},
             result,
             [
@@ -101,13 +117,12 @@ class Evaluator:
             self._figures(result, predictor, scores) if draw else {},
         )
 
-    def _by_name(self, result: Mapping[str, Any]) -> dict[str, float]:
-        """Return the IoU of the foreground and of each class, where there is one."""
-        found = {"miou_foreground": result["miou_foreground"]} | {
+    def _by_name(self, result: Mapping[str, Any]) -> dict[str, float | None]:
+        """Return the IoU of each class."""
+        return {
             f"iou/{logged}": result["per_class"][name]["iou"]
             for name, logged in zip(self.classes.class_names, self.log_names, strict=True)
         }
-        return {name: value for name, value in found.items() if value is not None}
 
     def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
         """Return the best, median and worst example with image, truth and prediction.
@@ -138,16 +153,15 @@ class Evaluator:
     def _figures(
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
-        draw_examples = functools.partial(
-            examples.draw,
-            rows=self.examples(predictor, scores),
-            palette=self.classes.palette,
-            class_names=self.classes.class_names,
-        )
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
-            "examples": draw_examples,
+            "examples": functools.partial(
+                examples.draw,
+                rows=self.examples(predictor, scores),
+                palette=self.classes.palette,
+                class_names=self.classes.class_names,
+            ),
         }
 
 

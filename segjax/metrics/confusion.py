@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, Int64, Integer
 
 from segjax.errors import DataError
-from segjax.structs import IGNORE_LABEL, Label
+from segjax.structs import IGNORE_LABEL, Label, Labels
 
 
 def counts_per_example(
@@ -39,6 +39,24 @@ def counts_per_example(
     return jax.vmap(count)(pred.astype(jnp.int32), label.astype(jnp.int32))
 
 
+def binary_counts_per_example(
+    pred: Integer[Array, "b *space k"], label: Labels
+) -> Int32[Array, "b k 2 2"]:
+    """Count, for each class by itself, the pixels that are not (0) and are (1) of it.
+
+    True answers are rows, predicted ones columns, of multi-label maps; pairs of pixel and class
+    whose label is neither 0 nor 1 are left out.
+    """
+    space = tuple(range(1, label.ndim - 1))
+    said = pred > 0
+
+    def count(flags: Array) -> Array:
+        return jnp.sum(flags, axis=space, dtype=jnp.int32)
+
+    rows = [[count((label == row) & (said == bool(col))) for col in (0, 1)] for row in (0, 1)]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def counts_of(
     pred: Integer[np.ndarray, "*space"], label: Integer[np.ndarray, "*space"], *, num_classes: int
 ) -> Int64[np.ndarray, "k k"]:
@@ -52,7 +70,16 @@ def counts_of(
 
 def example_miou(counts: Int[np.ndarray, "b k k"]) -> Float32[np.ndarray, " b"]:
     """Return each example's mean IoU over the classes in prediction or label; NaN if all void."""
-    hit, label, pred = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+    return _mean_iou(np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1))
+
+
+def binary_example_miou(counts: Int[np.ndarray, "b k 2 2"]) -> Float32[np.ndarray, " b"]:
+    """Return the same from counts of each class by itself; NaN where no class is anywhere."""
+    return _mean_iou(counts[..., 1, 1], counts[..., 1, :].sum(-1), counts[..., :, 1].sum(-1))
+
+
+def _mean_iou(hit: np.ndarray, label: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Return the mean IoU of each row over the classes in prediction or label; NaN if none is."""
     union = label + pred - hit
     present = np.sum(union > 0, axis=1)
     mean = np.sum(_divide(hit, union), axis=1) / np.maximum(present, 1)
@@ -90,32 +117,90 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
         DataError: No valid pixel, or names that do not fit the matrix.
     """
     confusion = np.asarray(confusion, np.int64)
-    _check_matrix(confusion, class_names)
+    _check_counts(confusion, class_names, expected=(len(class_names), len(class_names)))
     hit, label, pred = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    union = label + pred - hit
-    scores = {
-        "iou": _divide(hit, union),
+    scores = _scores(hit, label, pred)
+    iou, present = scores["iou"], label + pred > 0
+    foreground = iou[1:][present[1:]]
+    own = {
+        "pixel_accuracy": float(hit.sum() / label.sum()),
+        "mean_accuracy": float(scores["recall"][label > 0].mean()),
+        "miou_foreground": float(foreground.mean()) if foreground.size else None,
+        "confusion_matrix": confusion.tolist(),
+    }
+    return _means(scores, hit, label, pred) | own | _by_class(scores, label, pred, class_names)
+
+
+def summarize_binary(
+    counts: Int64[np.ndarray, "k 2 2"], *, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores of a whole split of multi-label maps, each class judged by itself.
+
+    The names and the rules are those of `summarize`; the label of a class is "is of it". What is
+    right of "is not" counts in two more:
+
+    - `accuracy` of a class: right answers over all that are known, and its mean over the classes
+      that are not absent.
+    - `label_accuracy`: right answers over all pairs of pixel and class (1 - Hamming loss).
+
+    Where no class is absent and no pixel void in some of them, the numbers are scikit-learn's of
+    multi-label indicators, averaged 'macro', and `miou_micro` 'micro'.
+
+    Raises:
+        DataError: No valid pixel, or names that do not fit the counts.
+    """
+    counts = np.asarray(counts, np.int64)
+    _check_counts(counts, class_names, expected=(len(class_names), 2, 2))
+    hit, label, pred = counts[:, 1, 1], counts[:, 1].sum(-1), counts[:, :, 1].sum(-1)
+    right, known = np.trace(counts, axis1=1, axis2=2), counts.sum((1, 2))
+    scores = _scores(hit, label, pred) | {"accuracy": _divide(right, known)}
+    present = label + pred > 0
+    own = {
+        "accuracy": _mean(scores["accuracy"][present]),
+        "label_accuracy": float(right.sum() / known.sum()),
+        "counts": counts.tolist(),
+    }
+    return _means(scores, hit, label, pred) | own | _by_class(scores, label, pred, class_names)
+
+
+def _scores(hit: np.ndarray, label: np.ndarray, pred: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scores of each class, from the pixels that are right, true and predicted."""
+    return {
+        "iou": _divide(hit, label + pred - hit),
         "dice": _divide(2 * hit, label + pred),
         "precision": _divide(hit, pred),
         "recall": _divide(hit, label),
         "f1": _divide(2 * hit, label + pred),
     }
-    iou, present, total = scores["iou"], union > 0, label.sum()
-    foreground = iou[1:][present[1:]]
+
+
+def _means(
+    scores: dict[str, np.ndarray], hit: np.ndarray, label: np.ndarray, pred: np.ndarray
+) -> dict[str, Any]:
+    """Return the means over classes; None where there is no class to take one over."""
+    iou, present, union = scores["iou"], label + pred > 0, label + pred - hit
     return {
-        "miou": float(iou[present].mean()),
-        "dice": float(scores["dice"][present].mean()),
-        "pixel_accuracy": float(hit.sum() / total),
-        "mean_accuracy": float(scores["recall"][label > 0].mean()),
-        "precision": float(scores["precision"][present].mean()),
-        "recall": float(scores["recall"][present].mean()),
-        "f1": float(scores["f1"][present].mean()),
-        "miou_label_present": float(iou[label > 0].mean()),
+        "miou": _mean(iou[present]),
+        "dice": _mean(scores["dice"][present]),
+        "precision": _mean(scores["precision"][present]),
+        "recall": _mean(scores["recall"][present]),
+        "f1": _mean(scores["f1"][present]),
+        "miou_label_present": _mean(iou[label > 0]),
         "miou_absent_zero": float(iou.mean()),
         "miou_absent_one": float(np.where(present, iou, 1).mean()),
-        "miou_micro": float(hit.sum() / union.sum()),
-        "miou_frequency_weighted": float((iou * label).sum() / total),
-        "miou_foreground": float(foreground.mean()) if foreground.size else None,
+        "miou_micro": float(hit.sum() / union.sum()) if union.any() else None,
+        "miou_frequency_weighted": (
+            float((iou * label).sum() / label.sum()) if label.any() else None
+        ),
+    }
+
+
+def _by_class(
+    scores: dict[str, np.ndarray], label: np.ndarray, pred: np.ndarray, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores of each class by its name, and which classes are absent."""
+    present = label + pred > 0
+    return {
         "per_class": {
             name: {key: float(value[i]) if present[i] else None for key, value in scores.items()}
             | {"pixels": int(label[i]), "pixels_pred": int(pred[i])}
@@ -124,8 +209,12 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
         "absent_classes": [
             name for name, here in zip(class_names, present, strict=True) if not here
         ],
-        "confusion_matrix": confusion.tolist(),
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean, None of nothing."""
+    return float(values.mean()) if values.size else None
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -133,13 +222,15 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return above / np.maximum(below, 1)
 
 
-def _check_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raise DataError unless the matrix holds pixels, and one name for each of its classes."""
+def _check_counts(
+    confusion: np.ndarray, class_names: Sequence[str], *, expected: tuple[int, ...]
+) -> None:
+    """Raise DataError unless the counts hold pixels, and one name for each of their classes."""
     num_classes = len(class_names)
-    if confusion.shape != (num_classes, num_classes):
+    if confusion.shape != expected:
         raise DataError(
             f"confusion matrix of shape {confusion.shape} for {num_classes} class names, expected"
-            f" {(num_classes, num_classes)}. Give the class names of the data it was counted on."
+            f" {expected}. Give the class names of the data it was counted on."
         )
     if len(set(class_names)) != num_classes:
         twice = sorted({name for name in class_names if list(class_names).count(name) > 1})
