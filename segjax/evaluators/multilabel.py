@@ -25,6 +25,7 @@ class Evaluator(semantic.Evaluator):
 
     headlines = HEADLINES
     shown: Mapping[str, str] = {"mIoU": "miou", "Dice": "dice"}
+    counted = "num_answers"
 
     def summarize(self, total: np.ndarray) -> dict[str, Any]:
         """Return the scores of a split from its counts, see `confusion.summarize_binary`."""
@@ -41,7 +42,7 @@ class Evaluator(semantic.Evaluator):
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
         rows = self.examples(predictor, scores)
-        pairs, palette, names = overlaps.flatten(
+        pairs, palette, legend = overlaps.flatten(
             [(row["label"], row["pred"]) for row in rows],
             self.classes.palette,
             self.classes.class_names,
@@ -53,7 +54,5 @@ class Evaluator(semantic.Evaluator):
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "class_answers": functools.partial(figures.class_answers, result=result),
-            "examples": functools.partial(
-                examples.draw, rows=flat, palette=palette, class_names=names
-            ),
+            "examples": functools.partial(examples.draw, rows=flat, palette=palette, legend=legend),
         }

@@ -43,6 +43,8 @@ class Evaluator:
     """What is logged of the result, beside the IoU of each class."""
     shown: Mapping[str, str] = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
     """What a person sees first, by its name in prose."""
+    counted = "num_pixels"
+    """What the sum of all counts is called in the result."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class Evaluator:
         result = self.summarize(total)
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
-        about |= {"num_pixels": int(total.sum())}
+        about |= {self.counted: int(total.sum())}
         scalars = loss | {name: result[name] for name in self._scores_logged()}
         scalars |= self._by_name(result)
         scalars = {name: value for name, value in scalars.items() if value is not None}
