@@ -10,6 +10,7 @@ import numpy as np
 from segjax.evaluators import semantic
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
+from segjax.structs import Kind
 from segjax.views import examples, figures, overlaps
 
 HEADLINES = ("miou", "dice", "accuracy", "label_accuracy", "precision", "recall", "f1")
@@ -25,6 +26,7 @@ class Evaluator(semantic.Evaluator):
 
     headlines = HEADLINES
     shown: Mapping[str, str] = {"mIoU": "miou", "Dice": "dice"}
+    kind: Kind = "labels"
     counted = "num_answers"
 
     def summarize(self, total: np.ndarray) -> dict[str, Any]:

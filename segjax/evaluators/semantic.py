@@ -11,10 +11,11 @@ import numpy as np
 
 from segjax.config import kinds, rules
 from segjax.data import core
+from segjax.errors import ConfigError
 from segjax.evaluators.report import Report
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
-from segjax.structs import Classes
+from segjax.structs import Classes, Kind
 from segjax.views import examples, figures
 from segjax.views.progress import Progress
 
@@ -36,6 +37,9 @@ class Evaluator:
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         source: The opened split.
         classes: Of the training data, in whose order predictions are.
+
+    Raises:
+        ConfigError: The labels are of another kind than it scores.
     """
 
     headline = ("miou", "Mean IoU")
@@ -43,6 +47,8 @@ class Evaluator:
     """What is logged of the result, beside the IoU of each class."""
     shown: Mapping[str, str] = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
     """What a person sees first, by its name in prose."""
+    kind: Kind = "classes"
+    """Of the labels that it scores."""
     counted = "num_pixels"
     """What the sum of all counts is called in the result."""
 
@@ -57,6 +63,13 @@ class Evaluator:
         source: core.Source,
         classes: Classes,
     ):
+        found = source.schema["label"].kind
+        if found != self.kind:
+            other = {"labels": "multilabel", "classes": "semantic"}.get(found, "another")
+            raise ConfigError(
+                f"config.evals.{name}: scores labels of kind {self.kind!r}, those of "
+                f"config.input.source are {found!r}. Set type={other!r}."
+            )
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.classes = threads, name, source, classes
         self.log_names = log_names(classes.class_names)

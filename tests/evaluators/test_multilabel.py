@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from segjax.data import core, fit
-from segjax.evaluators import multilabel
+from segjax.errors import ConfigError
+from segjax.evaluators import multilabel, semantic
 from segjax.inference import network
 from segjax.inference.network import Forward
 from segjax.runtime import sharding
@@ -49,13 +50,13 @@ class Network(nn.Module):
         return Outputs(8.0 * image.astype(jnp.float32) - 4)
 
 
-def score(source, batch_size=3, data=1, draw=False):
+def score(source, batch_size=3, data=1, draw=False, canvas=None):
     losses = [{"type": "pixel:cross_entropy", "activation": "sigmoid", "weight": 1.0}]
     forward = Forward(
         Network(), task_lib.Task(losses=losses, num_classes=K), normalize=lambda x: x,
         mesh=sharding.make_mesh(data=data, space=8 // data if len(source.size) == 2 else 1,
                                 fsdp=1 if len(source.size) == 2 else 8 // data),
-        schema=source.schema, canvas=fit.Canvas(source.size, "pad", 0),
+        schema=source.schema, canvas=canvas or fit.Canvas(source.size, "pad", 0),
     )  # fmt: skip
     scored = multilabel.Evaluator(
         split="val", batch_size=batch_size, name="val", source=source, classes=CLASSES
@@ -90,6 +91,26 @@ def test_batches_and_devices_do_not_matter(batch_size, data):
     report, other = score(source), score(source, batch_size, data)
     assert report.result["counts"] == other.result["counts"]
     assert report.scalars["val/loss"] == pytest.approx(other.scalars["val/loss"], rel=1e-5)
+
+
+def test_scores_are_of_the_labels_own_pixels_whatever_the_canvas():
+    """Scaled to a quarter and back, every known answer of the full-size label still counts."""
+    source = Overlaps(SIZES[2])
+    known = sum(int((source[i]["label"] < 2).sum()) for i in range(5))
+    canvas = fit.Canvas((16, 16), "resize", 0)
+    report = score(source, batch_size=4, data=4, canvas=canvas)
+    assert report.result["num_answers"] == known
+
+
+def test_labels_of_another_kind_are_a_config_error():
+    """For each evaluator, before anything is scored."""
+    source = Overlaps(SIZES[2])
+    options = {"split": "val", "batch_size": 1, "name": "val", "classes": CLASSES}
+    with pytest.raises(ConfigError, match="config.evals.val: .*'labels'. Set type='multilabel'"):
+        semantic.Evaluator(source=source, **options)
+    source.schema = core.semantic_schema(K)
+    with pytest.raises(ConfigError, match="config.evals.val: .*'classes'. Set type='semantic'"):
+        multilabel.Evaluator(source=source, **options)
 
 
 def test_a_report_is_written_and_drawn(tmp_path):

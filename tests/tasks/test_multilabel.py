@@ -1,14 +1,18 @@
 """What a multi-label task asks of its losses, and what it makes of scores."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import quickstart
 from segjax.assemble import parts
-from segjax.config import lookup
+from segjax.config import lookup, sections
 from segjax.data import core
 from segjax.errors import ConfigError
+from segjax.runs import train, writer
 from segjax.structs import Classes, Outputs
 from segjax.tasks import base
 
@@ -80,3 +84,41 @@ def test_a_function_from_outside_is_given_both_shapes():
     batch = {"label": jnp.zeros((1, 4, 4, 3), jnp.uint8)}
     (term,) = task.loss(Outputs(jnp.ones((1, 4, 4, 3))), batch, jax.random.key(0)).values()
     assert float(term.mean(task.weights(batch))) == 1.0
+
+
+WAYS = {
+    "data": {"mesh": {"data": 8}},
+    "space": {"mesh": {"data": 4, "space": 2}},
+    "microbatches": {"mesh": {"data": 8}, "microbatches": 2},
+    "fixed order": {"mesh": {"data": 8}, "deterministic_reduction": 8},
+}
+
+
+@pytest.mark.slow
+def test_a_run_by_config_with_deep_supervision_learns_the_same_however_it_is_dealt(tmp_path):
+    """Loss and gradient of the first step, over devices, rows, microbatches and fixed sums.
+
+    The model has no batch statistics, which parts of a batch would see one at a time.
+    """
+    logged = {}
+    for way, changes in WAYS.items():
+        plain = sections.plain(quickstart.get_config("multilabel,debug"))
+        plain |= {"total_steps": 1, "log_steps": 1, "augment": []}
+        plain["model"] |= {"widths": [8, 8, 8], "norm": "group", "deep_supervision": 1}
+        plain["task"] |= {"deep_weights": [1.0, 0.5], "threshold": [0.5] * 7}
+        plain["input"]["batch_size"] = plain["evals"]["val"]["batch_size"] = 16
+        plain["mesh"] |= changes["mesh"]
+        plain |= {key: value for key, value in changes.items() if key != "mesh"}
+        path = tmp_path / way
+        assert train.run(path, plain) == train.DONE
+        logged[way] = {k: v for record in writer.read(path) for k, v in record.items()}
+        result = json.loads((path / "eval" / "val.json").read_text())
+        assert len(result["per_class"]) == 7 and result["num_examples"] == 8
+        assert (path / "figures" / "val_class_answers.png").exists()
+    names = [n for n in logged["data"] if n.startswith(("train/loss", "train/grad", "val/loss"))]
+    assert {"train/loss_deep1_dice", "train/grad_norm", "val/loss"} <= {*names}
+    for way, found in logged.items():
+        for name in names:
+            np.testing.assert_allclose(
+                found[name], logged["data"][name], rtol=2e-4, err_msg=f"{way}: {name}"
+            )
