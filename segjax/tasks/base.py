@@ -173,7 +173,8 @@ class Supervised:
             return (1.0,)
         shares = self.deep_shares or (1.0,)
         if len(shares) != 1 + len(outputs.deep):
-            usual = tuple(0.5**level for level in range(1 + len(outputs.deep)))
+            levels = range(1 + len(outputs.deep) if outputs.deep else 0)
+            usual = tuple(0.5**level for level in levels)
             raise ConfigError(
                 f"config.task.deep_weights has {len(self.deep_shares)} weights, but the model "
                 f"gives its logits and {len(outputs.deep)} deep ones. Set deep_weights={usual}, "

@@ -103,7 +103,11 @@ def test_evaluation_has_the_loss_of_the_logits_alone():
     [
         ([], 2, r"has 0 weights.*2 deep ones. Set deep_weights=\(1.0, 0.5, 0.25\)"),
         ([1, 0.5], 2, r"has 2 weights.*or config.model.deep_supervision=1"),
-        ([1, 0.5, 0.25], 0, r"has 3 weights.*0 deep ones. .*deep_supervision=2"),
+        (
+            [1, 0.5, 0.25],
+            0,
+            r"has 3 weights.*0 deep ones. Set deep_weights=\(\), .*deep_supervision=2",
+        ),
     ],
 )
 def test_weights_for_other_logits_than_the_models_are_a_config_error(weights, levels, said):
