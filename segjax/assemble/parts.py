@@ -235,7 +235,8 @@ def select(
         ConfigError: One that is not `available`, or of another kind than the task needs.
     """
     if available is None:
-        needed = {name: Field(kind) for name, kind in task.needs.items()}
+        behind = {"labels": (len(classes.class_names),)}
+        needed = {name: Field(kind, behind.get(kind, ())) for name, kind in task.needs.items()}
         return {"image": Field("image", (classes.channels,)), **needed}
     chosen = core.choose_fields(available, [*task.needs, *more])
     for name, kind in task.needs.items():

@@ -12,14 +12,16 @@ from segjax.metrics import confusion
 from segjax.structs import Term
 
 Image = Shaped[np.ndarray, "*space c"]
-ClassMap = UInt8[np.ndarray, "*space"]
+ClassMap = UInt8[np.ndarray, "..."]
+"""[*space]; of a multi-label task [*space k]."""
 
 
 class Prediction(NamedTuple):
     """What is predicted of one image, on the image's own grid.
 
     Attributes:
-        classes: The class of every pixel, uint8 [*space].
+        classes: The class of every pixel, uint8 [*space]; of a multi-label task 0 or 1 for each
+            class, uint8 [*space k].
         probabilities: Returns the probability of each class, float32 [*space k]; computed when it
             is called.
     """
@@ -32,11 +34,12 @@ class Measured(NamedTuple):
     """What an evaluator learns from a few examples.
 
     Attributes:
-        counts: The confusion matrix of each of them by its number, on its label's own grid.
+        counts: The counts of each of them by its number, on its label's own grid: a confusion
+            matrix, or one [2 2] for each class [k 2 2].
         loss: The terms of the loss over a batch; empty of what has none.
     """
 
-    counts: Mapping[int, Int64[np.ndarray, "k k"]]
+    counts: Mapping[int, Int64[np.ndarray, "k ..."]]
     loss: Mapping[str, Term]
 
 
