@@ -80,7 +80,8 @@ class FunctionPredictor:
     """Any function from an image to its class map as a `Predictor`: a threshold, a classic method.
 
     Args:
-        function: From an image [*space c] in its own type to classes 0..K-1 [*space].
+        function: From an image [*space c] in its own type to classes 0..K-1 [*space], or where
+            classes overlap to 0 or 1 for each of them [*space k].
         num_classes: K.
     """
 
@@ -90,6 +91,8 @@ class FunctionPredictor:
     def __call__(self, image: Image, /) -> Prediction:
         """Return the function's classes; each has probability 1 where it is."""
         classes = np.asarray(self.function(image)).astype(np.uint8)
+        if classes.ndim == image.ndim:
+            return Prediction(classes, lambda: classes.astype(np.float32))
         numbers = np.arange(self.num_classes, dtype=np.uint8)
         return Prediction(classes, lambda: (classes[..., None] == numbers).astype(np.float32))
 
@@ -108,6 +111,9 @@ class FunctionPredictor:
         del batch_size, threads
         for number in range(len(source)):
             example = source[number]
-            pred = self(example["image"]).classes
-            counts = confusion.counts_of(pred, example["label"], num_classes=self.num_classes)
+            pred, label = self(example["image"]).classes, example["label"]
+            if source.schema["label"].kind == "labels":
+                counts = confusion.binary_counts_of(pred, label)
+            else:
+                counts = confusion.counts_of(pred, label, num_classes=self.num_classes)
             yield Measured({number: counts}, {})

@@ -79,11 +79,12 @@ def overlay(
     *,
     palette: Sequence[colour.Colour],
     class_names: Sequence[str],
+    legend: Mapping[str, colour.Colour] | None = None,
 ) -> None:
     """Save an image in the colours of its classes.
 
     A picture is tinted at its own size, and so are three sections of a volume, enlarged. A signal
-    is a line over spans of colour, with their legend.
+    is a line over spans of colour, with their legend, or what `legend` holds instead.
 
     Raises:
         DataError: Image and label differ in size, or a label is neither a class nor 255.
@@ -95,7 +96,7 @@ def overlay(
             ax = figure.subplots()
             lines.draw_signal(ax, image, label, palette, ink=figures.INK)
             ax.set_xlabel("sample")
-            handles = legend_patches([label], palette, class_names)
+            handles = legend_patches([label], palette, class_names, legend)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         return
     picture = tinted

@@ -39,6 +39,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
         notes=list,
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
+            multilabel=False,
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
             layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
