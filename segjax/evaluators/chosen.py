@@ -150,7 +150,7 @@ def gather(
     metrics: Mapping[str, Metric],
     source: core.Source,
     predictor: Predictor,
-    counts: Int64[np.ndarray, "3 n k"],
+    counts: Int64[np.ndarray, "parts n k"],
     *,
     keep: bool,
     tell: Callable[[int], None],
@@ -175,7 +175,8 @@ def gather(
 
     gathered = Gathered({name: [] for name in metrics}, [], [])
     for number in range(len(source)):
-        seen = Seen(counts[:, number], functools.partial(source.__getitem__, number), predict)
+        read = functools.partial(source.__getitem__, number)
+        seen = Seen(counts[: len(confusion.MARGINS), number], read, predict)
         for name, metric in metrics.items():
             kept = gathered.found[name]
             kept.append(metric(seen))

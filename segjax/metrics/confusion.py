@@ -74,6 +74,14 @@ def counts_of(
     return cells.reshape(num_classes, num_classes)
 
 
+def binary_counts_of(
+    pred: Integer[np.ndarray, "*space k"], label: Integer[np.ndarray, "*space k"]
+) -> Int64[np.ndarray, "k 2 2"]:
+    """Count one example on the host, as `binary_counts_per_example` does on the device."""
+    counts = binary_counts_per_example(jnp.asarray(pred[None]), jnp.asarray(label[None]))
+    return np.asarray(counts[0], np.int64)
+
+
 def example_miou(counts: Int[np.ndarray, "m b k"]) -> Float32[np.ndarray, " b"]:
     """Return each example's mean IoU over the classes in prediction or label; NaN if none is.
 
