@@ -54,7 +54,9 @@ def run(values: flags.FlagValues) -> int:
     kinds.choose(values.outputs, dims=dims, multilabel=multilabel)
     without = numbers_of(values.contours_without, class_names)
     output = options.path(values.output)
-    inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
+    inputs = paths.list_inputs(
+        values.input, output=output, label_suffix=suffix, class_names=class_names
+    )
     if values.dry_run:
         for line in dry_run.lines(
             inputs, output, class_names=class_names, reading=reading, dims=dims, run=opened.path,

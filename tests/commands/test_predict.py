@@ -96,6 +96,16 @@ def test_masks_beside_the_images_are_left_out(tmp_path, monkeypatch):
     assert len(predicted(tmp_path, monkeypatch, label_suffix="_mask")[0]) == 1
 
 
+def test_masks_of_each_class_beside_the_images_are_left_out(tmp_path, monkeypatch, capsys):
+    """`{class}` in what follows the stem stands for every class that the run knows."""
+    data_set(tmp_path, "uint8")
+    for name in ("a", "b"):
+        mask = tmp_path / f"train/images/a_{name}.png"
+        Image.fromarray(STORED.astype(np.uint8)).save(mask)
+    assert len(predicted(tmp_path, monkeypatch, label_suffix="_{class}")[0]) == 1
+    assert "2 left out (masks: they end with label_suffix='_{class}')" in capsys.readouterr().err
+
+
 def test_what_the_data_set_refuses_is_skipped_with_its_words(tmp_path, monkeypatch, capsys):
     data_set(tmp_path, "uint16")
     Image.fromarray(STORED + 300).save(tmp_path / "train/images/a.tif")
