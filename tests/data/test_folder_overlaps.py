@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data import folder
+from segjax.data import fit, folder, lazy, look
 from segjax.errors import ConfigError, DataError
 
 NAMES = ("cell", "dead_cell", "edge")
@@ -179,3 +179,32 @@ def test_arguments_that_do_not_go_together_are_config_errors(tmp_path, arguments
     bands(tmp_path)
     with pytest.raises(ConfigError, match=said):
         open_train(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_of_large_images_parts_are_read_whatever_the_masks_hold(tmp_path, monkeypatch, kind):
+    """And what looks at a data set, or fits it to the canvas of training, takes them as others."""
+    monkeypatch.setattr(lazy, "LARGE", 100)
+    arguments = bands(tmp_path)
+    for number in range(3):
+        image = np.full((12, 15, 3), 40 * number, np.uint8)
+        (tmp_path / f"train/images/{number}.png").unlink()
+        tifffile.imwrite(tmp_path / f"train/images/{number}.tif", image, rowsperstrip=4)
+        if kind == "classes":
+            mask = tmp_path / f"train/labels/{number}.tif"
+            tifffile.imwrite(mask, answers(number)[..., 0], rowsperstrip=4)
+    source = open_train(tmp_path, **(arguments if kind == "labels" else {}))
+    ones = 0
+    for number in range(3):
+        example, true = source[number], answers(number)
+        assert isinstance(example["image"], lazy.Lazy)
+        assert (np.asarray(example["image"][:3, 2:4]) == 40 * number).all()
+        true = np.where(true == 7, 255, true)
+        true = true if kind == "labels" else true[..., 0]
+        np.testing.assert_array_equal(np.asarray(example["label"]), true)
+        ones += (true == 1).sum()
+        fitted = fit.fit_example(example, schema=source.schema, size=(16, 16), fit="pad")
+        np.testing.assert_array_equal(fitted["label"][:12, :15], true)
+    found = look.look(source)
+    assert found.examples == 3 and found.sizes == {(12, 15)}
+    assert (found.pixels if kind == "labels" else found.pixels[1:2]).sum() == ones
