@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, UInt8
+from jaxtyping import Bool, Integer, UInt, UInt8
 
+from segjax.runtime import memory
 from segjax.views.colour import VOID_LABEL, Colour
 
 MOST_CLASSES = 62
@@ -56,7 +57,8 @@ def flatten(
     for label, pred in pairs:
         known = label[..., shown] <= 1
         voids.append(~known.any(axis=-1))
-        codes.append([_codes(known & (maps[..., shown] == 1)) for maps in (label, pred)])
+        first = _codes(known & (label[..., shown] == 1))
+        codes.append((first, first if pred is label else _codes(known & (pred[..., shown] == 1))))
     found = _by_frequency(
         [code[~void] for void, both in zip(voids, codes, strict=True) for code in both]
     )
@@ -75,15 +77,16 @@ def flatten(
     return Flattened(flat, colours or [NOTHING], legend)
 
 
-def _codes(flags: Bool[np.ndarray, "*space k"]) -> Int64[np.ndarray, "*space"]:
-    """Return which classes are flagged at each pixel, a bit each."""
-    code = np.zeros(flags.shape[:-1], np.int64)
+def _codes(flags: Bool[np.ndarray, "*space k"]) -> UInt[np.ndarray, "*space"]:
+    """Return which classes are flagged at each pixel, a bit each, in as few bytes as hold them."""
+    dtype = np.min_scalar_type((1 << flags.shape[-1]) - 1)
+    code = np.zeros(flags.shape[:-1], dtype)
     for i in range(flags.shape[-1]):
-        code |= flags[..., i].astype(np.int64) << i
+        code |= flags[..., i].astype(dtype) << dtype.type(i)
     return code
 
 
-def _by_frequency(codes: Sequence[Int64[np.ndarray, " n"]]) -> list[int]:
+def _by_frequency(codes: Sequence[UInt[np.ndarray, " n"]]) -> list[int]:
     """Return the codes that occur, the most frequent first."""
     counts: dict[int, int] = {}
     for part in codes:
@@ -93,13 +96,15 @@ def _by_frequency(codes: Sequence[Int64[np.ndarray, " n"]]) -> list[int]:
 
 
 def _numbers(
-    code: Int64[np.ndarray, "*space"], found: Sequence[int], void: Bool[np.ndarray, "*space"]
+    code: UInt[np.ndarray, "*space"], found: Sequence[int], void: Bool[np.ndarray, "*space"]
 ) -> Flat:
     """Return each pixel's place in `found`, one for all behind `MOST`; 255 where void."""
     order = np.argsort(found, kind="stable") if found else np.zeros(1, np.int64)
-    at = np.searchsorted(np.array(found or [0], np.int64)[order], code)
-    number = np.minimum(order[np.minimum(at, len(order) - 1)], MOST)
-    return np.where(void, VOID_LABEL, number).astype(np.uint8)
+    known, number = np.array(found or [0], code.dtype)[order], np.empty(code.shape, np.uint8)
+    for rows in memory.rows(code.shape):
+        at = np.minimum(np.searchsorted(known, code[rows]), len(order) - 1)
+        number[rows] = np.where(void[rows], VOID_LABEL, np.minimum(order[at], MOST))
+    return number
 
 
 def _blend(colours: Sequence[Colour]) -> Colour:
