@@ -111,7 +111,8 @@ class FunctionPredictor:
         del batch_size, threads
         for number in range(len(source)):
             example = source[number]
-            pred, label = self(example["image"]).classes, example["label"]
+            image, label = np.asarray(example["image"]), np.asarray(example["label"])
+            pred = self(image).classes
             if source.schema["label"].kind == "labels":
                 counts = confusion.binary_counts_of(pred, label)
             else:

@@ -15,6 +15,7 @@ from segjax.assemble import parts
 from segjax.config import sections
 from segjax.data import core, decode, fit
 from segjax.data.decode import Reading
+from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError
 from segjax.inference import dry_run, folder, network, paths, preview
 from segjax.inference.layout import Layout
@@ -106,6 +107,7 @@ def test_numpy_counts_on_what_is_written_what_evaluation_counts(tmp_path, dims, 
     for measured in predictor.measure(source, batch_size=2, threads=1):
         scored |= measured.counts
     assert list(scored) == list(range(len(source)))
+    assert {counts.shape for counts in scored.values()} == {predictor._counts_shape()}
     (tmp_path / "in").mkdir()
     for number in scored:
         np.save(tmp_path / f"in/{number}.npy", source[number]["image"])
@@ -120,13 +122,26 @@ def test_numpy_counts_on_what_is_written_what_evaluation_counts(tmp_path, dims, 
         assert abs(shares.sum(-1) - 1).max() > 0.1  # each class by itself
 
 
-def test_a_function_is_measured_as_numpy_counts():
-    source = Maps(2)
+class InParts(Maps):
+    """The same, read where it is indexed, as large files are."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        return example | {
+            name: Lazy(array.shape, array.dtype, array.__getitem__, name=name)
+            for name, array in example.items()
+            if name != "name"
+        }
+
+
+@pytest.mark.parametrize("make", [Maps, InParts])
+def test_a_function_is_measured_as_numpy_counts(make):
+    source, held = make(2), Maps(2)
     predictor = FunctionPredictor(lambda image: image % np.arange(2, 2 + K) == 0, num_classes=K)
     for measured in predictor.measure(source, batch_size=1, threads=1):
         for number, counts in measured.counts.items():
-            pred = predictor(source[number]["image"])
-            np.testing.assert_array_equal(counts, counts_of(pred.classes, source[number]["label"]))
+            pred = predictor(held[number]["image"])
+            np.testing.assert_array_equal(counts, counts_of(pred.classes, held[number]["label"]))
             np.testing.assert_array_equal(pred.probabilities(), pred.classes)
 
 
