@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from segjax.augment import compose, geometry, photometric
-from segjax.data import core, fit, pipeline, windows
+from segjax.data import core, fit, pipeline
+from segjax.inference import network
+from segjax.inference.layout import Layout
+from segjax.inference.pieces import Cut
 from segjax.runtime import sharding
 from segjax.structs import Field
 
@@ -74,15 +77,25 @@ def test_fitted_batched_and_cached_as_class_maps_are(dims, how, canvas):
     np.testing.assert_array_equal(placed["label"], batch["label"])
 
 
+@pytest.mark.parametrize("how", ["pad", "resize"])
 @pytest.mark.parametrize("dims", SIZES)
-def test_cut_into_windows_as_class_maps_are(dims):
+def test_cut_into_windows_and_tiles_as_class_maps_are(dims, how):
+    """Every answer is in one tile, on the label's own grid, and of its windows in one at most."""
     own, canvas = Overlaps(SIZES[dims])[0], (16, 16, 16)[:dims]
+    cut = Cut(own, Layout(fit.Canvas(canvas, how, 0)), BOTH)
+    seen = 0
+    for piece in cut.plan.pieces:
+        fields = cut.fields(piece)
+        check(fields)
+        seen += (fields["label"] < 2).sum()
+    assert how == "resize" or seen == (own["label"] < 2).sum()
     back = np.zeros_like(own["label"])
-    for piece in windows.pieces(own, schema=BOTH, canvas=fit.Canvas(canvas, "pad", 0)):
-        check(piece.fields)
-        for part in piece.parts:
-            tile = part.cut(own["label"], canvas, 255)
-            back[part.region] = tile[part.tile]
+    for tile in cut.plan.tiles():
+        part = network.cut_label(own["label"], tile, cut.plan.side)
+        assert part.shape == (*cut.plan.side, K)
+        back[tile.region] = part[tile.inner]
+        part[tile.inner] = 255
+        assert (part == 255).all()
     np.testing.assert_array_equal(back, own["label"])
 
 
