@@ -43,7 +43,10 @@ def trace(setup):
     return program.trace(setup, key, key)
 
 
-@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("pspnet", "deeplabv3"))) for n in POOLING],
+)
 def test_one_value_per_channel_is_an_error_and_few_are_a_warning(name, tiny_config):
     """A batch norm needs two values of a channel to train, and eight to be believed.
 

@@ -133,7 +133,8 @@ def test_labels_are_never_invented_and_padding_rows_stay_void():
         assert 0 <= out["image"].min() and out["image"].max() <= 1
 
 
-@pytest.mark.parametrize("form", ["tuned", pytest.param("reference", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["tuned", "reference"])
 def test_eight_devices_need_no_all_gather_and_agree_with_one(form):
     batch, key = make_batch(), jax.random.key(0)
     mesh = Mesh(np.array(jax.devices()[:8]), ("data",))

@@ -36,7 +36,9 @@ class TestCompiled(contract.CompiledContract):
 
 
 # torchvision's documented counts (21 classes, auxiliary head).
-@pytest.mark.parametrize(("depth", "expected"), [(50, 35_322_218), (101, 54_314_346)])
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(50, 35_322_218), pytest.param(101, 54_314_346, marks=pytest.mark.slow)]
+)
 def test_parameters_are_those_published(depth, expected):
     assert count(build(21, encoder=encoder_of(depth))) == expected
 
