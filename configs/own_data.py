@@ -1,4 +1,4 @@
-"""A data set of your own: a folder of images and masks, any sizes, two classes or many.
+"""A data set of your own: a folder of images and masks, any sizes, classes that overlap or not.
 
 python run.py --config=configs/own_data.py:root=data/cells,classes=ground+cell --workdir=runs/cells
 
@@ -10,7 +10,9 @@ Arguments, after the colon:
 - `root`: the folder. `classes`: their names in the order of the mask's numbers, joined by `+`;
   without it `<root>/meta.json` names them.
 - `mask`: what the masks hold. `classes`: numbers 0, 1, 2, …. `binary`: 0 and anything else, such as
-  0 / 255 or a number for each object, for two classes.
+  0 / 255 or a number for each object, for two classes. Where classes overlap, 0 and anything else
+  for each of them (without a background): `multilabel` in `<split>/labels/<class>/`, a mask for
+  each image; `bands` in one mask with a band for each class.
 - `side`: of the square canvas that images are scaled to, their shape kept. A line of one pixel in a
   photograph of 2000 is lost on a canvas of 256: let it be about the images' own longer side. Scores
   are of the masks at their own size, so that what the canvas loses shows.
@@ -27,6 +29,11 @@ from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
 OWN = dict(root="data/own", classes="", mask="classes", side=512, crop=256, steps=500)
+OVERLAPPING = {
+    "multilabel": dict(labels="{split}/labels/{class}"),
+    "bands": dict(label_bands=True),
+}
+"""Masks of classes that overlap: how a folder holds them."""
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -39,8 +46,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     source = dict(type="folder", root=arg.root)
     if arg.classes:
         source["class_names"] = arg.classes.split("+")
-    if lookup.choose(arg.mask, ["classes", "binary"], what="mask") == "binary":
+    if lookup.choose(arg.mask, ["classes", "binary", *OVERLAPPING], what="mask") != "classes":
         source["label_map"] = {"0": 0, "*": 1}  # what else a mask holds is the second class
+    source |= OVERLAPPING.get(arg.mask, {})
     config.input.update(source=source, size=(side, side), fit="resize", batch_size=8, cache=True)
 
     # Dice weighs each class alike, however few its pixels: small things count.
@@ -69,4 +77,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.evals.val = dict(type="semantic", split="val", batch_size=8, every_percent=25)
     zoo.put(config, arg)
+    if arg.mask in OVERLAPPING:
+        config.task.type = config.evals.val.type = "multilabel"
+        for loss in config.task.losses:
+            loss["activation"] = "sigmoid"  # each class by itself, not one of all
     return config

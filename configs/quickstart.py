@@ -2,8 +2,9 @@
 
 python run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-`:dims=3` is the same on volumes and `:dims=1` on signals, each in its own few minutes. `:debug` is
-the same with a tiny network and two steps.
+`:dims=3` is the same on volumes and `:dims=1` on signals, each in its own few minutes. With
+`:multilabel` things shine through each other, and every pixel may be of several classes or none.
+`:debug` is the same with a tiny network and two steps.
 """
 
 import ml_collections
@@ -14,7 +15,7 @@ from segjax.config.sections import parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `debug` shrinks it to two steps."""
-    arg = parse_arg(arg, dims=2, debug=False)
+    arg = parse_arg(arg, dims=2, multilabel=False, debug=False)
     config = schema.defaults()
     config.total_steps = 500
     config.task.losses = [
@@ -31,6 +32,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.evals.val = dict(type="semantic", split="val", batch_size=8, every_percent=25)
     kinds = {1: signals, 2: pictures, 3: volumes}
     kinds[lookup.choose(arg.dims, list(kinds), what="dims")](config)
+    if arg.multilabel:
+        config.input.source.multilabel = True
+        config.task.type = config.evals.val.type = "multilabel"
+        for loss in config.task.losses:
+            loss["activation"] = "sigmoid"  # each class by itself, not one of all
     if arg.debug:
         config.total_steps = 2
         config.input.batch_size = 8

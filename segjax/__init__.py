@@ -6,7 +6,8 @@
     run = segjax.open_run("runs/x", checkpoint="best")  # needs nothing but the folder
     run.metrics()[-1]["train/loss"]
     run.evaluate("val")[0].result["miou"]
-    run.predictor()(image).classes                      # uint8 [*space], at the image's size
+    run.predictor()(image).classes                      # uint8 [*space], at the image's size;
+                                                        # where classes overlap [*space k]
     segjax.compare("a/eval/val.json", "b/eval/val.json")  # do two runs differ?
 
 jax is imported by the first call, not by `import segjax`.

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
+from jaxtyping import Array, Bool, Float, Int, Int32, Integer, Shaped
 from numpy import ndarray
 
 IGNORE_LABEL = 255
@@ -18,10 +18,12 @@ Scalar = Float[Array, ""]
 Features = Float[Array, "b ... _"]
 """Channels last; as many spatial axes as the data has."""
 Label = Int[Array, "b *space"]
+Labels = Integer[Array, "b *space k"]
+"""Multi-label: of each class 1 where a pixel is of it, 0 where it is not, 255 where void."""
 Logits = Float[Array, "b *space k"]
 
 
-Kind = Literal["image", "classes", "ids", "value"]
+Kind = Literal["image", "classes", "labels", "ids", "value"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,12 @@ class Field:
     Attributes:
         kind: 'image': values that are interpolated when they move, and padded with a grey.
             'classes': a class map, moved to the nearest pixel and padded with void (255).
+            'labels': multi-label, a map of 0, 1 and void (255) for each class, which may overlap;
+            moved and padded as a class map is.
             'ids': an instance map, moved to the nearest pixel and padded with 0, no instance.
             'value': numbers that have no place in the image, such as spacing; they never move.
-        shape: The axes behind the spatial ones, `(channels,)` of an image and `()` of a map; of a
-            'value' all axes.
+        shape: The axes behind the spatial ones, `(channels,)` of an image, `(classes,)` of
+            'labels' and `()` of another map; of a 'value' all axes.
         dtype: Of the source's arrays. Images keep it up to the device.
     """
 
@@ -50,17 +54,20 @@ class Field:
     @property
     def is_map(self) -> bool:
         """Whether it holds whole numbers that must not be blended."""
-        return self.kind in ("classes", "ids")
+        return self.kind in ("classes", "labels", "ids")
 
     @property
     def fill(self) -> int:
         """What stands where the source has no pixel; an image's canvas has its own grey."""
-        return IGNORE_LABEL if self.kind == "classes" else 0
+        return IGNORE_LABEL if self.kind in ("classes", "labels") else 0
 
     @property
     def batch_dtype(self) -> str:
-        """The type in a batch: int32 for maps, its own for the rest."""
-        return "int32" if self.is_map else self.dtype
+        """The type in a batch: int32 for maps of numbers, its own for the rest.
+
+        Multi-label maps stay bytes: there is one for each class.
+        """
+        return "int32" if self.kind in ("classes", "ids") else self.dtype
 
 
 Schema: TypeAlias = Mapping[str, Field]
@@ -88,7 +95,7 @@ class Example(TypedDict):
     """
 
     image: ndarray  # [*space c], one to three spatial axes
-    label: ndarray  # uint8 [*space]: classes 0..K-1, 255 = ignore
+    label: ndarray  # uint8 [*space]: classes 0..K-1, 255 = ignore; or [*space k]: 0, 1, 255
     name: str  # where it came from, for messages and figures
 
 
@@ -96,7 +103,9 @@ class Batch(TypedDict):
     """One global batch (or this process's rows of it) after `data/`; the schema may name more."""
 
     image: Shaped[Array, "b *space c"]  # in the source's own type up to the device
-    label: Int32[Array, "b *space"]  # 0..K-1, 255 = ignore
+    label: Integer[
+        Array, "b ..."
+    ]  # int32 [b *space]: 0..K-1, 255 = ignore; or uint8 [b *space k]: 0, 1, 255
     mask: Bool[Array, " b"]  # False on rows that only pad the last batch
     index: Int32[Array, " b"]  # global example position
 
@@ -109,10 +118,13 @@ class Outputs:
         logits: [b *space k] at exactly the input's height and width (a signal's length, a volume's
             depth), in the model's compute dtype.
         aux: Logits of auxiliary heads, each of the same size; empty without heads.
+        deep: Logits for deep supervision, at 1/2, 1/4, 1/8, … of the input's size, rounded up;
+            empty where the model has none. None outside of training, where no one asks for them.
     """
 
     logits: Features
     aux: tuple[Features, ...] = ()
+    deep: tuple[Features, ...] | None = ()
 
 
 @flax.struct.dataclass

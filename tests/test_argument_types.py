@@ -56,7 +56,7 @@ def test_these_are_the_types():
             "metrics:surface:Hd95", "metrics:calibration:Ece",
             "tasks:semantic:Task", "evaluators:semantic:Evaluator", "training.optim:lamb",
             "training.optim:one_cycle", "inference.postprocess:crf"} <= set(TYPES)  # fmt: skip
-    strangers = ("augment:warp:apply", "losses:pixel:mask_void", "metrics:matrix:OfMargins",
+    strangers = ("augment:warp:apply", "losses:boundary:to_border", "metrics:matrix:OfMargins",
                  "data:core:Source",
                  "evaluators:report:Evaluator", "training.optim:kernels_only",
                  "inference.postprocess:wrap", "models:unet:Level",

@@ -80,7 +80,7 @@ def test_the_publishers_masks_are_read_as_they_are(name, tmp_path, monkeypatch):
     source = parts_lib.make_source(config, config["evals"]["val"]["split"])
     assert len(source) == 2
     example = source[0]
-    _, label_file = source.files[0]
+    _, (label_file,) = source.files[0]
     stored, label = np.asarray(Image.open(label_file)), example["label"]
     if name == "voc":
         np.testing.assert_array_equal(label, stored)

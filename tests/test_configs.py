@@ -40,13 +40,19 @@ WEIGHTS = {
 }
 """Published weights for the encoder of every model that has one."""
 DATA_SETS = {
-    "quickstart": ("", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug"),
+    "quickstart": (
+        "", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug",
+        "multilabel", "multilabel,dims=3,debug",
+    ),
     "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
-    "own_data": ("", "classes=ground+thing,mask=binary,side=96", "size=debug"),
+    "own_data": (
+        "", "classes=ground+thing,mask=binary,side=96", "size=debug",
+        "classes=cell+nucleus,mask=multilabel", "mask=bands,size=debug",
+    ),
     "voc": ("model=deeplabv3plus", "split=trainaug,protocol=voc_multi_scale", "size=debug"),
     "cityscapes": ("", "protocol=cityscapes_sliding", "size=debug"),
     "ade20k": ("model=upernet", "protocol=ade20k_multi_scale", "size=debug"),
-}
+}  # fmt: skip
 """What a data set's recipe differs by."""
 
 

@@ -80,7 +80,7 @@ WRONG = [
     (loss(class_weights=[-1] * 8), r"class_weights\[0\]=-1"),
     (loss(class_weights=["a"] * 8), r"class_weights\[0\]='a'"),
     (loss(class_weights="heavy"), "class_weights='heavy'"),
-    (loss(type="pixel:mask_void"), "mask_void is of another kind"),
+    (loss(type="boundary:to_border"), "to_border is of another kind"),
     (optimizer(lr=-1), "lr=-1"), (optimizer(lr=INF), "lr=inf"), (optimizer(lr=1e300), "lr=1e.300"),
     (optimizer(clip_norm=-1), "clip_norm=-1"), (optimizer(weight_decay=-0.1), "weight_decay=-0.1"),
     (optimizer(b1=1.0), "b1=1.0"), (optimizer(b2=-0.1), "b2=-0.1"), (optimizer(eps=0), "eps=0"),

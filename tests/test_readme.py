@@ -114,9 +114,23 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/own_data\.py:\S+)", r"\1,size=debug", a) for a in arguments]
+    arguments = [re.sub(r"(configs/quickstart\.py:\S+)", r"\1,debug", a) for a in arguments]
     return [
         re.sub(r"(configs/(?!camvid|streets)\w+\.py)$", r"\1:debug", a) for a in arguments
     ], settings
+
+
+def overlapping(root: pathlib.Path) -> None:
+    """Write a data set with a folder of masks for each of two classes that overlap."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", 1), ("train", 2), ("val", 7)):
+        image = random.integers(0, 255, (40, 48, 3), np.uint8)
+        maps = {"images": image, "labels/cell": image[..., 0], "labels/nucleus": image[..., 1]}
+        for place, array in maps.items():
+            path = root / split / place / f"{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mask = 255 * (array > 100).astype(np.uint8)
+            Image.fromarray(array if place == "images" else mask).save(path)
 
 
 def run(page: pathlib.Path, here: pathlib.Path) -> None:
@@ -126,6 +140,7 @@ def run(page: pathlib.Path, here: pathlib.Path) -> None:
     camvid.write(here)
     for name in ("streets", "cells"):
         shutil.copytree(here / "camvid", here / "data" / name)
+    overlapping(here / "data" / "tissue")
     shown = files(page)
     for name, text in shown.items():
         (here / name).parent.mkdir(exist_ok=True)

@@ -55,6 +55,11 @@ class Parts:
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether classes overlap: a pixel may be of several, or of none."""
+        return is_multilabel(self.task)
+
     @functools.cached_property
     def forward(self) -> Forward:
         """The compiled forward passes, for any variables of the model."""
@@ -176,11 +181,21 @@ def make_parts(
     trained = freeze.frozen(model, held)
     layout = make_layout(config["inference"], canvas)
     postprocess = config["inference"]["postprocess"]
+    if postprocess and is_multilabel(task):
+        raise ConfigError(
+            "config.inference.postprocess: its steps are of class maps, with one class for every "
+            "pixel, and the classes of config.task overlap (multi-label). Set it to []."
+        )
     steps = postprocess_lib.make_steps(postprocess, classes.class_names)
     return Parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema,
         postprocess, steps,
     )  # fmt: skip
+
+
+def is_multilabel(task: Task) -> bool:
+    """Return whether a task's labels have a map for each class."""
+    return task.needs.get("label") == "labels"
 
 
 def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
@@ -235,7 +250,8 @@ def select(
         ConfigError: One that is not `available`, or of another kind than the task needs.
     """
     if available is None:
-        needed = {name: Field(kind) for name, kind in task.needs.items()}
+        behind = {"labels": (len(classes.class_names),)}
+        needed = {name: Field(kind, behind.get(kind, ())) for name, kind in task.needs.items()}
         return {"image": Field("image", (classes.channels,)), **needed}
     chosen = core.choose_fields(available, [*task.needs, *more])
     for name, kind in task.needs.items():

@@ -29,7 +29,7 @@ class Sample:
     """The fields of one example, as an op gets and returns them.
 
     Attributes:
-        arrays: By name; images are float, maps int32.
+        arrays: By name; images are float, maps int32, multi-label maps uint8.
         schema: What they are; the dtypes are those that the source had.
     """
 
@@ -53,7 +53,8 @@ class Sample:
     def keep(self, shown: Bool[Array, "*space"], *, fill: Fill, maps: bool = True) -> "Sample":
         """Return the example with `fill` in its images where `shown` is False.
 
-        With `maps`, class maps are void there and instance maps 0.
+        With `maps`, class maps are void there, multi-label maps in every class, and instance maps
+        0.
         """
         kept = {}
         for name, field in self.schema.items():
@@ -61,7 +62,8 @@ class Sample:
             if field.kind == "image":
                 kept[name] = jnp.where(shown[..., None], array, jnp.asarray(fill, array.dtype))
             elif field.is_map and maps:
-                kept[name] = jnp.where(shown, array, field.fill)
+                there = shown.reshape(*shown.shape, *[1] * len(field.shape))
+                kept[name] = jnp.where(there, array, jnp.asarray(field.fill, array.dtype))
         return self.replace(**kept)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int32, Integer
 
 from segjax.augment import compose, warp
 from segjax.augment.compose import Fill, Sample
@@ -82,7 +82,7 @@ def affine(
         horizontal: Probability of mirroring left-right.
         vertical: Probability of mirroring upside-down.
         depth: Probability of mirroring front-back.
-        fill: Image value outside; class maps are 255 there, instance maps 0.
+        fill: Image value outside; class and multi-label maps are 255 there, instance maps 0.
         p: Probability of everything but the crop to `size`.
 
     Raises:
@@ -140,7 +140,7 @@ def elastic(
         sample: Of any size.
         std: Standard deviation of the grid's displacements, in pixels.
         grid: Grid points along each side.
-        fill: Image value outside; class maps are 255 there, instance maps 0.
+        fill: Image value outside; class and multi-label maps are 255 there, instance maps 0.
         p: Probability.
     """
     compose.check_fill("elastic.fill", fill, sample)
@@ -212,7 +212,7 @@ def _resampling(sides: Sequence[Axis], smallest: float) -> Warp:
             array = flat.reshape(*before, side.size, *behind)
         return array
 
-    def nearest(array: Int[Array, "*space"]) -> Int[Array, "*out"]:
+    def nearest(array: Integer[Array, "..."]) -> Integer[Array, "..."]:
         for axis, source in enumerate(sources):
             array = jnp.take(array, _pixel(source), axis=axis, mode="clip")
         return array
@@ -254,9 +254,10 @@ def _gathering(size: Sequence[int], coordinates: Sequence[Float32[Array, "..."]]
 
         return blend()
 
-    def nearest(array: Int[Array, "*space"]) -> Int[Array, "*out"]:
+    def nearest(array: Integer[Array, "..."]) -> Integer[Array, "..."]:
         pixels = [_pixel(at) for at in coordinates]
-        return jnp.take(array.reshape(-1), number(pixels), mode="clip")
+        flat = array.reshape(math.prod(size), *array.shape[len(size) :])
+        return jnp.take(flat, number(pixels), axis=0, mode="clip")
 
     inside = [_inside(at, length) for at, length in zip(coordinates, size, strict=True)]
     return Warp(image, nearest, functools.reduce(jnp.logical_and, inside))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from segjax.augment.compose import Fill, Sample
 
@@ -13,12 +13,12 @@ class Warp(NamedTuple):
 
     Attributes:
         image: Interpolates an image at these places.
-        nearest: Takes, of a map, the pixel that covers each.
+        nearest: Takes, of a map [*space ...], the pixel that covers each.
         inside: Which of them lie in the source; None: all.
     """
 
     image: Callable[[Float[Array, "*space c"]], Float[Array, "*out c"]]
-    nearest: Callable[[Int[Array, "*space"]], Int[Array, "*out"]]
+    nearest: Callable[[Integer[Array, "..."]], Integer[Array, "..."]]
     inside: Bool[Array, "*out"] | None = None
 
 

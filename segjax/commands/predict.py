@@ -50,14 +50,17 @@ def run(values: flags.FlagValues) -> int:
     as_trained, suffix = reading_of(source)
     reading = Reading(channels=resolved["channels"], **as_trained)
     dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
-    kinds.choose(values.outputs, dims=dims)
+    multilabel = opened.parts.multilabel
+    kinds.choose(values.outputs, dims=dims, multilabel=multilabel)
     without = numbers_of(values.contours_without, class_names)
     output = options.path(values.output)
-    inputs = paths.list_inputs(values.input, output=output, label_suffix=suffix)
+    inputs = paths.list_inputs(
+        values.input, output=output, label_suffix=suffix, class_names=class_names
+    )
     if values.dry_run:
         for line in dry_run.lines(
             inputs, output, class_names=class_names, reading=reading, dims=dims, run=opened.path,
-            outputs=values.outputs,
+            outputs=values.outputs, multilabel=multilabel,
         ):  # fmt: skip
             print(printable(line))
         return 0
@@ -76,6 +79,7 @@ def run(values: flags.FlagValues) -> int:
         scales_seen=workdir.image_scales(opened.path),
         outputs=values.outputs,
         without=without,
+        multilabel=multilabel,
     )
     return 2 if counts.skipped else 0
 

@@ -49,7 +49,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> Example:
-        """Return example `index`, labels as 0..K-1 and 255."""
+        """Return example `index`, labels as 0..K-1 and 255; multi-label ones as 0, 1 and 255."""
         ...
 
 
@@ -128,6 +128,14 @@ class Cached(View):
 def semantic_schema(channels: int, *, dtype: str = "uint8") -> Schema:
     """Return the schema of an image of `channels` and the map of its classes."""
     return {"image": Field("image", (channels,), dtype), "label": Field("classes")}
+
+
+def multilabel_schema(channels: int, num_classes: int, *, dtype: str = "uint8") -> Schema:
+    """Return the schema of an image of `channels` and a map for each of its classes."""
+    return {
+        "image": Field("image", (channels,), dtype),
+        "label": Field("labels", (num_classes,)),
+    }
 
 
 def channels_of(schema: Schema) -> int:

@@ -87,9 +87,19 @@ def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
         DataError: Unreadable file, several pages, colours instead of class numbers, fractions, or
             JPEG's compression, which changes numbers.
     """
-    header, pixels = _load(file, name=name, exif=exif)
-    check_mask(header, name=name)
-    label = pixels[..., 0]
+    return np.ascontiguousarray(read_bands(file, name=name, bands=1, exif=exif)[..., 0])
+
+
+def read_bands(file: File, *, name: str, bands: int, exif: bool = True) -> np.ndarray:
+    """Decode a mask of several bands to the whole numbers `[h w bands]` it stores.
+
+    See `read_label`, whose mask has one.
+
+    Raises:
+        DataError: As there, or another number of bands.
+    """
+    header, label = _load(file, name=name, exif=exif)
+    check_bands(header, name=name, bands=bands)
     if label.dtype.kind == "f":
         label = label.astype(np.float64)
         bad = label[~((label == np.rint(label)) & (np.abs(label) < 2**53))]
@@ -127,7 +137,13 @@ def read_pair(
 
 
 def check_pair(
-    image_file: File, label_file: File, *, image_name: str, label_name: str, exif: bool
+    image_file: File,
+    label_file: File,
+    *,
+    image_name: str,
+    label_name: str,
+    exif: bool,
+    bands: int = 1,
 ) -> tuple[int, ...]:
     """Check by their headers alone that an image and its mask can be read, and fit each other.
 
@@ -137,22 +153,28 @@ def check_pair(
     Raises:
         DataError: As `read_pair`, where a header shows it.
     """
-    image = read_header(image_file, name=image_name)
+    size = shown_size(read_header(image_file, name=image_name), exif)
     label = read_header(label_file, name=label_name)
-    check_mask(label, name=label_name)
-    shown = [
-        (header.width, header.height)
-        if exif and header.orientation >= 5
-        else (header.height, header.width)
-        for header in (image, label)
-    ]
-    check_sizes(shown[0], shown[1], image_name, label_name, exif=exif)
-    return shown[0]
+    check_bands(label, name=label_name, bands=bands)
+    check_sizes(size, shown_size(label, exif), image_name, label_name, exif=exif)
+    return size
 
 
-def check_mask(header: Header, *, name: str) -> None:
+def shown_size(header: Header, exif: bool) -> tuple[int, int]:
+    """Return height and width as viewers show them; without `exif` as stored."""
+    turned = exif and header.orientation >= 5
+    return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def check_bands(header: Header, *, name: str, bands: int) -> None:
     """Refuse a mask whose header shows that it holds no class numbers."""
-    if header.bands != 1:
+    if header.bands != bands != 1:
+        raise DataError(
+            f"{name}: expected a mask of {bands} bands, one for each class in the order of "
+            f"class_names, got {header.describe()}. Save it as a TIFF of {bands} bands, or mend "
+            "class_names."
+        )
+    if header.bands != bands:
         raise DataError(
             f"{name}: a mask must hold class numbers in one channel, got {header.describe()}. "
             "If RGB colours mean classes, convert it once with the palette: for class k, "
@@ -169,7 +191,7 @@ def check_mask(header: Header, *, name: str) -> None:
 def check_sizes(
     image: tuple[int, ...], label: tuple[int, ...], image_name: str, label_name: str, *, exif: bool
 ) -> None:
-    """Raise `DataError` where the sizes of an image and its mask differ."""
+    """Raise `DataError` unless a mask has the size of its image."""
     if label != image:
         turned = exif and label == image[::-1]
         hint = "If the image has an EXIF orientation, try exif=False. " if turned else ""

@@ -228,10 +228,11 @@ def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def resize_map(label: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resize a map `[*space]` to the nearest pixel along each axis."""
-    if label.shape == tuple(size):
+    """Resize a map `[*space ...]` to the nearest pixel along each axis in space."""
+    whole = label.shape[: len(size)]
+    if whole == tuple(size):
         return label
-    return label[np.ix_(*(nearest(*sides) for sides in zip(label.shape, size, strict=True)))]
+    return label[np.ix_(*(nearest(*sides) for sides in zip(whole, size, strict=True)))]
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,20 +9,22 @@ import collections
 import functools
 import os
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent import futures
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 
-from segjax.config import kinds
-from segjax.data import core, decode, large, listing
+from segjax.config import kinds, rules
+from segjax.data import core, decode, large, listing, overlaps
 from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError, DataError
 from segjax.runtime import reading
-from segjax.structs import Example
+from segjax.structs import Example, Schema
 
 MOST_IGNORED = 256
+CLASS = "{class}"
+"""Stands for the name of each class, see `labels`."""
 THREADS = 16
 """That look at headers: on a file system of a network each is waiting."""
 
@@ -39,12 +41,18 @@ class Source:
         split: Its name: the folder below `root`, and what `{split}` stands for in the other paths.
         root: The data set's folder; `~` and `$VARIABLES` are replaced.
         images: Folder of the images, absolute or below `root`; empty: `{split}/images`.
-        labels: Folder of the masks; empty: `{split}/labels`.
+        labels: Folder of the masks; empty: `{split}/labels`. Where classes overlap each may have
+            masks of its own: `{class}` in here or in `label_suffix` stands for its name, and a mask
+            holds 0 where a pixel is not of the class, 1 where it is (or what `label_map` says).
         split_file: File with one stem per line (a path below `images` without suffix and ending),
             which chooses and orders the examples; empty: every image.
         image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`); it
             may hold the ending (`_img.tif`, `.png`), and no other counts then.
         label_suffix: What follows the stem in the names of masks (`_gtFine_labelTrainIds`).
+        label_bands: Every mask has a band for each class, in the order of `class_names`, of 0 and 1
+            (or what `label_map` says); classes may overlap.
+        missing_masks: With `{class}`, what an image means that lacks the mask of some class:
+            'error', or 'empty': no pixel of it is of that class.
         class_names: Given, they stand in for `meta.json`, which is then not read.
         ignore_index: Value of unlabelled pixels, or several; -1: what `meta.json` says, or none.
         label_offset: Added to every label value that is not ignored: -1 when classes start at 1.
@@ -61,7 +69,7 @@ class Source:
 
     Raises:
         ConfigError: `images` holds every split, and nothing says which are this one's; a bad
-            `label_map` or `dtype`.
+            `label_map` or `dtype`; arguments for masks of one class and of several at once.
         DataError: Missing or empty folder, bad `meta.json`, an image without its mask; when an
             example is read: unreadable file, mask of another size, label value out of range.
     """
@@ -76,6 +84,8 @@ class Source:
         split_file: str = "",
         image_suffix: str = "",
         label_suffix: str = "",
+        label_bands: bool = False,
+        missing_masks: Annotated[str, rules.one_of("error", "empty")] = "error",
         class_names: core.ClassNames = (),
         ignore_index: core.IgnoreIndex = -1,
         label_offset: kinds.AnyWhole = 0,
@@ -97,9 +107,15 @@ class Source:
             meta.get("ignore_index", -1)
         )
         self.label_offset = label_offset
+        self.per_class = CLASS in labels + label_suffix
+        self.multilabel = label_bands or self.per_class
+        self.answers = 2 if self.multilabel else len(self.class_names)  # is not, is
+        _check_layout(
+            self.per_class, label_bands, missing_masks == "empty", self.class_names, where=where
+        )
         self.label_map = core.make_label_map(
             label_map or meta.get("label_map"),
-            num_classes=len(self.class_names),
+            num_classes=self.answers,
             label_offset=label_offset,
             where="config.input.source" if label_map else where,
         )
@@ -108,52 +124,67 @@ class Source:
                 f"images={images!r} holds the images of every split. Write {{split}} in it, or "
                 "name a split_file (with {split} in its name) that lists this split's images."
             )
-        found = self._find(images, labels, split, suffixes=(image_suffix, label_suffix))
+        found = self._find(
+            images, labels, split,
+            suffixes=(image_suffix, label_suffix), may_lack=missing_masks == "empty",
+        )  # fmt: skip
         self.files = self._pair(
             *found,
             stems=self._stems(split_file, split, suffix=image_suffix) if split_file else None,
             whole=not split_file and (not labels or "{split}" in labels),
+            may_lack=missing_masks == "empty",
         )
         first = self.files[0][0]
         self._guessed = not channels
         channels = channels or decode.native_channels(first, name=str(first))
         self.reading = decode.Reading(channels=channels, exif=exif, dtype=dtype)
-        self.schema = core.semantic_schema(channels, dtype=dtype)
+        self.bands = len(self.class_names) if label_bands else 1
+        self.schema: Schema = core.semantic_schema(channels, dtype=dtype)
+        if self.multilabel:
+            self.schema = core.multilabel_schema(channels, len(self.class_names), dtype=dtype)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
-        image_file, label_file = self.files[index]
+        image_file, masks = self.files[index]
         self._check_colour(image_file)
-        image, label = large.open_pair(
-            image_file,
-            label_file,
-            image_name=str(image_file),
-            label_name=str(label_file),
-            reading=self.reading,
-        )
-        check = functools.partial(
-            core.check_label,
-            num_classes=len(self.class_names),
-            ignore=self.ignore,
-            offset=self.label_offset,
-            mapping=self.label_map,
-            name=str(label_file),
-        )
-        label = label.map(check, np.uint8) if isinstance(label, Lazy) else check(label)
+        if self.multilabel:
+            image, label = overlaps.read(
+                image_file, masks, bands=self.bands, reading=self.reading, check=self._check_label
+            )
+        else:
+            image, label = self._read_classes(image_file, *masks)
         # A `Lazy` array stands for one, and is read where it is indexed.
         image, label = cast(np.ndarray, image), cast(np.ndarray, label)
         return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
 
+    def _read_classes(
+        self, image_file: pathlib.Path, mask: pathlib.Path | None
+    ) -> tuple[np.ndarray | Lazy, np.ndarray | Lazy]:
+        """Return an image and its class map; of large files parts are read."""
+        name = str(mask)
+        image, label = large.open_pair(
+            image_file, name, image_name=str(image_file), label_name=name, reading=self.reading
+        )
+        check = functools.partial(self._check_label, name=name)
+        return image, label.map(check, np.uint8) if isinstance(label, Lazy) else check(label)
+
+    def _check_label(self, stored: np.ndarray, *, name: str) -> np.ndarray:
+        return core.check_label(
+            stored,
+            num_classes=self.answers,
+            ignore=self.ignore,
+            offset=self.label_offset,
+            mapping=self.label_map,
+            name=name,
+        )
+
     def check(self) -> set[tuple[int, ...]]:
         """Check every file by its header and return the sizes of images; see `core.Checkable`."""
 
-        def one(pair: tuple[pathlib.Path, pathlib.Path]) -> tuple[int, ...]:
-            image, label = map(str, pair)
-            return decode.check_pair(
-                image, label, image_name=image, label_name=label, exif=self.reading.exif
-            )
+        def one(pair: tuple[pathlib.Path, overlaps.Masks]) -> tuple[int, ...]:
+            return overlaps.check(*pair, bands=self.bands, reading=self.reading)
 
         with futures.ThreadPoolExecutor(THREADS) as pool:
             return set(pool.map(one, self.files))
@@ -168,19 +199,41 @@ class Source:
                 )
 
     def _find(
-        self, images: str, labels: str, split: str, *, suffixes: tuple[str, str]
-    ) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-        """Map the stems of images and of masks to their files."""
-        folders = self._folder(images, "images", split), self._folder(labels, "labels", split)
-        first, second = (0, "images"), (1, "labels")
-        one_folder = folders[0].resolve() == folders[1].resolve()
-        if one_folder and len(suffixes[0]) <= len(suffixes[1]):
-            first, second = second, first
-        found: dict[str, dict[str, pathlib.Path]] = {}
-        for number, kind in (first, second):
-            taken = set(found[first[1]].values()) if found and one_folder else ()
-            found[kind] = _list(folders[number], kind, suffix=suffixes[number], without=taken)
-        return found["images"], found["labels"]
+        self, images: str, labels: str, split: str, *, suffixes: tuple[str, str], may_lack: bool
+    ) -> tuple[dict[str, pathlib.Path], list[dict[str, pathlib.Path]]]:
+        """Map the stems of images to their files, and those of masks: once, or for each class."""
+        names = self.class_names if self.per_class else [CLASS]
+        wanted = [("images", self._folder(images, "images", split), suffixes[0])]
+        wanted += [
+            (
+                "labels",
+                self._folder(labels.replace(CLASS, name), "labels", split),
+                suffixes[1].replace(CLASS, name),
+            )
+            for name in names
+        ]
+        # Of one folder, the longer suffix takes its files first, and masks before images.
+        one_folder = wanted[0][1].resolve() in {folder.resolve() for _, folder, _ in wanted[1:]}
+        order = sorted(range(1, len(wanted)), key=lambda i: -len(wanted[i][2]))
+        order.insert(0, 0)
+        if one_folder:
+            order.sort(key=lambda i: (-len(wanted[i][2]), i == 0))
+        found: dict[int, dict[str, pathlib.Path]] = {}
+        for i in order:
+            kind, folder, suffix = wanted[i]
+            taken = {
+                path
+                for other, files in found.items()
+                if wanted[other][1].resolve() == folder.resolve()
+                for path in files.values()
+            }
+            lacks = may_lack and kind == "labels"
+            found[i] = _list(folder, kind, suffix=suffix, without=taken, may_lack=lacks)
+        masks = [found[i] for i in range(1, len(wanted))]
+        if not any(masks):
+            kind, folder, suffix = wanted[1]
+            _list(folder, kind, suffix=suffix, without=(), may_lack=False)
+        return found[0], masks
 
     def _folder(self, folder: str, kind: str, split: str) -> pathlib.Path:
         if not folder:
@@ -224,12 +277,13 @@ class Source:
     def _pair(
         self,
         images: dict[str, pathlib.Path],
-        labels: dict[str, pathlib.Path],
+        labels: list[dict[str, pathlib.Path]],
         *,
         stems: list[str] | None,
         whole: bool,
-    ) -> list[tuple[pathlib.Path, pathlib.Path]]:
-        """Return (image, mask) of every stem; `whole`: the masks are of this split alone."""
+        may_lack: bool,
+    ) -> list[tuple[pathlib.Path, overlaps.Masks]]:
+        """Return image and masks of every stem; `whole`: the masks are of this split alone."""
         chosen = sorted(images) if stems is None else stems
         absent = [stem for stem in chosen if stem not in images]
         if absent:
@@ -237,30 +291,62 @@ class Source:
                 f"{self.root}: {len(absent)} of {len(chosen)} examples in the split file have no "
                 f"image: {core.some(absent)}. Add the images or remove the lines."
             )
-        bare = [stem for stem in chosen if stem not in labels]
-        if bare:
-            kinds = ", ".join(decode.LABEL_ENDINGS)
-            raise DataError(
-                f"{self.root}: {len(bare)} of {len(chosen)} images have no mask: "
-                f"{core.some([str(images[stem]) for stem in bare])}. Add masks ({kinds}; JPEG and "
-                "WebP would change class numbers) or remove the images."
-            )
-        orphans = [str(labels[stem]) for stem in sorted(labels) if stem not in images]
+        for number, masks in enumerate(labels):
+            bare = [stem for stem in chosen if stem not in masks]
+            if bare and not may_lack:
+                kinds = ", ".join(decode.LABEL_ENDINGS)
+                name = f" of {self.class_names[number]!r}" if self.per_class else ""
+                hint = ", or set missing_masks='empty' if that means none of it" if name else ""
+                raise DataError(
+                    f"{self.root}: {len(bare)} of {len(chosen)} images have no mask{name}: "
+                    f"{core.some([str(images[stem]) for stem in bare])}. Add masks ({kinds}; JPEG "
+                    f"and WebP would change class numbers) or remove the images{hint}."
+                )
+        orphans = [
+            str(masks[stem]) for masks in labels for stem in sorted(masks) if stem not in images
+        ]
         if whole and orphans:
             raise DataError(
                 f"{self.root}: {len(orphans)} masks have no image: {core.some(orphans)}. "
                 "Add the images, remove the masks, or choose the examples with a split_file."
             )
-        return [(images[stem], labels[stem]) for stem in chosen]
+        return [(images[stem], [masks.get(stem) for masks in labels]) for stem in chosen]
+
+
+def _check_layout(
+    per_class: bool, bands: bool, may_lack: bool, class_names: Sequence[str], *, where: str
+) -> None:
+    """Raise `ConfigError` for arguments about masks that do not go together."""
+    if per_class and bands:
+        raise ConfigError(
+            f"label_bands=True with {CLASS} in labels or label_suffix: a mask holds all classes or "
+            "one. Leave one of them out."
+        )
+    if may_lack and not per_class:
+        raise ConfigError(
+            f"missing_masks='empty': expected {CLASS} in labels or label_suffix, so that a class "
+            "alone can lack its mask. Leave it out."
+        )
+    unfit = [name for name in class_names if per_class and (set(name) & set("/\\") or name in "..")]
+    if unfit:
+        raise ConfigError(
+            f"{where}: class name {unfit[0]!r} stands for {CLASS} in a path, expected no '/' or "
+            "'\\' in it. Rename the class and its folder or files."
+        )
 
 
 def _list(
-    path: pathlib.Path, kind: str, *, suffix: str, without: Collection[pathlib.Path]
+    path: pathlib.Path,
+    kind: str,
+    *,
+    suffix: str,
+    without: Collection[pathlib.Path],
+    may_lack: bool = False,
 ) -> dict[str, pathlib.Path]:
-    """Map the stems in a folder of images or labels to their files."""
+    """Map the stems in a folder of images or labels to their files; `may_lack`: maybe none."""
     endings = decode.IMAGE_ENDINGS if kind == "images" else decode.LABEL_ENDINGS
     found = listing.list_files(path, endings=endings, suffix=suffix, without=without)
-    if not found:
+    if not found and not may_lack:
         tails = listing.tails_of(suffix, endings)
         lossy = [p for p in listing.walk(path) if p.suffix.lower() in decode.LOSSY_ENDINGS]
         if kind == "labels" and lossy:

@@ -61,7 +61,7 @@ def open_label(file: File, *, name: str, exif: bool = True) -> np.ndarray | Lazy
     """
     parts = _parts(file, name=name, exif=exif)
     if parts and np.dtype(parts.header.dtype).kind in "iu":
-        decode.check_mask(parts.header, name=name)
+        decode.check_bands(parts.header, name=name, bands=1)
         return _lazy(parts, lambda pixels: pixels[..., 0], 0, name=name)
     return decode.read_label(file, name=name, exif=exif)
 
@@ -80,9 +80,7 @@ def check_header(file: File, *, name: str, reading: decode.Reading) -> tuple[int
         header = parts.header
     else:
         header = decode.read_header(file, name=name)
-    turned = reading.exif and header.orientation >= 5
-    height, width = header.height, header.width
-    return (width, height) if turned else (height, width)
+    return decode.shown_size(header, reading.exif)
 
 
 def _is_plain(header: Header, dtype: str) -> bool:

@@ -25,7 +25,8 @@ class Look(NamedTuple):
         examples: How many were read.
         whole: Whether these are all.
         pixels: Of each class.
-        void: Pixels that count nowhere.
+        void: Pixels that count nowhere; of multi-label maps pairs of pixel and class.
+        others: Of multi-label maps, the pixels that are known not to be of each class.
         sizes: That images have; of all where the source can tell, see `core.Checkable`.
     """
 
@@ -34,6 +35,7 @@ class Look(NamedTuple):
     pixels: Int64[np.ndarray, " k"]
     void: int
     sizes: set[tuple[int, ...]]
+    others: Int64[np.ndarray, " k"] | None = None
 
 
 def look(source: core.Source) -> Look:
@@ -46,17 +48,25 @@ def look(source: core.Source) -> Look:
     """
     sizes = source.check() if isinstance(source, core.Checkable) else set()
     num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
+    multilabel = source.schema["label"].kind == "labels"
     pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
+    others = np.zeros(num_classes, np.int64)
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
-        label = source[int(number)]["label"]
-        sizes.add(label.shape)
-        found = np.bincount(label.ravel(), minlength=IGNORE_LABEL + 1)
-        pixels += found[:num_classes]
-        void += int(found[IGNORE_LABEL])
+        label = np.asarray(source[int(number)]["label"])
+        sizes.add(label.shape[: label.ndim - multilabel])
+        if multilabel:
+            own = label.reshape(-1, num_classes)
+            pixels += (own == 1).sum(0)
+            others += (own == 0).sum(0)
+            void += int((own == IGNORE_LABEL).sum())
+        else:
+            found = np.bincount(label.ravel(), minlength=IGNORE_LABEL + 1)
+            pixels += found[:num_classes]
+            void += int(found[IGNORE_LABEL])
         done += 1
         if time.monotonic() - begun > SECONDS:
             break
-    return Look(done, done == len(source), pixels, void, sizes)
+    return Look(done, done == len(source), pixels, void, sizes, others if multilabel else None)
 
 
 def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
@@ -66,20 +76,20 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
         DataError: Nothing can be learned: a single class, all void, or one class in all labels.
     """
     masks = f"{split}: {'all' if found.whole else 'a sample of'} {found.examples} masks"
-    if len(class_names) < 2:
+    if len(class_names) < 2 and found.others is None:
         raise DataError(
             f"{split}: the only class is {class_names[0]!r}: every prediction is right. Name at "
             "least two, such as 'background' and the thing itself."
         )
     total = int(found.pixels.sum())
-    if not total and found.examples:
+    known = found.pixels + (total - found.pixels if found.others is None else found.others)
+    if not known.any() and found.examples:
         raise DataError(
             f"{masks}: every pixel is void. If 255 is a class, as in black-and-white masks, set "
             "label_map={0: 0, 255: 1} and no ignore_index."
         )
-    names = [name for name, count in zip(class_names, found.pixels, strict=True) if count]
-    if len(names) == 1:
-        text = f"{masks}: every pixel that is not void is {names[0]!r}"
+    if only := _only_answer(found, class_names):
+        text = f"{masks}: every pixel that is not void is {only}"
         if found.whole:
             raise DataError(
                 f"{text}: nothing can be learned. Check masks, ignore_index and label_map."
@@ -89,16 +99,17 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
     absent = [name for name, count in zip(class_names, found.pixels, strict=True) if not count]
     if absent:
         notes.append(f"{masks}: no pixel of {core.some(absent, limit=8)}")
-    share = found.void / max(1, total + found.void)
+    judged = total if found.others is None else int(known.sum())
+    share = found.void / max(1, judged + found.void)
     if share > MUCH_VOID:
         notes.append(
             f"{masks}: {share:.0%} of the pixels are void, count nowhere; check ignore_index, or "
             "name that class"
         )
     rare = [
-        f"{name} {count / total:.2%}"
-        for name, count in zip(class_names, found.pixels, strict=True)
-        if 0 < count < RARE * total
+        f"{name} {count / of:.2%}"
+        for name, count, of in zip(class_names, found.pixels, known, strict=True)
+        if 0 < count < RARE * of
     ]
     if rare:
         notes.append(
@@ -106,3 +117,13 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
             "and a canvas that keeps small things help"
         )
     return notes
+
+
+def _only_answer(found: Look, class_names: Sequence[str]) -> str:
+    """Return the one answer that all pixels have, in words; empty where there are several."""
+    names = [name for name, count in zip(class_names, found.pixels, strict=True) if count]
+    if found.others is None:
+        return repr(names[0]) if len(names) == 1 else ""
+    if not names:
+        return "of no class"
+    return "" if found.others.any() else "of every class"

@@ -178,8 +178,8 @@ def stack(
 ) -> Batch:
     """Return fitted examples as one batch of `num_rows`.
 
-    Rows behind the examples have `mask` False, `index` -1, images of `pad_value`, `label` 255 and
-    0 in all else.
+    Rows behind the examples have `mask` False, `index` -1, images of `pad_value`, void in class and
+    multi-label maps and 0 in all else.
 
     Raises:
         DataError: An example has other channels or another dtype than the schema says.

@@ -19,6 +19,9 @@ SMALL, LARGE = (10.0, 15.0), (18.0, 36.0)
 RIM = (-0.6, 1.0)
 """Between these signed distances to an outline, in pixels, a pixel is void: its colour is mixed."""
 
+GLASS = 0.6
+"""How much of what lies below a thing hides where things overlap."""
+
 TAU = 2 * math.pi
 
 Field = np.ndarray  # float32 [h w]
@@ -26,38 +29,74 @@ Rng = np.random.Generator
 Size = tuple[int, ...]  # height, width
 
 
-def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one scene: image uint8 `[h w 3]`, label uint8 `[h w]`, instance uint8 `[h w]`."""
+def render(
+    rng: Rng, size: Size, *, overlap: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one scene: image uint8 `[h w 3]`, label uint8 `[h w]`, instance uint8 `[h w]`.
+
+    With `overlap` things lie anywhere and shine through each other, and the label is multi-label,
+    uint8 `[h w k]` of the k kinds, each with all pixels of its things.
+    """
     ground = rng.random((2, 3), np.float32)
     ground[1] = ground[0] + (ground[1] - ground[0]) * np.float32(rng.uniform(0.4, 0.8))
     texture = GROUNDS[rng.integers(len(GROUNDS))]
     image = _mix(ground[0], ground[1], texture(rng, size))
-    label = np.zeros(size, np.uint8)
+    label = np.zeros((*size, len(KINDS)) if overlap else size, np.uint8)
     instance = np.zeros(size, np.uint8)
-    for number, (kind, centre, radius) in enumerate(_arrange(rng, size), start=1):
+    things = _arrange(rng, size, overlap=overlap)
+    for number, (kind, centre, radius) in enumerate(things, start=1):
         box, u, v = _frame(rng, size, centre, radius)
         distance, pattern = KINDS[kind](rng, u, v, radius)
         first, second = _colours(rng, ground)
         opacity = np.clip(0.5 - distance, 0, 1)
+        if overlap:
+            opacity *= GLASS
         image[:, *box] += opacity * (_mix(first, second, pattern) - image[:, *box])
         inside, rim = distance < RIM[0], (distance >= RIM[0]) & (distance < RIM[1])
-        for canvas, value, void in ((label, kind + 1, IGNORE_LABEL), (instance, number, 0)):
-            canvas[box][inside] = value
-            canvas[box][rim] = void
+        paint(label, instance, box, inside, rim, kind=kind, number=number)
     return _photograph(rng, image), label, instance
 
 
-def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
-    """Choose kind, centre and radius of each thing, the large ones first: they lie below."""
+def paint(
+    label: np.ndarray,
+    instance: np.ndarray,
+    box: tuple[slice, ...],
+    inside: np.ndarray,
+    rim: np.ndarray,
+    *,
+    kind: int,
+    number: int,
+) -> None:
+    """Write a thing into the maps of its scene, its rim as void: it is part both.
+
+    In a class map and the instances it hides what is there; in a multi-label map it changes its own
+    kind's alone, where other things of that kind stay whole.
+    """
+    if label.ndim > len(box):
+        own = label[(*box, kind)]
+        own[rim & (own != 1)] = IGNORE_LABEL
+        own[inside] = 1
+    else:
+        label[box][inside] = kind + 1
+        label[box][rim] = IGNORE_LABEL
+    instance[box][inside] = number
+    instance[box][rim] = 0
+
+
+def _arrange(rng: Rng, size: Size, *, overlap: bool) -> list[tuple[int, np.ndarray, float]]:
+    """Choose kind, centre and radius of each thing, the large ones first: they lie below.
+
+    With `overlap` at the first place that is drawn, otherwise at the least crowded of eight.
+    """
     count = rng.integers(4, 8)
     small = rng.random(count) < 0.25
     radii = np.where(small, rng.uniform(*SMALL, count), rng.uniform(*LARGE, count))
     radii = np.sort(radii)[::-1] * (min(size) / 128)
     centres = np.empty((count, 2))
     for i, radius in enumerate(radii):
-        tries = rng.uniform(0.1, 0.9, (8, 2)) * size  # of eight places the least crowded
+        tries = rng.uniform(0.1, 0.9, (8, 2)) * size
         apart = np.hypot(*(tries[:, None] - centres[:i]).transpose(2, 0, 1)) - radius - radii[:i]
-        centres[i] = tries[np.argmax(apart.min(axis=1, initial=np.inf))]
+        centres[i] = tries[0 if overlap else np.argmax(apart.min(axis=1, initial=np.inf))]
     kinds = rng.integers(len(KINDS), size=count)
     radii = np.where(kinds == KINDS.index(wire), 1.5 * radii, radii)  # long, because thin
     return list(zip(kinds.tolist(), centres, radii.tolist(), strict=True))

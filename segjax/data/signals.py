@@ -9,9 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from segjax.data import core
-from segjax.data.scenes import TAU, Rng
+from segjax.data.scenes import TAU, Rng, paint
 from segjax.data.volumes import noise
-from segjax.structs import IGNORE_LABEL
 
 Line = np.ndarray  # float32 [n]
 
@@ -22,21 +21,26 @@ GAP = 4
 """The fewest samples between two events."""
 
 
-def render(rng: Rng, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def render(
+    rng: Rng, size: tuple[int, ...], *, overlap: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one signal: image uint16 `[n 1]`, label uint8 `[n]`, instance uint8 `[n]`.
 
-    The first and the last sample of an event are void: where it begins is a matter of taste.
+    The first and the last sample of an event are void: where it begins is a matter of taste. With
+    `overlap` there are two rows of events, added up, and the label is multi-label, uint8 `[n k]`.
     """
     (length,) = size
     line = 0.5 + 0.3 * (noise(rng, size, max(3, length // 80)) - 0.5)
-    label, instance = np.zeros(length, np.uint8), np.zeros(length, np.uint8)
-    for number, (start, stop) in enumerate(_arrange(rng, length), start=1):
+    label = np.zeros((length, len(KINDS)) if overlap else length, np.uint8)
+    instance = np.zeros(length, np.uint8)
+    events = [event for _ in range(1 + overlap) for event in _arrange(rng, length)]
+    for number, (start, stop) in enumerate(events, start=1):
         kind = int(rng.integers(len(KINDS)))
         height = rng.choice((-1, 1)) * rng.uniform(0.12, 0.3)
         line[start:stop] += height * KINDS[kind](rng, stop - start)
-        label[start:stop], instance[start:stop] = kind + 1, number
-        for end in (start, stop - 1):
-            label[end], instance[end] = IGNORE_LABEL, 0
+        rim = np.zeros(stop - start, bool)
+        rim[[0, -1]] = True
+        paint(label, instance, (slice(start, stop),), ~rim, rim, kind=kind, number=number)
     line += rng.standard_normal(length, np.float32) * rng.uniform(0.01, 0.04)
     image = (np.clip(line, 0, 1) * 65535 + 0.5).astype(np.uint16)
     return image[:, None], label, instance

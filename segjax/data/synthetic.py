@@ -10,7 +10,7 @@ import numpy as np
 from segjax.config import kinds, rules
 from segjax.data import core, scenes, signals, volumes
 from segjax.errors import ConfigError
-from segjax.structs import Example, Field
+from segjax.structs import Example, Field, Schema
 
 SPLITS = ("train", "val", "test")
 """In the order that numbers their random streams."""
@@ -25,7 +25,8 @@ class Family(NamedTuple):
     """One kind of data.
 
     Attributes:
-        render: `(rng, size) -> image [*space c], label uint8 [*space], instance uint8 [*space]`.
+        render: `(rng, size, overlap=) -> image [*space c], label uint8 [*space], instance uint8
+            [*space]`; with `overlap` the label is multi-label [*space k], without the background.
         class_names: In the order of the label values.
         palette: One colour per class.
         channels: Of every image.
@@ -35,7 +36,7 @@ class Family(NamedTuple):
         examples: How many there are in each of `SPLITS`, if no number is given.
     """
 
-    render: Callable[[np.random.Generator, tuple[int, ...]], Drawn]
+    render: Callable[..., Drawn]
     class_names: tuple[str, ...]
     palette: core.Palette
     channels: int
@@ -79,6 +80,8 @@ class Source:
             textures do not, so small images are harder. Empty: 128 x 128, as `dims` says.
         seed: Names the family, 0 or more.
         dims: 1: signals (`signals`), 2: pictures (`scenes`), 3: volumes (`volumes`).
+        multilabel: Things shine through each other, and the label has a map for each kind of them
+            (no background, no `instance`): for `task.type='multilabel'`.
 
     Raises:
         ConfigError: An unknown split, or a number out of range.
@@ -92,6 +95,7 @@ class Source:
         size: Annotated[Sequence[kinds.Side], rules.length(0, 3)] = (),
         seed: kinds.Count = 0,
         dims: Annotated[int, rules.one_of(1, 2, 3)] = 2,
+        multilabel: bool = False,
     ):
         if split not in SPLITS:
             known = ", ".join(SPLITS)
@@ -113,19 +117,27 @@ class Source:
         self.family, self.split, self.seed, self.size = family, split, seed, size
         self.num_examples = num_examples or usual
         self.class_names, self.palette = family.class_names, family.palette
-        schema = core.semantic_schema(family.channels, dtype=family.dtype)
-        self.schema = {**schema, "instance": Field("ids")}
+        self.schema: Schema = core.semantic_schema(family.channels, dtype=family.dtype)
+        self.schema = {**self.schema, "instance": Field("ids")}
+        self.multilabel = multilabel
+        if multilabel:
+            self.class_names, self.palette = family.class_names[1:], family.palette[1:]
+            self.schema = core.multilabel_schema(
+                family.channels, len(self.class_names), dtype=family.dtype
+            )
 
     def __len__(self) -> int:
         return self.num_examples
 
-    def __getitem__(self, index: int) -> SyntheticExample:
+    def __getitem__(self, index: int) -> Example:
         index = operator.index(index)
         if not 0 <= index < self.num_examples:
             raise IndexError(
                 f"synthetic {self.split} has {self.num_examples} examples, not {index}"
             )
         rng = np.random.default_rng([self.seed, self.stream, index])
-        image, label, instance = self.family.render(rng, self.size)
+        image, label, instance = self.family.render(rng, self.size, overlap=self.multilabel)
         name = f"synthetic/{self.split}/{index:05d}"
+        if self.multilabel:
+            return Example(image=image, label=label, name=name)
         return SyntheticExample(image=image, label=label, name=name, instance=instance)

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segjax.data import core
-from segjax.data.scenes import TAU, Rng, sharpen, smooth_weights
-from segjax.structs import IGNORE_LABEL
+from segjax.data.scenes import GLASS, TAU, Rng, paint, sharpen, smooth_weights
 
 Block = np.ndarray  # float32 [d h w]
 Size = tuple[int, ...]  # depth, height, width
@@ -23,34 +22,43 @@ RIM = (-0.5, 0.5)
 """Between these signed distances to a surface, in voxels, a voxel is void: it is part both."""
 
 
-def render(rng: Rng, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one volume: image uint8 `[d h w 1]`, label uint8 `[d h w]`, instance uint8 `[d h w]`."""
+def render(
+    rng: Rng, size: Size, *, overlap: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one volume: image uint8 `[d h w 1]`, label uint8 `[d h w]`, instance uint8 `[d h w]`.
+
+    With `overlap` the label is multi-label, uint8 `[d h w k]`, as in `scenes.render`.
+    """
     tones = rng.uniform(0.1, 0.9) + np.array([0, rng.uniform(-0.3, 0.3)])
     image = tones[0] + (tones[1] - tones[0]) * clouds(rng, size)
-    label = np.zeros(size, np.uint8)
+    label = np.zeros((*size, len(KINDS)) if overlap else size, np.uint8)
     instance = np.zeros(size, np.uint8)
-    for number, (kind, centre, radius) in enumerate(_arrange(rng, size), start=1):
+    things = _arrange(rng, size, overlap=overlap)
+    for number, (kind, centre, radius) in enumerate(things, start=1):
         box, u, v, w = _frame(rng, size, centre, radius)
         distance, pattern = KINDS[kind](rng, u, v, w, radius)
         first, second = _two_tones(rng, tones)
         opacity = np.clip(0.5 - distance, 0, 1)
+        if overlap:
+            opacity *= GLASS
         image[box] += opacity * (first + (second - first) * pattern - image[box])
         inside, rim = distance < RIM[0], (distance >= RIM[0]) & (distance < RIM[1])
-        for canvas, value, void in ((label, kind + 1, IGNORE_LABEL), (instance, number, 0)):
-            canvas[box][inside] = value
-            canvas[box][rim] = void
+        paint(label, instance, box, inside, rim, kind=kind, number=number)
     return _scan(rng, image), label, instance
 
 
-def _arrange(rng: Rng, size: Size) -> list[tuple[int, np.ndarray, float]]:
-    """Choose kind, centre and radius of each solid; the later ones hide the earlier."""
+def _arrange(rng: Rng, size: Size, *, overlap: bool) -> list[tuple[int, np.ndarray, float]]:
+    """Choose kind, centre and radius of each solid; the later ones hide the earlier.
+
+    With `overlap` at the first place that is drawn, otherwise at the least crowded of eight.
+    """
     count = rng.integers(4, 8)
     radii = np.sort(rng.uniform(*RADII, count))[::-1] * min(size)
     centres = np.empty((count, 3))
     for i, radius in enumerate(radii):
-        tries = rng.uniform(0.1, 0.9, (8, 3)) * size  # of eight places the least crowded
+        tries = rng.uniform(0.1, 0.9, (8, 3)) * size
         apart = np.linalg.norm(tries[:, None] - centres[:i], axis=-1) - radius - radii[:i]
-        centres[i] = tries[np.argmax(apart.min(axis=1, initial=np.inf))]
+        centres[i] = tries[0 if overlap else np.argmax(apart.min(axis=1, initial=np.inf))]
     kinds = rng.integers(len(KINDS), size=count)
     return list(zip(kinds.tolist(), centres, radii.tolist(), strict=True))
 

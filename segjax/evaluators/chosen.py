@@ -35,6 +35,12 @@ def build(
         ConfigError: One that cannot be built, stands twice, has the name of another result, or does
             not go with the data.
     """
+    if chosen and source.schema["label"].kind != "classes":
+        raise ConfigError(
+            f"{where}={rules.shown([*chosen])}: are of class maps, with one class for every pixel; "
+            "the labels here are multi-label, and each class of them is scored by itself. Leave "
+            "metrics empty."
+        )
     found: dict[str, Metric] = {}
     seen: list[dict[str, Any]] = []
     for i, item in enumerate(chosen):
@@ -144,7 +150,7 @@ def gather(
     metrics: Mapping[str, Metric],
     source: core.Source,
     predictor: Predictor,
-    counts: Int64[np.ndarray, "3 n k"],
+    counts: Int64[np.ndarray, "parts n k"],
     *,
     keep: bool,
     tell: Callable[[int], None],
@@ -169,7 +175,8 @@ def gather(
 
     gathered = Gathered({name: [] for name in metrics}, [], [])
     for number in range(len(source)):
-        seen = Seen(counts[:, number], functools.partial(source.__getitem__, number), predict)
+        read = functools.partial(source.__getitem__, number)
+        seen = Seen(counts[: len(confusion.MARGINS), number], read, predict)
         for name, metric in metrics.items():
             kept = gathered.found[name]
             kept.append(metric(seen))
@@ -219,7 +226,7 @@ def make_intervals(
     logged: Sequence[str],
 ) -> dict[str, Any]:
     """Return the intervals of what is logged and of the chosen metrics that allow it."""
-    own = intervals.scores_of_margins()
+    own = intervals.scores_of_margins(binary="known" in table)
     of_counts: dict[str, Callable[[np.ndarray], float | None]] = {n: own[n] for n in logged}
     of_counts |= {n: m.score for n, m in metrics.items() if isinstance(m, matrix.OfMargins)}
     scores = {n: intervals.of_margins(counts, score=score) for n, score in of_counts.items()}

@@ -12,13 +12,14 @@ from jaxtyping import Float32, Int64
 
 from segjax.config import kinds, rules
 from segjax.data import core
+from segjax.errors import ConfigError
 from segjax.evaluators import chosen
 from segjax.evaluators.report import Report
 from segjax.inference import preview
 from segjax.inference.predictor import Predictor
 from segjax.metrics import confusion
 from segjax.metrics.base import PerExample, Summary
-from segjax.structs import Classes
+from segjax.structs import Classes, Kind
 from segjax.views import examples, figures
 from segjax.views.progress import Progress
 
@@ -44,9 +45,22 @@ class Evaluator:
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         source: The opened split.
         classes: Of the training data, in whose order predictions are.
+
+    Raises:
+        ConfigError: The labels are of another kind than it scores.
     """
 
     headline = ("miou", "Mean IoU")
+    headlines: tuple[str, ...] = HEADLINES
+    """What is logged of the result, beside the IoU of each class."""
+    shown: Mapping[str, str] = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
+    """What a person sees first, by its name in prose."""
+    kind: Kind = "classes"
+    """Of the labels that it scores."""
+    parts: tuple[str, ...] = confusion.MARGINS
+    """What `margins` returns."""
+    counted = "num_pixels"
+    """What the sum of all counts is called in the result."""
 
     def __init__(
         self,
@@ -61,6 +75,13 @@ class Evaluator:
         source: core.Source,
         classes: Classes,
     ):
+        found = source.schema["label"].kind
+        if found != self.kind:
+            other = {"labels": "multilabel", "classes": "semantic"}.get(found, "another")
+            raise ConfigError(
+                f"config.evals.{name}: scores labels of kind {self.kind!r}, those of "
+                f"config.input.source are {found!r}. Set type={other!r}."
+            )
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.name, self.source, self.classes = threads, name, source, classes
         self.log_names = log_names(classes.class_names)
@@ -73,27 +94,39 @@ class Evaluator:
     def metrics(self) -> list[str]:
         """Return the names of what it logs; of classes that do not occur it logs nothing."""
         own = [f"iou/{name}" for name in self.log_names]
-        foreground = ["miou_foreground"] * (len(own) > 1)
         return [
-            f"{self.name}/{name}" for name in ("loss", *HEADLINES, *foreground, *self.chosen, *own)
+            f"{self.name}/{name}" for name in ("loss", *self._scores_logged(), *self.chosen, *own)
         ]
+
+    def _scores_logged(self) -> list[str]:
+        """Return the names of what is logged of the whole result."""
+        return [*self.headlines, *["miou_foreground"] * (len(self.log_names) > 1)]
+
+    def margins(self, counts: np.ndarray) -> np.ndarray:
+        """Return what the scores of some counts are made of, see `confusion.margins`."""
+        return confusion.margins(counts)
+
+    def summarize(self, counted: "Counted") -> dict[str, Any]:
+        """Return the scores of a split, see `confusion.summarize` and `confusion.image_means`."""
+        found = confusion.summarize(counted.total, class_names=self.classes.class_names)
+        return found | confusion.image_means(counted.margins)
 
     def evaluate(
         self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
     ) -> Report:
         """Return the scores of a predictor; the loss as well where it measures one."""
         counted = self._measure(predictor, progress)
-        result = confusion.summarize(counted.total, class_names=self.classes.class_names)
-        result |= confusion.image_means(counted.margins)
+        result = self.summarize(counted)
         summaries, more = self._more(predictor, counted.margins, progress)
         losses = counted.losses
         loss = {"loss": losses.mean()} if losses.terms else {}
         about = {"num_examples": len(self.source), "split": self.split, "step": step}
-        about |= {"num_pixels": int(counted.total.sum())}
-        scalars = loss | {name: float(result[name]) for name in HEADLINES} | self._by_name(result)
-        scalars |= {n: each.value for n, each in summaries.items() if each.value is not None}
+        about |= {self.counted: int(counted.total.sum())}
+        scalars = loss | {name: result[name] for name in self._scores_logged()}
+        scalars |= self._by_name(result) | {name: each.value for name, each in summaries.items()}
+        scalars = {name: float(value) for name, value in scalars.items() if value is not None}
         result |= more | loss | about
-        named = {"mIoU": result["miou"], "pixel accuracy": result["pixel_accuracy"]}
+        named = {title: result[name] for title, name in self.shown.items()}
         notes = [
             f"class {absent!r} occurs neither in labels nor in predictions"
             for absent in result["absent_classes"]
@@ -106,7 +139,7 @@ class Evaluator:
         return Report(
             self.name,
             step,
-            named | loss,
+            {title: value for title, value in named.items() if value is not None} | loss,
             {f"{self.name}/{name}": value for name, value in scalars.items()},
             result,
             [f"{self.name}: {note}" for note in notes],
@@ -114,24 +147,19 @@ class Evaluator:
         )
 
     def _measure(self, predictor: Predictor, progress: Progress) -> "Counted":
-        k, done = len(self.classes.class_names), 0
-        counted = Counted(
-            np.zeros((k, k), np.int64),
-            np.zeros((3, len(self.source), k), np.int64),
-            np.full(len(self.source), np.nan, np.float32),
-            Losses(),
-        )
+        total, losses, done = np.zeros((), np.int64), Losses(), 0
+        shape = len(self.parts), len(self.source), len(self.classes.class_names)
+        margins = np.zeros(shape, np.int64)
         for counts, loss in predictor.measure(
             self.source, batch_size=self.batch_size, threads=self.threads
         ):
-            for number, matrix in counts.items():
-                counted.total[:] += matrix
-                counted.margins[:, number] = confusion.margins(matrix)
-                counted.scores[number] = confusion.example_miou(matrix[None])[0]
-            counted.losses.add(loss)
+            for number, own in counts.items():
+                total = total + own
+                margins[:, number] = self.margins(own)
+            losses.add(loss)
             done += len(counts)
             progress.update(done // 2 if self.chosen else done)
-        return counted
+        return Counted(total, margins, confusion.example_miou(margins), losses)
 
     def _more(
         self, predictor: Predictor, margins: np.ndarray, progress: Progress
@@ -157,7 +185,7 @@ class Evaluator:
             values = chosen.values_of(self.chosen, gathered.found, len(names))
             more["per_example"] = chosen.per_example(gathered, values)
         if self.intervals:
-            parts = zip(("hit", "label", "pred"), margins.tolist(), strict=True)
+            parts = zip(self.parts, margins.tolist(), strict=True)
             more["per_example"] |= dict(parts)
             more["intervals"] = chosen.make_intervals(
                 self.chosen,
@@ -165,17 +193,16 @@ class Evaluator:
                 margins,
                 values,
                 resamples=self.intervals,
-                logged=HEADLINES,
+                logged=self.headlines,
             )
         return summaries, more
 
-    def _by_name(self, result: Mapping[str, Any]) -> dict[str, float]:
-        """Return the IoU of the foreground and of each class, where there is one."""
-        found = {"miou_foreground": result["miou_foreground"]} | {
+    def _by_name(self, result: Mapping[str, Any]) -> dict[str, float | None]:
+        """Return the IoU of each class."""
+        return {
             f"iou/{logged}": result["per_class"][name]["iou"]
             for name, logged in zip(self.classes.class_names, self.log_names, strict=True)
         }
-        return {name: value for name, value in found.items() if value is not None}
 
     def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
         """Return the best, median and worst example with image, truth and prediction.
@@ -192,14 +219,15 @@ class Evaluator:
         for title, index in picks.items():
             example = self.source[int(index)]
             image, label = example["image"], example["label"]
-            dims, step = len(label.shape), preview.step_of(label.shape)
+            whole = image.shape[:-1]
+            dims, step = len(whole), preview.step_of(whole)
             rows.append(
                 examples.Row(
                     title=title,
                     name=example["name"],
                     image=preview.thinned(image, step, dims=dims),
                     label=preview.thinned(label, step, dims=dims),
-                    pred=preview.thinned_tiles(predictor.tiles(image), label.shape, step),
+                    pred=preview.thinned_tiles(predictor.tiles(image), whole, step),
                     miou=float(scores[index]),
                 )
             )
@@ -208,16 +236,15 @@ class Evaluator:
     def _figures(
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
-        draw_examples = functools.partial(
-            examples.draw,
-            rows=self.examples(predictor, scores),
-            palette=self.classes.palette,
-            class_names=self.classes.class_names,
-        )
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
-            "examples": draw_examples,
+            "examples": functools.partial(
+                examples.draw,
+                rows=self.examples(predictor, scores),
+                palette=self.classes.palette,
+                class_names=self.classes.class_names,
+            ),
         }
 
 
@@ -225,14 +252,14 @@ class Counted(NamedTuple):
     """What was counted of a split.
 
     Attributes:
-        total: The confusion matrix.
-        margins: `confusion.margins` of each example, [3 n k].
-        scores: mIoU of each example; NaN where it holds no valid pixel.
+        total: The confusion matrix; of multi-label maps one for each class, [k 2 2].
+        margins: What the evaluator's `margins` returns of each example, [parts n k].
+        scores: mIoU of each example; NaN where no class is in label or prediction.
         losses: Those of its batches.
     """
 
-    total: Int64[np.ndarray, "k k"]
-    margins: Int64[np.ndarray, "3 n k"]
+    total: Int64[np.ndarray, "k ..."]
+    margins: Int64[np.ndarray, "parts n k"]
     scores: Float32[np.ndarray, " n"]
     losses: "Losses"
 

@@ -18,6 +18,7 @@ def lines(
     dims: int,
     run: pathlib.Path,
     outputs: Sequence[str],
+    multilabel: bool = False,
 ) -> Iterator[str]:
     """Yield each file that `folder.predict` would write, what it would skip, and counts.
 
@@ -32,11 +33,12 @@ def lines(
         dims: Axes of its images.
         run: Its folder.
         outputs: As `folder.predict` takes them.
+        multilabel: Likewise.
 
     Raises:
         UserError: As `folder.predict`, before a prediction would begin.
     """
-    chosen = kinds.choose(outputs, dims=dims)
+    chosen = kinds.choose(outputs, dims=dims, multilabel=multilabel)
     names, shared = paths.output_names(inputs.files), chosen.shared_names()
     paths.check_folder(output)
     paths.check_free(output, names, run=str(run.resolve()), shared=shared)

@@ -66,6 +66,7 @@ def predict(
     scales_seen: Sequence[float] = (),
     outputs: Sequence[str] = kinds.DEFAULT,
     without: Collection[int] = (),
+    multilabel: bool = False,
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -82,18 +83,18 @@ def predict(
         step: Of its training, for the JSON.
         layout: How an image becomes what the network sees.
         run: The folder of the training, for the JSON.
-        scales_seen: The least and the largest factor that brought training images to the canvas;
-            what is far outside is said. Empty: not known.
+        scales_seen: See `describe_scales`; what is far outside is said.
         outputs: Keys of `kinds.EACH` and `kinds.SHARED`.
         without: Classes that contours leave out.
+        multilabel: Whether a pixel may be of several classes, or of none.
 
     Raises:
-        UserError: An output that there is not; `output` cannot be written, or holds files of the
-            same names that are no earlier prediction of the same image by the same run, and nothing
-            was written; or the disk ran full, and the message says what was written.
+        UserError: An output that there is not; `output` cannot be written, or holds files of others
+            (see `paths.check_free`), and nothing was written; or the disk ran full, and the message
+            says what was written.
     """
     dims = len(layout.canvas.size)
-    chosen = kinds.choose(outputs, dims=dims)
+    chosen = kinds.choose(outputs, dims=dims, multilabel=multilabel)
     names = paths.output_names(inputs.files)
     facts = {"run": str(run.resolve())} if run else {}
     shared = chosen.shared_names()
@@ -113,9 +114,8 @@ def predict(
                 image = read(file, reading=reading, dims=dims)
                 scales[name] = layout.scale(image.shape[:-1], name=str(file))
                 if is_large(image.shape[:-1]):
-                    with following(image.shape[:-1], name) as watch:
-                        large_one = Large(file, image, predictor, classes, watch)
-                        writer.write_large(name, large_one, scale=scales[name])
+                    large_one = Large(file, image, predictor, classes, multilabel=multilabel)
+                    writer.write_large(name, large_one, scale=scales[name])
                     if left_out := ", ".join(chosen.left_out()):
                         bar.message(f"{file}: too large for {left_out}, not written of it")
                     continue
@@ -163,7 +163,7 @@ class Writer:
         Raises:
             UserError: The disk is full or cannot be written; says what was written before.
         """
-        whole = found.label.shape
+        whole = found.whole
         with self._saying_how_far():
             names = self._say_whose(name, found, whole, scale)
             for kind in self.chosen.each:
@@ -180,10 +180,11 @@ class Writer:
             UserError: As `write`.
             DataError: A part of the image cannot be read; nothing is left of its label map.
         """
-        whole, label = found.whole, kinds.EACH["label"]
-        with self._saying_how_far(), contextlib.ExitStack() as stack:
+        whole, label = found.whole, self.chosen.label
+        seen = following(whole, name)
+        with self._saying_how_far(), seen as found.watch, contextlib.ExitStack() as stack:
             path = None
-            if label in self.chosen.each:  # under another name until it is said whose it is
+            if label is not None:  # under another name until it is said whose it is
                 final = self.output / (name + label.ending(whole))
                 path = stack.enter_context(files_lib.replacing(final))
             found.predict(path)
@@ -247,7 +248,7 @@ def describe_scales(scales: Mapping[str, float], seen: Sequence[float]) -> list[
 
     Args:
         scales: Of each image by its name.
-        seen: The least and the largest in training; empty: not known.
+        seen: The least and the largest of training images; empty: not known.
     """
     if set(scales.values()) <= {1.0}:
         return []

@@ -50,8 +50,8 @@ class Forward:
         scores: `(outputs of each member) → their mean [b *space k]`, each row whole on a device.
         scores_of_all: Likewise, and each row on every process.
         add: `(scores of a tile | None, group of windows) → scores [*tile k]`.
-        compare: `(scores | None, group, label [*tile]) → counts [k k]`.
-        classes: `(scores | None, group) → uint8 [*tile]`.
+        compare: `(scores | None, group, label of the tile) → counts, as the task compares them`.
+        classes: `(scores | None, group) → uint8 [*tile]`, of a multi-label task `[*tile k]`.
         probabilities: `(scores | None, group) → float32 [*tile k]`.
     """
 
@@ -88,7 +88,7 @@ class Forward:
             return task.decide(blend.blend(scores, group)[None])[0].astype(jnp.uint8)
 
         def probabilities(scores: Any, group: Group) -> jax.Array:
-            return jax.nn.softmax(blend.blend(scores, group))
+            return task.probabilities(blend.blend(scores, group))
 
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
@@ -289,7 +289,7 @@ class Network:
 
 
 def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:
-    """Return the tile of a label, void where it holds no pixel of it, int32."""
+    """Return the tile of a label [*space ...], void where it holds no pixel of it, int32."""
     found = np.full((*side, *label.shape[len(side) :]), IGNORE_LABEL, np.int32)
     found[tile.inner] = np.asarray(label[tile.region])
     return found

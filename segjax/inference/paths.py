@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from segjax.data import core, decode, listing
+from segjax.data.folder import CLASS
 from segjax.errors import DataError, UserError
 from segjax.inference.outputs import kinds
 from segjax.runtime import files as files_lib
@@ -52,14 +53,19 @@ class Inputs:
 
 
 def list_inputs(
-    inputs: str, *, output: pathlib.Path | None = None, label_suffix: str = ""
+    inputs: str,
+    *,
+    output: pathlib.Path | None = None,
+    label_suffix: str = "",
+    class_names: Sequence[str] = (),
 ) -> Inputs:
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
     What exists under that name comes before a glob: `img[1].png` is a file. In a folder hidden
     files and folders do not count (`listing.walk`). Linked folders are not searched. What an
     earlier prediction wrote is left out, and so is what lies in the output folder if that is inside
-    the input folder, and masks that end with the `label_suffix` of the run's data set.
+    the input folder, and masks that end with the `label_suffix` of the run's data set, in which
+    `{class}` stands for each of its `class_names`.
 
     Raises:
         UserError: There are none.
@@ -81,7 +87,8 @@ def list_inputs(
     inside = output.resolve() if output else None
     if inside and (not path.is_dir() or path.resolve() not in inside.parents):
         inside = None
-    masks = listing.tails_of(label_suffix, decode.LABEL_ENDINGS) if label_suffix else ()
+    suffixes = {label_suffix.replace(CLASS, name) for name in class_names} or {label_suffix}
+    masks = tuple(t for s in suffixes - {""} for t in listing.tails_of(s, decode.LABEL_ENDINGS))
     left_out: dict[pathlib.Path, str] = {}
     for file in found:
         if inside and inside in real(file).parents:

@@ -12,14 +12,16 @@ from segjax.metrics import confusion
 from segjax.structs import Term
 
 Image = Shaped[np.ndarray, "*space c"]
-ClassMap = UInt8[np.ndarray, "*space"]
+ClassMap = UInt8[np.ndarray, "..."]
+"""[*space]; of a multi-label task [*space k]."""
 
 
 class Prediction(NamedTuple):
     """What is predicted of one image, on the image's own grid.
 
     Attributes:
-        classes: The class of every pixel, uint8 [*space].
+        classes: The class of every pixel, uint8 [*space]; of a multi-label task 0 or 1 for each
+            class, uint8 [*space k].
         probabilities: Returns the probability of each class, float32 [*space k]; computed when it
             is called.
     """
@@ -32,11 +34,12 @@ class Measured(NamedTuple):
     """What an evaluator learns from a few examples.
 
     Attributes:
-        counts: The confusion matrix of each of them by its number, on its label's own grid.
+        counts: The counts of each of them by its number, on its label's own grid: a confusion
+            matrix, or one [2 2] for each class [k 2 2].
         loss: The terms of the loss over a batch; empty of what has none.
     """
 
-    counts: Mapping[int, Int64[np.ndarray, "k k"]]
+    counts: Mapping[int, Int64[np.ndarray, "k ..."]]
     loss: Mapping[str, Term]
 
 
@@ -77,7 +80,8 @@ class FunctionPredictor:
     """Any function from an image to its class map as a `Predictor`: a threshold, a classic method.
 
     Args:
-        function: From an image [*space c] in its own type to classes 0..K-1 [*space].
+        function: From an image [*space c] in its own type to classes 0..K-1 [*space], or where
+            classes overlap to 0 or 1 for each of them [*space k].
         num_classes: K.
     """
 
@@ -87,6 +91,8 @@ class FunctionPredictor:
     def __call__(self, image: Image, /) -> Prediction:
         """Return the function's classes; each has probability 1 where it is."""
         classes = np.asarray(self.function(image)).astype(np.uint8)
+        if classes.ndim == image.ndim:
+            return Prediction(classes, lambda: classes.astype(np.float32))
         numbers = np.arange(self.num_classes, dtype=np.uint8)
         return Prediction(classes, lambda: (classes[..., None] == numbers).astype(np.float32))
 
@@ -105,6 +111,10 @@ class FunctionPredictor:
         del batch_size, threads
         for number in range(len(source)):
             example = source[number]
-            pred = self(example["image"]).classes
-            counts = confusion.counts_of(pred, example["label"], num_classes=self.num_classes)
+            image, label = np.asarray(example["image"]), np.asarray(example["label"])
+            pred = self(image).classes
+            if source.schema["label"].kind == "labels":
+                counts = confusion.binary_counts_of(pred, label)
+            else:
+                counts = confusion.counts_of(pred, label, num_classes=self.num_classes)
             yield Measured({number: counts}, {})

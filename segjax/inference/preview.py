@@ -27,30 +27,33 @@ def thinned(array: Any, step: int, *, dims: int) -> np.ndarray:
 
 
 class Thin:
-    """Every so manyth pixel of a class map that comes in tiles.
+    """Every so manyth pixel of a class map, or of several, that comes in tiles.
 
     Args:
-        whole: The map's sides.
+        whole: The map's sides in space.
         step: How far apart the pixels lie.
 
     Attributes:
-        classes: They, uint8, as `thinned` has them.
+        classes: They, uint8, as `thinned` has them; empty before the first tile.
     """
 
     def __init__(self, whole: Sequence[int], step: int):
         self.step = step
-        self.classes = np.zeros([-(-side // step) for side in whole], np.uint8)
+        self.sides = [-(-side // step) for side in whole]
+        self.classes = np.zeros(0, np.uint8)
 
     def add(self, region: Region, tile: np.ndarray) -> None:
         """Take what is wanted of a tile."""
         step = self.step
+        if not self.classes.size:
+            self.classes = np.zeros([*self.sides, *tile.shape[len(region) :]], np.uint8)
         firsts = [-(-part.start // step) for part in region]
         inner = tuple(
             slice(first * step - part.start, None, step)
             for first, part in zip(firsts, region, strict=True)
         )
         part = tile[inner]
-        there = tuple(slice(first, first + n) for first, n in zip(firsts, part.shape, strict=True))
+        there = tuple(slice(first, first + n) for first, n in zip(firsts, part.shape, strict=False))
         self.classes[there] = part
 
 

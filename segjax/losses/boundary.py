@@ -13,20 +13,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from segjax.config import kinds
-from segjax.losses import base, pixel
-from segjax.losses.base import Pair
-from segjax.structs import Label, Logits
+from segjax.losses import base
+from segjax.losses.base import Pair, Target, Valid
+from segjax.structs import Label, Labels, Logits
 
 FAR = 1e10
 """The square of a distance to what is not there."""
 
 
-class _Pairs(base.AnyClasses):
+class _Pairs(base.OfEither):
     """What both losses share: what they are divided by."""
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of pairs of an image and a class that occurs in it."""
-        return base.number_of(pixel.present(label, num_classes))
+        return base.number_of(base.somewhere(target))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class Boundary(_Pairs):
     a loss of regions, with a weight that grows.
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = pixel.mask_void(logits, label)
-        probs = jnp.where(valid[..., None], jax.nn.softmax(logits), 0)
+        logits, target, valid = base.mask_void(logits, label, self.activation)
+        probs = base.probabilities(logits, valid, self.activation)
         inside, outside = to_others(target), to_others(~target)
         inside = jnp.where(inside > 0, 1 - inside, 0)  # a class that is everything has no border
         phi = jnp.where(target, inside, outside).astype(probs.dtype)
@@ -65,10 +65,10 @@ class Hausdorff(_Pairs):
 
     alpha: kinds.Positive = 2.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = pixel.mask_void(logits, label)
-        probs = jax.nn.softmax(logits)
+        logits, target, valid = base.mask_void(logits, label, self.activation)
+        probs = base.probabilities(logits, valid, self.activation)
         predicted = jax.lax.stop_gradient(probs) > 0.5
         borders = to_border(target), to_border(predicted)
         far = sum(border.astype(probs.dtype) ** float(self.alpha) for border in borders)
@@ -105,13 +105,8 @@ def _least(square: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     return jax.lax.fori_loop(0, length, nearer, jnp.full_like(square, FAR))
 
 
-def _mean_of_pairs(
-    values: Float[Array, "b *space k"],
-    target: Bool[Array, "b *space k"],
-    valid: Bool[Array, "b *space"],
-) -> Pair:
+def _mean_of_pairs(values: Float[Array, "b *space k"], target: Target, valid: Valid) -> Pair:
     """Return the mean over valid pixels, summed over the pairs that count, and their number."""
-    space = tuple(range(1, values.ndim - 1))
-    number = jnp.sum(valid, axis=space, dtype=jnp.int32)[:, None].astype(values.dtype)
-    total = jnp.sum(jnp.where(valid[..., None], values, 0), axis=space)
-    return base.sum_of(total / jnp.maximum(number, 1), jnp.any(target, axis=space))
+    total = jnp.sum(jnp.where(valid, values, 0), axis=tuple(range(1, values.ndim - 1)))
+    number = base.pixels_of(valid, values.dtype)
+    return base.sum_of(total / jnp.maximum(number, 1), base.somewhere(target))

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from segjax.errors import ConfigError
-from segjax.losses import base, pixel
-from segjax.losses.base import Pair
-from segjax.structs import Label, Logits
+from segjax.losses import base
+from segjax.losses.base import Pair, Target, Valid
+from segjax.structs import Label, Labels, Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Softmax(base.AnyClasses):
+class Softmax(base.OfClasses):
     """The Lovász-Softmax loss of each image: the mean over the classes that occur in its label.
 
     The errors of class c are `|[y = c] - p[c]|` (eq. 11); the loss is their inner product with the
@@ -27,47 +27,54 @@ class Softmax(base.AnyClasses):
     paper's `classes='present', per_image=True`, each pair of image and class counting once.
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = pixel.mask_void(logits, label)
-        target, valid = _flat(target), _flat(valid[..., None])
+        logits, target, valid = base.mask_void(logits, label, "softmax")
+        target, valid = _flat(target), _flat(valid)
         probs = _flat(jax.nn.softmax(logits))
         error = jnp.abs(target.astype(probs.dtype) - probs)
         loss = _extension(error, target, valid)
         return base.sum_of(loss, jnp.any(target, axis=-1))
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of pairs of an image and a class that occurs in it."""
-        return base.number_of(pixel.present(label, num_classes))
+        return base.number_of(base.somewhere(target))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hinge:
+class Hinge(base.OfEither):
     """The Lovász hinge of each image, for two classes of which the second is the foreground.
 
     With the margin `z = logit[1] - logit[0]` and the sign s of the label, the errors are
     `max(0, 1 - z s)` (eq. 12); not bounded, and 0 where every margin is at least 1. An image
     without foreground counts as well: its largest error is its loss.
+
+    With `activation='sigmoid'` each class's logit is its own margin, for any number of classes, and
+    each pair of image and class counts once where the class has a valid pixel.
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = pixel.mask_void(logits, label)
-        target, valid = _flat(target[..., 1:]), _flat(valid[..., None])
-        margin = _flat(logits[..., 1:] - logits[..., :1])
+        logits, target, valid = base.mask_void(logits, label, self.activation)
+        margin = logits
+        if self.activation == "softmax":
+            target, margin = target[..., 1:], logits[..., 1:] - logits[..., :1]
+        target, valid, margin = _flat(target), _flat(valid), _flat(margin)
         error = jax.nn.relu(1 - jnp.where(target, margin, -margin))
         loss = _extension(error, target, valid)
         return base.sum_of(loss, jnp.any(valid, axis=-1))
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of images with a valid pixel."""
-        return base.number_of(jnp.any(pixel.present(label, num_classes), axis=-1))
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
+        """Return the number of images, or of their pairs with classes, with a valid pixel."""
+        return base.number_of(base.somewhere(valid))
 
-    def check(self, num_classes: int) -> None:
-        """Raise `ConfigError` unless there are two classes."""
-        if num_classes != 2:
+    def check(self, num_classes: int, *, multilabel: bool = False) -> None:
+        """Raise `ConfigError` unless there are two classes, or each has its own margin."""
+        super().check(num_classes, multilabel=multilabel)
+        if num_classes != 2 and self.activation == "softmax":
             raise ConfigError(
-                f"lovasz:hinge is for two classes, got {num_classes}. Use lovasz:softmax."
+                f"lovasz:hinge is for two classes, got {num_classes}. Use lovasz:softmax, or set "
+                "activation='sigmoid'."
             )
 
 

@@ -5,6 +5,11 @@ weights (their number without class weights), which depends on the label alone. 
 once, over the whole batch. Void pixels and labels outside 0..K-1 add nothing to either, and no
 gradient, whatever their logits hold (`data/` raises on a label out of range; a device cannot).
 
+With `activation='sigmoid'` every valid pair of pixel and class is judged by itself, p being the
+probability of what is true of it: of "is of this class", or of "is not". Its weight is that of the
+class, so the mean is over pairs; PyTorch's and torchvision's means divide by their number, which
+class weights do not change.
+
 The label's logit is taken by compare, select and sum, which XLA fuses: no one-hot in memory, and no
 gather, whose gradient is a scatter. Each pixel's largest logit is subtracted before anything else,
 so that an offset common to all its classes costs no digit.
@@ -12,7 +17,7 @@ so that an offset common to all its classes costs no digit.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +25,9 @@ from jaxtyping import Array, Bool, DTypeLike, Float, Int32
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses.base import AnyClasses, Pair
-from segjax.structs import IGNORE_LABEL, Label, Logits
+from segjax.losses import base
+from segjax.losses.base import Pair, Target, Valid
+from segjax.structs import IGNORE_LABEL, Label, Labels, Logits
 
 WEIGHTS = 1e-30, 1e30
 """The smallest and the largest class weight but 0, so that float32 holds their sums."""
@@ -29,10 +35,11 @@ ClassWeights: TypeAlias = Annotated[Sequence[kinds.NotNegative], rules.length(0,
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Weighted:
+class _Weighted(base.OfEither):
     """What the losses of pixels share: a weight for each class, and so for each pixel.
 
     Attributes:
+        activation: 'softmax' or 'sigmoid', see `base.Activation`.
         class_weights: One per class, each 0 or in `WEIGHTS`; empty for 1 each. Only their ratios
             matter.
 
@@ -54,32 +61,77 @@ class _Weighted:
                 "loss."
             )
 
-    def check(self, num_classes: int) -> None:
+    def check(self, num_classes: int, *, multilabel: bool = False) -> None:
         """Raise `ConfigError` unless there is a weight for each class, or none at all."""
+        super().check(num_classes, multilabel=multilabel)
         if self.class_weights and len(self.class_weights) != num_classes:
             raise ConfigError(
                 f"class_weights has {len(self.class_weights)} values, expected {num_classes}, one "
                 "for each class. Give one per class in the order of class_names, or () for none."
             )
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the sum of the valid pixels' weights."""
-        target, valid = one_hot(label, num_classes)
-        weight = _pick(self._table(num_classes, float), target)
-        return self._total(weight, valid)
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
+        """Return the sum of the weights of what is judged."""
+        return self._total(*self._weigh(target, valid, float), valid)
 
-    def _table(self, num_classes: int, dtype: DTypeLike) -> Float[Array, " k"]:
-        """Return one weight for each class, 1 where none were given."""
+    def _judge(self, logits: Logits, label: Label | Labels) -> "_Judged":
+        """Return what a loss of single pixels is made of; computed in float32 at least."""
+        logits, target, valid = base.mask_void(logits, label, self.activation)
+        table, weight = self._weigh(target, valid, logits.dtype)
+        total = self._total(table, weight, valid)
+        if self.activation == "sigmoid":
+            logits = jnp.where(target, logits, -logits)
+            return _Judged(logits, target, table, weight, jax.nn.softplus(-logits), total)
+        logits, log_total = _centre(logits)
+        cost = log_total - _pick(logits, target)
+        return _Judged(logits, target, table, weight, cost, total, log_total)
+
+    def _weigh(
+        self, target: Target, valid: Valid, dtype: DTypeLike
+    ) -> tuple[Float[Array, " k"], Float[Array, "b ..."]]:
+        """Return one weight for each class, 1 where none were given, and that of each cost."""
+        num_classes = target.shape[-1]
         self.check(num_classes)
-        return jnp.asarray(self.class_weights or (1.0,) * num_classes, dtype)
+        table = jnp.asarray(self.class_weights or (1.0,) * num_classes, dtype)
+        if self.activation == "sigmoid":
+            return table, jnp.where(valid, table, 0)
+        return table, _pick(table, target)
 
     def _total(
-        self, weight: Float[Array, "b *space"], valid: Bool[Array, "b *space"]
+        self, table: Float[Array, " k"], weight: Float[Array, "b ..."], valid: Valid
     ) -> Float[Array, ""]:
-        """Return the sum of the pixels' weights; without class weights exact above 2^24."""
+        """Return the sum of the weights; without class weights exact above 2^24."""
+        if self.activation == "sigmoid":  # class by class: pairs may be more than an int32 counts
+            count = jnp.sum(valid, axis=tuple(range(valid.ndim - 1)), dtype=jnp.int32)
+            return jnp.sum(table * count.astype(table.dtype))
         if not self.class_weights:
             return jnp.sum(valid, dtype=jnp.int32).astype(weight.dtype)
         return jnp.sum(weight)
+
+
+class _Judged(NamedTuple):
+    """What single pixels cost.
+
+    Under softmax there is a cost for each pixel [b *space], under sigmoid for each pair of pixel
+    and class [b *space k].
+
+    Attributes:
+        logits: Centred; under sigmoid of what is true of each pair, "is" or "is not".
+        target: Which pixels are of which class.
+        table: The weight of each class.
+        weight: Of each cost, 0 where void.
+        cost: `-log p` of what is true, finite where void.
+        total: The sum of the weights.
+        log_total: Under softmax, the logarithm of the sum of exp of all logits of a pixel.
+    """
+
+    logits: Logits
+    target: Target
+    table: Float[Array, " k"]
+    weight: Float[Array, "b ..."]
+    cost: Float[Array, "b ..."]
+    total: Float[Array, ""]
+    log_total: Float[Array, "b ..."] | float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +143,11 @@ class CrossEntropy(_Weighted):
     mean is divided by the sum of the labels' weights; where that is 0 PyTorch gives NaN, or
     infinity with smoothing, and segjax 0: there is nothing to learn.
 
+    With `activation='sigmoid'` it is the binary cross-entropy of every pair of pixel and class,
+    `w[c] * ((1 - e) * -log p + e / 2 * (-log p - log(1 - p)))`.
+
     Attributes:
-        label_smoothing: Share of the target spread evenly over the classes, in [0, 1).
+        label_smoothing: Share of the target spread evenly over what may be, in [0, 1).
 
     Raises:
         ConfigError: `class_weights` cannot be used.
@@ -100,19 +155,22 @@ class CrossEntropy(_Weighted):
 
     label_smoothing: kinds.Decay = 0.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = mask_void(logits, label)
-        num_classes = logits.shape[-1]
-        weights = self._table(num_classes, logits.dtype)
-        logits, log_total = _centre(logits)
-        weight = _pick(weights, target)
-        loss = weight * (log_total - _pick(logits, target))
+        found = self._judge(logits, label)
+        loss = found.weight * found.cost
         if self.label_smoothing:
-            spread = jnp.sum(weights) * log_total - jnp.sum(weights * logits, axis=-1)
-            spread = jnp.where(valid, spread, 0) / num_classes
-            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * spread
-        return jnp.sum(loss), self._total(weight, valid)
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * self._spread(found)
+        return jnp.sum(loss), found.total
+
+    def _spread(self, found: _Judged) -> Float[Array, "b ..."]:
+        """Return the mean cost of all that a pixel, or pair, might be."""
+        if self.activation == "sigmoid":  # -log(1 - p) is -log p + logit
+            return found.weight * (found.cost + found.logits / 2)
+        spread = jnp.sum(found.table) * found.log_total
+        spread -= jnp.sum(found.table * found.logits, axis=-1)
+        valid = jnp.any(found.target, axis=-1)
+        return jnp.where(valid, spread, 0) / found.table.size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,25 +182,40 @@ class Focal(_Weighted):
     divided by the sum of the labels' weights. Keras, torchvision and MONAI divide by the number of
     pixels instead: with class weights their loss is ours times the mean weight of a pixel.
 
+    With `activation='sigmoid'` it is the paper's own form (RetinaNet), of every pair of pixel and
+    class. Its `alpha` is a factor of the loss and no weight: as in torchvision's mean, it does not
+    change what the sum is divided by (the paper divides by the number of objects).
+
     Attributes:
         gamma: Focusing exponent; the paper uses 2, and 0 is cross-entropy.
+        alpha: Under sigmoid, the factor of pixels that are of the class, `1 - alpha` that of the
+            others; the paper uses 0.25. 0: neither.
 
     Raises:
-        ConfigError: `class_weights` cannot be used.
+        ConfigError: `class_weights` cannot be used, or `alpha` under softmax.
     """
 
     gamma: Annotated[kinds.Real, rules.number(0, 100)] = 2.0
+    alpha: kinds.Decay = 0.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __post_init__(self):
+        super().__post_init__()
+        if self.alpha and self.activation != "sigmoid":
+            raise ConfigError(
+                f"pixel:focal: alpha={self.alpha:g} with activation={self.activation!r}, expected "
+                '\'sigmoid\': alpha weighs "is of the class" against "is not". Set class_weights '
+                "instead, or activation='sigmoid'."
+            )
+
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = mask_void(logits, label)
-        logits, log_total = _centre(logits)
-        log_p = _pick(logits, target) - log_total
+        found = self._judge(logits, label)
         # At p = 1 the slope of x^gamma is infinite for gamma < 1, and rounding may take x below 0.
-        miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(logits.dtype).tiny)
-        weight = _pick(self._table(logits.shape[-1], logits.dtype), target)
-        loss = weight * miss ** float(self.gamma) * -log_p
-        return jnp.sum(loss), self._total(weight, valid)
+        miss = jnp.maximum(-jnp.expm1(-found.cost), jnp.finfo(found.cost.dtype).tiny)
+        loss = found.weight * miss ** float(self.gamma) * found.cost
+        if self.alpha:
+            loss *= jnp.where(found.target, self.alpha, 1 - self.alpha)
+        return jnp.sum(loss), found.total
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,18 +234,15 @@ class Poly1(_Weighted):
 
     epsilon: Annotated[kinds.Real, rules.number(-1, 1000)] = 1.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = mask_void(logits, label)
-        logits, log_total = _centre(logits)
-        log_p = _pick(logits, target) - log_total
-        weight = _pick(self._table(logits.shape[-1], logits.dtype), target)
-        loss = weight * (-log_p - self.epsilon * jnp.expm1(log_p))
-        return jnp.sum(loss), self._total(weight, valid)
+        found = self._judge(logits, label)
+        loss = found.weight * (found.cost - self.epsilon * jnp.expm1(-found.cost))
+        return jnp.sum(loss), found.total
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TopK(AnyClasses):
+class TopK(base.OfClasses):
     """The cross-entropy of the hardest pixels: of each image a share of those that are valid.
 
     Online mining of hard pixels, Wu et al. 2016 (Bridging Category-level and Instance-level
@@ -186,9 +256,10 @@ class TopK(AnyClasses):
 
     share: Annotated[kinds.Real, rules.number(0, 1, open_ends="low")] = 0.1
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = mask_void(logits, label)
+        logits, target, valid = base.mask_void(logits, label, "softmax")
+        valid = valid[..., 0]
         logits, log_total = _centre(logits)
         loss = jnp.where(valid, log_total - _pick(logits, target), -jnp.inf)
         hardest = -jnp.sort(-loss.reshape(len(loss), -1), axis=-1)
@@ -198,47 +269,14 @@ class TopK(AnyClasses):
             logits.dtype
         )
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of pixels that are taken."""
-        _, valid = one_hot(label, num_classes)
-        return jnp.sum(self._counts(valid), dtype=jnp.int32).astype(float)
+        return jnp.sum(self._counts(valid[..., 0]), dtype=jnp.int32).astype(float)
 
     def _counts(self, valid: Bool[Array, "b *space"]) -> Int32[Array, " b"]:
         """Return how many pixels of each image are taken."""
         number = jnp.sum(valid, axis=tuple(range(1, valid.ndim)), dtype=jnp.int32)
         return jnp.ceil(number.astype(jnp.float32) * jnp.float32(self.share)).astype(jnp.int32)
-
-
-def mask_void(
-    logits: Logits, label: Label
-) -> tuple[Logits, Bool[Array, "b *space k"], Bool[Array, "b *space"]]:
-    """Return logits in float32 at least (0 on void pixels), the one-hot label, and what is valid.
-
-    Replacing the logits before they are used, not the loss after, is what keeps an infinity on a
-    void pixel out of the gradient. The one-hot label is False throughout on void pixels; consume it
-    inside a reduction, so that it stays fused.
-    """
-    target, valid = one_hot(label, logits.shape[-1])
-    logits = jnp.where(valid[..., None], logits, 0)
-    if jnp.finfo(logits.dtype).bits < 32:
-        logits = logits.astype(jnp.float32)
-    return logits, target, valid
-
-
-def one_hot(
-    label: Label, num_classes: int
-) -> tuple[Bool[Array, "b *space k"], Bool[Array, "b *space"]]:
-    """Return the label as one truth value a class, all False on void pixels, and what is valid."""
-    label = label.astype(jnp.int32)
-    valid = (label >= 0) & (label < num_classes) & (label != IGNORE_LABEL)
-    target = jnp.where(valid, label, -1)[..., None] == jnp.arange(num_classes, dtype=jnp.int32)
-    return target, valid
-
-
-def present(label: Label, num_classes: int) -> Bool[Array, "b k"]:
-    """Return which classes occur in the label of each image."""
-    target, _ = one_hot(label, num_classes)
-    return jnp.any(target, axis=tuple(range(1, label.ndim)))
 
 
 def _centre(logits: Logits) -> tuple[Logits, Float[Array, "b *space"]]:
@@ -251,8 +289,6 @@ def _centre(logits: Logits) -> tuple[Logits, Float[Array, "b *space"]]:
     return centred, jnp.log(jnp.sum(jnp.exp(centred), axis=-1))
 
 
-def _pick(
-    values: Float[Array, "... k"], target: Bool[Array, "b *space k"]
-) -> Float[Array, "b *space"]:
+def _pick(values: Float[Array, "... k"], target: Target) -> Float[Array, "b *space"]:
     """Return the value of each pixel's label, 0 on void pixels."""
     return jnp.sum(jnp.where(target, values, 0), axis=-1)

@@ -9,24 +9,24 @@ gradient.
 """
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float
+from jaxtyping import Array, Bool, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses import base, pixel
-from segjax.losses.base import Pair
-from segjax.structs import Label, Logits
+from segjax.losses import base
+from segjax.losses.base import Pair, Target, Valid
+from segjax.structs import Label, Labels, Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Overlap(base.AnyClasses):
+class _Overlap(base.OfEither):
     """What the losses of regions share: which pairs of image and class count, and how smoothly.
 
     Attributes:
+        activation: 'softmax' or 'sigmoid', see `base.Activation`.
         smooth: Added above and below the fraction, in pixels.
         classes: 'present' counts the classes that occur in the image's label; 'all' counts every
             class of an image with any valid pixel, so that probability on absent classes costs.
@@ -46,29 +46,28 @@ class _Overlap(base.AnyClasses):
                 "classes='present'."
             )
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of counted (image, class) pairs."""
-        target, _ = pixel.one_hot(label, num_classes)
-        actual = _true_areas(target, float)
-        return base.number_of(self._counted(actual), actual.dtype)
+        return base.number_of(self._counted(base.pixels_of(target), base.pixels_of(valid)))
 
-    def _counted(self, actual: Float[Array, "b k"]) -> Bool[Array, "b k"]:
-        """Return which pairs of image and class count, from the true areas."""
-        counted = actual > 0
+    def _counted(
+        self, actual: Float[Array, "b k"], known: Float[Array, "b #k"]
+    ) -> Bool[Array, "b k"]:
+        """Return which pairs of image and class count, from the true and the valid areas."""
         if self.classes == "all":
-            counted = jnp.broadcast_to(jnp.any(counted, axis=-1, keepdims=True), actual.shape)
-        return counted
+            return jnp.broadcast_to(known > 0, actual.shape)
+        return actual > 0
 
-    def _sum_pairs(self, loss: Float[Array, "b k"], actual: Float[Array, "b k"]) -> Pair:
+    def _sum_pairs(self, loss: Float[Array, "b k"], areas: "_Areas") -> Pair:
         """Return the loss summed over the counted (image, class) pairs, and their number."""
-        return base.sum_of(loss, self._counted(actual))
+        return base.sum_of(loss, self._counted(areas.actual, areas.known))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dice(_Overlap):
     """The soft Dice loss `1 - (2 sum pg + s) / (sum p + sum g + s)`.
 
-    p is the softmax probability and g the one-hot label, summed over an image's valid pixels.
+    p is the probability and g the one-hot label, summed over an image's valid pixels.
     Drozdzal et al. 2016 (arXiv 1608.04117); with `square`, p^2 in the denominator, Milletari et al.
     2016 (V-Net, arXiv 1606.04797).
 
@@ -81,11 +80,11 @@ class Dice(_Overlap):
 
     square: bool = False
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        overlap, predicted, actual = _areas(logits, label, square=self.square)
-        score = _ratio(2 * overlap + self.smooth, predicted + actual + self.smooth)
-        return self._sum_pairs(1 - score, actual)
+        areas = _areas(logits, label, self.activation, square=self.square)
+        below = areas.predicted + areas.actual + self.smooth
+        return self._sum_pairs(1 - _ratio(2 * areas.overlap + self.smooth, below), areas)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,11 +95,11 @@ class Jaccard(_Overlap):
     Segmentation, eq. 3 to 5). Arguments and errors are those of `Dice`, without `square`.
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        overlap, predicted, actual = _areas(logits, label, square=False)
-        score = _ratio(overlap + self.smooth, predicted + actual - overlap + self.smooth)
-        return self._sum_pairs(1 - score, actual)
+        areas = _areas(logits, label, self.activation)
+        below = areas.predicted + areas.actual - areas.overlap + self.smooth
+        return self._sum_pairs(1 - _ratio(areas.overlap + self.smooth, below), areas)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,43 +120,40 @@ class Tversky(_Overlap):
     beta: kinds.Positive = 0.7
     gamma: kinds.Positive = 1.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        overlap, predicted, actual = _areas(logits, label, square=False)
+        areas = _areas(logits, label, self.activation)
+        overlap, predicted, actual, _ = areas
         wrong = self.alpha * (predicted - overlap) + self.beta * (actual - overlap)
         loss = 1 - _ratio(overlap + self.smooth, overlap + wrong + self.smooth)
         if self.gamma != 1:  # at 0 the slope of a root is infinite
             loss = jnp.maximum(loss, jnp.finfo(loss.dtype).eps ** 2) ** float(self.gamma)
-        return self._sum_pairs(loss, actual)
-
-
-class _Images(base.AnyClasses):
-    """What losses share that count each image with a valid pixel once."""
-
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
-        """Return the number of images with a valid pixel."""
-        return base.number_of(jnp.any(pixel.present(label, num_classes), axis=-1))
+        return self._sum_pairs(loss, areas)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GeneralizedDice(_Images):
+class GeneralizedDice(base.OfEither):
     """The generalised Dice loss of each image, `1 - 2 sum_c w (sum pg) / sum_c w (sum p + sum g)`.
 
     w is `1 / (sum g)^2` of each class that occurs in the image's label, so that small classes count
     as much as large ones; the others have no weight. Sudre et al. 2017 (arXiv 1707.03237, eq. 1).
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        overlap, predicted, actual = _areas(logits, label, square=False)
+        overlap, predicted, actual, _ = _areas(logits, label, self.activation)
         weight = jnp.where(actual > 0, 1 / jnp.square(jnp.maximum(actual, 1)), 0)
         above = 2 * jnp.sum(weight * overlap, axis=-1)
         loss = 1 - _ratio(above, jnp.sum(weight * (predicted + actual), axis=-1))
         return base.sum_of(loss, jnp.any(actual > 0, axis=-1))
 
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
+        """Return the number of images in which a class occurs."""
+        return base.number_of(jnp.any(base.somewhere(target), axis=-1))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchDice(_Images):
+class BatchDice(base.OfEither):
     """The soft Dice loss of a batch: areas are pooled over its images before they are divided.
 
     The mean over the classes that occur in it, as nnU-Net's `batch_dice=True` has it: steadier than
@@ -165,23 +161,28 @@ class BatchDice(_Images):
     fixed order, each is a batch of its own; its loss counts once for each image with a valid pixel.
 
     Attributes:
+        activation: 'softmax' or 'sigmoid', see `base.Activation`.
         smooth: Added above and below the fraction, in pixels.
     """
 
     smooth: kinds.NotNegative = 1.0
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        areas = _areas(logits, label, square=False)
-        images = base.number_of(jnp.any(areas[2] > 0, axis=-1), areas[2].dtype)
-        overlap, predicted, actual = (jnp.sum(area, axis=0) for area in areas)
+        areas = _areas(logits, label, self.activation)
+        images = base.number_of(jnp.any(areas.known > 0, axis=-1), areas.known.dtype)
+        overlap, predicted, actual, _ = (jnp.sum(area, axis=0) for area in areas)
         loss = 1 - _ratio(2 * overlap + self.smooth, predicted + actual + self.smooth)
         classes = jnp.maximum(jnp.sum(actual > 0, dtype=jnp.int32), 1).astype(loss.dtype)
         return images * jnp.sum(jnp.where(actual > 0, loss, 0)) / classes, images
 
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
+        """Return the number of images with a valid pixel."""
+        return base.number_of(jnp.any(base.somewhere(valid), axis=-1))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mcc(base.AnyClasses):
+class Mcc(base.OfEither):
     """One less the soft Matthews correlation coefficient, of each image and class, from 0 to 2.
 
     Abhishek & Hamarneh 2021 (Matthews Correlation Coefficient Loss for Deep Convolutional Networks,
@@ -189,40 +190,49 @@ class Mcc(base.AnyClasses):
     image's label and is not all of it: the coefficient has no other value than 0/0 there.
     """
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        overlap, predicted, actual = _areas(logits, label, square=False)
-        number = jnp.sum(actual, axis=-1, keepdims=True)
+        overlap, predicted, actual, known = _areas(logits, label, self.activation)
         # In shares of the image: products of four areas would leave float32.
-        hit, pred, true = (x / jnp.maximum(number, 1) for x in (overlap, predicted, actual))
+        hit, pred, true = (x / jnp.maximum(known, 1) for x in (overlap, predicted, actual))
         spread = pred * (1 - pred) * true * (1 - true)
         tiny = jnp.finfo(spread.dtype).eps ** 2
         loss = jnp.maximum(1 - (hit - pred * true) / jnp.sqrt(jnp.maximum(spread, tiny)), 0)
-        return base.sum_of(loss, (actual > 0) & (actual < number))
+        return base.sum_of(loss, (actual > 0) & (actual < known))
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of counted (image, class) pairs."""
-        target, _ = pixel.one_hot(label, num_classes)
-        actual = _true_areas(target, float)
-        counted = (actual > 0) & (actual < jnp.sum(actual, axis=-1, keepdims=True))
-        return base.number_of(counted, actual.dtype)
+        actual = base.pixels_of(target)
+        return base.number_of((actual > 0) & (actual < base.pixels_of(valid)), actual.dtype)
+
+
+class _Areas(NamedTuple):
+    """Areas of each image and class, in valid pixels.
+
+    Attributes:
+        overlap: Predicted and true.
+        predicted: Sum of the probabilities.
+        actual: The true area.
+        known: All valid pixels; under softmax those of all classes are the same ones.
+    """
+
+    overlap: Float[Array, "b k"]
+    predicted: Float[Array, "b k"]
+    actual: Float[Array, "b k"]
+    known: Float[Array, "b #k"]
 
 
 def _areas(
-    logits: Logits, label: Label, *, square: bool
-) -> tuple[Float[Array, "b k"], Float[Array, "b k"], Float[Array, "b k"]]:
-    """Return overlap, predicted and true area of each image and class, in valid pixels."""
-    logits, target, valid = pixel.mask_void(logits, label)
+    logits: Logits, label: Label | Labels, activation: str, *, square: bool = False
+) -> _Areas:
+    """Return what regions are scored by; with `square` of the squared probabilities."""
+    logits, target, valid = base.mask_void(logits, label, activation)
     space = tuple(range(1, logits.ndim - 1))
-    probs = jnp.where(valid[..., None], jax.nn.softmax(logits), 0)
+    probs = base.probabilities(logits, valid, activation)
     overlap = jnp.sum(jnp.where(target, probs, 0), axis=space)
     predicted = jnp.sum(jnp.square(probs) if square else probs, axis=space)
-    return overlap, predicted, _true_areas(target, probs.dtype)
-
-
-def _true_areas(target: Bool[Array, "b *space k"], dtype: DTypeLike) -> Float[Array, "b k"]:
-    """Return the true area of each image and class, in valid pixels."""
-    return jnp.sum(target, axis=tuple(range(1, target.ndim - 1)), dtype=jnp.int32).astype(dtype)
+    actual, known = (base.pixels_of(flags, probs.dtype) for flags in (target, valid))
+    return _Areas(overlap, predicted, actual, known)
 
 
 def _ratio(above: Float[Array, "..."], below: Float[Array, "..."]) -> Float[Array, "..."]:

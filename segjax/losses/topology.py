@@ -11,13 +11,13 @@ from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.losses import base, pixel
-from segjax.losses.base import Pair
-from segjax.structs import Label, Logits
+from segjax.losses import base
+from segjax.losses.base import Pair, Target, Valid
+from segjax.structs import Label, Labels, Logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClDice:
+class ClDice(base.OfEither):
     """The soft centerline Dice loss `1 - 2 Tprec Tsens / (Tprec + Tsens)`.
 
     Tprec is the share of the prediction's skeleton that lies in the truth, Tsens that of the
@@ -27,6 +27,7 @@ class ClDice:
     regions, which decides how wide things are.
 
     Attributes:
+        activation: 'softmax' or 'sigmoid', see `base.Activation`.
         classes: The numbers of the classes that are thin.
         iterations: How often the mask is eroded: at least the largest radius, in pixels.
         smooth: Added above and below each fraction, in pixels.
@@ -39,10 +40,10 @@ class ClDice:
     def __post_init__(self):
         object.__setattr__(self, "classes", tuple(self.classes))  # a list would have no hash
 
-    def __call__(self, logits: Logits, label: Label) -> Pair:
+    def __call__(self, logits: Logits, label: Label | Labels) -> Pair:
         """Return (sum, weight); computed in float32 at least."""
-        logits, target, valid = pixel.mask_void(logits, label)
-        probs = jnp.where(valid[..., None], jax.nn.softmax(logits), 0)
+        logits, target, valid = base.mask_void(logits, label, self.activation)
+        probs = base.probabilities(logits, valid, self.activation)
         chosen = jnp.asarray(self.classes)
         pred, true = (jnp.take(x, chosen, axis=-1) for x in (probs, target.astype(probs.dtype)))
         precision = self._share(skeleton(pred, self.iterations), true)
@@ -50,13 +51,13 @@ class ClDice:
         loss = 1 - 2 * precision * recall / (precision + recall)
         return base.sum_of(loss, jnp.any(true > 0, axis=tuple(range(1, true.ndim - 1))))
 
-    def weight(self, label: Label, *, num_classes: int) -> Float[Array, ""]:
+    def number(self, target: Target, valid: Valid) -> Float[Array, ""]:
         """Return the number of pairs of an image and a thin class that occurs in it."""
-        present = pixel.present(label, num_classes)
-        return base.number_of(present[:, jnp.asarray(self.classes)])
+        return base.number_of(base.somewhere(target)[:, jnp.asarray(self.classes)])
 
-    def check(self, num_classes: int) -> None:
+    def check(self, num_classes: int, *, multilabel: bool = False) -> None:
         """Raise `ConfigError` unless every class is one of the data's, and stands once."""
+        super().check(num_classes, multilabel=multilabel)
         known = set(range(num_classes))
         if len({*self.classes} & known) != len(self.classes):
             raise ConfigError(

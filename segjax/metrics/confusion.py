@@ -19,9 +19,13 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, Int64, Integer
 
 from segjax.errors import DataError
-from segjax.structs import IGNORE_LABEL, Label
+from segjax.structs import IGNORE_LABEL, Label, Labels
 
 Counts = Int[np.ndarray, "... k"]
+MARGINS = ("hit", "label", "pred")
+"""What `margins` returns."""
+BINARY_MARGINS = (*MARGINS, "known")
+"""What `binary_margins` returns."""
 
 
 def counts_per_example(
@@ -41,6 +45,24 @@ def counts_per_example(
     return jax.vmap(count)(pred.astype(jnp.int32), label.astype(jnp.int32))
 
 
+def binary_counts_per_example(
+    pred: Integer[Array, "b *space k"], label: Labels
+) -> Int32[Array, "b k 2 2"]:
+    """Count, for each class by itself, the pixels that are not (0) and are (1) of it.
+
+    True answers are rows, predicted ones columns, of multi-label maps; pairs of pixel and class
+    whose label is neither 0 nor 1 are left out.
+    """
+    space = tuple(range(1, label.ndim - 1))
+    said = pred > 0
+
+    def count(flags: Array) -> Array:
+        return jnp.sum(flags, axis=space, dtype=jnp.int32)
+
+    rows = [[count((label == row) & (said == bool(col))) for col in (0, 1)] for row in (0, 1)]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def counts_of(
     pred: Integer[np.ndarray, "*space"], label: Integer[np.ndarray, "*space"], *, num_classes: int
 ) -> Int64[np.ndarray, "k k"]:
@@ -52,9 +74,21 @@ def counts_of(
     return cells.reshape(num_classes, num_classes)
 
 
-def example_miou(counts: Int[np.ndarray, "b k k"]) -> Float32[np.ndarray, " b"]:
-    """Return each example's mean IoU over the classes in prediction or label; NaN if all void."""
-    hit, label, pred = margins(counts)
+def binary_counts_of(
+    pred: Integer[np.ndarray, "*space k"], label: Integer[np.ndarray, "*space k"]
+) -> Int64[np.ndarray, "k 2 2"]:
+    """Count one example on the host, as `binary_counts_per_example` does on the device."""
+    counts = binary_counts_per_example(jnp.asarray(pred[None]), jnp.asarray(label[None]))
+    return np.asarray(counts[0], np.int64)
+
+
+def example_miou(counts: Int[np.ndarray, "m b k"]) -> Float32[np.ndarray, " b"]:
+    """Return each example's mean IoU over the classes in prediction or label; NaN if none is.
+
+    Args:
+        counts: `margins` or `binary_margins` of each.
+    """
+    hit, label, pred = counts[:3]
     union = label + pred - hit
     present = np.sum(union > 0, axis=1)
     mean = np.sum(_divide(hit, union), axis=1) / np.maximum(present, 1)
@@ -93,11 +127,51 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
         DataError: No valid pixel, or names that do not fit the matrix.
     """
     confusion = np.asarray(confusion, np.int64)
-    _check_matrix(confusion, class_names)
+    _check_counts(confusion, class_names, expected=(len(class_names), len(class_names)))
     hit, label, pred = margins(confusion)
-    scores, present = class_scores(hit, label, pred), label + pred > 0
     return {
         **means(hit, label, pred),
+        "confusion_matrix": confusion.tolist(),
+        **_by_class(class_scores(hit, label, pred), label, pred, class_names),
+    }
+
+
+def summarize_binary(
+    counts: Int64[np.ndarray, "k 2 2"], *, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores of a whole split of multi-label maps, each class judged by itself.
+
+    The names and the rules are those of `summarize`; the label of a class is "is of it". What is
+    right of "is not" counts in two more:
+
+    - `accuracy` of a class: right answers over all that are known, and its mean over the classes
+      that are not absent.
+    - `label_accuracy`: right answers over all pairs of pixel and class (1 - Hamming loss).
+
+    Where no class is absent and no pixel void in some of them, the numbers are scikit-learn's of
+    multi-label indicators, averaged 'macro', and `miou_micro` 'micro'.
+
+    Raises:
+        DataError: No valid pixel, or names that do not fit the counts.
+    """
+    counts = np.asarray(counts, np.int64)
+    _check_counts(counts, class_names, expected=(len(class_names), 2, 2))
+    hit, label, pred, known = binary_margins(counts)
+    scores = class_scores(hit, label, pred)
+    scores["accuracy"] = _divide(_right(hit, label, pred, known), known)
+    return {
+        **binary_means(hit, label, pred, known),
+        "counts": counts.tolist(),
+        **_by_class(scores, label, pred, class_names),
+    }
+
+
+def _by_class(
+    scores: dict[str, np.ndarray], label: Counts, pred: Counts, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores of each class by its name, and which classes are absent."""
+    present = label + pred > 0
+    return {
         "per_class": {
             name: {key: float(value[i]) if present[i] else None for key, value in scores.items()}
             | {"pixels": int(label[i]), "pixels_pred": int(pred[i])}
@@ -106,7 +180,6 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
         "absent_classes": [
             name for name, here in zip(class_names, present, strict=True) if not here
         ],
-        "confusion_matrix": confusion.tolist(),
     }
 
 
@@ -114,6 +187,12 @@ def margins(confusion: Int[np.ndarray, "... k k"]) -> Int[np.ndarray, "3 ... k"]
     """Return what scores are made of: pixels found, in the label, and predicted, of each class."""
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
     return np.stack([hit, confusion.sum(axis=-1), confusion.sum(axis=-2)])
+
+
+def binary_margins(counts: Int[np.ndarray, "... k 2 2"]) -> Int[np.ndarray, "4 ... k"]:
+    """Return the same of counts of each class by itself, and the pixels that are known for it."""
+    hit, label, pred = counts[..., 1, 1], counts[..., 1, :].sum(-1), counts[..., :, 1].sum(-1)
+    return np.stack([hit, label, pred, counts.sum(axis=(-2, -1))])
 
 
 def class_scores(hit: Counts, label: Counts, pred: Counts) -> dict[str, np.ndarray]:
@@ -133,24 +212,44 @@ def means(hit: Counts, label: Counts, pred: Counts) -> dict[str, float | None]:
     At least one pixel must be in the label.
     """
     scores = class_scores(hit, label, pred)
-    iou, union, total = scores["iou"], label + pred - hit, label.sum()
-    present = union > 0
-    foreground, predicted = iou[1:][present[1:]], scores["precision"][pred > 0]
     return {
-        "miou": float(iou[present].mean()),
-        "dice": float(scores["dice"][present].mean()),
-        "pixel_accuracy": float(hit.sum() / total),
-        "mean_accuracy": float(scores["recall"][label > 0].mean()),
-        "precision": float(scores["precision"][present].mean()),
-        "recall": float(scores["recall"][present].mean()),
-        "f1": float(scores["f1"][present].mean()),
-        "precision_predicted": float(predicted.mean()),
-        "miou_label_present": float(iou[label > 0].mean()),
+        **_common_means(hit, label, pred),
+        "pixel_accuracy": float(hit.sum() / label.sum()),
+        "mean_accuracy": _mean(scores["recall"][label > 0]),
+        "miou_foreground": _mean(scores["iou"][1:][(label + pred > 0)[1:]]),
+    }
+
+
+def binary_means(hit: Counts, label: Counts, pred: Counts, known: Counts) -> dict[str, Any]:
+    """Return all numbers of `summarize_binary` that are of a whole split; None where there is none.
+
+    At least one pixel must be known.
+    """
+    right = _right(hit, label, pred, known)
+    return {
+        **_common_means(hit, label, pred),
+        "accuracy": _mean(_divide(right, known)[label + pred > 0]),
+        "label_accuracy": float(right.sum() / known.sum()),
+    }
+
+
+def _common_means(hit: Counts, label: Counts, pred: Counts) -> dict[str, float | None]:
+    """Return the means over classes that maps of both kinds have."""
+    scores = class_scores(hit, label, pred)
+    iou, union = scores["iou"], label + pred - hit
+    present, total = union > 0, label.sum()
+    return {
+        "miou": _mean(iou[present]),
+        "dice": _mean(scores["dice"][present]),
+        "precision": _mean(scores["precision"][present]),
+        "recall": _mean(scores["recall"][present]),
+        "f1": _mean(scores["f1"][present]),
+        "precision_predicted": _mean(scores["precision"][pred > 0]),
+        "miou_label_present": _mean(iou[label > 0]),
         "miou_absent_zero": float(iou.mean()),
         "miou_absent_one": float(np.where(present, iou, 1).mean()),
-        "miou_micro": float(hit.sum() / union.sum()),
-        "miou_frequency_weighted": float((iou * label).sum() / total),
-        "miou_foreground": float(foreground.mean()) if foreground.size else None,
+        "miou_micro": float(hit.sum() / union.sum()) if union.any() else None,
+        "miou_frequency_weighted": float((iou * label).sum() / total) if total else None,
     }
 
 
@@ -167,20 +266,50 @@ def image_means(counts: Int[np.ndarray, "3 n k"]) -> dict[str, Any]:
     Args:
         counts: `margins` of each example; at least one has a pixel.
     """
-    hit, label, pred = counts[:, counts[1].any(axis=-1)]
+    hit, label, _ = counts[:, counts[1].any(axis=-1)]
+    return _image_means(counts, _mean(hit.sum(axis=-1) / label.sum(axis=-1)))
+
+
+def binary_image_means(counts: Int[np.ndarray, "4 n k"]) -> dict[str, Any]:
+    """Return the same of multi-label maps; None where no example has what one is a mean over.
+
+    An example without any class in label and prediction counts in `accuracy` alone: the share of
+    its pairs of pixel and class that are right.
+
+    Args:
+        counts: `binary_margins` of each example.
+    """
+    hit, label, pred, known = counts[:, counts[3].any(axis=-1)]
+    right = _right(hit, label, pred, known)
+    return _image_means(counts[:3], _mean(right.sum(axis=-1) / known.sum(axis=-1)))
+
+
+def _image_means(counts: Int[np.ndarray, "3 n k"], accuracy: float | None) -> dict[str, Any]:
+    """Return the means over the examples that have some class."""
+    hit, label, pred = counts[:, (counts[1] + counts[2]).any(axis=-1)]
     union, present = label + pred - hit, label + pred > 0
     scores = class_scores(hit, label, pred)
 
-    def mean(values: np.ndarray) -> float:
-        return float(np.mean(np.sum(values * present, axis=-1) / present.sum(axis=-1)))
+    def mean(values: np.ndarray) -> float | None:
+        return _mean(np.sum(values * present, axis=-1) / present.sum(axis=-1))
 
     return {
         "miou_per_image": mean(scores["iou"]),
-        "miou_absent_one_per_image": float(np.where(present, scores["iou"], 1).mean()),
-        "miou_micro_per_image": float(np.mean(hit.sum(axis=-1) / union.sum(axis=-1))),
+        "miou_absent_one_per_image": _mean(np.where(present, scores["iou"], 1)),
+        "miou_micro_per_image": _mean(hit.sum(axis=-1) / union.sum(axis=-1)),
         "per_image": {name: mean(values) for name, values in scores.items()}
-        | {"accuracy": float(np.mean(hit.sum(axis=-1) / label.sum(axis=-1)))},
+        | {"accuracy": accuracy},
     }
+
+
+def _right(hit: Counts, label: Counts, pred: Counts, known: Counts) -> Counts:
+    """Return the right answers of each class by itself, of both kinds: is of it, is not."""
+    return known - label - pred + 2 * hit
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean, None of nothing."""
+    return float(values.mean()) if values.size else None
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -188,13 +317,15 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return above / np.maximum(below, 1)
 
 
-def _check_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raise DataError unless the matrix holds pixels, and one name for each of its classes."""
+def _check_counts(
+    confusion: np.ndarray, class_names: Sequence[str], *, expected: tuple[int, ...]
+) -> None:
+    """Raise DataError unless the counts hold pixels, and one name for each of their classes."""
     num_classes = len(class_names)
-    if confusion.shape != (num_classes, num_classes):
+    if confusion.shape != expected:
         raise DataError(
             f"confusion matrix of shape {confusion.shape} for {num_classes} class names, expected"
-            f" {(num_classes, num_classes)}. Give the class names of the data it was counted on."
+            f" {expected}. Give the class names of the data it was counted on."
         )
     if len(set(class_names)) != num_classes:
         twice = sorted({name for name in class_names if list(class_names).count(name) > 1})

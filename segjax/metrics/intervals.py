@@ -25,18 +25,18 @@ OF_MARGINS: Mapping[str, matrix.OfMargins] = {
     "mcc": matrix.Mcc(),
 }
 """Scores that need no arguments, beside those of `confusion.means`."""
-Counts = Int64[np.ndarray, "3 n k"]
+Counts = Int64[np.ndarray, "parts n k"]
 Score = Callable[[np.ndarray], float]
 """From how often each example counts, [n], to the score of the whole; NaN where it has none."""
 
 
 def of_margins(counts: Counts, *, score: Callable[[np.ndarray], float | None]) -> Score:
-    """Return a score of summed margins [3 k] as a function of how often each example counts."""
+    """Return a score of summed margins [parts k] as a function of how often each example counts."""
     flat = counts.transpose(1, 0, 2).reshape(counts.shape[1], -1).astype(np.float64)
 
     def scored(weights: np.ndarray) -> float:
         total = np.rint(weights @ flat).astype(np.int64)  # exact: far below 2^53
-        found = score(total.reshape(3, -1)) if total.any() else None
+        found = score(total.reshape(len(counts), -1)) if total.any() else None
         return np.nan if found is None else float(found)
 
     return scored
@@ -193,7 +193,8 @@ def _table(source: Any) -> tuple[Mapping[str, Any], str]:
 def _check_same(first: tuple[Mapping, str], second: tuple[Mapping, str]) -> None:
     """Raise `UserError` unless both tables are of the same examples with the same labels."""
     (one, name), (other, other_name) = first, second
-    for key, what in (("name", "examples"), ("label", "labels"), ("group", "cases")):
+    same = {"name": "examples", "label": "labels", "known": "labels", "group": "cases"}
+    for key, what in same.items():
         if one.get(key) != other.get(key):
             raise UserError(
                 f"{other_name}: is of other {what} than {name}. Score both runs on the same split."
@@ -206,22 +207,30 @@ def _score(tables: Sequence[Mapping[str, Any]], metric: str) -> Score:
     if all(metric in each for each in values):
         rows = [row for each in values for row in each[metric]]
         return of_values(np.array(rows, np.float64))  # null becomes NaN
-    own = scores_of_margins() if all("hit" in table for table in tables) else {}
+    binary = all("known" in table for table in tables)
+    own = scores_of_margins(binary=binary) if all("hit" in table for table in tables) else {}
     if metric not in own:
         known = [*own, *(name for name in values[0] if name in values[1])]
         more = "" if own else " Scored with intervals they have others."
         raise UserError(
             f"metric={metric!r} is in neither report.{lookup.suggest(metric, known)}{more}"
         )
-    counts = [[row for table in tables for row in table[key]] for key in ("hit", "label", "pred")]
+    parts = confusion.BINARY_MARGINS if binary else confusion.MARGINS
+    counts = [[row for table in tables for row in table[key]] for key in parts]
     return of_margins(np.array(counts, np.int64), score=own[metric])
 
 
-def scores_of_margins() -> dict[str, Callable[[np.ndarray], float | None]]:
-    """Return the scores of a split that are functions of its margins [3 k], by name."""
+def scores_of_margins(*, binary: bool = False) -> dict[str, Callable[[np.ndarray], float | None]]:
+    """Return the scores of a split that are functions of its margins [parts k], by name.
+
+    Args:
+        binary: They are those of multi-label maps.
+    """
+    parts = confusion.BINARY_MARGINS if binary else confusion.MARGINS
+    of_all = confusion.binary_means if binary else confusion.means
 
     def mean(name: str) -> Callable[[np.ndarray], float | None]:
-        return lambda counts: confusion.means(*counts)[name]
+        return lambda counts: of_all(*counts)[name]
 
-    names = confusion.means(*np.ones((3, 1), np.int64))
-    return {name: mean(name) for name in names} | {n: m.score for n, m in OF_MARGINS.items()}
+    found = {name: mean(name) for name in of_all(*np.ones((len(parts), 1), np.int64))}
+    return found if binary else found | {name: each.score for name, each in OF_MARGINS.items()}

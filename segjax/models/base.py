@@ -40,7 +40,7 @@ class Segmenter(style.Network, kw_only=True):
 
     @nn.compact
     def __call__(self, image: Features, *, train: bool) -> Outputs:
-        """Return logits [b *space num_classes] in `compute_dtype`; auxiliary ones in training.
+        """Return logits [b *space num_classes] in `compute_dtype`; the others in training alone.
 
         Raises:
             ConfigError: A side below 32 pixels (a volume may have fewer slices), or fields that do
@@ -55,7 +55,7 @@ class Segmenter(style.Network, kw_only=True):
             return resample.resize(logits, image.shape[1:-1], align_corners=self.align_corners)
 
         aux = tuple(map(resize, outputs.aux)) if train else ()
-        return Outputs(resize(outputs.logits), aux)
+        return Outputs(resize(outputs.logits), aux, outputs.deep if train else None)
 
     def segment(self, x: Features, *, train: bool) -> Outputs:
         """Return logits of any resolution, of what `prepare` made of an image."""
@@ -65,6 +65,31 @@ class Segmenter(style.Network, kw_only=True):
         """Return the convolution that makes logits."""
         return self.style.conv(
             self.num_classes, kernel=kernel, norm="none", activation="none", name="head"
+        )
+
+    def deep_logits(
+        self, features: Sequence[Features], count: int, *, train: bool
+    ) -> tuple[Features, ...]:
+        """Return logits of the first `count` coarser features of a decoder, in training alone.
+
+        Args:
+            features: At strides 2, 4, 8, … of what becomes the logits.
+            count: The model's `deep_supervision`.
+            train: Whether the model is trained.
+
+        Raises:
+            ConfigError: There are fewer features.
+        """
+        if count > len(features):
+            raise ConfigError(
+                f"config.model.deep_supervision={count}: expected at most {len(features)}, as many "
+                "as the decoder has resolutions below the finest. Lower it, or add to widths."
+            )
+        if not self.has_aux(train=train):
+            return ()
+        return tuple(
+            self.style.dense(self.num_classes, name=f"deep{level}")(x)
+            for level, x in enumerate(features[:count], start=1)
         )
 
     def has_aux(self, *, train: bool) -> bool:

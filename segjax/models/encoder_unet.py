@@ -26,12 +26,15 @@ class Model(base.EncoderDecoder):
         widths: Channels of each block, from the coarsest: as many as the encoder halves.
         center: Convolve twice before the first block, as published for VGG.
         finest_skip: Use no features finer than this stride; 2 for the published VGG.
+        deep_supervision: How many coarser blocks give logits of their own in training, at 1/2, 1/4,
+            … of the input's resolution; `task.deep_weights` says what they count.
         remat: A name in `remat.POLICIES`; the blocks are the encoder's own and the decoder's.
     """
 
     widths: kinds.Widths = (256, 128, 64, 32, 16)
     center: bool = False
     finest_skip: Annotated[int, rules.one_of(1, 2, 4, 8, 16, 32)] = 1
+    deep_supervision: kinds.DepthOrNone = 0
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the image's size; raise `ConfigError` if `widths` do not suit."""
@@ -41,12 +44,14 @@ class Model(base.EncoderDecoder):
         if self.center:
             level = self.style.block(unet.Level)
             x = level(x.shape[-1], convs=2, activation="relu", name="center")(x, train=train)
-        join = self.style.block(Join)
+        join, coarser = self.style.block(Join), []
         for i, width in enumerate(self.widths):
             stride //= 2
             used = [skips[stride]] if stride in skips and stride >= self.finest_skip else []
             x = join(width, size=encoded.size_at(stride), name=f"up{i}")(x, *used, train=train)
-        return Outputs(self.conv_head()(x, train=train))
+            coarser.insert(0, x)
+        deep = self.deep_logits(coarser[1:], self.deep_supervision, train=train)
+        return Outputs(self.conv_head()(x, train=train), deep=deep)
 
 
 class Join(style.Block):

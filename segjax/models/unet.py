@@ -33,6 +33,8 @@ class Model(base.Segmenter):
         dropout: Rate at the end of the contracting path.
         stem_stride: 1, 2 or 4: work at a half or a quarter of the input's resolution and up-sample
             the logits bilinearly. For large photographs and small machines.
+        deep_supervision: How many coarser resolutions of the way up give logits of their own in
+            training, at 1/2, 1/4, … of the input's; `task.deep_weights` says what they count.
         remat: A name in `remat.POLICIES`; the blocks are the resolutions.
     """
 
@@ -42,6 +44,7 @@ class Model(base.Segmenter):
     up: Annotated[str, rules.one_of("transpose", "bilinear", "nearest")] = "transpose"
     dropout: kinds.Dropped = 0.0
     stem_stride: Annotated[int, rules.one_of(1, 2, 4)] = 1
+    deep_supervision: kinds.DepthOrNone = 0
 
     def segment(self, x: Features, *, train: bool) -> Outputs:
         """Return logits at the size of `x`."""
@@ -57,14 +60,22 @@ class Model(base.Segmenter):
             x = resample.max_pool(x)
         x = level(bottom, name="bottom")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        coarser: list[Features] = []
         for i, features in reversed(list(enumerate(widths))):
             skip = self.gate_skip(skips[i], x, level=i)
             x = Enlarge(features, self.up, style=self.style, name=f"enlarge{i}")(x)
             x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
             x = level(features, name=f"up{i}")(x, train=train)
+            coarser.insert(0, x)
         logits = self.style.dense(self.num_classes, name="head")(x)
-        logits = resample.upsample(logits, factor=self.stem_stride)
-        return Outputs(resample.crop(logits, size))
+        deep = self.deep_logits(coarser[1:], self.deep_supervision, train=train)
+
+        def enlarge(logits: Features, stride: int) -> Features:
+            logits = resample.upsample(logits, factor=self.stem_stride)
+            return resample.crop(logits, [-(-length // stride) for length in size])
+
+        deep = tuple(enlarge(y, 2**level) for level, y in enumerate(deep, start=1))
+        return Outputs(enlarge(logits, 1), deep=deep)
 
     def gate_skip(self, skip: Features, coarse: Features, *, level: int) -> Features:
         """Return what the way up gets of `skip`: all of it, unless a subclass gates it."""

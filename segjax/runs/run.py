@@ -107,12 +107,19 @@ class Run:
             shown: Show the progress.
 
         Raises:
-            UserError: As `evaluate`; an ensemble, as the choice belongs to one run; too few images.
+            UserError: As `evaluate`; an ensemble, as the choice belongs to one run; too few images;
+                or classes that overlap, of which no step is.
         """
         if self.others:
             raise ConfigError(
                 "--mode=tune chooses for one run, and this is an ensemble. Name one --workdir and "
                 "one --checkpoint."
+            )
+        if self.parts.multilabel:
+            raise ConfigError(
+                "--mode=tune chooses post-processing, whose steps are of class maps, and the "
+                "classes of this run overlap (multi-label). Change the threshold instead: "
+                "--override=task.threshold=0.4."
             )
         evaluator = self._evaluators(name)[0]
         return tuning.choose(self._network, evaluator.source, shown=shown)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -40,7 +40,8 @@ def draw(
     rows: Sequence[Row],
     *,
     palette: Sequence[colour.Colour],
-    class_names: Sequence[str],
+    class_names: Sequence[str] = (),
+    legend: Mapping[str, colour.Colour] | None = None,
 ) -> None:
     """Draw image, truth, prediction and errors of a few examples, with the colours' legend below.
 
@@ -52,6 +53,7 @@ def draw(
         rows: What to draw, from the top down; each picture has its own aspect ratio.
         palette: One colour per class.
         class_names: One name per class; the legend holds those that occur in `rows`.
+        legend: What it holds instead.
 
     Raises:
         DataError: Image, label and prediction of a row differ in size, or a label is neither a
@@ -62,7 +64,7 @@ def draw(
             figures.note(figure.subplots(), "no image with a labelled pixel")
         return
     labels = [label for row in rows for label in (row["label"], row["pred"])]
-    patches = legend_patches(labels, palette, class_names)
+    patches = legend_patches(labels, palette, class_names, legend)
     patches += [patch("correct", colour.CORRECT), patch("wrong", colour.WRONG)]
     if rows[0]["label"].ndim == 1:
         _draw_signals(path, rows, palette, patches)
@@ -77,11 +79,12 @@ def overlay(
     *,
     palette: Sequence[colour.Colour],
     class_names: Sequence[str],
+    legend: Mapping[str, colour.Colour] | None = None,
 ) -> None:
     """Save an image in the colours of its classes.
 
     A picture is tinted at its own size, and so are three sections of a volume, enlarged. A signal
-    is a line over spans of colour, with their legend.
+    is a line over spans of colour, with their legend, or what `legend` holds instead.
 
     Raises:
         DataError: Image and label differ in size, or a label is neither a class nor 255.
@@ -93,7 +96,7 @@ def overlay(
             ax = figure.subplots()
             lines.draw_signal(ax, image, label, palette, ink=figures.INK)
             ax.set_xlabel("sample")
-            handles = legend_patches([label], palette, class_names)
+            handles = legend_patches([label], palette, class_names, legend)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         return
     picture = tinted
@@ -253,11 +256,16 @@ def legend_patches(
     labels: Sequence[Integer[np.ndarray, "..."]],
     palette: Sequence[colour.Colour],
     class_names: Sequence[str],
+    legend: Mapping[str, colour.Colour] | None = None,
 ) -> list[Patch]:
-    """Return a patch for each class that occurs in the label maps, and for void if it does."""
+    """Return a patch for each class that occurs in the label maps, and for void if it does.
+
+    With `legend` those of its names stand for the classes.
+    """
     seen = {int(k) for label in labels for k in np.unique(label)}
-    classes = sorted(seen - {colour.VOID_LABEL})
-    found = [patch(figures.shorten(class_names[k]), palette[k]) for k in classes]
+    if legend is None:
+        legend = {class_names[k]: palette[k] for k in sorted(seen - {colour.VOID_LABEL})}
+    found = [patch(figures.shorten(name), shade) for name, shade in legend.items()]
     void = Patch(**lines.hatching(), linewidth=0.5, label="void")
     return found + [void] * (colour.VOID_LABEL in seen)
 

@@ -251,6 +251,35 @@ def reliability(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None
             ax.grid(axis="y")
 
 
+def class_answers(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
+    """Draw of each class, judged by itself, which share was found, missed and wrongly found.
+
+    Args:
+        path: The PNG to write.
+        result: What `eval/<split>.json` holds of multi-label maps, with `counts` [k 2 2].
+    """
+    counts = np.asarray(result["counts"], np.float64)
+    parts = np.stack([counts[:, 1, 1], counts[:, 1, 0], counts[:, 0, 1]])  # of their union
+    share = 100 * parts / np.maximum(parts.sum(axis=0), 1)
+    names = [shorten(name) for name in result["per_class"]]
+    row = min(0.34, 24 / len(names))
+    with drawing(path, 8.0, 1.9 + row * len(names)) as figure:
+        ax, left = figure.subplots(), np.zeros(len(names))
+        for title, shade, part in zip(
+            ("found", "missed", "wrongly found"), (BLUE, ORANGE, FAINT), share, strict=True
+        ):
+            ax.barh(range(len(names)), part, left=left, height=0.7, color=shade, label=title)
+            left += part
+        for y in np.flatnonzero(parts.sum(axis=0) == 0).tolist():
+            ax.text(1, y, "absent", va="center", color=GREY, fontsize=min(11, row * 32))
+        ax.set_yticks(range(len(names)), names, fontsize=min(11, row * 32))
+        ax.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
+        ax.set_xlabel("% of the pixels that are of the class, or said to be")
+        ax.tick_params(axis="y", length=0)
+        figure.legend(loc="outside lower center", ncols=3)
+        set_titles(ax, "Answers per class", result)
+
+
 def write_cells(ax: Axes, percent: Float[np.ndarray, "k k"]) -> None:
     """Write each cell's whole percent into it, leaving out those that round to 0."""
     for (i, j), value in np.ndenumerate(percent):

@@ -39,6 +39,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
         notes=list,
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
+            multilabel=False,
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
             layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
@@ -93,6 +94,16 @@ def test_masks_beside_the_images_are_left_out(tmp_path, monkeypatch):
     data_set(tmp_path, "uint8")
     Image.fromarray(STORED.astype(np.uint8)).save(tmp_path / "train/images/a_mask.png")
     assert len(predicted(tmp_path, monkeypatch, label_suffix="_mask")[0]) == 1
+
+
+def test_masks_of_each_class_beside_the_images_are_left_out(tmp_path, monkeypatch, capsys):
+    """`{class}` in what follows the stem stands for every class that the run knows."""
+    data_set(tmp_path, "uint8")
+    for name in ("a", "b"):
+        mask = tmp_path / f"train/images/a_{name}.png"
+        Image.fromarray(STORED.astype(np.uint8)).save(mask)
+    assert len(predicted(tmp_path, monkeypatch, label_suffix="_{class}")[0]) == 1
+    assert "2 left out (masks: they end with label_suffix='_{class}')" in capsys.readouterr().err
 
 
 def test_what_the_data_set_refuses_is_skipped_with_its_words(tmp_path, monkeypatch, capsys):

@@ -30,7 +30,9 @@ def message(root, **options):
 
 
 def pairs(source):
-    return [tuple(os.path.basename(file) for file in pair) for pair in source.files]
+    return [
+        tuple(os.path.basename(file) for file in (image, *masks)) for image, masks in source.files
+    ]
 
 
 HIDDEN = (

@@ -42,6 +42,55 @@ def test_what_cannot_be_learned_is_an_error(label, class_names, said):
         check(label, class_names)
 
 
+class Overlaps(Labels):
+    """Multi-label maps that are all the same, [pixels classes]."""
+
+    def __init__(self, label, length=3):
+        label = np.asarray(label, np.uint8)
+        super().__init__(label, ("ground", "road", "sky")[: label.shape[-1]], length)
+        self.schema = core.multilabel_schema(3, label.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([[0, 0], [0, 255]], "is of no class"),
+        ([[1, 1], [1, 255]], "is of every class"),
+    ],
+)
+def test_multilabel_maps_of_one_answer_teach_nothing(label, said):
+    """An error where all were read, a note where it was a sample."""
+    whole, sample = Overlaps(label), Overlaps(label, length=500)
+    with pytest.raises(DataError, match=f"{said}: nothing can be learned"):
+        look.check(look.look(whole), whole.class_names, split="train")
+    (note,) = look.check(look.look(sample), sample.class_names, split="train")
+    assert said in note
+    with pytest.raises(DataError, match="every pixel is void"):
+        look.check(look.look(Overlaps([[255, 255]])), ("a", "b"), split="train")
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([[0], [1]], []),
+        ([[0, 0], [1, 0]], ["no pixel of road"]),
+        ([[1, 0]] + [[1, 1]] * 2000, []),
+        ([[0, 1], [255, 0]] * 2, ["no pixel of ground"]),
+        ([[0, 1], [1, 0]] + [[255, 255]] * 9, ["82% of the pixels are void"]),
+        ([[1, 1]] + [[0, 1]] * 2000, ["rare: ground 0.05% of the pixels"]),
+    ],
+)
+def test_of_multilabel_maps_each_class_is_looked_at_by_itself(label, said):
+    """One class may be the only one, and may be everywhere while another is not."""
+    source = Overlaps(label)
+    found = look.look(source)
+    assert found.sizes == {(len(label),)}
+    notes = look.check(found, source.class_names, split="train")
+    assert len(notes) == len(said)
+    for note, words in zip(notes, said, strict=True):
+        assert words in note
+
+
 def test_one_class_in_a_sample_is_only_a_warning():
     (note,) = check([[0, 0]], length=500)
     assert note.startswith("train: a sample of 48 masks: every pixel that is not void is 'ground'")

@@ -114,3 +114,22 @@ def test_reading_past_the_end_ends_iteration(dims):
     assert len(list(source)) == len(source) == 3
     with pytest.raises(IndexError, match="3 examples"):
         source[-1]
+
+
+def test_with_multilabel_things_overlap_and_each_has_all_of_its_pixels(dims):
+    """A map of 0, 1 and void for each kind, without a background; the image shows through."""
+    usual, source = (
+        synthetic.Source(split="train", dims=dims, multilabel=more) for more in (False, True)
+    )
+    assert source.class_names == usual.class_names[1:] and source.palette == usual.palette[1:]
+    assert list(source.schema) == ["image", "label"]
+    image, label = read(source, 20)
+    field = source.schema["label"]
+    assert field.kind == "labels" and label.shape[1:] == (*source.size, *field.shape)
+    assert field.shape == (len(source.class_names),) and label.dtype == np.uint8
+    assert set(np.unique(label)) == {0, 1, IGNORE_LABEL}
+    assert (label == 1).reshape(-1, *field.shape).any(0).all()
+    several = ((label == 1).sum(-1) > 1).mean()
+    assert 0.005 < several < 0.5 and image.dtype == source.schema["image"].dtype
+    again = pickle.loads(pickle.dumps(source))[3]
+    np.testing.assert_array_equal(again["label"], label[3])

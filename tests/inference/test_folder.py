@@ -23,7 +23,7 @@ CANVAS = Canvas((32, 48), "resize", 0)
 
 
 def test_areas_add_up():
-    areas = areas_lib.class_areas(np.array([[0, 0, 2], [2, 2, 2]], np.uint8), ["a", "b", "c"])
+    areas = areas_lib.areas_of(np.array([2, 0, 4]), ["a", "b", "c"], whole=(2, 3))
     assert areas["a"] == {"pixels": 2, "share": 2 / 6} and areas["b"]["pixels"] == 0
 
 

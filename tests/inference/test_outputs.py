@@ -213,8 +213,13 @@ def test_no_two_outputs_have_one_name():
     names = ["a" + ending for ending in kinds.ENDINGS] + ["a" + kinds.FACTS, kinds.RECORD]
     names += [shared.name for shared in kinds.SHARED.values()]
     plain = [unicodedata.normalize("NFC", name).casefold() for name in names]
-    assert len(set(plain)) == len(plain) == 17
-    for one, other in itertools.permutations(kinds.EACH.values(), 2):
+    assert len(set(plain)) == len(plain) == 18
+    pairs = [
+        pair
+        for each in (kinds.EACH, kinds.EACH | kinds.MULTILABEL)
+        for pair in itertools.permutations(each.values(), 2)
+    ]
+    for one, other in pairs:
         for whole in [(side,) * dims for side in (9, 10_000) for dims in (1, 2, 3)]:
             mine, its = one.ending(whole), other.ending(whole)
             assert mine != its or not mine[1:].count(".")

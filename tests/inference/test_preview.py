@@ -25,6 +25,9 @@ def test_tiles_are_thinned_as_the_whole_is(size, step):
     expected = label[(slice(None, None, step),) * len(size)]
     found = preview.thinned_tiles(cut(label, (6, 11, 4)[: len(size)]), size, step)
     np.testing.assert_array_equal(found, expected)
+    several = ((region, np.stack([tile, tile + 1], -1)) for region, tile in cut(label, size))
+    found = preview.thinned_tiles(several, size, step)  # with an axis of classes behind
+    np.testing.assert_array_equal(found, np.stack([expected, expected + 1], -1))
     array = Lazy(size, np.uint8, lambda region: label[region], name="x")
     np.testing.assert_array_equal(preview.thinned(array, step, dims=len(size)), expected)
 

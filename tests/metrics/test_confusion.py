@@ -93,7 +93,7 @@ def test_examples_are_counted_and_scored_one_by_one():
     pred, label = split(batch=3)
     label[2] = 255
     counts = confusion.counts_per_example(jnp.asarray(pred), jnp.asarray(label), num_classes=5)
-    scores = confusion.example_miou(np.asarray(counts))
+    scores = confusion.example_miou(confusion.margins(np.asarray(counts)))
     for i in range(2):
         np.testing.assert_array_equal(counts[i], count(pred[i : i + 1], label[i : i + 1]))
         valid = label[i] != 255
@@ -203,3 +203,64 @@ def test_totals_beyond_int32_stay_exact():
 def test_unusable_matrix_is_a_data_error(matrix, names, message):
     with pytest.raises(DataError, match=message):
         confusion.summarize(matrix, class_names=names)
+
+
+def overlapping(batch=12, size=(5, 7), seed=0):
+    """Return multi-label (pred, label) of 5 classes; 'bird' never occurs, 'pole' only in pred."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 2, (batch, *size, 5)).astype(np.uint8)
+    pred = np.where(random.random(label.shape) < 0.7, label, 1 - label).astype(np.uint8)
+    label[..., 3:] = pred[..., 4] = 0
+    return pred, label
+
+
+@pytest.mark.parametrize("size", [(35,), (5, 7), (2, 5, 7)])
+def test_binary_counts_and_scores_equal_scikit_learns(size):
+    """Of multi-label indicators, pixels in rows; absent classes are left out of macro means."""
+    pred, label = overlapping(size=size)
+    counts = jax.jit(confusion.binary_counts_per_example)(jnp.asarray(pred), jnp.asarray(label))
+    assert counts.dtype == jnp.int32 and counts.shape == (12, 5, 2, 2)
+    total = np.asarray(counts, np.int64).sum(0)
+    flat, said = label.reshape(-1, 5), pred.reshape(-1, 5)
+    np.testing.assert_array_equal(total, sklearn.multilabel_confusion_matrix(flat, said))
+    result = confusion.summarize_binary(total, class_names=NAMES)
+    assert result["absent_classes"] == ["bird"] and result["per_class"]["bird"]["iou"] is None
+    four = {"average": "macro", "labels": range(4), "zero_division": 0}
+    assert result["miou"] == pytest.approx(sklearn.jaccard_score(flat, said, **four))
+    assert result["f1"] == result["dice"] == pytest.approx(sklearn.f1_score(flat, said, **four))
+    assert result["precision"] == pytest.approx(sklearn.precision_score(flat, said, **four))
+    assert result["recall"] == pytest.approx(sklearn.recall_score(flat, said, **four))
+    assert result["label_accuracy"] == pytest.approx(1 - sklearn.hamming_loss(flat, said))
+    micro = sklearn.jaccard_score(flat, said, average="micro")
+    assert result["miou_micro"] == pytest.approx(micro)
+    for c, name in enumerate(NAMES[:4]):
+        own = result["per_class"][name]
+        assert own["accuracy"] == pytest.approx((flat[:, c] == said[:, c]).mean())
+        assert own["pixels"] == flat[:, c].sum() and own["pixels_pred"] == said[:, c].sum()
+    json.dumps(result)
+
+
+def test_binary_counts_leave_void_of_each_class_out_and_add_up():
+    pred, label = overlapping(batch=8)
+    label[:, 0], label[:, 1, :, 0], label[:, 2, :, 1] = 255, 255, 7
+    counts = np.asarray(confusion.binary_counts_per_example(jnp.asarray(pred), jnp.asarray(label)))
+    np.testing.assert_array_equal(counts.sum((2, 3)), (label < 2).sum((1, 2)))
+    parts = [
+        confusion.binary_counts_per_example(jnp.asarray(pred[:, :, p]), jnp.asarray(label[:, :, p]))
+        for p in (slice(0, 3), slice(3, 7))
+    ]
+    np.testing.assert_array_equal(np.asarray(parts[0]) + np.asarray(parts[1]), counts)
+
+
+def test_binary_scores_of_nothing_are_none_and_of_all_void_an_error():
+    """No class in label and prediction: nothing to average, but every "is not" is right."""
+    counts = np.zeros((2, 2, 2), int)
+    counts[:, 0, 0] = 9
+    result = confusion.summarize_binary(counts, class_names=("a", "b"))
+    assert result["miou"] is result["dice"] is result["accuracy"] is None
+    assert result["absent_classes"] == ["a", "b"] and result["label_accuracy"] == 1
+    assert np.isnan(confusion.example_miou(confusion.binary_margins(counts[None])))
+    with pytest.raises(DataError, match="no valid pixel"):
+        confusion.summarize_binary(0 * counts, class_names=("a", "b"))
+    with pytest.raises(DataError, match="expected \\(3, 2, 2\\)"):
+        confusion.summarize_binary(counts, class_names=("a", "b", "c"))

@@ -1,6 +1,7 @@
 """How much of an image each class covers, of one image and in one table of all."""
 
 import csv
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Protocol
@@ -31,14 +32,23 @@ class HasAreas(Protocol):
         ...
 
 
-def class_areas(label: UInt8[np.ndarray, "*space"], class_names: Sequence[str]) -> Areas:
-    """Return the areas of a label map."""
-    return areas_of(memory.counts(label), class_names)
+def pixels_of(label: UInt8[np.ndarray, "..."], *, dims: int) -> Int64[np.ndarray, " n"]:
+    """Return the pixels of each class, of a class map [*space] or a multi-label map [*space k].
+
+    Args:
+        label: The map.
+        dims: Its axes in space.
+    """
+    if label.ndim == dims:
+        return memory.counts(label)
+    return np.count_nonzero(label, axis=tuple(range(dims)))
 
 
-def areas_of(pixels: Int64[np.ndarray, " n"], class_names: Sequence[str]) -> Areas:
-    """Return the areas of an image that has so many pixels of each class."""
-    total = max(1, int(pixels.sum()))
+def areas_of(
+    pixels: Int64[np.ndarray, " n"], class_names: Sequence[str], *, whole: Sequence[int]
+) -> Areas:
+    """Return the areas of an image of the sides `whole` with so many pixels of each class."""
+    total = math.prod(whole)
     return {
         name: {"pixels": int(pixels[k]), "share": float(pixels[k] / total)}
         for k, name in enumerate(class_names)

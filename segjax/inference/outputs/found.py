@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segjax.inference.outputs import contours
-from segjax.inference.outputs.areas import Areas, class_areas
+from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
 from segjax.inference.predictor import Image, Prediction
 from segjax.structs import Classes
 
@@ -34,14 +34,20 @@ class Found:
     without: frozenset[int] = frozenset()
 
     @property
-    def label(self) -> UInt8[np.ndarray, "*space"]:
-        """The class of every pixel."""
+    def label(self) -> UInt8[np.ndarray, "..."]:
+        """The class of every pixel, or of a multi-label run 0 or 1 for each class."""
         return self.prediction.classes
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The image's sides."""
+        return self.image.shape[:-1]
 
     @functools.cached_property
     def areas(self) -> Areas:
         """How much of the image each class covers."""
-        return class_areas(self.label, self.classes.class_names)
+        pixels = pixels_of(self.label, dims=len(self.whole))
+        return areas_of(pixels, self.classes.class_names, whole=self.whole)
 
     @functools.cached_property
     def probabilities(self) -> Float[np.ndarray, "*space k"]:
@@ -50,5 +56,12 @@ class Found:
 
     @functools.cached_property
     def regions(self) -> list[contours.Region]:
-        """The regions of a picture's label map."""
-        return contours.find(self.label, without={*self.without, 255})
+        """The regions of a picture's label map, of a multi-label map each class's by itself."""
+        if self.label.ndim == len(self.whole):
+            return contours.find(self.label, without={*self.without, 255})
+        return [
+            region._replace(label=k)
+            for k in range(self.label.shape[-1])
+            if k not in self.without
+            for region in contours.find(self.label[..., k], without={0})
+        ]

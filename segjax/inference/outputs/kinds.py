@@ -23,7 +23,8 @@ class Kind(NamedTuple):
         picture: The ending of what is written of a picture.
         array: Of a volume or a signal; None: nothing can be.
         write: Writes it to a path.
-        files: What lies in it where it is a folder: from the names of the classes to the files'.
+        files: What lies in it where it is a folder of pictures: from the names of the classes to
+            theirs.
         inside: Where it is a folder: how the names of what lies in it begin.
         large: The ending of what is written of an image too large to be held, of a picture and of
             an array; empty: nothing is.
@@ -51,7 +52,7 @@ class Kind(NamedTuple):
         if is_large(whole) and not self.large:
             return []
         own = name + self.ending(whole)
-        if self.files is not None:
+        if self.files is not None and own == name + self.tail:  # a folder, which has no ending
             return [f"{own}/{file}" for file in self.files(class_names)]
         return [f"{own}/"] if self.inside else [own]
 
@@ -84,6 +85,7 @@ class Shared(NamedTuple):
     takes_large: bool = False
 
 
+DIGITS = tuple("0123456789")
 EACH: dict[str, Kind] = {
     "label": Kind("_label", ".png", ".npy", maps.write_label, large=(".tif", ".npy")),
     "overlay": Kind(
@@ -95,7 +97,7 @@ EACH: dict[str, Kind] = {
         large=(".npy", ".npy"), write_large=large.write_array,
     ),
     "probabilities:png": Kind(
-        "_probabilities", "", None, maps.write_pictures, maps.picture_names, tuple("0123456789")
+        "_probabilities", "", None, maps.write_pictures, maps.picture_names, DIGITS
     ),
     "probabilities:zarr": Kind(
         "_probabilities", ".zarr", ".zarr", maps.write_zarr, None, ("zarr.json", "c"),
@@ -106,6 +108,14 @@ EACH: dict[str, Kind] = {
     "contours:geojson": Kind("_contours", ".geojson", None, polygons.write_geojson),
     "contours:labelme": Kind("_labelme", ".json", None, polygons.write_labelme),
 }  # fmt: skip
+MULTILABEL: dict[str, Kind] = {
+    "label": Kind(
+        "_label", "", ".npy", maps.write_masks, maps.picture_names, DIGITS, (".npy", ".npy")
+    ),
+}
+"""What takes a kind's place in a multi-label run."""
+OF_ONE = ("confidence", "entropy")
+"""What only runs have that give every pixel one class: of several classes each has its own."""
 SHARED: dict[str, Shared] = {
     "contours:coco": Shared("contours_coco.json", polygons.Coco, (2,)),
     "areas:csv": Shared("areas.csv", areas.Table, (1, 2, 3), takes_large=True),
@@ -120,7 +130,7 @@ TAILS = ("", *dict.fromkeys(kind.tail for kind in EACH.values()))
 """What follows an image's name, endings left out."""
 ENDINGS = {
     kind.tail + ending: kind
-    for kind in EACH.values()
+    for kind in (*MULTILABEL.values(), *EACH.values())
     for ending in (kind.picture, kind.array, *kind.large)
     if ending is not None
 }
@@ -139,10 +149,18 @@ class Chosen(NamedTuple):
     Attributes:
         each: For each image.
         shared: Over all images.
+        multilabel: Whether a pixel may be of several classes, or of none.
     """
 
     each: tuple[Kind, ...]
     shared: tuple[Shared, ...]
+    multilabel: bool
+
+    @property
+    def label(self) -> Kind | None:
+        """What writes the label map, if it is asked for."""
+        label = _each(self.multilabel)["label"]
+        return label if label in self.each else None
 
     def names(self, name: str, *, whole: Sequence[int], class_names: Sequence[str]) -> list[str]:
         """Return all that is written of the image `name` of such sides, as `Kind.names`."""
@@ -151,7 +169,8 @@ class Chosen(NamedTuple):
 
     def left_out(self) -> list[str]:
         """Return what is not written of images too large to be held."""
-        each = [name for name, kind in EACH.items() if kind in self.each and not kind.large]
+        kinds = _each(self.multilabel).items()
+        each = [name for name, kind in kinds if kind in self.each and not kind.large]
         shared = [
             name for name, kind in SHARED.items() if kind in self.shared and not kind.takes_large
         ]
@@ -162,15 +181,21 @@ class Chosen(NamedTuple):
         return [RECORD, *(each.name for each in self.shared)] if self.shared else []
 
 
-def choose(names: Sequence[str], *, dims: int) -> Chosen:
+def _each(multilabel: bool) -> dict[str, Kind]:
+    """Return what a run can write of each image, by name."""
+    return EACH | MULTILABEL if multilabel else EACH
+
+
+def choose(names: Sequence[str], *, dims: int, multilabel: bool = False) -> Chosen:
     """Return the outputs of these names, each once, in the order of the lists here.
 
     Args:
         names: Keys of `EACH` and `SHARED`.
         dims: Axes of the images.
+        multilabel: Whether a pixel may be of several classes, or of none.
 
     Raises:
-        ConfigError: No such output, or none that images of so many axes have.
+        ConfigError: No such output, or none that images of so many axes or such classes have.
     """
     known = [*EACH, *SHARED]
     for name in names:
@@ -185,7 +210,13 @@ def choose(names: Sequence[str], *, dims: int) -> Chosen:
                 f"{here}: is of pictures, and the run's images have {dims} "
                 f"{'axes' if dims > 1 else 'axis'}. Leave it out."
             )
+        if multilabel and name in OF_ONE:
+            raise ConfigError(
+                f"{here}: is of classes of which every pixel has one, and the run's overlap "
+                "(multi-label). Leave it out; --outputs=probabilities:npy has each class's own."
+            )
     return Chosen(
-        tuple(kind for name, kind in EACH.items() if name in names),
+        tuple(kind for name, kind in _each(multilabel).items() if name in names),
         tuple(kind for name, kind in SHARED.items() if name in names),
+        multilabel,
     )

@@ -10,11 +10,11 @@ import numpy as np
 
 from segjax.data.lazy import Region
 from segjax.inference import preview, streams
-from segjax.inference.outputs.areas import Areas, areas_of
+from segjax.inference.outputs import overlay
+from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
 from segjax.inference.predictor import Image, Predictor
-from segjax.runtime import files, memory
+from segjax.runtime import files
 from segjax.structs import Classes
-from segjax.views import examples
 
 
 @dataclasses.dataclass
@@ -27,9 +27,10 @@ class Large:
         predictor: Predicts it, tile by tile.
         classes: What is predicted.
         watch: Called with how many pixels are predicted so far.
+        multilabel: Whether a pixel may be of several classes, or of none.
 
     Attributes:
-        counts: Pixels of each class, int64 [256], once the classes are predicted.
+        counts: Pixels of each class, int64, once the classes are predicted.
         thin: Every `step`-th pixel of them.
     """
 
@@ -38,11 +39,12 @@ class Large:
     predictor: Predictor
     classes: Classes
     watch: Callable[[int], None] = lambda done: None
+    multilabel: bool = False
 
     def __post_init__(self) -> None:
         self.step = preview.step_of(self.whole)
         self.thin = preview.Thin(self.whole, self.step)
-        self.counts = np.zeros(256, np.int64)
+        self.counts = np.zeros((), np.int64)
 
     @property
     def whole(self) -> tuple[int, ...]:
@@ -52,21 +54,23 @@ class Large:
     @property
     def areas(self) -> Areas:
         """Pixels and share of each class."""
-        return areas_of(self.counts, self.classes.class_names)
+        return areas_of(self.counts, self.classes.class_names, whole=self.whole)
 
     def tiles(self) -> Iterator[tuple[Region, np.ndarray]]:
         """Yield the classes of one part after the other, and take note of them."""
-        self.counts[:] = 0
+        self.counts = np.zeros((), np.int64)
         done = 0
         for region, tile in self.predictor.tiles(self.image):
-            self.counts += memory.counts(tile)
+            self.counts = self.counts + pixels_of(tile, dims=len(self.whole))
             self.thin.add(region, tile)
-            done += tile.size
+            done += math.prod(tile.shape[: len(self.whole)])
             self.watch(done)
             yield region, tile
 
     def predict(self, path: pathlib.Path | None) -> None:
         """Predict the classes, and write them: a TIFF of a picture, else a NumPy file.
+
+        A multi-label map is a NumPy file [*space k].
 
         Args:
             path: The file; None: nothing is written.
@@ -78,6 +82,8 @@ class Large:
         tiles = self.tiles()
         if path is None:
             collections.deque(tiles, maxlen=0)
+        elif self.multilabel:
+            streams.write_npy(path, tiles, _shape(self), np.uint8)
         elif len(self.whole) == 2:
             streams.write_tiff(path, tiles, self.whole, palette=self.classes.palette)
         else:
@@ -86,13 +92,8 @@ class Large:
 
 def write_overlay(path: pathlib.Path, found: Large) -> None:
     """Write every so manyth pixel of the image in the colours of its classes."""
-    examples.overlay(
-        path,
-        preview.thinned(found.image, found.step, dims=len(found.whole)),
-        found.thin.classes,
-        palette=found.classes.palette,
-        class_names=found.classes.class_names,
-    )
+    image = preview.thinned(found.image, found.step, dims=len(found.whole))
+    overlay.draw(path, image, found.thin.classes, found.classes)
 
 
 def write_array(path: pathlib.Path, found: Large) -> None:

@@ -9,9 +9,10 @@ from jaxtyping import Float, Num
 from PIL import Image
 
 from segjax.inference import streams
+from segjax.inference.outputs import overlay
 from segjax.inference.outputs.found import Found
 from segjax.runtime import files, memory
-from segjax.views import colour, examples
+from segjax.views import colour
 
 LARGEST = 65535
 """What a probability, a confidence or an entropy of 1 is in a 16-bit PNG."""
@@ -25,15 +26,23 @@ def write_label(path: pathlib.Path, found: Found) -> None:
         save_array(path, found.label)
 
 
+def write_masks(path: pathlib.Path, found: Found) -> None:
+    """Write a multi-label map: of a picture a folder with a PNG for each class, else a NumPy file.
+
+    A pixel is 1 where it is of the class, in its colour, and 0 elsewhere.
+    """
+    if path.suffix == ".npy":
+        save_array(path, found.label)
+        return
+    with files.replacing_folder(path) as folder:
+        for k, name in enumerate(picture_names(found.classes.class_names)):
+            colours = [colour.BLACK, found.classes.palette[k]]
+            colour.save_palette_png(folder / name, found.label[..., k], colours)
+
+
 def write_overlay(path: pathlib.Path, found: Found) -> None:
-    """Write the image in the colours of its classes, see `examples.overlay`."""
-    examples.overlay(
-        path,
-        found.image,
-        found.label,
-        palette=found.classes.palette,
-        class_names=found.classes.class_names,
-    )
+    """Write the image in the colours of its classes, see `overlay.draw`."""
+    overlay.draw(path, found.image, found.label, found.classes)
 
 
 def write_confidence(path: pathlib.Path, found: Found) -> None:
@@ -73,12 +82,12 @@ def write_zarr(path: pathlib.Path, found: Found) -> None:
         UserError: The disk is full or cannot be written.
     """
     probabilities = found.probabilities
-    whole = tuple(slice(0, side) for side in found.label.shape)
+    whole = tuple(slice(0, side) for side in found.whole)
     about = {"class_names": list(found.classes.class_names)}
     with files.replacing_folder(path) as folder:
         streams.write_zarr(
             folder, [(whole, probabilities)], probabilities.shape, np.float32,
-            dims=found.label.ndim, attributes=about, shown=path,
+            dims=len(found.whole), attributes=about, shown=path,
         )  # fmt: skip
 
 

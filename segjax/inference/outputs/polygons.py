@@ -48,7 +48,7 @@ def write_labelme(path: pathlib.Path, found: Found) -> None:
 
     The image is named by its path from this file, and not put into it.
     """
-    height, width = found.label.shape
+    height, width = found.whole
     shapes = [
         {
             "label": found.classes.class_names[region.label],
@@ -87,7 +87,7 @@ class Coco:
 
     def add(self, found: Found) -> None:
         """Add one image and its regions."""
-        height, width = found.label.shape
+        height, width = found.whole
         number = len(self.images) + 1
         image = {"id": number, "file_name": found.shown, "width": width, "height": height}
         self.images.append(image)
