@@ -30,6 +30,7 @@ def get_config(arg: str = ""):
     config.evals.val = dict(type="semantic", split="val", batch_size=8, every_steps=0)
     if arg.float64:
         config.evals.val.metrics, config.evals.val.intervals = ["hd95", "kappa", "ece"], 10
+        config.inference.update(short_side=48, blend="gaussian", flips=(1,))  # several windows
         config.model.compute_dtype = config.model.param_dtype = "float64"
     if arg.data:
         config.augment, config.microbatches, config.model.widths = [], 1, (2, 4)

@@ -25,7 +25,10 @@ def hashes(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rtol"), [(":float64", 1e-10), ("", 1e-3)])
 def test_two_processes_train_and_score_as_one_does(tmp_path, kind, rtol):
-    """Batch norm, gradient accumulation, every augmentation; 1 device, 8, 2 × 4, then eval."""
+    """Batch norm, gradient accumulation, every augmentation; 1 device, 8, 2 × 4, then eval.
+
+    Scored in windows that overlap, blended and flipped, on 1, 2 and 4 processes.
+    """
     env = {"JAX_ENABLE_X64": "1" if kind else "0"}
     for count in (1, 2):
         work = tmp_path / f"run{count}"
