@@ -10,8 +10,8 @@ from segjax.data import tiff
 from segjax.data.lazy import Region
 from segjax.data.raster import Header
 
-CACHE_BYTES = 256 << 20
-"""Of decoded strips or tiles that are kept: those of a row of windows, as a rule."""
+CACHE_BYTES = 32 << 20
+"""Of decoded strips or tiles that are kept: those that a row of windows shares with the next."""
 
 
 class Parts:
@@ -36,7 +36,7 @@ class Parts:
             raise ValueError("a volume")
         width, height = tiff.segment_sides(page)
         size = width * height * page.samplesperpixel * page.dtype.itemsize
-        if size > CACHE_BYTES and not page.is_memmappable:
+        if size > tiff.MAX_SEGMENT_BYTES and not page.is_memmappable:
             raise ValueError(f"its strips or tiles of {height}x{width} pixels are too large")
         self.sides = height, width
         self.count = -(-page.imagelength // height), -(-page.imagewidth // width)
