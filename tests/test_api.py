@@ -87,6 +87,9 @@ def test_checkpoints_of_a_run_are_an_ensemble(trained, tmp_path):
     np.testing.assert_allclose(both.predictor()(image).probabilities(), expected, atol=1e-5)
     names = {both.variant(), *(run.variant() for run in steps)}
     assert len(names) == 3 and both.variant().startswith("ensemble2-")
+    once = segjax.open_run([path, path], "1")
+    assert not once.others and once.variant() == "step1" and "some are one" in once.notes()[0]
+    assert both.notes() == [f"ensemble of 2: {path} step 1, {path} step 2"]
     copied = tmp_path / "fold"
     shutil.copytree(path, copied)
     folds = segjax.open_run([path, copied], checkpoint="1")
@@ -94,7 +97,6 @@ def test_checkpoints_of_a_run_are_an_ensemble(trained, tmp_path):
     np.testing.assert_allclose(folds.predictor()(image).probabilities(), alone, atol=1e-6)
     for wrong, said in (
         (lambda: segjax.open_run([path, copied], ["1", "2"]), "2 runs and 2 checkpoints"),
-        (lambda: segjax.open_run([path, path], "1"), "one checkpoint twice"),
         (lambda: segjax.open_run([path, tmp_path]), "no config.json"),
     ):
         with pytest.raises(UserError, match=said):

@@ -34,6 +34,7 @@ class Run:
             latest.
         overrides: What was changed of the config that made it.
         others: Further members of an ensemble, whose scores are averaged with this one's.
+        remarks: What opening it found, to be said.
     """
 
     path: pathlib.Path
@@ -41,6 +42,7 @@ class Run:
     checkpoint: str = ""
     overrides: tuple[str, ...] = ()
     others: "tuple[Run, ...]" = ()
+    remarks: tuple[str, ...] = ()
 
     @functools.cached_property
     def parts(self) -> Parts:
@@ -158,14 +160,15 @@ class Run:
         """Return what should be said whenever it predicts or is scored, a line each."""
         steps = self.config["inference"]["postprocess"]
         if not steps:
-            return []
+            return [*self.remarks]
         chosen = steps == workdir.load_postprocess(self.path)
         source = (
             f"chosen by --mode=tune ({workdir.POSTPROCESS})" if chosen else "as the config says"
         )
         return [
+            *self.remarks,
             f"post-processing, {source}: {tuning.describe(steps)}. Without it: "
-            "--override=inference.postprocess=[]"
+            "--override=inference.postprocess=[]",
         ]
 
     @functools.cached_property
@@ -222,13 +225,12 @@ def open_ensemble(
 
     Args:
         paths: Their folders, such as those of the folds of a cross-validation.
-        checkpoints: One for all, or of a single run several.
+        checkpoints: One for all, or of a single run several; those that are one count once.
         overrides: Changes to the config of each.
         trust_code: See `open_run`.
 
     Raises:
-        UserError: As `open_run`; or they do not go together: other classes, channels or window, or
-            the same checkpoint twice.
+        UserError: As `open_run`; or they do not go together: other classes, channels or window.
     """
     if len(paths) > 1 and len(checkpoints) > 1:
         raise ConfigError(
@@ -241,13 +243,13 @@ def open_ensemble(
         for path in paths
         for checkpoint in checkpoints
     ]
-    first, *others = members
-    steps = [(member.path.resolve(), member.find()) for member in members] if others else []
-    if len(set(steps)) < len(steps):
-        raise ConfigError(
-            "an ensemble of one checkpoint twice: the mean of a thing and itself is that thing. "
-            "Name different ones."
-        )
+    if len(members) == 1:
+        return members[0]
+    different = {(member.path.resolve(), member.find()): member for member in members}
+    first, *others = different.values()
+    remarks = [f"{path} step {step}" for path, step in different]
+    twice = f" ({len(members)} were named, of which some are one)" * (len(members) > len(different))
+    remark = f"ensemble of {len(different)}{twice}: {', '.join(remarks)}"
     for other in others:
         for what in ("classes", "layout"):
             mine, its = getattr(first.parts, what), getattr(other.parts, what)
@@ -257,7 +259,7 @@ def open_ensemble(
                     f"averaged: {rules.shown(its)} instead of {rules.shown(mine)}. Use runs on the "
                     "same data and config.inference."
                 )
-    return dataclasses.replace(first, others=tuple(others)) if others else first
+    return dataclasses.replace(first, others=tuple(others), remarks=(remark,))
 
 
 def list_runs(path: pathlib.Path, *, trust_code: bool = False) -> list[Run]:
