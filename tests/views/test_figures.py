@@ -74,7 +74,7 @@ def test_curves_of_a_run_that_has_just_begun(tmp_path, logged):
 
 @pytest.mark.parametrize("quantity", ["", "step", "miou"])
 def test_what_is_logged_without_a_split_is_no_splits(tmp_path, quantity):
-    """`step` has no name behind a slash: a run without evaluators, so without a score, draws too."""
+    """`step` has no name behind a slash; a run without evaluators has no score, and draws too."""
     logged = [{"step": 10, "train/loss": 2.0, "miou": 0.5}]
     assert figures.splits(logged, quantity) == []
     figures.learning_curves(tmp_path / "curves.png", logged, metric=quantity, title="")
