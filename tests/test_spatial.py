@@ -239,11 +239,10 @@ SMALL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("size", [(40, 33), (64, 32), (72, 35)], ids=str)
 @pytest.mark.parametrize("name", SMALL)
-def test_networks_on_rows_of_any_number_are_those_on_one_device(name, size, train, float64):
-    """Losses, logits, running statistics and gradients; at 64 rows all levels of some divide."""
-    image = np.random.default_rng(0).normal(size=(2, *size, 3))
+def test_networks_on_rows_that_do_not_divide_are_those_on_one_device(name, train, float64):
+    """Losses, logits, running statistics and gradients: 72 rows become 36, 18, 9, 5 and 3."""
+    image = np.random.default_rng(0).normal(size=(2, 72, 35, 3))
     model = lookup.build("models", SMALL[name], where="model", num_classes=3, **FLOAT64)
     options = {"train": train, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(0)}}
     init = jax.jit(functools.partial(model.init, train=False))
@@ -258,7 +257,7 @@ def test_networks_on_rows_of_any_number_are_those_on_one_device(name, size, trai
 
         return loss
 
-    assert_same_gradient(function, variables["params"], image, (2, 4, 8))
+    assert_same_gradient(function, variables["params"], image, (2, 4, 8) if train else (8,))
 
 
 def batch_of(count, size, channels):
