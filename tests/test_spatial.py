@@ -3,6 +3,7 @@
 import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +15,15 @@ from configs import quickstart
 from segjax.assemble import program
 from segjax.assemble.setup import make_setup
 from segjax.augment import compose, geometry, photometric
-from segjax.config import sections
+from segjax.config import lookup, sections
 from segjax.costs import hlo
 from segjax.data import core, pipeline, synthetic
+from segjax.layers import conv, resample
 from segjax.models import unet
 from segjax.runtime import sharding
+from segjax.structs import Outputs
+from segjax.tasks import semantic
+from segjax.training import step as step_lib
 
 SCHEMA = core.semantic_schema(3)
 ROWS, ALONE = (1, 1, 8), (1, 1, 1)
@@ -148,6 +153,111 @@ def test_the_step_on_slices_of_volumes_is_the_step_on_one_device(float64):
     batch = batch_of(2, (16, 32, 33), 1)
     flip = dict(type="geometry:flip", horizontal=0.5, vertical=0.5, depth=0.5)
     assert_same_step(make, (ALONE, (1, 1, 4)), batch, model=UNET, augment=(flip,))
+
+
+FLOAT64 = {"compute_dtype": "float64", "param_dtype": "float64"}
+
+
+class Halving(nn.Module):
+    """Convolutions of all kinds, each at fewer rows."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        size = x.shape[1:-1]
+        pooled = resample.max_pool(conv.Conv(4, **FLOAT64)(x))
+        x = conv.Conv(4, **FLOAT64)(pooled)
+        x = conv.Conv(4, 4, stride=2, padding=[(1, 1)] * 2, **FLOAT64)(x)
+        x = conv.Conv(4, stride=2, groups=-1, **FLOAT64)(x)
+        strided = conv.Conv(4, 1, stride=2, **FLOAT64)(pooled)
+        x = conv.Conv(4, stride=2, groups=2, **FLOAT64)(x) + strided.mean((1, 2), keepdims=True)
+        return Outputs(resample.resize(x, size))
+
+
+def assert_same_gradient(function, params, image, spaces):
+    """Compare a value, what comes with it and the gradient, of rows split and of rows whole.
+
+    Args:
+        function: From a mesh to a function of parameters and image: a scalar, and more.
+        params: To take the gradient by; it is taken by the image too.
+        image: Of float64.
+        spaces: Over how many devices rows are split.
+    """
+    results = []
+    for space in (1, *spaces):
+        mesh = Mesh(np.asarray(jax.devices()[:space]).reshape(1, 1, space), sharding.AXES)
+        placed = sharding.replicated(mesh), sharding.batch_sharding(mesh, SCHEMA)["image"]
+        gradient = jax.value_and_grad(function(mesh), argnums=(0, 1), has_aux=True)
+        results.append(jax.device_get(jax.jit(gradient, in_shardings=placed)(params, image)))
+    one, *others = map(jax.tree.leaves, results)
+    most = max(np.abs(leaf).max() for leaf in jax.tree.leaves(results[0][1][0]))
+    assert most > 1e-3, "the gradient has to say something"
+    for other in others:
+        for expected, found in zip(one, other, strict=True):
+            atol = 1e-10 * max(np.abs(expected).max(), 1e-3 * most)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("rows", [24, pytest.param(72, marks=pytest.mark.slow)])
+def test_rows_that_do_not_divide_deep_in_a_network_give_the_same_gradient(rows, float64):
+    """Every kernel sees each row once, however few of them there are for the devices.
+
+    XLA's partitioner counts rows that several devices hold, and miscounts where a device holds
+    nothing but padding, in the gradient of a convolution by its kernel. 24 rows on 8 devices become
+    12, 6, 3 and 2; 72 become 36, which are split unevenly, 18, 9 and 5.
+    """
+    image = np.random.default_rng(0).normal(size=(2, rows, 10, 3))
+    params = Halving().init(jax.random.key(0), jnp.asarray(image), train=True)["params"]
+    task = semantic.Task(losses=[dict(type="pixel:cross_entropy", weight=1.0)], num_classes=4)
+    label = np.arange(image[..., 0].size, dtype=np.int32).reshape(image.shape[:-1]) % 4
+
+    def function(mesh):
+        objective = step_lib.make_objective(Halving(), task, lambda x: x, mesh, whole=True)
+
+        def loss(params, image):
+            batch = {"image": image, "label": jnp.asarray(label)}
+            return objective(params, {}, batch, jax.random.key(0), task.weights(batch))
+
+        return loss
+
+    assert_same_gradient(function, params, image, (8,))
+
+
+RESNET = {"type": "resnet", "depth": 18, "width": 8, "stages": 4}
+SMALL = {
+    "unet": {"type": "unet", "widths": (4, 8, 8), "convs_per_level": 1, "norm": "group"},
+    "unet on blocks": {**UNET, "widths": (4, 8), "stem_stride": 2},
+    "encoder_unet": {"type": "encoder_unet", "encoder": RESNET, "widths": (8,) * 4},
+    "deeplabv3plus": {**DEEPLAB, "width": 8},
+    "segformer": {
+        "type": "segformer",
+        "encoder": {"type": "mit", "widths": (4, 4, 5, 8), "depths": (1,) * 4},
+        "width": 8,
+        "dropout": 0.0,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_on_rows_that_do_not_divide_are_those_on_one_device(name, train, float64):
+    """Losses, logits, running statistics and gradients: 72 rows become 36, 18, 9, 5 and 3."""
+    image = np.random.default_rng(0).normal(size=(2, 72, 35, 3))
+    model = lookup.build("models", SMALL[name], where="model", num_classes=3, **FLOAT64)
+    options = {"train": train, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(0)}}
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = jax.device_get(init(jax.random.key(0), image))
+
+    def function(mesh):
+        def loss(params, image):
+            with sharding.over(mesh if train else None):  # as train step and evaluation do
+                outputs, new = model.apply({**variables, "params": params}, image, **options)
+            weights = jnp.cos(jnp.arange(outputs.logits.size).reshape(outputs.logits.shape))
+            return (weights * jnp.sin(outputs.logits)).mean(), (outputs, new)
+
+        return loss
+
+    assert_same_gradient(function, variables["params"], image, (2, 4, 8) if train else (8,))
 
 
 def batch_of(count, size, channels):

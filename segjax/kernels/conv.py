@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from segjax.kernels import depthwise, products
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
-from segjax.runtime import xla
+from segjax.runtime import sharding, xla
 from segjax.structs import Features
 
 Pads = Sequence[tuple[int, int]]
@@ -31,6 +31,8 @@ def convolve(
 ) -> Float[Array, "b ... o"]:
     """Slide `kernel` over `x`, in one, two or three dimensions.
 
+    Both ends are placed by `sharding.keep_rows`: XLA's gradients are right only there.
+
     Args:
         x: Features.
         kernel: [*window i o]. Where `i` is a part of the channels of `x`, channels come in groups;
@@ -42,11 +44,13 @@ def convolve(
     pads = tuple((low, high) for low, high in padding)
     sizes = x.shape[1:-1], kernel.shape[:-2]
     window = Window(tuple(strides), pads, tuple(dilation), *sizes)
+    form = slide
     if x.shape[-1] == kernel.shape[-2]:
-        return plain(x, kernel, window=window)
-    if kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
-        return depthwise.convolve(x, kernel, window=window)
-    return slide(x, kernel, window=window)
+        form = plain
+    elif kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
+        form = depthwise.convolve
+    y = form(sharding.keep_rows(x, partner=window.length[0]), kernel, window=window)
+    return sharding.keep_rows(y, partner=x.shape[1])
 
 
 @Kernel

@@ -32,6 +32,12 @@ class Window(NamedTuple):
         """Distances from the first tap to the last."""
         return tuple(d * (n - 1) for d, n in zip(self.dilation, self.taps, strict=True))
 
+    @property
+    def length(self) -> Ints:
+        """The output's size."""
+        spans = zip(self.size, self.padding, self.reach, self.strides, strict=True)
+        return tuple((n + low + high - reach - 1) // s + 1 for n, (low, high), reach, s in spans)
+
     def sees_one(self) -> bool:
         """Return whether each output sees one sample of the input, which exists."""
         return set(self.taps) == {1} and not any(map(any, self.padding))

@@ -3,6 +3,7 @@
 import collections
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ TRIAL = "trial"
 
 EXAMPLES = ("data", "fsdp")
 """The axes that the examples of a batch are dealt to."""
+
+_over = jax.make_user_context(None)  # part of jit's cache key: meshes never share a program
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0) -> Mesh:
@@ -76,6 +79,29 @@ def constrain(batch: Batch, mesh: Mesh | None, schema: Schema) -> Batch:
     if mesh is None:
         return batch
     return jax.lax.with_sharding_constraint(dict(batch), batch_sharding(mesh, schema))
+
+
+def over(mesh: Mesh | None) -> AbstractContextManager[None]:
+    """Return a context in which `keep_rows` places features on `mesh`; None: not at all."""
+    return _over(mesh)
+
+
+def keep_rows(x: jax.Array, *, partner: int) -> jax.Array:
+    """Return features [b *space c], and so their gradient, with rows split as those of an image.
+
+    Rows that do not divide are split unevenly. Where some device would have none of them, or none
+    of the `partner` rows at the other end of an operation, all devices have all: XLA computes
+    wrong gradients, or fails to compile, where a device has nothing but padding. Left to itself it
+    splits 12 rows over 4 of 8 devices and holds each part twice, and then counts both in its
+    gradient of a convolution by the kernel.
+    """
+    mesh = _over.value
+    if mesh is None or mesh.shape["space"] == 1:
+        return x
+    devices = mesh.shape["space"]
+    split = all(-(-rows // devices) * (devices - 1) < rows for rows in (x.shape[1], partner))
+    place = P(EXAMPLES, "space" if split else None)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, place))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

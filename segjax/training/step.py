@@ -101,13 +101,14 @@ def make_objective(
     """
 
     def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars) -> Any:
-        outputs, updates = model.apply(
-            {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
-            normalize(batch["image"]),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
+        with sharding.over(mesh):
+            outputs, updates = model.apply(
+                {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
+                normalize(batch["image"]),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
         terms = task.loss(outputs, batch, jax.random.fold_in(key, 1))
         if not whole and (alone := [name for name, term in terms.items() if not term.divisor]):
             raise ConfigError(

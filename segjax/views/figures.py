@@ -80,7 +80,7 @@ def learning_curves(
     Args:
         path: The PNG to write.
         records: Lines of `metrics.jsonl`; any key may be missing, a value of None is left out.
-        metric: The score, 0 to 1 and best at 1: what follows the split in its name.
+        metric: The score, 0 to 1 and best at 1: what follows the split in its name. Empty: none.
         title: What the score is called in prose.
     """
     rate = series(records, "train/lr")[1].size > 0
@@ -304,9 +304,13 @@ def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray,
 
 
 def splits(records: Sequence[Mapping[str, Any]], quantity: str) -> list[str]:
-    """Return the splits that logged `<split>/<quantity>`, `train` first, then as they came."""
+    """Return the splits that logged `<split>/<quantity>`, `train` first, then as they came.
+
+    What is logged without a split, such as `step`, is nobody's.
+    """
     names = {key: None for r in records for key, value in r.items() if value is not None}
-    found = [group for group, _, name in (key.partition("/") for key in names) if name == quantity]
+    parted = (key.partition("/") for key in names)
+    found = [group for group, slash, name in parted if slash and name == quantity]
     return sorted(found, key=lambda split: split != "train")
 
 

@@ -12,6 +12,7 @@ from segjax.inference import network as network_lib
 from segjax.inference.layout import Layout
 from segjax.inference.network import Forward, Network
 from segjax.inference.predictor import FunctionPredictor
+from segjax.models import unet
 from segjax.runtime import sharding
 from segjax.structs import Field, Outputs
 from segjax.tasks import semantic
@@ -236,6 +237,33 @@ def test_predicted_is_scored_however_windows_are_joined(way, runs):
         assert list(other) == list(found[0])
         for number, counts in found[0].items():
             np.testing.assert_array_equal(other[number], counts)
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_divide_deep_in_a_network_are_counted_alike(float64):
+    """40 rows on eight devices become 20, 10 and 5 on the way down: whatever XLA makes of those."""
+    task = semantic.Task(losses=[dict(type="pixel:cross_entropy", weight=1.0)], num_classes=K)
+    model = unet.Model(
+        num_classes=K, widths=(4, 8, 8), convs_per_level=1, stem_stride=2,
+        compute_dtype="float64", param_dtype="float64",
+    )  # fmt: skip
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 40, 33, 3)), train=False)
+    found = []
+    for mesh in (one_device(), sharding.make_mesh(data=1, space=8)):
+        forward = Forward(
+            model, task, normalize=lambda x: x / 100.0, mesh=mesh, schema=SCHEMA,
+            layout=Layout(fit.Canvas((40, 33), "pad", 5)),
+        )  # fmt: skip
+        parts = list(Network(forward, variables).measure(Many(), batch_size=2, threads=1))
+        counts = {number: count for part in parts for number, count in part.counts.items()}
+        found.append((counts, [part.loss for part in parts]))
+    (one, loss), (other, other_loss) = found
+    assert list(one) == list(other) == list(range(len(Many())))
+    assert (sum(one.values()).sum(0) > 0).sum() > 1, "more than one class is predicted"
+    for number, counts in one.items():
+        np.testing.assert_array_equal(other[number], counts)
+    assert jax.tree.leaves(loss)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-10), loss, other_loss)
 
 
 class Deep(nn.Module):

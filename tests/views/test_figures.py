@@ -72,6 +72,15 @@ def test_curves_of_a_run_that_has_just_begun(tmp_path, logged):
     read_png(path)
 
 
+@pytest.mark.parametrize("quantity", ["", "step", "miou"])
+def test_what_is_logged_without_a_split_is_no_splits(tmp_path, quantity):
+    """`step` has no name behind a slash; a run without evaluators has no score, and draws too."""
+    logged = [{"step": 10, "train/loss": 2.0, "miou": 0.5}]
+    assert figures.splits(logged, quantity) == []
+    figures.learning_curves(tmp_path / "curves.png", logged, metric=quantity, title="")
+    read_png(tmp_path / "curves.png")
+
+
 def test_smoothing_keeps_a_constant_and_the_mean_of_a_line():
     assert figures.smooth(np.full(100, 3.0)) == pytest.approx(np.full(100, 3.0))
     line = np.arange(300.0)
