@@ -222,6 +222,38 @@ def test_rows_that_do_not_divide_deep_in_a_network_give_the_same_gradient(rows, 
     assert_same_gradient(function, params, image, (8,))
 
 
+def test_each_of_several_trials_places_its_own_rows(float64):
+    """On a mesh with an axis for them, along which the program of one trial sees nothing."""
+    mesh = Mesh(np.asarray(jax.devices()).reshape(2, 1, 1, 4), (sharding.TRIAL, *sharding.AXES))
+    model, random = conv.Conv(4, **FLOAT64), np.random.default_rng(0)
+    image, kernels = random.normal(size=(2, 12, 8, 3)), random.normal(size=(2, 3, 3, 3, 4))
+    bias = np.zeros((2, 4))
+
+    def loss(params, image, mesh):
+        with sharding.over(mesh):
+            return jnp.sin(model.apply({"params": params}, resample.max_pool(image))).sum()
+
+    def one(params, image):
+        own = jax.tree.map(lambda x: x[0], params)
+        return jax.tree.map(lambda x: x[None], jax.grad(loss)(own, image, mesh))
+
+    each, rows = P(sharding.TRIAL), sharding.batch_sharding(mesh, SCHEMA)["image"]
+    both = jax.shard_map(
+        one, mesh=mesh, in_specs=(each, P()), out_specs=each,
+        axis_names={sharding.TRIAL}, check_vma=False,
+    )  # fmt: skip
+    params = {"kernel": jnp.asarray(kernels), "bias": jnp.asarray(bias)}
+    found = jax.jit(both)(params, jax.device_put(image, rows))
+    for number in range(2):
+        own = jax.tree.map(lambda x, number=number: x[number], params)
+        expected = jax.jit(lambda p: jax.grad(loss)(p, jnp.asarray(image), None))(own)
+        jax.tree.map(
+            lambda a, b, number=number: np.testing.assert_allclose(b[number], a, atol=1e-10),
+            expected,
+            found,
+        )
+
+
 RESNET = {"type": "resnet", "depth": 18, "width": 8, "stages": 4}
 SMALL = {
     "unet": {"type": "unet", "widths": (4, 8, 8), "convs_per_level": 1, "norm": "group"},
