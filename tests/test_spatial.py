@@ -225,13 +225,16 @@ def test_rows_that_do_not_divide_deep_in_a_network_give_the_same_gradient(rows, 
 def test_each_of_several_trials_places_its_own_rows(float64):
     """On a mesh with an axis for them, along which the program of one trial sees nothing."""
     mesh = Mesh(np.asarray(jax.devices()).reshape(2, 1, 1, 4), (sharding.TRIAL, *sharding.AXES))
-    model, random = conv.Conv(4, **FLOAT64), np.random.default_rng(0)
-    image, kernels = random.normal(size=(2, 12, 8, 3)), random.normal(size=(2, 3, 3, 3, 4))
-    bias = np.zeros((2, 4))
+    model = conv.ConvNormAct(4, activation="silu", **FLOAT64)
+    image = np.random.default_rng(0).normal(size=(2, 12, 8, 3))
+    inits = [model.init(jax.random.key(i), jnp.asarray(image), train=True) for i in range(2)]
+    params = jax.tree.map(lambda *x: jnp.stack(x), *(init["params"] for init in inits))
 
     def loss(params, image, mesh):
         with sharding.over(mesh):
-            return jnp.sin(model.apply({"params": params}, resample.max_pool(image))).sum()
+            both = {**inits[0], "params": params}
+            y, _ = model.apply(both, resample.max_pool(image), train=True, mutable=["batch_stats"])
+        return jnp.sin(y).sum()
 
     def one(params, image):
         own = jax.tree.map(lambda x: x[0], params)
@@ -242,7 +245,6 @@ def test_each_of_several_trials_places_its_own_rows(float64):
         one, mesh=mesh, in_specs=(each, P()), out_specs=each,
         axis_names={sharding.TRIAL}, check_vma=False,
     )  # fmt: skip
-    params = {"kernel": jnp.asarray(kernels), "bias": jnp.asarray(bias)}
     found = jax.jit(both)(params, jax.device_put(image, rows))
     for number in range(2):
         own = jax.tree.map(lambda x, number=number: x[number], params)
