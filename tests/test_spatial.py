@@ -190,7 +190,7 @@ def assert_same_gradient(function, params, image, spaces):
         results.append(jax.device_get(jax.jit(gradient, in_shardings=placed)(params, image)))
     one, *others = map(jax.tree.leaves, results)
     most = max(np.abs(leaf).max() for leaf in jax.tree.leaves(results[0][1][0]))
-    assert most > 1e-3, "the gradient has to say something"
+    assert most > 1e-6, "the gradient has to say something"
     for other in others:
         for expected, found in zip(one, other, strict=True):
             atol = 1e-10 * max(np.abs(expected).max(), 1e-3 * most)
@@ -222,6 +222,40 @@ def test_rows_that_do_not_divide_deep_in_a_network_give_the_same_gradient(rows, 
     assert_same_gradient(function, params, image, (8,))
 
 
+def test_each_of_several_trials_places_its_own_rows(float64):
+    """On a mesh with an axis for them, along which the program of one trial sees nothing."""
+    mesh = Mesh(np.asarray(jax.devices()).reshape(2, 1, 1, 4), (sharding.TRIAL, *sharding.AXES))
+    model = conv.ConvNormAct(4, activation="silu", **FLOAT64)
+    image = np.random.default_rng(0).normal(size=(2, 12, 8, 3))
+    inits = [model.init(jax.random.key(i), jnp.asarray(image), train=True) for i in range(2)]
+    params = jax.tree.map(lambda *x: jnp.stack(x), *(init["params"] for init in inits))
+
+    def loss(params, image, mesh):
+        with sharding.over(mesh):
+            both = {**inits[0], "params": params}
+            y, _ = model.apply(both, resample.max_pool(image), train=True, mutable=["batch_stats"])
+        return jnp.sin(y).sum()
+
+    def one(params, image):
+        own = jax.tree.map(lambda x: x[0], params)
+        return jax.tree.map(lambda x: x[None], jax.grad(loss)(own, image, mesh))
+
+    each, rows = P(sharding.TRIAL), sharding.batch_sharding(mesh, SCHEMA)["image"]
+    both = jax.shard_map(
+        one, mesh=mesh, in_specs=(each, P()), out_specs=each,
+        axis_names={sharding.TRIAL}, check_vma=False,
+    )  # fmt: skip
+    found = jax.jit(both)(params, jax.device_put(image, rows))
+    for number in range(2):
+        own = jax.tree.map(lambda x, number=number: x[number], params)
+        expected = jax.jit(lambda p: jax.grad(loss)(p, jnp.asarray(image), None))(own)
+        jax.tree.map(
+            lambda a, b, number=number: np.testing.assert_allclose(b[number], a, atol=1e-10),
+            expected,
+            found,
+        )
+
+
 RESNET = {"type": "resnet", "depth": 18, "width": 8, "stages": 4}
 SMALL = {
     "unet": {"type": "unet", "widths": (4, 8, 8), "convs_per_level": 1, "norm": "group"},
@@ -250,7 +284,7 @@ def test_networks_on_rows_that_do_not_divide_are_those_on_one_device(name, train
 
     def function(mesh):
         def loss(params, image):
-            with sharding.over(mesh if train else None):  # as train step and evaluation do
+            with sharding.over(mesh):
                 outputs, new = model.apply({**variables, "params": params}, image, **options)
             weights = jnp.cos(jnp.arange(outputs.logits.size).reshape(outputs.logits.shape))
             return (weights * jnp.sin(outputs.logits)).mean(), (outputs, new)

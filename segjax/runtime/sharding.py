@@ -100,8 +100,9 @@ def keep_rows(x: jax.Array, *, partner: int) -> jax.Array:
         return x
     devices = mesh.shape["space"]
     split = all(-(-rows // devices) * (devices - 1) < rows for rows in (x.shape[1], partner))
-    place = P(EXAMPLES, "space" if split else None)
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, place))
+    here = jax.sharding.get_abstract_mesh()  # of one trial: the part that `mesh` leaves to it
+    place = NamedSharding(mesh if here.empty else here, P(EXAMPLES, "space" if split else None))
+    return jax.lax.with_sharding_constraint(x, place)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
