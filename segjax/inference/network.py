@@ -68,7 +68,7 @@ class Forward:
         self.task, self.mesh, self.layout, self.schema = task, mesh, layout, schema
         self.placement = sharding.batch_sharding(mesh, schema)
         self.row_block = sharding.row_block(mesh)
-        by_row = NamedSharding(mesh, PartitionSpec(sharding.EXAMPLES))
+        self.by_row = NamedSharding(mesh, PartitionSpec(sharding.EXAMPLES))
         everywhere = sharding.replicated(mesh)
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
@@ -93,7 +93,7 @@ class Forward:
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
         self.losses = jit(losses, out_shardings=everywhere)
-        self.scores = jit(scores, out_shardings=by_row)
+        self.scores = jit(scores, out_shardings=self.by_row)
         self.scores_of_all = jit(scores, out_shardings=everywhere)
         self.add = jit(blend.blend, donate_argnums=0)
         self.compare, self.classes = jit(compare), jit(classes)
@@ -194,6 +194,10 @@ class Network:
     def _scores(self, outputs: list[Outputs], *, of_all: bool) -> jax.Array:
         forward = self.forward
         several = of_all and jax.process_count() > 1
+        if len(outputs) == 1 and not several:
+            scores = forward.task.scores(outputs[0])  # of float32 they are the outputs' own array
+            if scores.sharding.is_equivalent_to(forward.by_row, scores.ndim):
+                return scores
         scores = (forward.scores_of_all if several else forward.scores)(outputs)
         quirks.one_at_a_time(scores)
         return scores
