@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, right numbers on the CPU backend, array types checked at run time."""
 
 import os
+import pathlib
 
 from segjax.runtime import xla
 
@@ -36,6 +37,24 @@ if not flags.FLAGS.is_parsed():
 
 
 STRICT = ("kernels", "layers", "encoders", "models", "losses", "metrics", "augment")
+
+
+DEAR = pathlib.Path(__file__).parent / "dear.txt"
+
+
+def dear() -> set[str]:
+    """Return the cases and tests that dear.txt names."""
+    lines = DEAR.read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what dear.txt names as slow, before tiers are chosen."""
+    names = dear()
+    for item in items:
+        if {item.nodeid, item.nodeid.partition("[")[0]} & names:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

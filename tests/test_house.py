@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests import conftest
+
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "segjax").rglob("*.py"))
 ROOMS = [
@@ -138,6 +140,16 @@ def test_train_is_said_by_name(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             positional = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
             assert "train" not in positional, getattr(node, "name", "lambda")
+
+
+def test_dear_tests_are_there():
+    """Each line of tests/dear.txt names a test; which of its cases, pytest decides."""
+    for line in conftest.dear():
+        path, *_, name = line.partition("[")[0].split("::")
+        assert (
+            re.search(rf"^ *def {name}\(", (ROOT / path).read_text(), re.M)
+            or "contract" in (ROOT / path).read_text()
+        ), line
 
 
 def test_run_py_is_short():

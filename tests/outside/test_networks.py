@@ -145,19 +145,7 @@ def rules_of(table: Any, network: Network) -> list[convert.Rule]:
     ]
 
 
-DEAR = {
-    "torchvision-lraspp", "huggingface-upernet", "timm-efficientnet", "torchvision-efficientnet",
-    "timm-mobilenetv3", "smp-deeplabv3plus-gradients", "torchvision-deeplabv3-gradients",
-}  # fmt: skip
-"""Take seconds each to compile."""
-
-
-def tiers(names):
-    """Return cases of which the dear ones are of the slow tier."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in DEAR)) for name in names]
-
-
-@pytest.mark.parametrize("name", tiers(NETWORKS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_are_those_recorded(name):
     case, module, variables, _ = prepare(name, NETWORKS[name])
     forward = recorded.compiled(functools.partial(module.apply, train=False))
@@ -170,7 +158,7 @@ def test_outputs_are_those_recorded(name):
         assert difference <= TOLERANCE * np.abs(theirs).max(), i
 
 
-@pytest.mark.parametrize("name", tiers(GRADIENTS))
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_are_those_recorded(name, monkeypatch):
     monkeypatch.setattr(base, "AUX_DROPOUT", 0.0)
     case, module, variables, rules = prepare(name, GRADIENTS[name])
