@@ -71,12 +71,17 @@ FILES = {"voc": (voc, make_voc), "cityscapes": (cityscapes, make_cityscapes)}
 FILES |= {"ade20k": (ade20k, make_ade20k)}
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_publishers_masks_are_read_as_they_are(name, tmp_path, monkeypatch):
+def debug_config(name, tmp_path, monkeypatch):
+    """Write a miniature of a benchmark, and return its config for it."""
     module, make = FILES[name]
     make(tmp_path)
     monkeypatch.setenv("SEGJAX_DATA", str(tmp_path))
-    config = sections.section(module.get_config("size=debug"))
+    return sections.section(module.get_config("size=debug"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_publishers_masks_are_read_as_they_are(name, tmp_path, monkeypatch):
+    config = debug_config(name, tmp_path, monkeypatch)
     source = parts_lib.make_source(config, config["evals"]["val"]["split"])
     assert len(source) == 2
     example = source[0]
@@ -97,11 +102,8 @@ def test_the_publishers_masks_are_read_as_they_are(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", FILES)
 def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     """In the windows of its protocol, made small; every valid pixel of the masks counts once."""
-    module, make = FILES[name]
-    make(tmp_path)
-    monkeypatch.setenv("SEGJAX_DATA", str(tmp_path))
-    config = sections.section(module.get_config("size=debug"))
-    own = dict(module.get_config("").inference.to_dict(), size=(48, 64))
+    config = debug_config(name, tmp_path, monkeypatch)
+    own = dict(FILES[name][0].get_config("").inference.to_dict(), size=(48, 64))
     config["inference"] = own | ({"short_side": 56} if own["short_side"] else {})
     config["mesh"] = dict(data=2, fsdp=1, space=4)
     assert train.run(tmp_path / "run", config) == 0

@@ -71,7 +71,11 @@ class Parts:
 
     def predictor(self, variables: Mapping[str, Any]) -> Predictor:
         """Return what predicts with some variables: the network, and what is done afterwards."""
-        return postprocess_lib.wrap(Network(self.forward, variables), self.steps)
+        return self.finished(Network(self.forward, variables))
+
+    def finished(self, network: Network) -> Predictor:
+        """Return a network with what is done to its predictions afterwards."""
+        return postprocess_lib.wrap(network, self.steps)
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""

@@ -97,14 +97,14 @@ def _parts(file: File, *, name: str, exif: bool) -> tiff_parts.Parts | None:
         stream = stack.enter_context(raster.stream_of(file, limit=lazy.LARGEST))
         if stream.read(4) not in tiff.MAGIC:
             return None
-        header = tiff.open_tiff(stream).header
+        opened, page = tiff.open_page(stream)
+        header = opened.header
         size = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
         if size < lazy.LARGE or (exif and header.orientation != 1):
             return None
         raster.check(header, name=name, most=lazy.LARGEST)
-        stream.seek(0)
         try:
-            parts = tiff_parts.Parts(stream)
+            parts = tiff_parts.Parts(stream, header, page)
         except ValueError:
             return None  # the whole file, or why not: as for any other
         stack.pop_all()  # it reads on

@@ -5,6 +5,7 @@ import threading
 from typing import IO
 
 import numpy as np
+import tifffile
 
 from segjax.data import tiff
 from segjax.data.lazy import Region
@@ -19,19 +20,16 @@ class Parts:
 
     Args:
         stream: The file, which stays open.
-
-    Attributes:
         header: What the file says of itself.
+        page: Its one page, see `tiff.open_page`.
 
     Raises:
-        ValueError: As `tiff.open_tiff`, or its pixels cannot be read in parts.
+        ValueError: Its pixels cannot be read in parts.
     """
 
-    def __init__(self, stream: IO[bytes]):
-        opened, page = tiff.open_page(stream)
+    def __init__(self, stream: IO[bytes], header: Header, page: tifffile.TiffPage):
         tiff.check_segments(page, stream)
-        self.header: Header = opened.header
-        self.stream, self.page = stream, page
+        self.stream, self.header, self.page = stream, header, page
         if page.imagedepth != 1 or page.dtype is None:
             raise ValueError("a volume")
         width, height = tiff.segment_sides(page)

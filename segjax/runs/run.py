@@ -15,7 +15,6 @@ from segjax.config import lookup, rules, schedule, schema, sections, trials, tru
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
 from segjax.evaluators.report import Evaluator, Report
-from segjax.inference import postprocess
 from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
 from segjax.runs import workdir, writer
@@ -173,7 +172,7 @@ class Run:
 
     @functools.cached_property
     def _predictor(self) -> Predictor:
-        return postprocess.wrap(self._network, self.parts.steps)
+        return self.parts.finished(self._network)
 
     @functools.cached_property
     def _network(self) -> Network:

@@ -1,4 +1,4 @@
-"""Gradients of losses against finite differences."""
+"""What tests of losses share: their mean, and gradients against finite differences."""
 
 import jax
 import jax.numpy as jnp
@@ -14,3 +14,13 @@ def check_gradient(loss, logits, label):
         way = random.normal(size=logits.shape)
         ahead, behind = (value(jnp.asarray(logits + s * 1e-6 * way)) for s in (1, -1))
         np.testing.assert_allclose(np.vdot(slope, way), (ahead - behind) / 2e-6, rtol=1e-5)
+
+
+def mean_loss(loss):
+    """Return a loss divided by its weight, as a function of logits and label."""
+
+    def mean(logits, label):
+        total, weight = loss(logits, label)
+        return total / jnp.maximum(weight, 1)
+
+    return mean

@@ -16,6 +16,7 @@ from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import base, boundary, lovasz, pixel, region, topology
 from tests import program
+from tests.losses.differences import mean_loss
 
 LOSSES = {
     "cross_entropy": pixel.CrossEntropy(),
@@ -68,14 +69,6 @@ def scene(batch=2, height=4, width=6, num_classes=3, seed=0):
     label[:, :, 0] = 255
     label[:, 0, 1], label[:, 0, 2] = num_classes, -1  # out of range: void as well
     return logits, label
-
-
-def mean_loss(loss):
-    def mean(logits, label):
-        total, weight = loss(logits, label)
-        return total / jnp.maximum(weight, 1)
-
-    return mean
 
 
 @pytest.mark.parametrize(

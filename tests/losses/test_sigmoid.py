@@ -20,7 +20,7 @@ from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.losses import base, boundary, lovasz, pixel, region, topology
 from tests import program
-from tests.losses.differences import check_gradient
+from tests.losses.differences import check_gradient, mean_loss
 
 WEIGHTS = (1.0, 0.5, 2.0)
 
@@ -194,14 +194,6 @@ def scene(batch=3, size=(4, 6), seed=0):
     label[:, -1, ..., 0] = 7  # neither 0 nor 1: void as well
     label[-1] = 255
     return logits, label
-
-
-def mean_loss(loss):
-    def mean(logits, label):
-        total, weight = loss(logits, label)
-        return total / jnp.maximum(weight, 1)
-
-    return mean
 
 
 @pytest.mark.parametrize("size", [(24,), (4, 6), (3, 4, 4)], ids=["1D", "2D", "3D"])
