@@ -152,17 +152,17 @@ def _is_dict(value) -> bool:
     return isinstance(value, dict)
 
 
-def near(value, rng: random.Random):
-    """Return a value that is nearly another one: of another sign, size, kind or length."""
+def near(value, rng: random.Random, depth: int = 4):
+    """Return a value nearly another one: of another sign, size, kind or length; lists to a depth."""
     if isinstance(value, bool):
         return rng.choice((int(value), str(value), [value]))
     if isinstance(value, (int, float)) and abs(value) < 1e300:
         return rng.choice(
             (-value, value + 1, value * 2, value / 2, str(value), [value], value == 1)
         )
-    if isinstance(value, list) and value:
+    if isinstance(value, list) and value and depth:
         short, long = value[:-1], [*value, value[-1]]
-        return rng.choice((short, long, value[::-1], [near(x, rng) for x in value], value[0]))
+        return rng.choice((short, long, value[::-1], [near(x, rng, depth - 1) for x in value], value[0]))
     if isinstance(value, str):
         return rng.choice((value + "s", value[:-1], value.upper(), [value], value + ":x"))
     return rng.choice(VALUES)

@@ -21,6 +21,7 @@ from segjax.config import lookup, schedule
 from segjax.costs import hlo
 from segjax.data import fit
 from segjax.errors import ConfigError
+from segjax.inference.layout import Layout
 from segjax.runtime import sharding
 from segjax.structs import Classes, Field
 
@@ -234,11 +235,11 @@ def train_step(
     task = lookup.build("tasks", section, where="task", num_classes=model.num_classes)
     schema = {"image": Field("image", (channels,)), "label": Field("classes")}
     ops = [lookup.build("augment", op, where="augment") for op in CONFIG["augment"]]
+    canvas = fit.Canvas(tuple(size), "resize", 0)
     parts = Parts(
         model, model, task, compose.make_augment(ops, schema),
         functools.partial(normalize.fixed, mean=0.5, std=0.25),
-        Mesh(devices, sharding.AXES), fit.Canvas(tuple(size), "resize", 0),
-        Classes((), (), channels), schema,
+        Mesh(devices, sharding.AXES), canvas, Layout(canvas), Classes((), (), channels), schema,
     )  # fmt: skip
     setup = Setup(CONFIG, parts, schedule.Clock(batch_size, batch_size, 100), 1)
     key = jax.random.key(0)
