@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segjax.config import kinds, lookup, rules
-from segjax.data import core
+from segjax.data import components, core
 from segjax.data.lazy import Lazy, Region
 from segjax.errors import ConfigError, DataError
-from segjax.inference import components, preview
 from segjax.inference import crf as crf_lib
+from segjax.inference import preview
 from segjax.inference.predictor import ClassMap, Image, Measured, Prediction, Predictor
 from segjax.metrics import confusion
 from segjax.structs import IGNORE_LABEL

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from segjax.inference.outputs import contours
+from segjax.data import contours
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
 from segjax.inference.predictor import Image, Prediction
 from segjax.structs import Classes

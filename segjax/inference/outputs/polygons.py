@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from segjax.inference.outputs import contours
+from segjax.data import contours
 from segjax.inference.outputs.found import Found
 from segjax.runtime import files
 

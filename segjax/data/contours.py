@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from segjax.inference import components
+from segjax.data import components
 
 Ring = np.ndarray
 """Corners (x, y) in pixels, int64 [n 2]; the last one leads back to the first."""

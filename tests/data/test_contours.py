@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path
 
-from segjax.inference.outputs import contours
+from segjax.data import contours
 
 
 def inside(ring, shape):
