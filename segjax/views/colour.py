@@ -35,6 +35,16 @@ def table(palette: Sequence[Colour], *, void: Colour = BLACK) -> UInt8[np.ndarra
     return colours
 
 
+def voc_palette(num_classes: int) -> tuple[Colour, ...]:
+    """Return the PASCAL VOC colours: the bits of a class's number dealt out to R, G and B."""
+    bits = [
+        [k >> (3 * bit + c) & 1 for c in range(3)] for k in range(num_classes) for bit in range(8)
+    ]
+    weights = 1 << np.arange(7, -1, -1)
+    found = np.array(bits).reshape(num_classes, 8, 3).transpose(0, 2, 1) @ weights
+    return tuple((r, g, b) for r, g, b in found.tolist())
+
+
 def colourise(
     label: Integer[np.ndarray, "*space"], palette: Sequence[Colour], *, void: Colour = BLACK
 ) -> UInt8[np.ndarray, "*space 3"]:

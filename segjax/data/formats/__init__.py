@@ -1,0 +1,1 @@
+"""Annotations of other tools, read into one neutral record and written from it."""
