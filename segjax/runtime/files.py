@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import pathlib
@@ -100,6 +101,26 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         with contextlib.suppress(OSError):
             _remove(old)
         _unfinished.discard(old)
+
+
+def remove_leftovers(path: pathlib.Path) -> None:
+    """Remove what a process that is no more has left of writing `path`; see `replacing`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        number = number.removesuffix(".old")
+        if number.isdecimal() and not _is_running(int(number)):
+            with contextlib.suppress(OSError):
+                _remove(leftover)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -60,6 +60,20 @@ def background_of(class_names: tuple[str, ...]) -> str | None:
     return class_names[0] if class_names and class_names[0] in BACKGROUNDS else None
 
 
+def with_background(annotations: Annotations, name: str) -> Annotations:
+    """Return the data set with another class of pixels without an object; 'void': they are void.
+
+    It takes the place of the one before.
+    """
+    before, names = annotations.background, annotations.class_names
+    new = None if name == TO_VOID else name
+    if before in names:
+        kept = [] if new is None or new in names else [new]
+        place = names.index(before)
+        names = (*names[:place], *kept, *names[place + 1 :])
+    return dataclasses.replace(annotations, background=new, class_names=names)
+
+
 def labels_of(class_names: tuple[str, ...]) -> dict[int, str | None]:
     """Return the class of each number, and void at 255."""
     return {**dict(enumerate(class_names)), VOID_LABEL: VOID}

@@ -72,9 +72,9 @@ def convert(
     for name, known in CHOICES.items():
         if getattr(options, name) is not None:
             lookup.choose(getattr(options, name), known, what=f"--{name}")
-    check_output(output)
     if not path.exists():
         raise DataError(f"--input={path}: no such folder or file. Name the data set.")
+    check_output(output, path)
     annotations = prepare(source, path, options=options, wishes=wishes)
     lines = [*survey(annotations, source=source, path=path)]
     losses = Losses()
@@ -86,12 +86,17 @@ def convert(
     return lines
 
 
-def check_output(output: pathlib.Path) -> None:
-    """Refuse an output that holds anything.
+def check_output(output: pathlib.Path, path: pathlib.Path) -> None:
+    """Refuse an output that holds anything; remove what a killed conversion left beside it.
 
     Raises:
-        UserError: It does, or is no folder.
+        UserError: It does, is no folder, or lies in the input.
     """
+    if output.resolve().is_relative_to(path.resolve()):
+        raise UserError(
+            f"--output={output}: lies in --input={path}, which would then hold both. Name a folder "
+            "outside of it."
+        )
     if reading.is_file(output):
         raise UserError(f"--output={output}: is there and no folder. Name a new folder.")
     with files.explain_os_errors(output):
@@ -100,14 +105,14 @@ def check_output(output: pathlib.Path) -> None:
                 f"--output={output}: is not empty, and nothing in it is overwritten. Name a new "
                 "folder, or remove this one."
             )
+    files.remove_leftovers(output)
 
 
 def prepare(source: str, path: pathlib.Path, *, options: Options, wishes: Wishes) -> Annotations:
     """Return a data set as the options and wishes ask for it."""
     annotations = kinds.load(source).read(path, options)
     if wishes.background:
-        name = None if wishes.background == classes.TO_VOID else wishes.background
-        annotations = dataclasses.replace(annotations, background=name)
+        annotations = classes.with_background(annotations, wishes.background)
     kind = kinds.FORMATS[source]
     options = dataclasses.replace(
         options, boxes=options.boxes or kind.boxes, order=options.order or kind.order
@@ -203,7 +208,7 @@ def survey(annotations: Annotations, *, source: str, path: pathlib.Path) -> Iter
     )
     for reason, count in sorted(dropped.items()):
         yield f"{count:,} dropped: {reason}"
-    if not objects and not void:
+    if not objects:
         why = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common(3))
         raise ConfigError(
             f"no object is left{f'; dropped: {why}' * bool(why)}. Check --class_map, --boxes, "

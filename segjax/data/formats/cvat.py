@@ -67,7 +67,7 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
         if (shade := _colour(each.findtext("color") or ""))
     }
     names = options.class_names or names
-    roots = [options.images] if options.images else [file.parent, file.parent / "images"]
+    roots = [options.images] if options.images else [file.parent / "images", file.parent]
     return Annotations(
         names,
         functools.partial(_pictures, file, roots),
@@ -138,7 +138,7 @@ def _frames(
             )
     for frame, image in sorted(found.items()):
         size = images.size_of(image, name=str(image))
-        name = images.below(image, roots[::-1], where=str(file))
+        name = images.below(image, roots, where=str(file))
         where = f"{file}: frame {frame}"
         yield _picture(name, image, size, tracks.get(frame, []), split="", where=where)
 

@@ -61,9 +61,9 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
         names = parse.names_in(path / LABELS)
     if names is None:
         seen = {
-            parse.field(shape, "label", str, where=str(file))
+            parse.field(shape, "label", str, where=f"{file}: shapes[{number}]")
             for file in found
-            for shape in parse.fields(_read(file), "shapes", where=str(file))
+            for number, shape in enumerate(parse.fields(_read(file), "shapes", where=str(file)))
         }
         names = (BACKGROUND, *sorted(seen - {BACKGROUND, IGNORE}))
     names = tuple(name for name in names if name != IGNORE)

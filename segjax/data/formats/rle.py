@@ -69,7 +69,8 @@ def decompress(text: str, *, where: str) -> Runs:
     """
     digits = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
     last = digits & 0x20 == 0
-    if digits.size and (digits.min() < 0 or digits.max() > 63 or not last[-1]):
+    whole = text.isascii() and (not digits.size or last[-1])
+    if not whole or digits.min(initial=0) < 0 or digits.max(initial=0) > 63:
         raise DataError(f"{where}: a string that is no run lengths of COCO. Mend the mask.")
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends

@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from segjax.config import rules
 from segjax.data.formats.base import Annotations, Picture
 from segjax.errors import ConfigError, DataError
 
 FOLDERS = "folders"
+Pictures = Callable[[], Iterator[Picture]]
+_NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 def choose(annotations: Annotations, text: str) -> Annotations:
@@ -50,7 +53,7 @@ def choose(annotations: Annotations, text: str) -> Annotations:
         pick = functools.partial(_of, pictures, frozenset(wanted))
     elif text == FOLDERS:
         pick = functools.partial(_by_folder, pictures)
-    elif rules.NAME.holds(text):
+    elif _NAME.fullmatch(text):
         pick = functools.partial(_dealt, pictures, dict.fromkeys(names, text))
     else:
         raise ConfigError(f"--split={rules.cut(text)}: expected a name, such as 'train'.")
@@ -65,7 +68,7 @@ def _shares(text: str) -> dict[str, float]:
             found[name] = float(share)
         except ValueError:
             found[name] = -1
-        if not (rules.NAME.holds(name) and 0 < found[name] < 1e6):
+        if not (_NAME.fullmatch(name) and 0 < found[name] < 1e6):
             raise ConfigError(
                 f"--split={rules.cut(text)}: expected names with shares above 0, such as "
                 "'train=0.8,val=0.2'."
@@ -96,16 +99,16 @@ def deal(names: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
     return found
 
 
-def _dealt(pictures, dealt: Mapping[str, str]) -> Iterator[Picture]:
+def _dealt(pictures: Pictures, dealt: Mapping[str, str]) -> Iterator[Picture]:
     for picture in pictures():
         yield dataclasses.replace(picture, split=dealt[picture.name])
 
 
-def _of(pictures, wanted: frozenset[str]) -> Iterator[Picture]:
+def _of(pictures: Pictures, wanted: frozenset[str]) -> Iterator[Picture]:
     return (picture for picture in pictures() if picture.split in wanted)
 
 
-def _by_folder(pictures) -> Iterator[Picture]:
+def _by_folder(pictures: Pictures) -> Iterator[Picture]:
     for picture in pictures():
         split, slash, name = picture.name.partition("/")
         if not slash:

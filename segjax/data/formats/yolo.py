@@ -159,6 +159,9 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
                 continue
             losses.add("{} attributes of objects are left out", bool(thing.attributes))
             losses.add("{} crowds are plain objects there", thing.crowd)
+            if len(thing.parts) == 1 and isinstance(thing.parts[0], Box):
+                lines.append(_box(names.index(thing.label), thing.parts[0], picture.size))
+                continue
             rings = outlines.of(thing)
             rings = [ring + 0.5 for ring in outlines.through(patch)] if rings is None else rings
             losses.add("{} objects of several pieces became a line for each", len(rings) > 1)
@@ -184,6 +187,14 @@ def _count(rings: list[Ring], patch: raster.Patch, size: Size, losses: Losses) -
         again[place.place] = place.mask
     again[patch.place] ^= patch.mask
     losses.add("{} pixels of holes and borders are others there", int(again.sum()))
+
+
+def _box(number: int, box: Box, size: Size) -> str:
+    (left, right), (top, bottom) = sorted((box.left, box.right)), sorted((box.top, box.bottom))
+    height, width = size
+    middle = (left + right) / 2 / width, (top + bottom) / 2 / height
+    sides = (*middle, (right - left) / width, (bottom - top) / height)
+    return " ".join([str(number), *(f"{value:.8g}" for value in sides)])
 
 
 def _line(number: int, ring: Ring, size: Size) -> str:
