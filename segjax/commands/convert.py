@@ -40,6 +40,7 @@ def define(values: flags.FlagValues) -> None:
     )
     string("background", "The class of pixels without an object, or 'void'.")
     string("split", "The splits to take; 'train', or 'train=0.8,val=0.2', of a format without.")
+    string("property", "The property of GeoJSON's features that names the class.")
     string("target", "semantic: a class for every pixel; instances: and which object it is of.")
     string("crowd", "What crowds are: class (and no instance), void, or drop.")
     string("boxes", "What a mere box is: fill (all its pixels), or drop.")
@@ -61,6 +62,7 @@ def run(values: flags.FlagValues) -> int:
         class_names=classes.parse_names(values.class_names),
         **{name: values[name].value or None for name in convert.CHOICES},
         divisor=values.divisor,
+        property=values.property or None,
         link=values.link,
     )
     wishes = convert.Wishes(

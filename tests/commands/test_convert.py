@@ -33,6 +33,7 @@ def test_it_says_what_it_found_dropped_lost_and_wrote(tmp_path, capsys):
         "labelme: 1 images, 5 objects of 2 of 3 classes, 1 void ones, 1 tags of images",
         "1 dropped: of class cat, as --class_map says",
         "folder cannot hold: 2 attributes of objects are left out: a map holds none",
+        "folder cannot hold: 8 pixels are claimed by objects of several classes: the last has them",
         "folder cannot hold: 1 tags of images are left out",
         f"folder: 5 files written to {tmp_path / 'out'}",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -111,6 +111,18 @@ class Object:
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Volume(NamedTuple):
+    """A volume whose slices are pictures.
+
+    Attributes:
+        name: Its own.
+        affine: From column, row and slice to millimetres, four rows of four.
+    """
+
+    name: str
+    affine: tuple[tuple[float, ...], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """One image, and what is annotated in it.
@@ -123,6 +135,7 @@ class Picture:
         split: Of the data set; empty: the format knows none.
         tags: What is said of the image as a whole.
         dropped: Why something of the file is not among the objects, once for each such thing.
+        volume: The volume that it is a slice of; slices of one follow each other.
     """
 
     name: str
@@ -132,6 +145,7 @@ class Picture:
     split: str = ""
     tags: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    volume: Volume | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +183,7 @@ class Options:
         divisor: Of numbers in an instance map: class x divisor + instance; 0: each number is an
             instance of the one class.
         target: 'semantic' (a class for every pixel), or 'instances' (and which object it is of).
+        property: Of GeoJSON's features, the one that names the class.
         link: Make links to the images instead of copies.
     """
 
@@ -180,6 +195,7 @@ class Options:
     holes: str | None = None
     divisor: int | None = None
     target: str | None = None
+    property: str | None = None
     link: bool = False
 
 

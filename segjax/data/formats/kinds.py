@@ -58,6 +58,13 @@ FORMATS = {
     "cityscapes": Format("Cityscapes' polygons"),
     "colours": Format("masks in colours with a palette"),
     "yolo": Format("YOLO segmentation", _takes("class_names"), boxes="drop", order="area"),
+    "geojson": Format(
+        "GeoJSON beside (Geo)TIFF or other images", _takes("class_names", "images", "property")
+    ),
+    "nifti": Format("NIfTI volumes, as nnU-Net and the Decathlon lay them out",
+                    _takes("class_names")),
+    "dicomseg": Format("DICOM SEG beside the series that it is of", _takes("images"),
+                       _takes("images")),
     "instances": Format(
         "maps of 16 bits: class x divisor + instance",
         _takes("class_names", "divisor"), _takes("divisor"),
