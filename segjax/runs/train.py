@@ -81,6 +81,7 @@ class Ready(NamedTuple):
         weights: What a new run starts from.
         notes: What the log is to say of the data.
         image_scales: The least and the largest factor that brings images to the canvas.
+        reading: How the data set reads images; empty: it does not say.
     """
 
     path: pathlib.Path
@@ -95,6 +96,7 @@ class Ready(NamedTuple):
     weights: transfer.Weights
     notes: list[str]
     image_scales: list[float]
+    reading: dict[str, Any]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -125,7 +127,7 @@ def prepare(
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes, image_scales,
+        notes, image_scales, core.reading_of(source),
     )  # fmt: skip
 
 
@@ -335,6 +337,7 @@ def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
         "processes": jax.process_count(),
         "mesh": dict(ready.setup.parts.mesh.shape),
         "image_scales": ready.image_scales,
+        "reading": ready.reading,
         "device_step_flops": costs.flops,
         "device_step_bytes": costs.memory,
         "compile_seconds": costs.seconds,
