@@ -162,7 +162,9 @@ def near(value, rng: random.Random, depth: int = 4):
         )
     if isinstance(value, list) and value and depth:
         short, long = value[:-1], [*value, value[-1]]
-        return rng.choice((short, long, value[::-1], [near(x, rng, depth - 1) for x in value], value[0]))
+        return rng.choice(
+            (short, long, value[::-1], [near(x, rng, depth - 1) for x in value], value[0])
+        )
     if isinstance(value, str):
         return rng.choice((value + "s", value[:-1], value.upper(), [value], value + ":x"))
     return rng.choice(VALUES)

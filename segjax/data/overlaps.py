@@ -61,10 +61,10 @@ def check(
     Raises:
         DataError: As `read`, where a header shows it.
     """
-    size = decode.shown_size(decode.read_header(image_file, name=str(image_file)), reading.exif)
+    size = large.check_header(image_file, name=str(image_file), reading=reading)
     for mask in filter(None, masks):
-        decode.check_pair(
-            image_file, mask, image_name=str(image_file), label_name=str(mask),
-            exif=reading.exif, bands=bands,
-        )  # fmt: skip
+        header = decode.read_header(mask, name=str(mask))
+        decode.check_bands(header, name=str(mask), bands=bands)
+        found = decode.shown_size(header, reading.exif)
+        decode.check_sizes(size, found, str(image_file), str(mask), exif=reading.exif)
     return size

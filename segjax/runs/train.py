@@ -157,7 +157,7 @@ def look_at(
     parts, split = setup.parts, setup.config["input"]["split"]
     if "label" not in parts.schema:
         return [], []
-    found = look.look(source)
+    found = look.look(source, wanted=parts.window.classes if parts.window.share else ())
     for other in {each.split: each.source for each in evaluators if each.split != split}.values():
         look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
