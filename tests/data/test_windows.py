@@ -77,7 +77,7 @@ def cut(source, *, seed=3, sampling=windows.PLAIN, fields=("instance", "spacing"
 
 
 def take(count, source, **options):
-    options = {"batch_size": 8, "size": SIZE[source.dims], "seed": 1, "pad_value": 0} | options
+    options = {"batch_size": 8, "size": SIZE[2], "seed": 1, "pad_value": 0} | options
     schema = core.choose_fields(source.schema, ["instance", "spacing"])
     batches = pipeline.train_batches(source, schema=schema, fit="window", **options)
     found = list(itertools.islice(batches, count))
