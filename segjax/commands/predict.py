@@ -43,11 +43,14 @@ def run(values: flags.FlagValues) -> int:
     from segjax.inference.outputs import kinds
 
     xla.prepare()
-    from segjax.runs import workdir
+    from segjax.runs import data_record, workdir
 
     opened = options.open_run(values)
     source, resolved = opened.config["input"]["source"], opened.config["resolved"]
-    as_trained, suffix = reading_of(source)
+    as_trained = reading_of(source)
+    if source["type"] == "prepared":
+        as_trained = data_record.reading_of_prepared(opened.path, opened.config["input"]["split"])
+    suffix = as_trained.pop("label_suffix", "")
     reading = Reading(channels=resolved["channels"], **as_trained)
     dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
     multilabel = opened.parts.multilabel
@@ -84,12 +87,9 @@ def run(values: flags.FlagValues) -> int:
     return 2 if counts.skipped else 0
 
 
-def reading_of(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a data set was told to read images, and how the names of its masks end."""
-    names = ("exif", "dtype", "label_suffix")
-    found = {name: source[name] for name in names if name in source}
-    suffix = found.pop("label_suffix", "")
-    return found, suffix
+    return {name: source[name] for name in ("exif", "dtype", "label_suffix") if name in source}
 
 
 def numbers_of(names: list[str], class_names: list[str]) -> list[int]:

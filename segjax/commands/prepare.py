@@ -9,7 +9,7 @@ import contextlib
 
 from absl import flags
 
-from segjax.commands import options
+from segjax.commands import options, predict
 from segjax.errors import printable
 from segjax.runtime import files, xla
 
@@ -30,7 +30,7 @@ def run(values: flags.FlagValues) -> int:
     xla.prepare()
     from segjax.assemble import parts
     from segjax.config import schema
-    from segjax.data import hashes, preparing, store
+    from segjax.data import hashes, prepared, preparing, store
     from segjax.views.progress import Progress
 
     config = schema.fill(config)
@@ -46,6 +46,8 @@ def run(values: flags.FlagValues) -> int:
         for split, source in sources.items():
             made_from = {"source": inputs["source"], "split": split}
             made_from |= {"files": hashes.of_source(source)}
+            reading = source.reading if isinstance(source, prepared.Source) else None
+            made_from["reading"] = reading or predict.reading_of(inputs["source"])
             with Progress(len(source), unit="examples", title=split, leave=False) as bar:
                 done = preparing.write_split(
                     source, target, split,

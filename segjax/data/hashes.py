@@ -19,13 +19,14 @@ class Files(Protocol):
 
 @runtime_checkable
 class Hashed(Protocol):
-    """A source that has a hash of all that it holds."""
+    """A source that has a hash of all that it holds, and says how the files were read."""
 
     manifest_hash: str
+    reading: dict[str, Any]
 
 
 def of_source(source: core.Source) -> dict[str, Any]:
-    """Return what tells a split from an edited one, as `run.json` records it.
+    """Return what tells a split from an edited one, and how files were read that were prepared.
 
     `examples` is their number. `hash` is of the manifest that a prepared split has, else of the
     names and sizes of the files, `times` of when these were last written; no file is read. Both are
@@ -33,7 +34,7 @@ def of_source(source: core.Source) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"examples": len(source), "hash": "", "times": ""}
     if isinstance(source, Hashed):
-        return found | {"hash": source.manifest_hash}
+        return found | {"hash": source.manifest_hash, "reading": source.reading}
     if isinstance(source, Files):
         paths = [path for image, masks in source.files for path in (image, *masks) if path]
         status = [os.stat(path) for path in paths]
@@ -52,7 +53,7 @@ def compare(before: Any, now: Mapping[str, Any], *, split: str) -> list[str]:
         now: What it returns.
         split: Its name.
     """
-    if not isinstance(before, dict) or not before.keys() >= now.keys():
+    if not isinstance(before, dict) or not before.keys() >= {"examples", "hash", "times"}:
         return []
     if before["examples"] != now["examples"]:
         change = f"{before['examples']} examples then, {now['examples']} now"

@@ -102,6 +102,11 @@ class Source:
         verify: When the manifest's checksums are compared: 'first': where a field is read as a
             whole, the first time; 'all': of all examples before training; 'none'.
 
+    Attributes:
+        manifest_hash: Of all that the split holds.
+        reading: The arguments by which the files were read that it was made of, as far as what
+            predicts for a model trained on it must know them.
+
     Raises:
         DataError: There is no complete split, or it was edited; when an example is read: it was.
     """
@@ -124,6 +129,7 @@ class Source:
             )
         self.manifest = parse_manifest(content, name=self.store.shown(key))
         self.manifest_hash: str = self.manifest["hash"]
+        self.reading: dict[str, Any] = self.manifest["made_from"].get("reading", {})
         self.class_names = core.check_classes(
             self.manifest["class_names"], where=self.store.shown(key)
         )
@@ -326,6 +332,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
         sound = {"image"} <= {*fields} and len(palette) == len(names)
         sound &= all(len(c) == 3 and all(0 <= v < 256 for v in c) for c in palette)
         sound &= all(isinstance(name, str) for name in names)
+        sound &= isinstance(manifest["made_from"].get("reading", {}), dict)
         for pack in manifest["packs"]:
             sizes = [each["size"] for each in pack["examples"]]
             total = sum(_values(fields, size) for size in sizes)
