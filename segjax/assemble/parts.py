@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from segjax.augment import compose
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
-from segjax.data import core, fit
+from segjax.data import core, fit, windows
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
 from segjax.inference.layout import Layout
@@ -37,6 +37,7 @@ class Parts:
         canvas: How images of any size become one size in training.
         layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
+        window: Which windows training looks for, with `canvas.fit='window'`.
         postprocess: What is done to predictions before they are scored or written, as the config
             has it.
         steps: The same, built.
@@ -52,6 +53,7 @@ class Parts:
     layout: Layout
     classes: Classes
     schema: Schema
+    window: windows.Sampling = windows.PLAIN
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
@@ -191,8 +193,11 @@ def make_parts(
             "pixel, and the classes of config.task overlap (multi-label). Set it to []."
         )
     steps = postprocess_lib.make_steps(postprocess, classes.class_names)
+    window = windows.make_sampling(
+        inputs["window"], classes.class_names, how=canvas.fit, multilabel=is_multilabel(task)
+    )
     return Parts(
-        model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema,
+        model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
         postprocess, steps,
     )  # fmt: skip
 
@@ -204,6 +209,9 @@ def is_multilabel(task: Task) -> bool:
 
 def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     """Return how images are seen, from `config.inference` and the canvas of training.
+
+    Where training cuts windows out, images are seen at their own scale too, in all the windows that
+    they take.
 
     Raises:
         ConfigError: It does not go with the number of the data's axes.
@@ -231,7 +239,8 @@ def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     if len(set(scales)) < len(scales):
         raise ConfigError(f"config.inference.scales={list(scales)}: expected different factors.")
     del own["batch_size"], own["postprocess"]
-    window = fit.Canvas(tuple(size) or canvas.size, how or canvas.fit, canvas.pad_value)
+    how = how or ("pad" if canvas.fit == "window" else canvas.fit)
+    window = fit.Canvas(tuple(size) or canvas.size, how, canvas.pad_value)
     return Layout(window, flips=tuple(flips), scales=scales, **own)
 
 

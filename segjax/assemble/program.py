@@ -149,7 +149,7 @@ def make_step(setup: Setup, init_key: Key) -> tuple[Any, Any, TrainState]:
 
 def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generator[Batch]:
     """Return the training batches from `start_step` on, on the devices."""
-    given = ("source", "split", "size", "fields")
+    given = ("source", "split", "size", "fields", "window")
     section = {k: v for k, v in setup.config["input"].items() if k not in given}
     parts = setup.parts
     block, blocks = sharding.row_block(parts.mesh)
@@ -157,6 +157,7 @@ def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generato
         source,
         schema=parts.schema,
         size=parts.canvas.size,
+        window=parts.window,
         seed=setup.config["seed"],
         start_step=start_step,
         process_index=block,

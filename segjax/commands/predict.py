@@ -48,8 +48,9 @@ def run(values: flags.FlagValues) -> int:
     opened = options.open_run(values)
     source, resolved = opened.config["input"]["source"], opened.config["resolved"]
     dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
-    as_trained, suffix = reading_of(source)
-    as_trained |= {"dims": dims} | recorded(workdir.load_facts(opened.path).get("reading"))
+    as_trained: dict[str, Any] = reading_of(source) | {"dims": dims}
+    as_trained |= recorded(workdir.load_facts(opened.path).get("reading"))
+    suffix = str(as_trained.pop("label_suffix", ""))
     reading = Reading(**as_trained | {"channels": resolved["channels"]})
     multilabel = opened.parts.multilabel
     kinds.choose(values.outputs, dims=dims, multilabel=multilabel)
@@ -86,12 +87,10 @@ def run(values: flags.FlagValues) -> int:
     return 2 if counts.skipped else 0
 
 
-def reading_of(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a data set was told to read images, and how the names of its masks end."""
     names = ("exif", "dtype", "label_suffix")
-    found = {name: source[name] for name in names if source.get(name, "") != ""}
-    suffix = found.pop("label_suffix", "")
-    return found, suffix
+    return {name: source[name] for name in names if source.get(name, "") != ""}
 
 
 def numbers_of(names: list[str], class_names: list[str]) -> list[int]:

@@ -80,7 +80,10 @@ class Reads(Protocol):
 
 def reading_of(source: Source) -> dict[str, Any]:
     """Return how a source reads images, as plain data; empty: it does not say."""
-    return dataclasses.asdict(source.reading) if isinstance(source, Reads) else {}
+    if not isinstance(source, Reads):
+        return {}
+    found = source.reading
+    return dict(found) if isinstance(found, Mapping) else dataclasses.asdict(found)
 
 
 class View:

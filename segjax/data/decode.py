@@ -66,10 +66,15 @@ class Reading:
 
 
 def recorded(found: Any) -> dict[str, Any]:
-    """Return what a run's facts say of its `Reading`, as arguments; empty: nothing that is one."""
-    known = {field.name for field in dataclasses.fields(Reading)}
+    """Return what a run's facts say of its `Reading`, as arguments; empty: nothing that is one.
+
+    A prepared data set also has the `label_suffix` of the one it was made from.
+    """
+    known = {field.name for field in dataclasses.fields(Reading)} | {"label_suffix"}
     if not isinstance(found, dict) or not set(found) <= known:
         return {}
+    suffix = found.get("label_suffix", "")
+    found = {name: value for name, value in found.items() if name != "label_suffix"}
     bands = found.get("bands", [])
     sound = isinstance(bands, list) and all(type(band) is int and band >= 0 for band in bands)
     arguments: dict[str, Any] = found | {"bands": tuple(bands)}
@@ -77,7 +82,9 @@ def recorded(found: Any) -> dict[str, Any]:
         reading = Reading(**arguments) if sound else None
     except (TypeError, UserError):
         return {}
-    return dataclasses.asdict(reading) if reading else {}
+    if reading is None or not isinstance(suffix, str):
+        return {}
+    return dataclasses.asdict(reading) | ({"label_suffix": suffix} if suffix else {})
 
 
 def read_image(
@@ -170,30 +177,6 @@ def read_pair(
     label = read_label(label_file, name=label_name, exif=reading.exif)
     check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
     return image, label
-
-
-def check_pair(
-    image_file: File,
-    label_file: File,
-    *,
-    image_name: str,
-    label_name: str,
-    exif: bool,
-    bands: int = 1,
-) -> tuple[int, ...]:
-    """Check by their headers alone that an image and its mask can be read, and fit each other.
-
-    Returns:
-        Height and width.
-
-    Raises:
-        DataError: As `read_pair`, where a header shows it.
-    """
-    size = shown_size(read_header(image_file, name=image_name), exif)
-    label = read_header(label_file, name=label_name)
-    check_bands(label, name=label_name, bands=bands)
-    check_sizes(size, shown_size(label, exif), image_name, label_name, exif=exif)
-    return size
 
 
 def shown_size(header: Header, exif: bool) -> tuple[int, int]:

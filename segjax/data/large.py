@@ -79,6 +79,16 @@ def check_header(file: File, *, name: str, reading: decode.Reading) -> tuple[int
     return decode.shown_size(header, reading.exif)
 
 
+def read_header(file: File, *, name: str, exif: bool) -> Header:
+    """Return what a file says of itself; a large one only has to have parts.
+
+    Raises:
+        DataError: As `decode.read_header`.
+    """
+    parts = _parts(file, name=name, exif=exif)
+    return parts.header if parts else decode.read_header(file, name=name)
+
+
 def _is_plain(header: Header, dtype: str) -> bool:
     """Say whether a value means the same whatever the other values are."""
     full = header.bits == 8 * np.dtype(header.dtype).itemsize

@@ -270,17 +270,17 @@ def check_pair(
     Raises:
         DataError: As `open_pair`, where a header shows it.
     """
-    if is_picture(image_file, reading.dims) and is_picture(label_file, reading.dims):
-        return decode.check_pair(
-            image_file, label_file, image_name=str(image_file), label_name=str(label_file),
-            exif=reading.exif, bands=bands,
-        )  # fmt: skip
-    whole = check_header(image_file, reading)
-    if is_picture(label_file, reading.dims) or label_file.name.lower().endswith(dicom.ENDINGS):
+    whole, name = check_header(image_file, reading), str(label_file)
+    if label_file.name.lower().endswith(dicom.ENDINGS):
         return whole
-    label = read_stored(label_file, reading, reading.label_array).array.shape
-    label = label[:-1] if len(label) == len(whole) + 1 and label[-1] == bands else label
-    names = str(image_file), str(label_file)
+    if is_picture(label_file, reading.dims):
+        header = large.read_header(label_file, name=name, exif=reading.exif)
+        decode.check_bands(header, name=name, bands=bands)
+        label = decode.shown_size(header, reading.exif)
+    else:
+        label = read_stored(label_file, reading, reading.label_array).array.shape
+        label = label[:-1] if len(label) == len(whole) + 1 and label[-1] == bands else label
+    names = str(image_file), name
     decode.check_sizes(whole, label, *names, exif=reading.exif)
     return whole
 
