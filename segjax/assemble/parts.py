@@ -13,8 +13,10 @@ from segjax.augment import compose
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
 from segjax.data import core, fit, windows
+from segjax.data import intensity as intensity_lib
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
+from segjax.inference import scaling
 from segjax.inference.layout import Layout
 from segjax.inference.network import Forward, Network
 from segjax.inference.predictor import Predictor
@@ -38,6 +40,7 @@ class Parts:
         layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
         window: Which windows training looks for, with `canvas.fit='window'`.
+        intensity: What brings images to one scale on the host, `schema` and `canvas` are of it.
         postprocess: What is done to predictions before they are scored or written, as the config
             has it.
         steps: The same, built.
@@ -54,6 +57,7 @@ class Parts:
     classes: Classes
     schema: Schema
     window: windows.Sampling = windows.PLAIN
+    intensity: Sequence[intensity_lib.Find] = ()
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
@@ -76,8 +80,8 @@ class Parts:
         return self.finished(Network(self.forward, variables))
 
     def finished(self, network: Network) -> Predictor:
-        """Return a network with what is done to its predictions afterwards."""
-        return postprocess_lib.wrap(network, self.steps)
+        """Return a network with what is done to images before, and to its predictions after it."""
+        return postprocess_lib.wrap(scaling.wrap(network, self.intensity), self.steps)
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
@@ -178,6 +182,8 @@ def make_parts(
     inputs = config["input"]
     canvas = fit.Canvas(tuple(inputs["size"]), inputs["fit"], inputs["pad_value"])
     schema = select(available, task, classes, inputs["fields"])
+    intensity = make_intensity(inputs["intensity"], classes.channels)
+    schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
         lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
         for i, op in enumerate(config["augment"])
@@ -198,13 +204,30 @@ def make_parts(
     )
     return Parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
-        postprocess, steps,
+        intensity, postprocess, steps,
     )  # fmt: skip
 
 
 def is_multilabel(task: Task) -> bool:
     """Return whether a task's labels have a map for each class."""
     return task.needs.get("label") == "labels"
+
+
+def make_intensity(
+    sections: Sequence[Mapping[str, Any]], channels: int
+) -> tuple[intensity_lib.Find, ...]:
+    """Return what brings images of so many channels to one scale, from `config.input.intensity`.
+
+    Raises:
+        ConfigError: A step that cannot be, whatever the images are.
+    """
+    steps = tuple(
+        lookup.build("data", each, where=f"config.input.intensity[{i}]", takes=("values",))
+        for i, each in enumerate(sections)
+    )
+    for find in steps:
+        find(np.zeros((2, channels)))
+    return steps
 
 
 def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:

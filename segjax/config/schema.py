@@ -52,7 +52,15 @@ INPUT: Table = {
         "windows of that size at it, at random places.",
     ),
     "window": WINDOW,
-    "pad_value": Knob(124, rules.number(0, 255), "Grey value of the padding."),
+    "pad_value": Knob(
+        124, rules.number(-1e6, 1e6), "Value of the padding, in the units of the images."
+    ),
+    "intensity": Typed(
+        [],
+        "What brings images to one scale on the host, one step after the other; such as "
+        "[{'type': 'intensity:percentile'}] for MR volumes.",
+        many=list,
+    ),
     "threads": Knob(2, THREADS, "Threads that read and decode; 0: only when asked."),
     "workers": Knob(
         0, THREADS, "Processes that decode, for hosts where Python is the limit; 0: none."
