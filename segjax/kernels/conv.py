@@ -1,5 +1,6 @@
 """Convolution with gradients that XLA's CPU backend compiles well anywhere, also inside loops."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depthwise, products
+from segjax.kernels import depth, depthwise, products, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import sharding, xla
@@ -46,7 +47,7 @@ def convolve(
     window = Window(tuple(strides), pads, tuple(dilation), *sizes)
     form = slide
     if x.shape[-1] == kernel.shape[-2]:
-        form = plain
+        form = of_volumes if x.ndim == 5 and not sharding.splits_rows() else plain
     elif kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
         form = depthwise.convolve
     y = form(sharding.keep_rows(x, partner=window.length[0]), kernel, window=window)
@@ -80,6 +81,27 @@ def _plain_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
 plain.everywhere(
     with_gradient(_plain_forward, _plain_backward, primal=plain.reference, symbolic_zeros=True)
 )
+
+
+@Kernel
+def of_volumes(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve volumes without groups, all on this device."""
+    return slide(x, kernel, window=window)
+
+
+of_volumes.accelerator = plain
+
+
+@of_volumes.on_cpu
+def _of_images(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve images instead, in float32 at least; oneDNN is as fast at volumes."""
+    if window.sees_one() or xla.through_onednn(x.dtype):
+        return plain(x, kernel, window=window)
+    wide = sums.widen(x.dtype)
+    flat = Window(*(part[1:] for part in window))
+    images = functools.partial(plain, window=flat)
+    y = depth.convolve(x.astype(wide), kernel.astype(wide), window=window, images=images)
+    return y.astype(x.dtype)
 
 
 @Kernel
