@@ -20,7 +20,14 @@ def ratios(work: str, kind: str, variant: str, against: pathlib.Path, repeats: i
     here = pathlib.Path(__file__).parents[2]
     workers = [
         study.Worker(
-            sys.executable, "segjax", variant, work, kind, json.dumps(size), batch, checkout=checkout
+            sys.executable,
+            "segjax",
+            variant,
+            work,
+            kind,
+            json.dumps(size),
+            batch,
+            checkout=checkout,
         )
         for checkout in (here, against)
     ]

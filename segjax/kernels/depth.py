@@ -1,5 +1,6 @@
 """Convolution of volumes by convolutions of images, which XLA's CPU backend has a fast one for."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ RULES = {
         np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
     ),
     4: Rule(
-        np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
+        np.array([
+            [1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1],
+        ]),
         np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
         np.array([
             [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
@@ -77,7 +80,7 @@ def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:
         start = tap * dilation
         seen = lax.slice_in_dim(x, start, start + (depth - 1) * stride + 1, stride, axis=1)
         terms.append(images(_flat(seen), weights))
-    y = sum(terms[1:], terms[0])
+    y = functools.reduce(jnp.add, terms)
     return y.reshape(len(x), depth, *y.shape[1:])
 
 
@@ -114,4 +117,4 @@ def _combine(factors: np.ndarray, terms: Sequence[Array] | Array) -> Array:
     """Return the sum of `terms`, each times its factor."""
     near = [(float(factor), term) for factor, term in zip(factors, terms, strict=True) if factor]
     parts = [term if factor == 1 else factor * term for factor, term in near]
-    return sum(parts[1:], parts[0])
+    return functools.reduce(jnp.add, parts)
