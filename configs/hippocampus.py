@@ -31,8 +31,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         source=dict(type="folder", root=arg.root, dtype="float32"),
         size=canvas,
         fit="window" if size == "debug" else "pad",
-        pad_value=0.0,
-        intensity=[dict(type="intensity:percentile", low=0.5, high=99.5)],
+        pad_value=0,
+        intensity=[dict(type="percentile", low=0.5, high=99.5)],
         batch_size=2 if size == "debug" else 4,
         cache=True,
     )
@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ]
     config.task.losses = [
         dict(type="pixel:cross_entropy", weight=1.0),
-        dict(type="region:dice", weight=1.0, classes=(1, 2)),
+        dict(type="region:dice", weight=1.0),
     ]
     config.model = dict(type="unet", widths=WIDTHS[size])
     config.optimizer.update(
@@ -64,5 +64,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         )
     config.evals.val.every_percent = 25
     config.evals.test.every_percent = 100
-    config.evals.test.metrics = [] if size == "debug" else [dict(type="surface:hd95")]
+    config.evals.test.metrics = [] if size == "debug" else ["hd95"]
     return config

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from segjax.augment import compose
@@ -221,8 +222,9 @@ def make_intensity(
     Raises:
         ConfigError: A step that cannot be, whatever the images are.
     """
+    where = "config.input.intensity"
     steps = tuple(
-        lookup.build("data", each, where=f"config.input.intensity[{i}]", takes=("values",))
+        lookup.build("data.intensity", each, where=f"{where}[{i}]", takes=("values",))
         for i, each in enumerate(sections)
     )
     for find in steps:

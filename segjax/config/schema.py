@@ -58,7 +58,7 @@ INPUT: Table = {
     "intensity": Typed(
         [],
         "What brings images to one scale on the host, one step after the other; such as "
-        "[{'type': 'intensity:percentile'}] for MR volumes.",
+        "[{'type': 'percentile'}] for MR volumes.",
         many=list,
     ),
     "threads": Knob(2, THREADS, "Threads that read and decode; 0: only when asked."),
