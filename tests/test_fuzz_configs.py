@@ -153,7 +153,10 @@ def _is_dict(value) -> bool:
 
 
 def near(value, rng: random.Random, depth: int = 4):
-    """Return a value nearly another one: of another sign, size, kind or length; lists to a depth."""
+    """Return a value that is nearly another one: of another sign, size, kind or length.
+
+    Lists in lists are looked into to a depth.
+    """
     if isinstance(value, bool):
         return rng.choice((int(value), str(value), [value]))
     if isinstance(value, (int, float)) and abs(value) < 1e300:
@@ -162,7 +165,8 @@ def near(value, rng: random.Random, depth: int = 4):
         )
     if isinstance(value, list) and value and depth:
         short, long = value[:-1], [*value, value[-1]]
-        return rng.choice((short, long, value[::-1], [near(x, rng, depth - 1) for x in value], value[0]))
+        inside = [near(x, rng, depth - 1) for x in value]
+        return rng.choice((short, long, value[::-1], inside, value[0]))
     if isinstance(value, str):
         return rng.choice((value + "s", value[:-1], value.upper(), [value], value + ":x"))
     return rng.choice(VALUES)

@@ -175,7 +175,7 @@ READS_ELSEWHERE = {
     "segjax/runs/log.py": "appends to log.txt, which `reading` has looked at",
     "segjax/runs/owner.py": "a bucket's file, which is no pipe",
     "segjax/runs/damage.py": "files of a checkpoint, which may be in a bucket; locally looked at",
-    "segjax/inference/folder.py": "an array of a file that `reading` has opened",
+    "segjax/data/readers/arrays.py": "an array of a file that `reading` has opened",
 }
 
 

@@ -351,7 +351,8 @@ def test_a_volume_is_split_along_its_depth(float64):
     for devices in (1, 4):
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, 1, devices), sharding.AXES)
         placed = (sharding.replicated(mesh), sharding.batch_sharding(mesh, SCHEMA)["image"])
-        program = jax.jit(gradient, in_shardings=placed).lower(variables["params"], volume)
+        with sharding.over(mesh):  # as the train step is traced
+            program = jax.jit(gradient, in_shardings=placed).lower(variables["params"], volume)
         compiled = program.compile()
         found = hlo.collectives_of(compiled.as_text())
         assert {c.kind for c in found} <= {"all-reduce", "collective-permute"}

@@ -33,10 +33,10 @@ JOBS = ("score 2048", "score 4096", "score 16384", "score 4096 gaussian", "predi
 WIDTH, CLASSES, TILE = 4096, 150, 256
 
 
-def write(path: pathlib.Path, size: tuple[int, int], *, bands: int) -> None:
+def write(path: pathlib.Path, size: tuple[int, int], *, bands: int, classes: int = CLASSES) -> None:
     """Write noise in tiles, without ever holding it all."""
     draw = np.random.default_rng(0)
-    high = 256 if bands == 3 else CLASSES
+    high = 256 if bands == 3 else classes
     made = [draw.integers(0, high, (TILE, TILE, bands), np.uint8) for _ in range(7)]
     count = -(-size[0] // TILE) * -(-size[1] // TILE)
     shape = (*size, 3) if bands == 3 else size

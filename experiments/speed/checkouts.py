@@ -4,6 +4,7 @@ python -m experiments.speed.checkouts --against=../before unet_small deeplabv3pl
 """
 
 import argparse
+import json
 import pathlib
 import random
 import statistics
@@ -18,7 +19,16 @@ def ratios(work: str, kind: str, variant: str, against: pathlib.Path, repeats: i
     size, batch = WORKS[work].cpu
     here = pathlib.Path(__file__).parents[2]
     workers = [
-        study.Worker(sys.executable, "segjax", variant, work, kind, size, batch, checkout=checkout)
+        study.Worker(
+            sys.executable,
+            "segjax",
+            variant,
+            work,
+            kind,
+            json.dumps(size),
+            batch,
+            checkout=checkout,
+        )
         for checkout in (here, against)
     ]
     chance = random.Random(0)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.speed.works import WORKS
+from experiments.speed.works import name_of as size_name
 from segjax.views import figures
 
 COLOURS = {"segjax": figures.BLUE, "torch": figures.ORANGE}
@@ -88,4 +89,4 @@ def draw_roofline(ax: Axes, records: Sequence[dict]) -> None:
 def name_of(record: dict) -> str:
     """Return the label of a record's row."""
     title = WORKS[record["work"]].title
-    return f"{title}\n{record['kind']}, {record['batch']} × {record['size']}²"
+    return f"{title}\n{record['kind']}, {record['batch']} × {size_name(record['size'])}"

@@ -9,7 +9,7 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.speed.works import CLASSES, Work
+from experiments.speed.works import CLASSES, Size, Work, shape_of
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import program as program_lib
 from segjax.assemble.setup import Setup
@@ -19,7 +19,7 @@ from segjax.runtime import xla
 from segjax.structs import Classes
 
 
-def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
+def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
     xla.prepare(keep_memory=kind == "train")
     config = make_config(work, variant, size, batch)
@@ -79,22 +79,22 @@ def make_setup(config: dict[str, Any], batch: int, *, mesh: Mesh | None = None) 
     return Setup(config, parts, schedule.Clock(batch, 1000, 1000), 1)
 
 
-def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
+def make_batch(size: Size, batch: int) -> dict[str, np.ndarray]:
     """Return a batch of noise."""
-    draw = np.random.default_rng(0)
+    draw, shape = np.random.default_rng(0), (batch, *shape_of(size))
     return {
-        "image": draw.integers(0, 256, (batch, size, size, 3), np.uint8),
-        "label": draw.integers(0, CLASSES, (batch, size, size), np.int32),
+        "image": draw.integers(0, 256, (*shape, 3), np.uint8),
+        "label": draw.integers(0, CLASSES, shape, np.int32),
         "mask": np.ones(batch, bool),
         "index": np.arange(batch, dtype=np.int32),
     }
 
 
-def make_config(work: Work, variant: str, size: int, batch: int) -> dict[str, Any]:
+def make_config(work: Work, variant: str, size: Size, batch: int) -> dict[str, Any]:
     """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
     config = sections.section(schema.defaults())
     config["model"] = {**work.model, "compute_dtype": variant}
-    config["input"] |= {"size": (size, size), "batch_size": batch}
+    config["input"] |= {"size": shape_of(size), "batch_size": batch}
     config["optimizer"] = {
         "type": "adamw", "lr": 1e-4, "weight_decay": 1e-2, "schedule": {"type": "constant"}
     }  # fmt: skip

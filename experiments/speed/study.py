@@ -25,7 +25,7 @@ import sys
 from typing import Any
 
 from experiments.speed import figure
-from experiments.speed.works import KINDS, VARIANTS, WORKS
+from experiments.speed.works import KINDS, VARIANTS, WORKS, name_of
 from segjax.views import progress
 
 HERE = pathlib.Path(__file__).parent
@@ -89,7 +89,7 @@ def measure(
     workers = []
     try:
         for python, side, variant in variants:
-            workers.append(Worker(python, side, variant, work, kind, size, batch))
+            workers.append(Worker(python, side, variant, work, kind, json.dumps(size), batch))
         chance = random.Random(0)
         for _ in range(repeats):
             for worker in chance.sample(workers, len(workers)):
@@ -131,7 +131,7 @@ def table(records: list[dict]) -> str:
         ours, theirs = figure.fastest(record, "segjax"), figure.fastest(record, "torch")
         if ours is None:
             continue
-        size = f"{record['batch']} × {record['size']}²"
+        size = f"{record['batch']} × {name_of(record['size'])}"
         cells = [
             f"{WORKS[record['work']].title}, {record['kind']}, {size}",
             ours["device"] if ours["device"] != "cpu" else f"{record['cores']} CPU cores",

@@ -8,19 +8,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from experiments.speed.works import CLASSES, Work
+from experiments.speed.works import CLASSES, Size, Work, shape_of
 
 
-def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[Callable, dict]:
+def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as in JAX by default
     torch.backends.cudnn.benchmark = True
-    layout = torch.contiguous_format if variant == "eager" else torch.channels_last
-    model: Any = make_model(work.model).to(device, memory_format=layout)
-    image = torch.randn(batch, 3, size, size, device=device).to(memory_format=layout)
-    label = torch.randint(0, CLASSES, (batch, size, size), device=device)
+    shape = shape_of(size)
+    last = {2: torch.channels_last, 3: torch.channels_last_3d}[len(shape)]
+    layout = torch.contiguous_format if variant == "eager" else last
+    model: Any = make_model(work.model, len(shape)).to(device, memory_format=layout)
+    image = torch.randn(batch, 3, *shape, device=device).to(memory_format=layout)
+    label = torch.randint(0, CLASSES, (batch, *shape), device=device)
     parameters = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
     run = torch.compile(model) if variant.startswith("compile") else model
@@ -55,10 +57,10 @@ def build(work: Work, kind: str, variant: str, size: int, batch: int) -> tuple[C
     return work_once, facts
 
 
-def make_model(section: dict[str, Any]) -> nn.Module:
-    """Return the network of a segjax `model` section."""
+def make_model(section: dict[str, Any], dims: int) -> nn.Module:
+    """Return the network of a segjax `model` section, for images or volumes."""
     if section["type"] == "unet":
-        return UNet(section.get("widths", (64, 128, 256, 512, 1024)))
+        return UNet(section.get("widths", (64, 128, 256, 512, 1024)), dims=dims)
     from tests import parity
 
     parity.torchvision()  # the libraries import it, and beside CPU wheels it lacks the operators

@@ -17,7 +17,7 @@ def main(side: str, variant: str, work: str, kind: str, size: str, batch: str) -
         from experiments.speed import torch_side as module
     else:
         from experiments.speed import segjax_side as module
-    once, facts = module.build(WORKS[work], kind, variant, int(size), int(batch))
+    once, facts = module.build(WORKS[work], kind, variant, json.loads(size), int(batch))
     for _ in range(2):
         once()
     print("READY " + json.dumps(facts), flush=True)

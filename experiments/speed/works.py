@@ -1,22 +1,26 @@
 """What is timed: networks, sizes, and how each side may run them; free of JAX and PyTorch."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+Size = int | Sequence[int]
 
 
 class Work(NamedTuple):
-    """One network on images of one size.
+    """One network on images or volumes of one size.
 
     Attributes:
         title: As papers call it.
         model: The `model` section of a segjax config; the PyTorch side makes the same network.
-        cpu: Side of the square images in pixels, and images in a batch, on a CPU.
+        cpu: Side of the square images in pixels or the shape of volumes, and how many are in a
+            batch, on a CPU.
         gpu: The same on a GPU.
     """
 
     title: str
     model: dict[str, Any]
-    cpu: tuple[int, int]
-    gpu: tuple[int, int]
+    cpu: tuple[Size, int]
+    gpu: tuple[Size, int]
 
 
 RESNET50 = {"type": "resnet", "depth": 50}
@@ -27,6 +31,12 @@ WORKS = {
         {"type": "unet", "widths": (32, 64, 128, 256, 512)},
         (128, 8),
         (128, 64),
+    ),
+    "unet_3d": Work(
+        "3D U-Net, widths 16 to 128",
+        {"type": "unet", "widths": (16, 32, 64, 128)},
+        ((48, 64, 48), 4),
+        ((96, 128, 96), 8),
     ),
     "deeplabv3plus": Work(
         "DeepLabv3+, ResNet-50",
@@ -59,6 +69,18 @@ WORKS = {
         (512, 8),
     ),
 }  # fmt: skip
+
+
+def shape_of(size: Size) -> tuple[int, ...]:
+    """Return the lengths of the axes of space."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def name_of(size: Size) -> str:
+    """Return the size as tables have it."""
+    return f"{size}²" if isinstance(size, int) else "×".join(map(str, size))
+
+
 KINDS = ("train", "infer")
 VARIANTS = {
     "segjax": ("float32", "bfloat16"),

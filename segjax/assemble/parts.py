@@ -7,14 +7,17 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from segjax.augment import compose
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
-from segjax.data import core, fit
+from segjax.data import core, fit, windows
+from segjax.data import intensity as intensity_lib
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
+from segjax.inference import scaling
 from segjax.inference.layout import Layout
 from segjax.inference.network import Forward, Network
 from segjax.inference.predictor import Predictor
@@ -37,6 +40,8 @@ class Parts:
         canvas: How images of any size become one size in training.
         layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
+        window: Which windows training looks for, with `canvas.fit='window'`.
+        intensity: What brings images to one scale on the host, `schema` and `canvas` are of it.
         postprocess: What is done to predictions before they are scored or written, as the config
             has it.
         steps: The same, built.
@@ -52,6 +57,8 @@ class Parts:
     layout: Layout
     classes: Classes
     schema: Schema
+    window: windows.Sampling = windows.PLAIN
+    intensity: Sequence[intensity_lib.Find] = ()
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
@@ -74,8 +81,8 @@ class Parts:
         return self.finished(Network(self.forward, variables))
 
     def finished(self, network: Network) -> Predictor:
-        """Return a network with what is done to its predictions afterwards."""
-        return postprocess_lib.wrap(network, self.steps)
+        """Return a network with what is done to images before, and to its predictions after it."""
+        return postprocess_lib.wrap(scaling.wrap(network, self.intensity), self.steps)
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
@@ -176,6 +183,8 @@ def make_parts(
     inputs = config["input"]
     canvas = fit.Canvas(tuple(inputs["size"]), inputs["fit"], inputs["pad_value"])
     schema = select(available, task, classes, inputs["fields"])
+    intensity = make_intensity(inputs["intensity"], classes.channels)
+    schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
         lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
         for i, op in enumerate(config["augment"])
@@ -191,9 +200,12 @@ def make_parts(
             "pixel, and the classes of config.task overlap (multi-label). Set it to []."
         )
     steps = postprocess_lib.make_steps(postprocess, classes.class_names)
+    window = windows.make_sampling(
+        inputs["window"], classes.class_names, how=canvas.fit, multilabel=is_multilabel(task)
+    )
     return Parts(
-        model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema,
-        postprocess, steps,
+        model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
+        intensity, postprocess, steps,
     )  # fmt: skip
 
 
@@ -202,8 +214,29 @@ def is_multilabel(task: Task) -> bool:
     return task.needs.get("label") == "labels"
 
 
+def make_intensity(
+    sections: Sequence[Mapping[str, Any]], channels: int
+) -> tuple[intensity_lib.Find, ...]:
+    """Return what brings images of so many channels to one scale, from `config.input.intensity`.
+
+    Raises:
+        ConfigError: A step that cannot be, whatever the images are.
+    """
+    where = "config.input.intensity"
+    steps = tuple(
+        lookup.build("data.intensity", each, where=f"{where}[{i}]", takes=("values",))
+        for i, each in enumerate(sections)
+    )
+    for find in steps:
+        find(np.zeros((2, channels)))
+    return steps
+
+
 def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     """Return how images are seen, from `config.inference` and the canvas of training.
+
+    Where training cuts windows out, images are seen at their own scale too, in all the windows that
+    they take.
 
     Raises:
         ConfigError: It does not go with the number of the data's axes.
@@ -231,7 +264,8 @@ def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     if len(set(scales)) < len(scales):
         raise ConfigError(f"config.inference.scales={list(scales)}: expected different factors.")
     del own["batch_size"], own["postprocess"]
-    window = fit.Canvas(tuple(size) or canvas.size, how or canvas.fit, canvas.pad_value)
+    how = how or ("pad" if canvas.fit == "window" else canvas.fit)
+    window = fit.Canvas(tuple(size) or canvas.size, how, canvas.pad_value)
     return Layout(window, flips=tuple(flips), scales=scales, **own)
 
 

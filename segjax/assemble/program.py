@@ -14,7 +14,7 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble.setup import Setup
 from segjax.config import trials as trials_config
 from segjax.costs import flops, timing
-from segjax.data import core, pipeline
+from segjax.data import core, intensity, pipeline
 from segjax.runtime import sharding, xla
 from segjax.structs import Batch, Key
 from segjax.training import optim, step, trials
@@ -149,14 +149,15 @@ def make_step(setup: Setup, init_key: Key) -> tuple[Any, Any, TrainState]:
 
 def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generator[Batch]:
     """Return the training batches from `start_step` on, on the devices."""
-    given = ("source", "split", "size", "fields")
+    given = ("source", "split", "size", "fields", "window", "intensity")
     section = {k: v for k, v in setup.config["input"].items() if k not in given}
     parts = setup.parts
     block, blocks = sharding.row_block(parts.mesh)
     host = pipeline.train_batches(
-        source,
+        intensity.view(source, parts.intensity),
         schema=parts.schema,
         size=parts.canvas.size,
+        window=parts.window,
         seed=setup.config["seed"],
         start_step=start_step,
         process_index=block,

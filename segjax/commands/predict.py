@@ -26,7 +26,7 @@ OUTPUTS = (
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
-    text = "An image, a folder (searched recursively) or a glob; .npy for volumes and signals."
+    text = "An image, a volume, a signal, a folder of them (searched recursively) or a glob."
     flags.DEFINE_string("input", "", text, flag_values=values)
     flags.DEFINE_string("output", "", "The folder to write to.", flag_values=values)
     flags.DEFINE_list("outputs", "label,overlay", OUTPUTS, flag_values=values)
@@ -38,7 +38,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Predict all files."""
-    from segjax.data.decode import Reading
+    from segjax.data.decode import Reading, recorded
     from segjax.inference import dry_run, folder, paths
     from segjax.inference.outputs import kinds
 
@@ -47,19 +47,22 @@ def run(values: flags.FlagValues) -> int:
 
     opened = options.open_run(values)
     source, resolved = opened.config["input"]["source"], opened.config["resolved"]
-    as_trained, suffix = reading_of(source)
-    reading = Reading(channels=resolved["channels"], **as_trained)
     dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
+    as_trained: dict[str, Any] = reading_of(source) | {"dims": dims}
+    as_trained |= recorded(workdir.load_facts(opened.path).get("reading"))
+    suffix = str(as_trained.pop("label_suffix", ""))
+    reading = Reading(**as_trained | {"channels": resolved["channels"]})
     multilabel = opened.parts.multilabel
     kinds.choose(values.outputs, dims=dims, multilabel=multilabel)
     without = numbers_of(values.contours_without, class_names)
     output = options.path(values.output)
     inputs = paths.list_inputs(
-        values.input, output=output, label_suffix=suffix, class_names=class_names
-    )
+        values.input, output=output, label_suffix=suffix, class_names=class_names,
+        series=dims == 3,
+    )  # fmt: skip
     if values.dry_run:
         for line in dry_run.lines(
-            inputs, output, class_names=class_names, reading=reading, dims=dims, run=opened.path,
+            inputs, output, class_names=class_names, reading=reading, run=opened.path,
             outputs=values.outputs, multilabel=multilabel,
         ):  # fmt: skip
             print(printable(line))
@@ -84,12 +87,10 @@ def run(values: flags.FlagValues) -> int:
     return 2 if counts.skipped else 0
 
 
-def reading_of(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a data set was told to read images, and how the names of its masks end."""
     names = ("exif", "dtype", "label_suffix")
-    found = {name: source[name] for name in names if name in source}
-    suffix = found.pop("label_suffix", "")
-    return found, suffix
+    return {name: source[name] for name in names if source.get(name, "") != ""}
 
 
 def numbers_of(names: list[str], class_names: list[str]) -> list[int]:

@@ -63,7 +63,8 @@ Threads: TypeAlias = Annotated[int, rules.whole(0, 1024)]
 Side: TypeAlias = Annotated[int, rules.whole(1, rules.SIDE)]
 """Of an image, in pixels."""
 Dtype: TypeAlias = Annotated[str, rules.one_of("float32", "bfloat16", "float16", "float64")]
-PixelType: TypeAlias = Annotated[str, rules.one_of("uint8", "uint16", "float32")]
+PixelType: TypeAlias = Annotated[str, rules.one_of("uint8", "uint16", "int16", "float32")]
+PixelTypeOrAny: TypeAlias = Annotated[str, rules.one_of("", "uint8", "uint16", "int16", "float32")]
 Section: TypeAlias = Mapping[str, Any]
 """A section with a `type`."""
 EncoderSection: TypeAlias = Annotated[

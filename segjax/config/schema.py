@@ -20,6 +20,24 @@ from segjax.errors import ConfigError
 SEED, RATE = rules.whole(0, 2**32 - 1), rules.number(0, 1e6, open_ends="low")
 THREADS = rules.whole(0, 1024)
 
+WINDOW: Table = {
+    "share": Knob(
+        0.0,
+        rules.number(0, 1),
+        "Share of the rows whose window is laid over a pixel of a chosen class; nnU-Net has a "
+        "third.",
+    ),
+    "classes": Knob(
+        (),
+        rules.each(
+            rules.either(rules.whole(0, 254), rules.NAME),
+            "a list of classes by number or name, such as ['tumour']",
+        ),
+        "The classes to choose, each that an image has as often; []: all but the background, 0.",
+    ),
+}
+"""Which windows training looks for, see `data.windows`."""
+
 INPUT: Table = {
     "source": Typed(REQUIRED, "The data set: a file of segjax/data and its arguments."),
     "split": Knob("train", rules.NAME, "The split of the source to train on."),
@@ -29,10 +47,20 @@ INPUT: Table = {
     ),
     "fit": Knob(
         "resize",
-        rules.one_of("resize", "pad"),
-        "Scale images to the size, their shape kept, or pad them at their own resolution.",
+        rules.one_of("resize", "pad", "window"),
+        "Scale images to the size, their shape kept; pad them at their own resolution; or train on "
+        "windows of that size at it, at random places.",
     ),
-    "pad_value": Knob(124, rules.number(0, 255), "Grey value of the padding."),
+    "window": WINDOW,
+    "pad_value": Knob(
+        124, rules.number(-1e6, 1e6), "Value of the padding, in the units of the images."
+    ),
+    "intensity": Typed(
+        [],
+        "What brings images to one scale on the host, one step after the other; such as "
+        "[{'type': 'percentile'}] for MR volumes.",
+        many=list,
+    ),
     "threads": Knob(2, THREADS, "Threads that read and decode; 0: only when asked."),
     "workers": Knob(
         0, THREADS, "Processes that decode, for hosts where Python is the limit; 0: none."
@@ -43,7 +71,7 @@ INPUT: Table = {
         rules.each(rules.NAME, "a list of names, such as ['instance']"),
         "Fields of the source that batches carry beside those that the task needs.",
     ),
-    "cache": Knob(False, rules.FLAG, "Keep the fitted examples in memory; not with workers."),
+    "cache": Knob(False, rules.FLAG, "Keep the examples in memory; not with workers."),
 }
 """Training data, and how images become one size for training and evaluation."""
 

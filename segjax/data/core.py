@@ -1,5 +1,6 @@
 """What every data set looks like to the rest of segjax, and the checks that all of them share."""
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -64,6 +65,25 @@ class Checkable(Protocol):
             DataError: The first that cannot be used.
         """
         ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A source that reads files, and whose way of reading them a prediction takes over.
+
+    Attributes:
+        reading: See `decode.Reading`.
+    """
+
+    reading: Any
+
+
+def reading_of(source: Source) -> dict[str, Any]:
+    """Return how a source reads images, as plain data; empty: it does not say."""
+    if not isinstance(source, Reads):
+        return {}
+    found = source.reading
+    return dict(found) if isinstance(found, Mapping) else dataclasses.asdict(found)
 
 
 class View:

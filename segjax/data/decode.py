@@ -7,26 +7,22 @@ the way without a word.
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segjax.config import lookup
-from segjax.data import raster, tiff, webp
+from segjax.data import raster, tiff, values, webp
 from segjax.data.raster import File, Header
-from segjax.errors import DataError
-from segjax.runtime import memory
+from segjax.errors import DataError, UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".webp")
 LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in LOSSY_ENDINGS)
 """JPEG and WebP are left out: their compression changes class numbers."""
 
-DTYPES = ("uint8", "uint16", "float32")
-_LUMA = (19595, 38470, 7471)
-"""ITU-R BT.601 in parts of 65536, as Pillow has them."""
+DTYPES = ("uint8", "uint16", "int16", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +30,71 @@ class Reading:
     """How a data set reads images, and with it whatever predicts for a model trained on it.
 
     Attributes:
-        channels: Channels of every image: 3 turns grey ones to RGB, 1 colour ones to grey, and both
-            drop an opacity channel; any other number must be the file's own.
+        channels: Channels of every image: 3 turns grey pictures to RGB, 1 colour ones to grey, and
+            both drop an opacity channel; any other number must be the file's own.
         exif: Turn images upright by their EXIF or TIFF orientation tag, as viewers and annotation
             tools show them, and masks by theirs. False: as stored.
-        dtype: 'uint8', 'uint16' or 'float32', see `read_image`.
+        dtype: One of `DTYPES`, see `read_image`; of arrays empty: as they are.
+        dims: Axes in space: 1 of signals, 2 of pictures, 3 of volumes.
+        missing: What values that are not finite, and those that a file calls no data, are: 'error',
+            or 'void': 0 in the image, and void in its mask.
+        bands: Channels to take from files of more, in this order; empty: all.
+        image_array: Name of the images' array in files that hold several.
+        label_array: Of the masks'.
     """
 
     channels: int = 3
     exif: bool = True
     dtype: str = "uint8"
+    dims: int = 2
+    missing: str = "error"
+    bands: tuple[int, ...] = ()
+    image_array: str = ""
+    label_array: str = ""
 
     def __post_init__(self) -> None:
-        lookup.choose(self.dtype, DTYPES, what="dtype")
+        lookup.choose(self.dtype, ("", *DTYPES), what="dtype")
+        lookup.choose(self.missing, ("error", "void"), what="missing")
+
+    @property
+    def of_pictures(self) -> dict[str, Any]:
+        """What `read_image` is told."""
+        return {
+            "channels": self.channels, "exif": self.exif, "dtype": self.dtype,
+            "missing": self.missing == "void",
+        }  # fmt: skip
+
+
+def recorded(found: Any) -> dict[str, Any]:
+    """Return what a run's facts say of its `Reading`, as arguments; empty: nothing that is one.
+
+    A prepared data set also has the `label_suffix` of the one it was made from.
+    """
+    known = {field.name for field in dataclasses.fields(Reading)} | {"label_suffix"}
+    if not isinstance(found, dict) or not set(found) <= known:
+        return {}
+    suffix = found.get("label_suffix", "")
+    found = {name: value for name, value in found.items() if name != "label_suffix"}
+    bands = found.get("bands", [])
+    sound = isinstance(bands, list) and all(type(band) is int and band >= 0 for band in bands)
+    arguments: dict[str, Any] = found | {"bands": tuple(bands)}
+    try:
+        reading = Reading(**arguments) if sound else None
+    except (TypeError, UserError):
+        return {}
+    if reading is None or not isinstance(suffix, str):
+        return {}
+    return dataclasses.asdict(reading) | ({"label_suffix": suffix} if suffix else {})
 
 
 def read_image(
-    file: File, *, name: str, channels: int = 3, exif: bool = True, dtype: str = "uint8"
+    file: File,
+    *,
+    name: str,
+    channels: int = 3,
+    exif: bool = True,
+    dtype: str = "uint8",
+    missing: bool = False,
 ) -> np.ndarray:
     """Decode an image to `[h w c]` of `dtype`; see `Reading` for `channels` and `exif`.
 
@@ -63,7 +107,10 @@ def read_image(
       and it declares no larger range (TIFF's MaxSampleValue).
     * 'uint16' is for files of 9 to 16 bits: 12 bits in 16 stay 0..4095. One of 8 bits would look
       nearly black among them and is refused.
+    * 'int16' is for files of signed whole numbers, and of others that it holds.
     * 'float32' takes every file's values as they are, whole ones up to 2**24.
+
+    With `missing` what is not finite becomes 0.
 
     Raises:
         DataError: Unreadable or truncated file, several pages, more memory than
@@ -72,8 +119,18 @@ def read_image(
     """
     least = channels * np.dtype(dtype).itemsize
     header, pixels = _load(file, name=name, exif=exif, least=least)
-    pixels, bits = bring_to_channels(header, pixels, channels, name=name)
-    return np.ascontiguousarray(bring_to_dtype(header, pixels, bits, dtype, name=name))
+    pixels, bits = values.bring_to_channels(header, pixels, channels, name=name)
+    pixels = values.bring_to_dtype(header, pixels, bits, dtype, name=name, missing=missing)
+    return np.ascontiguousarray(pixels)
+
+
+def read_missing(file: File, *, name: str, exif: bool, void: float | None) -> np.ndarray:
+    """Decode which pixels `[h w]` of an image are none: not finite, or `void` in every band.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    return values.missing_pixels(_load(file, name=name, exif=exif)[1], void)
 
 
 def read_label(file: File, *, name: str, exif: bool = True) -> np.ndarray:
@@ -100,21 +157,7 @@ def read_bands(file: File, *, name: str, bands: int, exif: bool = True) -> np.nd
     """
     header, label = _load(file, name=name, exif=exif)
     check_bands(header, name=name, bands=bands)
-    if label.dtype.kind == "f":
-        label = label.astype(np.float64)
-        bad = label[~((label == np.rint(label)) & (np.abs(label) < 2**53))]
-        if bad.size:
-            raise DataError(
-                f"{name}: a mask must hold whole numbers, got {header.describe()} with the value "
-                f"{bad[0]:g} in it. Save class numbers as an 8-bit grey PNG."
-            )
-        label = label.astype(np.int64)
-    if label.dtype.kind not in "iu":
-        raise DataError(
-            f"{name}: a mask must hold whole numbers, got {header.describe()}. Save class numbers "
-            "as an 8-bit grey PNG."
-        )
-    return np.ascontiguousarray(label)
+    return np.ascontiguousarray(values.whole_numbers(label, name=name))
 
 
 def read_pair(
@@ -130,34 +173,10 @@ def read_pair(
     Raises:
         DataError: They differ in size, or one cannot be used.
     """
-    image = read_image(image_file, name=image_name, **dataclasses.asdict(reading))
+    image = read_image(image_file, name=image_name, **reading.of_pictures)
     label = read_label(label_file, name=label_name, exif=reading.exif)
     check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
     return image, label
-
-
-def check_pair(
-    image_file: File,
-    label_file: File,
-    *,
-    image_name: str,
-    label_name: str,
-    exif: bool,
-    bands: int = 1,
-) -> tuple[int, ...]:
-    """Check by their headers alone that an image and its mask can be read, and fit each other.
-
-    Returns:
-        Height and width.
-
-    Raises:
-        DataError: As `read_pair`, where a header shows it.
-    """
-    size = shown_size(read_header(image_file, name=image_name), exif)
-    label = read_header(label_file, name=label_name)
-    check_bands(label, name=label_name, bands=bands)
-    check_sizes(size, shown_size(label, exif), image_name, label_name, exif=exif)
-    return size
 
 
 def shown_size(header: Header, exif: bool) -> tuple[int, int]:
@@ -195,9 +214,10 @@ def check_sizes(
     if label != image:
         turned = exif and label == image[::-1]
         hint = "If the image has an EXIF orientation, try exif=False. " if turned else ""
+        axes = " (height x width)" if len(image) == len(label) == 2 else ""
         raise DataError(
-            f"{label_name}: the mask is {label[0]}x{label[1]} (height x width), its image "
-            f"{image[0]}x{image[1]} ({image_name}). {hint}Mend one of them."
+            f"{label_name}: the mask is {'x'.join(map(str, label))}{axes}, its image "
+            f"{'x'.join(map(str, image))} ({image_name}). {hint}Mend one of them."
         )
 
 
@@ -236,7 +256,7 @@ def explained(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into a `DataError` that names the file."""
     try:
         yield
-    except DataError:
+    except UserError:
         raise
     except MemoryError:
         raise DataError(
@@ -258,136 +278,3 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
-
-
-def bring_to_channels(
-    header: Header, pixels: np.ndarray, channels: int, *, name: str
-) -> tuple[np.ndarray, int]:
-    """Return `[h w channels]`, and the bits of its values."""
-    bits, own = header.bits, header.bands - header.alpha
-    if header.inverted and header.bands == 1 and pixels.dtype.kind == "u":
-        pixels = np.subtract(2**bits - 1, pixels, dtype=pixels.dtype)
-    if channels not in (1, 3) and channels == header.bands and header.colour != "palette":
-        return pixels, bits
-    if channels in (1, 3):
-        if header.colour == "palette" and header.palette is not None:
-            pixels, bits, own = _colours(header, pixels, name=name), 8, 3
-        elif header.colour in ("cmyk", "ycbcr") and header.dtype == "uint8":
-            convert = functools.partial(
-                _to_rgb, mode={"cmyk": "CMYK", "ycbcr": "YCbCr"}[header.colour]
-            )
-            pixels, own = _by_rows(convert, pixels, bands=3), 3
-        elif header.colour == "rgb":
-            own = 3
-        if own == 1:
-            return np.repeat(pixels[..., :1], channels, axis=-1), bits
-        if own == 3 and header.colour != "lab":
-            return pixels[..., :3] if channels == 3 else _by_rows(
-                _grey, pixels[..., :3], bands=1
-            ), bits
-    other = header.bands != channels and header.colour != "palette"
-    advice = f"Set channels={header.bands} if all images are so, or convert" if other else "Convert"
-    raise DataError(
-        f"{name}: {header.describe()}; expected {channels} channel{'s' if channels > 1 else ''} of "
-        f"grey or RGB, or as many as there are. {advice} the file."
-    )
-
-
-def _colours(header: Header, pixels: np.ndarray, *, name: str) -> np.ndarray:
-    index, palette = pixels[..., 0], header.palette
-    if palette is None or index.max(initial=0) >= len(palette):
-        raise DataError(
-            f"{name}: a pixel has number {index.max(initial=0)}, beyond its palette. Mend the file."
-        )
-    return palette[index]
-
-
-def _by_rows(
-    function: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, bands: int
-) -> np.ndarray:
-    """Return what a function of pixels makes of all, a few rows at a time, in their type."""
-    found = np.empty((*pixels.shape[:-1], bands), pixels.dtype)
-    for part in memory.rows(pixels.shape):
-        found[part] = function(pixels[part])
-    return found
-
-
-def _to_rgb(pixels: np.ndarray, *, mode: str) -> np.ndarray:
-    image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
-    return np.asarray(image.convert("RGB"))
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """Return the brightness `[h w 1]` of RGB, in its type; of bytes the numbers of Pillow."""
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
-        total = sum(pixels[..., i].astype(np.uint32) * np.uint32(w) for i, w in enumerate(_LUMA))
-        return ((total + np.uint32(1 << 15)) >> np.uint32(16)).astype(pixels.dtype)[..., None]
-    total = pixels.astype(np.float64) @ (np.array(_LUMA) / 65536)
-    total = np.rint(total) if pixels.dtype.kind in "iu" else total
-    return total.astype(pixels.dtype)[..., None]
-
-
-def bring_to_dtype(
-    header: Header, pixels: np.ndarray, bits: int, dtype: str, *, name: str
-) -> np.ndarray:
-    """Return pixels in `dtype`, by the rule of `read_image`."""
-    if dtype == "uint8" and pixels.dtype == np.uint8 and bits == 8:
-        return pixels  # nearly every file
-    if pixels.dtype.kind not in "iuf":
-        raise DataError(f"{name}: {header.describe()} is no image. Save real numbers.")
-    if dtype == "float32":
-        return _floats(header, pixels, name=name)
-    if pixels.dtype.kind == "f":
-        raise DataError(
-            f"{name}: floating-point pixels ({header.describe()}) have no fixed range. Set "
-            "dtype='float32' in the source to keep them, or save 8 or 16 bits per channel."
-        )
-    low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
-    if dtype == "uint16":
-        if bits <= 8:
-            raise DataError(
-                f"{name}: an image of {bits} bit{'s' if bits > 1 else ''}, but the source has "
-                "dtype='uint16', beside whose values it would be nearly black. Save it with 16 "
-                "bits (times 257), or set dtype='float32' to take all values as they are."
-            )
-        if low >= 0 and high <= 65535:
-            return pixels.astype(np.uint16, copy=False)
-    elif bits < 8:
-        shown = np.rint(np.arange(256) * (255 / (2**bits - 1)))
-        return np.minimum(shown, 255).astype(np.uint8)[pixels]
-    elif header.shifted and header.largest is not None and header.largest <= 255:
-        return (pixels >> (bits - 8)).astype(np.uint8)
-    elif low >= 0 and bits == 16 and high > 255 and _is_widened(pixels):
-        return (pixels >> 8).astype(np.uint8)
-    elif low >= 0 and max(high, header.largest or 0) <= 255:
-        return pixels.astype(np.uint8)
-    wider = "uint16" if dtype == "uint8" and low >= 0 and high <= 65535 else "float32"
-    declared = f" ({header.largest.bit_length()} bits declared)" if header.largest else ""
-    raise DataError(
-        f"{name}: {header.describe()} with values {low}..{high}{declared}, which do not fit "
-        f"dtype={dtype!r} unchanged. Set dtype={wider!r} in the source to keep them, or save the "
-        "images with 8 bits."
-    )
-
-
-def _is_widened(pixels: np.ndarray) -> bool:
-    """Say whether all values are 8 bits, repeated to make 16."""
-    return not any(np.any(pixels[part] % 257) for part in memory.rows(pixels.shape))
-
-
-def _floats(header: Header, pixels: np.ndarray, *, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        found = pixels.astype(np.float32)
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2:
-        if max(-int(pixels.min(initial=0)), int(pixels.max(initial=0))) > 2**24:
-            raise DataError(
-                f"{name}: {header.describe()} with values beyond 2**24 = 16,777,216, which float32 "
-                "would round. Scale the image down before saving it."
-            )
-    wrong = int((~np.isfinite(found)).sum())
-    if wrong:
-        raise DataError(
-            f"{name}: {wrong} values are NaN or infinite in float32. Replace them, for example by "
-            "the image's mean."
-        )
-    return found

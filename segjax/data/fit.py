@@ -12,7 +12,8 @@ from segjax.data import core
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Example, Schema
 
-Fit = Literal["resize", "pad"]
+Fit = Literal["resize", "pad", "window"]
+FITS = ("resize", "pad", "window")
 PAD_VALUE = 124
 """Close to the mean of ImageNet: nearly 0 once normalised."""
 
@@ -23,8 +24,8 @@ class Canvas:
 
     Attributes:
         size: The sides every image is fitted to, as many as the data has axes.
-        fit: 'resize' (keep the aspect, then pad) or 'pad' (native pixels, padded; larger is an
-            error).
+        fit: 'resize' (keep the aspect, then pad), 'pad' (native pixels, padded; larger is an
+            error) or 'window' (a part of that size at native pixels, see `windows`).
         pad_value: What fills the canvas, in the image's own units.
 
     Raises:
@@ -45,7 +46,7 @@ class Canvas:
         Raises:
             DataError: It has another number of axes.
         """
-        if self.fit == "pad":
+        if self.fit != "resize":
             return 1.0
         scaled = scaled_size(whole, size=self.size, fit=self.fit, name=name)
         return max(scaled) / max(whole)
@@ -168,8 +169,8 @@ def fit_image(
 
 def check_fit(fit: str) -> None:
     """Raise `ConfigError` unless `fit` is one that `fit_image` knows."""
-    if fit not in ("resize", "pad"):
-        raise ConfigError(f"fit={fit!r}: expected 'resize' or 'pad'.")
+    if fit not in FITS:
+        raise ConfigError(f"fit={fit!r}: expected 'resize', 'pad' or 'window'.")
 
 
 def check_canvas(size: Sequence[int]) -> None:
@@ -181,6 +182,15 @@ def check_canvas(size: Sequence[int]) -> None:
         )
 
 
+def check_axes(whole: Sequence[int], size: Sequence[int], *, name: str) -> None:
+    """Raise `DataError` unless an example of the sides `whole` has the axes of the canvas."""
+    if len(whole) != len(size):
+        raise DataError(
+            f"{name}: {_by(whole)} has {len(whole)} axes in space, the canvas {_by(size)} has "
+            f"{len(size)}. Give config.input.size one side for each axis of the data."
+        )
+
+
 def scaled_size(
     whole: Sequence[int], *, size: Sequence[int], fit: Fit, name: str
 ) -> tuple[int, ...]:
@@ -189,11 +199,7 @@ def scaled_size(
     Raises:
         DataError: As `fit_image`.
     """
-    if len(whole) != len(size):
-        raise DataError(
-            f"{name}: {_by(whole)} has {len(whole)} axes in space, the canvas {_by(size)} has "
-            f"{len(size)}. Give config.input.size one side for each axis of the data."
-        )
+    check_axes(whole, size, name=name)
     if fit == "resize" and tuple(whole) != tuple(size):
         scale = min(side / length for side, length in zip(size, whole, strict=True))
         whole = [max(1, round(length * scale)) for length in whole]
@@ -201,7 +207,7 @@ def scaled_size(
         axes = " (height x width)" if len(size) == 2 else ""
         raise DataError(
             f"{name}: {_by(whole)}{axes} is larger than the canvas {_by(size)}. "
-            "Enlarge the canvas, or set fit='resize'."
+            "Enlarge the canvas, or set fit='resize' or, for parts of it, fit='window'."
         )
     return tuple(whole)
 

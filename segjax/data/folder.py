@@ -11,18 +11,18 @@ import os
 import pathlib
 from collections.abc import Collection, Sequence
 from concurrent import futures
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 
-from segjax.config import kinds, rules
-from segjax.data import core, decode, large, listing, overlaps
+from segjax.config import kinds, lookup, rules
+from segjax.data import core, decode, listing, opening, overlaps
+from segjax.data import meta as meta_lib
 from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError, DataError
 from segjax.runtime import reading
-from segjax.structs import Example, Schema
+from segjax.structs import Example, Field, Schema
 
-MOST_IGNORED = 256
 CLASS = "{class}"
 """Stands for the name of each class, see `labels`."""
 THREADS = 16
@@ -33,9 +33,12 @@ class Source:
     """One split of a folder of images and masks; only names are read until an example is asked for.
 
     An image and its mask share their path below `images` and `labels` but for the suffixes and the
-    file ending: JPEG, PNG, WebP, TIFF, BMP or GIF for images, PNG, TIFF, BMP or GIF for masks.
+    file ending: JPEG, PNG, WebP, TIFF, BMP, GIF, NIfTI (.nii, .nii.gz), DICOM (.dcm, .ima), NumPy
+    (.npy, .npz), Zarr or WAV for images; all but the lossy ones, DICOM and WAV for masks. A folder
+    of several DICOM files is one image, called as the folder is, where images have three axes.
     Hidden files and folders are not looked at. Where `images` and `labels` are one folder, a file
     that ends with the longer suffix is of that kind; without suffixes JPEG and WebP are the images.
+    An example of files that say how far pixels are apart has `spacing`, float32 [dims].
 
     Args:
         split: Its name: the folder below `root`, and what `{split}` stands for in the other paths.
@@ -45,7 +48,8 @@ class Source:
             masks of its own: `{class}` in here or in `label_suffix` stands for its name, and a mask
             holds 0 where a pixel is not of the class, 1 where it is (or what `label_map` says).
         split_file: File with one stem per line (a path below `images` without suffix and ending),
-            which chooses and orders the examples; empty: every image.
+            which chooses and orders the examples; empty: every image; '*': every image, although
+            `images` is one folder for all splits.
         image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`); it
             may hold the ending (`_img.tif`, `.png`), and no other counts then.
         label_suffix: What follows the stem in the names of masks (`_gtFine_labelTrainIds`).
@@ -64,8 +68,16 @@ class Source:
             left out.
         exif: Turn images and masks upright by the tag that each has, which is how annotation tools
             show them. False: as stored.
-        dtype: Type of the images: 'uint8'; 'uint16' and 'float32' keep the values of files that
-            have more than 8 bits, see `decode.read_image`.
+        dtype: Type of the images: 'uint8'; 'uint16', 'int16' and 'float32' keep the values of files
+            of more bits, see `decode.read_image`. Empty: the smallest that keeps the first image's.
+        dims: Axes of the images in space: 1 of signals, 2 of pictures, 3 of volumes. 0: what the
+            first image's format says; of a TIFF 2, of DICOM 3 where a folder holds several files.
+        missing: What values that are not finite, or that a TIFF calls no data, are: 'error', or
+            'void': their pixels are 0 and count nowhere.
+        band_names: Of all bands of a file, in their order; empty: they have no names.
+        bands: Which of them are the image's channels, in this order, by name or number; empty: all.
+        image_array: Name of the images' array in files that hold several (.npz, .zarr).
+        label_array: Of the masks'. With both, and one folder for both, a file holds image and mask.
 
     Raises:
         ConfigError: `images` holds every split, and nothing says which are this one's; a bad
@@ -92,17 +104,23 @@ class Source:
         label_map: core.LabelClasses | None = None,
         channels: core.Channels = 0,
         exif: bool = True,
-        dtype: kinds.PixelType = "uint8",
+        dtype: kinds.PixelTypeOrAny = "",
+        dims: Annotated[int, rules.whole(0, 3)] = 0,
+        missing: Annotated[str, rules.one_of("error", "void")] = "error",
+        band_names: core.ClassNames = (),
+        bands: Annotated[Sequence[str | kinds.Count], rules.length(0, 1024)] = (),
+        image_array: str = "",
+        label_array: str = "",
     ):
         self.root = core.expand_path(root, where="root")
         if not self.root.is_dir():
             raise DataError(f"root={str(self.root)!r}: no such folder. Set root to the data set.")
         meta: dict[str, Any] = (
-            {"class_names": class_names} if class_names else _read_meta(self.root / "meta.json")
+            {"class_names": class_names} if class_names else meta_lib.read(self.root / "meta.json")
         )
         where = "class_names" if class_names else str(self.root / "meta.json")
         self.class_names = core.check_classes(meta["class_names"], where=where)
-        self.palette = _palette(meta, len(self.class_names), where=where)
+        self.palette = meta_lib.palette(meta, len(self.class_names), where=where)
         self.ignore = core.ignore_values(ignore_index) or core.ignore_values(
             meta.get("ignore_index", -1)
         )
@@ -124,24 +142,37 @@ class Source:
                 f"images={images!r} holds the images of every split. Write {{split}} in it, or "
                 "name a split_file (with {split} in its name) that lists this split's images."
             )
+        self.dims = dims
+        self.both = bool(image_array and label_array and images == labels)
         found = self._find(
             images, labels, split,
             suffixes=(image_suffix, label_suffix), may_lack=missing_masks == "empty",
         )  # fmt: skip
         self.files = self._pair(
             *found,
-            stems=self._stems(split_file, split, suffix=image_suffix) if split_file else None,
+            stems=self._stems(split_file, split, suffix=image_suffix),
             whole=not split_file and (not labels or "{split}" in labels),
             may_lack=missing_masks == "empty",
         )
+        chosen = _choose_bands(bands, band_names)
+        self._guessed = not channels and not chosen
+        reading = decode.Reading(
+            exif=exif, dims=dims, missing=missing, bands=chosen,
+            image_array=image_array, label_array=label_array,
+        )  # fmt: skip
         first = self.files[0][0]
-        self._guessed = not channels
-        channels = channels or decode.native_channels(first, name=str(first))
-        self.reading = decode.Reading(channels=channels, exif=exif, dtype=dtype)
+        self.reading = opening.as_first(reading, first, channels=channels, dtype=dtype)
         self.bands = len(self.class_names) if label_bands else 1
-        self.schema: Schema = core.semantic_schema(channels, dtype=dtype)
+        self.schema = self._make_schema(first)
+
+    def _make_schema(self, first: pathlib.Path) -> Schema:
+        channels, dtype = self.reading.channels, self.reading.dtype
+        schema: Schema = core.semantic_schema(channels, dtype=dtype)
         if self.multilabel:
-            self.schema = core.multilabel_schema(channels, len(self.class_names), dtype=dtype)
+            schema = core.multilabel_schema(channels, len(self.class_names), dtype=dtype)
+        if opening.has_spacing(first, self.reading):
+            schema = {**schema, "spacing": Field("value", (self.reading.dims,), "float32")}
+        return schema
 
     def __len__(self) -> int:
         return len(self.files)
@@ -149,26 +180,32 @@ class Source:
     def __getitem__(self, index: int) -> Example:
         image_file, masks = self.files[index]
         self._check_colour(image_file)
+        image = opening.open_image(image_file, self.reading)
         if self.multilabel:
-            image, label = overlaps.read(
-                image_file, masks, bands=self.bands, reading=self.reading, check=self._check_label
-            )
+            label = overlaps.read(
+                image, image_file, masks,
+                bands=self.bands, reading=self.reading, check=self._check_label,
+            )  # fmt: skip
         else:
-            image, label = self._read_classes(image_file, *masks)
+            label = self._read_classes(image, image_file, *masks)
+        label = opening.without_missing(label, image)
         # A `Lazy` array stands for one, and is read where it is indexed.
-        image, label = cast(np.ndarray, image), cast(np.ndarray, label)
-        return Example(image=image, label=label, name=os.path.relpath(image_file, self.root))
+        example: Any = {"image": image.array, "label": label}
+        example["name"] = os.path.relpath(image_file, self.root)
+        if "spacing" in self.schema:
+            example["spacing"] = opening.spacing(image, name=str(image_file))
+        return example
 
     def _read_classes(
-        self, image_file: pathlib.Path, mask: pathlib.Path | None
-    ) -> tuple[np.ndarray | Lazy, np.ndarray | Lazy]:
-        """Return an image and its class map; of large files parts are read."""
-        name = str(mask)
-        image, label = large.open_pair(
-            image_file, name, image_name=str(image_file), label_name=name, reading=self.reading
-        )
-        check = functools.partial(self._check_label, name=name)
-        return image, label.map(check, np.uint8) if isinstance(label, Lazy) else check(label)
+        self, image: opening.Opened, image_file: pathlib.Path, mask: pathlib.Path | None
+    ) -> np.ndarray | Lazy:
+        """Return the class map of an image; of a large file parts are read."""
+        assert mask is not None  # noqa: S101  only masks of classes may be missing
+        label = opening.open_label(mask, self.reading, image)
+        opening.check_alike(image, label, str(image_file), str(mask), exif=self.reading.exif)
+        check = functools.partial(self._check_label, name=str(mask))
+        stored = label.array
+        return stored.map(check, np.uint8) if isinstance(stored, Lazy) else check(stored)
 
     def _check_label(self, stored: np.ndarray, *, name: str) -> np.ndarray:
         return core.check_label(
@@ -191,7 +228,11 @@ class Source:
 
     def _check_colour(self, file: pathlib.Path) -> None:
         """Refuse to drop colour only because the first image happened to be grey."""
-        if self._guessed and self.reading.channels == 1:
+        if (
+            self._guessed
+            and self.reading.channels == 1
+            and opening.is_picture(file, self.dims or 2)
+        ):
             if decode.native_channels(file, name=str(file)) != 1:
                 raise DataError(
                     f"{file}: a colour image, but the first image ({self.files[0][0]}) is grey. "
@@ -212,6 +253,9 @@ class Source:
             )
             for name in names
         ]
+        if self.both:
+            files = self._list(wanted[0][1], "images", suffix=suffixes[0], without=())
+            return files, [files]
         # Of one folder, the longer suffix takes its files first, and masks before images.
         one_folder = wanted[0][1].resolve() in {folder.resolve() for _, folder, _ in wanted[1:]}
         order = sorted(range(1, len(wanted)), key=lambda i: -len(wanted[i][2]))
@@ -228,12 +272,25 @@ class Source:
                 for path in files.values()
             }
             lacks = may_lack and kind == "labels"
-            found[i] = _list(folder, kind, suffix=suffix, without=taken, may_lack=lacks)
+            found[i] = self._list(folder, kind, suffix=suffix, without=taken, may_lack=lacks)
         masks = [found[i] for i in range(1, len(wanted))]
         if not any(masks):
             kind, folder, suffix = wanted[1]
-            _list(folder, kind, suffix=suffix, without=(), may_lack=False)
+            self._list(folder, kind, suffix=suffix, without=())
         return found[0], masks
+
+    def _list(
+        self,
+        folder: pathlib.Path,
+        kind: str,
+        *,
+        suffix: str,
+        without: Collection[pathlib.Path],
+        may_lack: bool = False,
+    ) -> dict[str, pathlib.Path]:
+        """Map the stems in a folder of images or labels to their files; `may_lack`: maybe none."""
+        found = _list(folder, kind, suffix=suffix, without=without, may_lack=may_lack)
+        return listing.as_series(found, folder, opening.SERIES) if self.dims in (0, 3) else found
 
     def _folder(self, folder: str, kind: str, split: str) -> pathlib.Path:
         if not folder:
@@ -255,13 +312,16 @@ class Source:
                 f"{self.root} has: {', '.join(splits) or 'none (<split>/images, <split>/labels)'}."
             )
 
-    def _stems(self, split_file: str, split: str, *, suffix: str) -> list[str]:
+    def _stems(self, split_file: str, split: str, *, suffix: str) -> list[str] | None:
+        """Return the stems that a split file lists; None: every image."""
+        if split_file in ("", "*"):
+            return None
         path = self.root / split_file.replace("{split}", split)
         try:
             lines = reading.lines(path)
         except (OSError, DataError) as error:
             raise DataError(f"split_file={str(path)!r} cannot be read: {error}") from None
-        tails = (*listing.tails_of(suffix, decode.IMAGE_ENDINGS), *decode.IMAGE_ENDINGS)
+        tails = (*listing.tails_of(suffix, opening.IMAGE_ENDINGS), *opening.IMAGE_ENDINGS)
         stems = [
             listing.normal(listing.without_ending(line, tails).removeprefix("./"))
             for line in lines
@@ -294,7 +354,7 @@ class Source:
         for number, masks in enumerate(labels):
             bare = [stem for stem in chosen if stem not in masks]
             if bare and not may_lack:
-                kinds = ", ".join(decode.LABEL_ENDINGS)
+                kinds = ", ".join(opening.LABEL_ENDINGS)
                 name = f" of {self.class_names[number]!r}" if self.per_class else ""
                 hint = ", or set missing_masks='empty' if that means none of it" if name else ""
                 raise DataError(
@@ -311,6 +371,21 @@ class Source:
                 "Add the images, remove the masks, or choose the examples with a split_file."
             )
         return [(images[stem], [masks.get(stem) for masks in labels]) for stem in chosen]
+
+
+def _choose_bands(bands: Sequence[str | int], names: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of bands that a config names or numbers.
+
+    Raises:
+        ConfigError: There is no such band.
+    """
+    for band in bands:
+        if isinstance(band, str) and band not in names:
+            raise ConfigError(
+                f"config.input.source.bands: {rules.cut(band)}: no such band."
+                f"{lookup.suggest(band, list(names)) if names else ' Name them all in band_names.'}"
+            )
+    return tuple(names.index(band) if isinstance(band, str) else band for band in bands)
 
 
 def _check_layout(
@@ -344,7 +419,7 @@ def _list(
     may_lack: bool = False,
 ) -> dict[str, pathlib.Path]:
     """Map the stems in a folder of images or labels to their files; `may_lack`: maybe none."""
-    endings = decode.IMAGE_ENDINGS if kind == "images" else decode.LABEL_ENDINGS
+    endings = opening.IMAGE_ENDINGS if kind == "images" else opening.LABEL_ENDINGS
     found = listing.list_files(path, endings=endings, suffix=suffix, without=without)
     if not found and not may_lack:
         tails = listing.tails_of(suffix, endings)
@@ -360,44 +435,3 @@ def _list(
             "do not count."
         )
     return found
-
-
-def _read_meta(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        meta = reading.read_json(path)
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file. Write it, "
-            '{"class_names": ["background", "crack"]}, with "label_map": {"0": 0, "255": 1} if '
-            "masks are black and white; or set class_names."
-        ) from None
-    names = meta.get("class_names") if isinstance(meta, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: expected class_names, a list of strings, got {names!r}.")
-    meta = {key: value for key, value in meta.items() if value is not None}
-    ignore = meta.get("ignore_index", -1)
-    values = ignore if isinstance(ignore, list) else [ignore]
-    if not all(isinstance(value, int) for value in values) or len(values) > MOST_IGNORED:
-        raise DataError(
-            f"{path}: expected ignore_index, an integer or a list of at most {MOST_IGNORED}, got "
-            f"{ignore!r}."
-        )
-    return meta
-
-
-def _palette(meta: dict[str, Any], num_classes: int, *, where: str) -> core.Palette:
-    if "palette" not in meta:
-        return core.voc_palette(num_classes)
-    palette = meta["palette"]
-    try:
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: expected palette, a list of [red, green, blue].") from None
-    if len(colours) - num_classes not in (0, 1) or not all(
-        0 <= v < 256 for c in colours for v in c
-    ):
-        raise DataError(
-            f"{where}: palette of {len(colours)} colours; expected {num_classes} (or one more, for "
-            "void) with values 0..255."
-        )
-    return colours[:num_classes]

@@ -1,34 +1,14 @@
 """Images and masks too large to be read whole, where their files have parts; others as ever."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable
 
 import numpy as np
 
-from segjax.data import decode, lazy, raster, tiff, tiff_parts
+from segjax.data import decode, lazy, raster, tiff, tiff_parts, values
 from segjax.data.lazy import Lazy
 from segjax.data.raster import File, Header
-
-
-def open_pair(
-    image_file: File,
-    label_file: File,
-    *,
-    image_name: str,
-    label_name: str,
-    reading: decode.Reading,
-) -> tuple[np.ndarray | Lazy, np.ndarray | Lazy]:
-    """Return an image and its mask; see `open_image` and `open_label`.
-
-    Raises:
-        DataError: They differ in size, or one cannot be used.
-    """
-    image = open_image(image_file, name=image_name, reading=reading)
-    label = open_label(label_file, name=label_name, exif=reading.exif)
-    decode.check_sizes(image.shape[:2], label.shape, image_name, label_name, exif=reading.exif)
-    return image, label
 
 
 def open_image(file: File, *, name: str, reading: decode.Reading) -> np.ndarray | Lazy:
@@ -45,12 +25,14 @@ def open_image(file: File, *, name: str, reading: decode.Reading) -> np.ndarray 
 
         def bring(pixels: np.ndarray) -> np.ndarray:
             header = parts.header
-            found, bits = decode.bring_to_channels(header, pixels, reading.channels, name=name)
-            found = decode.bring_to_dtype(header, found, bits, reading.dtype, name=name)
+            found, bits = values.bring_to_channels(header, pixels, reading.channels, name=name)
+            found = values.bring_to_dtype(
+                header, found, bits, reading.dtype, name=name, missing=reading.missing == "void"
+            )
             return np.ascontiguousarray(found)
 
         return _lazy(parts, bring, reading.channels, name=name)
-    return decode.read_image(file, name=name, **dataclasses.asdict(reading))
+    return decode.read_image(file, name=name, **reading.of_pictures)
 
 
 def open_label(file: File, *, name: str, exif: bool = True) -> np.ndarray | Lazy:
@@ -64,6 +46,20 @@ def open_label(file: File, *, name: str, exif: bool = True) -> np.ndarray | Lazy
         decode.check_bands(parts.header, name=name, bands=1)
         return _lazy(parts, lambda pixels: pixels[..., 0], 0, name=name)
     return decode.read_label(file, name=name, exif=exif)
+
+
+def open_missing(
+    file: File, *, name: str, reading: decode.Reading, void: float | None
+) -> np.ndarray | Lazy:
+    """Return which pixels [h w] of an image are none, see `decode.read_missing`; as `open_image`.
+
+    Raises:
+        DataError: As `open_image`.
+    """
+    parts = _parts(file, name=name, exif=reading.exif)
+    if parts and _is_plain(parts.header, reading.dtype):
+        return _lazy(parts, lambda pixels: values.missing_pixels(pixels, void), 0, name=name)
+    return decode.read_missing(file, name=name, exif=reading.exif, void=void)
 
 
 def check_header(file: File, *, name: str, reading: decode.Reading) -> tuple[int, int]:
@@ -81,6 +77,16 @@ def check_header(file: File, *, name: str, reading: decode.Reading) -> tuple[int
     else:
         header = decode.read_header(file, name=name)
     return decode.shown_size(header, reading.exif)
+
+
+def read_header(file: File, *, name: str, exif: bool) -> Header:
+    """Return what a file says of itself; a large one only has to have parts.
+
+    Raises:
+        DataError: As `decode.read_header`.
+    """
+    parts = _parts(file, name=name, exif=exif)
+    return parts.header if parts else decode.read_header(file, name=name)
 
 
 def _is_plain(header: Header, dtype: str) -> bool:

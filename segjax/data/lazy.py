@@ -1,7 +1,7 @@
 """Arrays in files, read a part at a time: what is larger than a machine's memory has parts."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ LARGE = 64 << 20
 """Bytes of an array that is read a part at a time, where its file allows that."""
 LARGEST = 64 << 30
 """Bytes of the largest array that is read so."""
+BAND = 4 << 20
+"""Bytes that are looked at together where all of an array is gone through."""
 
 
 class Lazy:
@@ -78,3 +80,14 @@ def thinned(array: Any, step: int, *, dims: int) -> np.ndarray:
     rest = (slice(None, None, step),) * (dims - 1)
     rows = [np.asarray(array[at : at + 1])[(0, *rest)] for at in range(0, array.shape[0], step)]
     return np.stack(rows)
+
+
+def bands(array: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield an array as bands over its first axis, of some `BAND` bytes, and where each begins.
+
+    Which rows a band holds is decided by shape and type alone, whether the array is `Lazy` or not.
+    """
+    row = math.prod(array.shape[1:]) * array.dtype.itemsize
+    step = max(1, BAND // max(1, row))
+    for start in range(0, array.shape[0], step):
+        yield start, np.asarray(array[start : start + step])

@@ -1,14 +1,17 @@
 """Which files of a folder count: for data sets and for prediction alike."""
 
+import collections
 import os
 import pathlib
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from segjax.errors import DataError
 
 NO_DATA = ("__macosx", "thumbs.db", "desktop.ini")
 """Names, in small letters, of what operating systems put beside a person's files."""
+WHOLE = (".zarr",)
+"""How the names of folders end that stand for one file."""
 
 
 def is_hidden(name: str) -> bool:
@@ -20,10 +23,14 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield every file below `folder`, in order of name; hidden files and folders are left out."""
+    """Yield every file below `folder`, in order of name; hidden files and folders are left out.
+
+    A folder that stands for one array (`WHOLE`) counts as a file.
+    """
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in sorted(names):
+        shown = sorted(name for name in folders if not is_hidden(name))
+        folders[:] = [name for name in shown if not name.lower().endswith(WHOLE)]
+        for name in sorted([*names, *(name for name in shown if name not in folders)]):
             if not is_hidden(name):
                 yield pathlib.Path(parent, name)
 
@@ -61,6 +68,30 @@ def list_files(
             )
         found[key] = path
     return found
+
+
+def as_series(
+    found: Mapping[str, pathlib.Path], folder: pathlib.Path, endings: tuple[str, ...]
+) -> dict[str, pathlib.Path]:
+    """Let each folder that holds several files of such endings stand for them, by its own name."""
+    stems = {path: stem for stem, path in found.items()}
+    several: dict[str, pathlib.Path] = {}
+    for path in in_series(list(found.values()), endings):
+        below = path.relative_to(folder).as_posix()
+        several[stems.get(path) or normal(below if below != "." else path.name)] = path
+    return several
+
+
+def in_series(files: Collection[pathlib.Path], endings: tuple[str, ...]) -> list[pathlib.Path]:
+    """Return files, each folder that holds several of such endings instead of them."""
+    parents = collections.Counter(
+        path.parent for path in files if path.name.lower().endswith(endings)
+    )
+    found = (
+        path.parent if path.name.lower().endswith(endings) and parents[path.parent] > 1 else path
+        for path in files
+    )
+    return [*dict.fromkeys(found)]
 
 
 def tails_of(suffix: str, endings: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from segjax.data import core
+from segjax.data import core, lazy
 from segjax.errors import DataError
 from segjax.structs import IGNORE_LABEL
 
@@ -27,6 +27,7 @@ class Look(NamedTuple):
         pixels: Of each class.
         void: Pixels that count nowhere; of multi-label maps pairs of pixel and class.
         others: Of multi-label maps, the pixels that are known not to be of each class.
+        without: Examples that have no pixel of the classes that windows look for.
         sizes: That images have; of all where the source can tell, see `core.Checkable`.
     """
 
@@ -36,12 +37,17 @@ class Look(NamedTuple):
     void: int
     sizes: set[tuple[int, ...]]
     others: Int64[np.ndarray, " k"] | None = None
+    without: int = 0
 
 
-def look(source: core.Source) -> Look:
+def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
     """Read a sample of a split, the same each time as long as it takes less than `SECONDS`.
 
     Of a source that is `core.Checkable` all headers are looked at before.
+
+    Args:
+        source: The split.
+        wanted: Classes that windows look for; none: all are well without.
 
     Raises:
         DataError: An example cannot be used.
@@ -49,24 +55,38 @@ def look(source: core.Source) -> Look:
     sizes = source.check() if isinstance(source, core.Checkable) else set()
     num_classes, count = len(source.class_names), min(EXAMPLES, len(source))
     multilabel = source.schema["label"].kind == "labels"
-    pixels, void, done, begun = np.zeros(num_classes, np.int64), 0, 0, time.monotonic()
-    others = np.zeros(num_classes, np.int64)
+    pixels, others = np.zeros((2, num_classes), np.int64)
+    void, done, without, begun = 0, 0, 0, time.monotonic()
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
-        label = np.asarray(source[int(number)]["label"])
-        sizes.add(label.shape[: label.ndim - multilabel])
-        if multilabel:
-            own = label.reshape(-1, num_classes)
-            pixels += (own == 1).sum(0)
-            others += (own == 0).sum(0)
-            void += int((own == IGNORE_LABEL).sum())
-        else:
-            found = np.bincount(label.ravel(), minlength=IGNORE_LABEL + 1)
-            pixels += found[:num_classes]
-            void += int(found[IGNORE_LABEL])
+        label = source[int(number)]["label"]
+        sizes.add(tuple(label.shape[: len(label.shape) - multilabel]))
+        own, nots, unknown = _count(label, num_classes, multilabel=multilabel)
+        pixels, others, void = pixels + own, others + nots, void + unknown
+        without += bool(wanted) and not own[list(wanted)].any()
         done += 1
         if time.monotonic() - begun > SECONDS:
             break
-    return Look(done, done == len(source), pixels, void, sizes, others if multilabel else None)
+    whole = done == len(source)
+    return Look(done, whole, pixels, void, sizes, others if multilabel else None, without)
+
+
+def _count(
+    label: np.ndarray, num_classes: int, *, multilabel: bool
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the pixels of each class, those known not to be of it, and how many are void."""
+    own, others = np.zeros((2, num_classes), np.int64)
+    void = 0
+    for _, band in lazy.bands(label):
+        if multilabel:
+            maps = band.reshape(-1, num_classes)
+            own += (maps == 1).sum(0)
+            others += (maps == 0).sum(0)
+            void += int((maps == IGNORE_LABEL).sum())
+        else:
+            found = np.bincount(band.ravel(), minlength=IGNORE_LABEL + 1)
+            own += found[:num_classes]
+            void += int(found[IGNORE_LABEL])
+    return own, others, void
 
 
 def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
@@ -96,6 +116,11 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
             )
         return [f"{text}; check masks, ignore_index and label_map"]
     notes = []
+    if found.without:
+        notes.append(
+            f"{masks}: {found.without} have no pixel of config.input.window.classes; their windows "
+            "are drawn as any other"
+        )
     absent = [name for name, count in zip(class_names, found.pixels, strict=True) if not count]
     if absent:
         notes.append(f"{masks}: no pixel of {core.some(absent, limit=8)}")

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from segjax.data import decode, large
+from segjax.data import decode, opening
 from segjax.data.decode import Reading
-from segjax.data.lazy import Lazy
+from segjax.data.opening import Opened
 
 Masks = Sequence[pathlib.Path | None]
 """Of one image: one file for all classes, or one for each; None: no pixel is of that class."""
@@ -23,48 +23,47 @@ class Check(Protocol):
 
 
 def read(
-    image_file: pathlib.Path, masks: Masks, *, bands: int, reading: Reading, check: Check
-) -> tuple[np.ndarray | Lazy, np.ndarray]:
-    """Return an image, of a large file as one whose parts are read, and its multi-label map.
+    image: Opened,
+    image_file: pathlib.Path,
+    masks: Masks,
+    *,
+    bands: int,
+    reading: Reading,
+    check: Check,
+) -> np.ndarray:
+    """Return the multi-label map [*space k] of an image.
 
     Args:
-        image_file: The image.
+        image: The image.
+        image_file: Its file.
         masks: Its masks, which are read whole.
         bands: Of every mask.
         reading: How the data set reads images.
         check: Turns what a mask stores into 0, 1 and 255; where there is no file all is 0.
 
-    Returns:
-        The image [h w c], and the map [h w k].
-
     Raises:
         DataError: One cannot be used, or is of another size than the image.
     """
-    image = large.open_image(image_file, name=str(image_file), reading=reading)
-    size, found = image.shape[:2], []
+    size, found = image.array.shape[:-1], []
     for mask in masks:
         label = np.zeros((*size, bands), np.uint8)
         if mask is not None:
             name = str(mask)
-            stored = decode.read_bands(mask, name=name, bands=bands, exif=reading.exif)
-            decode.check_sizes(size, stored.shape[:2], str(image_file), name, exif=reading.exif)
+            stored = opening.read_bands(mask, reading, bands=bands)
+            decode.check_sizes(size, stored.shape[:-1], str(image_file), name, exif=reading.exif)
             label = check(stored, name=name)
         found.append(label)
-    return image, np.concatenate(found, axis=-1)
+    return np.concatenate(found, axis=-1)
 
 
 def check(
     image_file: pathlib.Path, masks: Masks, *, bands: int, reading: Reading
 ) -> tuple[int, ...]:
-    """Check by headers alone that `read` will do, and return height and width.
+    """Check by headers alone that `read` will do, and return the image's sides.
 
     Raises:
         DataError: As `read`, where a header shows it.
     """
-    size = decode.shown_size(decode.read_header(image_file, name=str(image_file)), reading.exif)
     for mask in filter(None, masks):
-        decode.check_pair(
-            image_file, mask, image_name=str(image_file), label_name=str(mask),
-            exif=reading.exif, bands=bands,
-        )  # fmt: skip
-    return size
+        opening.check_pair(image_file, mask, reading, bands=bands)
+    return opening.check_header(image_file, reading)

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from segjax.data import core
+from segjax.data import core, windows
 from segjax.data import fit as fit_lib
 from segjax.errors import ConfigError, DataError
-from segjax.structs import Batch, Field, Schema
+from segjax.structs import Batch, Example, Field, Schema
 
 Batches = grain.DatasetIterator[Batch]
 """An iterator of batches; `close()` it to stop its threads and workers."""
@@ -35,6 +35,7 @@ def train_batches(
     batch_size: int,
     size: Sequence[int],
     fit: fit_lib.Fit = "resize",
+    window: windows.Sampling = windows.PLAIN,
     pad_value: float = fit_lib.PAD_VALUE,
     seed: int,
     start_step: int = 0,
@@ -55,7 +56,10 @@ def train_batches(
         schema: The fields that a batch holds, see `core.choose_fields`.
         batch_size: Rows of the global batch, over all processes.
         size: The sides of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
-        seed: Decides the order; 0 to 2**32 - 1.
+        fit: 'resize', 'pad', or 'window': each row is a part of its example, see `windows`.
+        window: Which windows are looked for.
+        pad_value: What fills the canvas where there is no pixel.
+        seed: Decides the order and where windows lie; 0 to 2**32 - 1.
         start_step: The step whose batch comes first.
         process_index: Which process this is.
         process_count: How many there are.
@@ -63,8 +67,9 @@ def train_batches(
         workers: Processes that decode, each with its own threads, for hosts where Python, not
             decoding, is the limit. One costs about 250 MB and a second or two to start.
         prefetch: Batches held ready, per worker.
-        cache: Keep the fitted examples in memory, up to `core.CACHE_BYTES`; a picture takes height
-            * width * (channels + 1) bytes. Not with `workers`, each of which would keep its own.
+        cache: Keep the fitted examples in memory, or with windows the whole ones, up to
+            `core.CACHE_BYTES`; a picture takes height * width * (channels + 1) bytes. Not with
+            `workers`, each of which would keep its own.
 
     Raises:
         ConfigError: Sizes that do not divide, no canvas, an unknown `fit`, or `cache` with
@@ -79,13 +84,16 @@ def train_batches(
             f"cache=True with workers={workers}: every worker would hold its own copy. "
             "Set workers=0: from a cache, threads are enough."
         )
-    fitted = fit_lib.Fitted(source, schema=schema, size=size, fit=fit, pad_value=pad_value)
-    load = functools.partial(
-        load_batch, source=core.Cached(fitted) if cache else fitted, size=size, pad_value=pad_value
-    )
+    canvas: Any = {"schema": schema, "size": size, "pad_value": pad_value}
+    if fit == "window":
+        read = windows.Windows(source, **canvas, seed=seed, sampling=window, cache=cache)
+    else:
+        fitted = fit_lib.Fitted(source, **canvas, fit=fit)
+        read = functools.partial(read_whole, core.Cached(fitted) if cache else fitted)
+    load = functools.partial(load_batch, read=read, **canvas)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     batches = (
-        order.map_with_index(lambda position, example: (example, position % 2**31))
+        order.map_with_index(lambda position, example: (example, position))
         .batch(rows, drop_remainder=True)[
             start_step * process_count + process_index :: process_count
         ]
@@ -140,28 +148,35 @@ def batch_shapes(batch_size: int, schema: Schema, size: Sequence[int]) -> Batch:
     return shapes
 
 
+def read_whole(source: core.Source, number: int, position: int) -> Example:
+    """Return example `number`, which is the same at any position of the stream."""
+    del position
+    return source[number]
+
+
 def load_batch(
     rows: tuple[np.ndarray, np.ndarray],
     *,
-    source: core.Source,
+    read: Callable[[int, int], Example],
+    schema: Schema,
     size: Sequence[int],
     pad_value: float,
 ) -> Batch:
-    """Read one batch of fitted examples, with all fields of the source's schema.
+    """Read one batch.
 
     Args:
-        rows: Of each row, the number of its example and its `index`.
-        source: Examples of canvas size.
+        rows: Of each row, the number of its example and its position in the stream.
+        read: `(number, position) -> example` of canvas size.
+        schema: The fields of the batch.
         size: The sides of the canvas.
         pad_value: See `stack`.
     """
-    numbers, index = rows
-    examples = [source[int(number)] for number in numbers]
+    numbers, positions = (each.tolist() for each in rows)
     return stack(
-        examples,
-        list(index),
-        schema=source.schema,
-        num_rows=len(index),
+        [read(*row) for row in zip(numbers, positions, strict=True)],
+        [position % 2**31 for position in positions],
+        schema=schema,
+        num_rows=len(positions),
         size=size,
         pad_value=pad_value,
     )

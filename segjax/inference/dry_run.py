@@ -3,9 +3,10 @@
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from segjax.data import opening
 from segjax.data.decode import Reading
 from segjax.errors import DataError
-from segjax.inference import folder, paths
+from segjax.inference import paths
 from segjax.inference.outputs import kinds
 
 
@@ -15,7 +16,6 @@ def lines(
     *,
     class_names: Sequence[str],
     reading: Reading,
-    dims: int,
     run: pathlib.Path,
     outputs: Sequence[str],
     multilabel: bool = False,
@@ -30,7 +30,6 @@ def lines(
         output: The folder, which need not be there.
         class_names: Of the run.
         reading: How the data set of its training reads images.
-        dims: Axes of its images.
         run: Its folder.
         outputs: As `folder.predict` takes them.
         multilabel: Likewise.
@@ -38,7 +37,7 @@ def lines(
     Raises:
         UserError: As `folder.predict`, before a prediction would begin.
     """
-    chosen = kinds.choose(outputs, dims=dims, multilabel=multilabel)
+    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel)
     names, shared = paths.output_names(inputs.files), chosen.shared_names()
     paths.check_folder(output)
     paths.check_free(output, names, run=str(run.resolve()), shared=shared)
@@ -47,12 +46,12 @@ def lines(
     files = list(shared)
     for file, name in names.items():
         try:
-            whole = folder.check_header(file, reading=reading, dims=dims)
+            whole, form = opening.header_to_predict(file, reading)
         except DataError as error:
             skipped += 1
             yield f"would be skipped: {error}"
             continue
-        files += chosen.names(name, whole=whole, class_names=class_names)
+        files += chosen.names(name, whole=whole, class_names=class_names, form=form)
     yield from (f"{output}/{file}" for file in sorted(files))
     yield (
         f"{len(names) - skipped} of {len(names)} images would be predicted, {skipped} skipped; "

@@ -1,17 +1,16 @@
 """Predict the images of a folder, and write what was asked for at each image's own size."""
 
 import contextlib
+import dataclasses
 import math
-import os
 import pathlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from segjax.data import core, large, lazy
+from segjax.data import core, opening
 from segjax.data.decode import Reading
-from segjax.data.lazy import Lazy
 from segjax.errors import DataError, UserError
 from segjax.inference import paths
 from segjax.inference.layout import Layout
@@ -20,7 +19,6 @@ from segjax.inference.outputs.found import Found
 from segjax.inference.outputs.large import Large, is_large
 from segjax.inference.predictor import Predictor
 from segjax.runtime import files as files_lib
-from segjax.runtime import reading as reading_lib
 from segjax.structs import Classes
 from segjax.views import progress
 
@@ -93,11 +91,10 @@ def predict(
             (see `paths.check_free`), and nothing was written; or the disk ran full, and the message
             says what was written.
     """
-    dims = len(layout.canvas.size)
-    chosen = kinds.choose(outputs, dims=dims, multilabel=multilabel)
-    names = paths.output_names(inputs.files)
+    reading = dataclasses.replace(reading, dims=len(layout.canvas.size))
+    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel)
+    names, shared = paths.output_names(inputs.files), chosen.shared_names()
     facts = {"run": str(run.resolve())} if run else {}
-    shared = chosen.shared_names()
     paths.check_free(output, names, run=facts.get("run", ""), shared=shared)
     paths.make_folder(output)
     if shared:
@@ -111,23 +108,23 @@ def predict(
             if number:
                 bar.update(number)
             try:
-                image = read(file, reading=reading, dims=dims)
-                scales[name] = layout.scale(image.shape[:-1], name=str(file))
+                image, place, _ = opening.open_to_predict(file, reading)
+                scale = layout.scale(image.shape[:-1], name=str(file))
                 if is_large(image.shape[:-1]):
-                    large_one = Large(file, image, predictor, classes, multilabel=multilabel)
-                    writer.write_large(name, large_one, scale=scales[name])
+                    seen = cast(np.ndarray, image)  # a `Lazy` array stands for one
+                    one = Large(file, seen, predictor, classes, multilabel, geometry=place)
+                    writer.write_large(name, one, scale=scale)
                     if left_out := ", ".join(chosen.left_out()):
                         bar.message(f"{file}: too large for {left_out}, not written of it")
-                    continue
-                image = np.asarray(image)
-                prediction = predictor(image)
+                else:
+                    image, shown = np.asarray(image), below[file].as_posix()
+                    one = Found(file, shown, image, predictor(image), classes, left_away, place)
+                    writer.write(name, one, scale=scale)
+                scales[name] = scale
+                del image, one  # before the next is read
             except DataError as error:
                 skipped += 1
                 bar.message(f"skipped: {error}")
-            else:
-                found = Found(file, below[file].as_posix(), image, prediction, classes, left_away)
-                writer.write(name, found, scale=scales[name])
-                del image, prediction, found  # before the next is read
         bar.update(len(names))
         writer.finish()
         counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
@@ -162,12 +159,17 @@ class Writer:
 
         Raises:
             UserError: The disk is full or cannot be written; says what was written before.
+        DataError: The image's file lacks what the format of its outputs must say.
         """
         whole = found.whole
         with self._saying_how_far():
             names = self._say_whose(name, found, whole, scale)
-            for kind in self.chosen.each:
-                kind.write(self.output / (name + kind.ending(whole)), found)
+            try:
+                for kind in self.chosen.each:
+                    kind.write(self.output / (name + kind.ending(whole, found.form)), found)
+            except DataError:
+                (self.output / (name + kinds.FACTS)).unlink()  # nothing is said of what is skipped
+                raise
         for collector in self.collectors:
             collector.add(found)
         self.written += len(names)
@@ -203,7 +205,9 @@ class Writer:
         self, name: str, found: Found | Large, whole: Sequence[int], scale: float
     ) -> list[str]:
         """Write the JSON of an image, and return the names of all that is written of it."""
-        names = self.chosen.names(name, whole=whole, class_names=found.classes.class_names)
+        names = self.chosen.names(
+            name, whole=whole, class_names=found.classes.class_names, form=found.form
+        )
         about = {"file": str(found.file), "size": list(whole), "classes": found.areas}
         about |= {"scale": scale, "outputs": names[1:], **self.facts}
         files_lib.write_json(self.output / (name + kinds.FACTS), about)
@@ -268,117 +272,3 @@ def describe_scales(scales: Mapping[str, float], seen: Sequence[float]) -> list[
         if names
     ]
     return lines
-
-
-def read(file: pathlib.Path, *, reading: Reading, dims: int) -> np.ndarray:
-    """Return a file's image [*space c], as the training's data set reads it.
-
-    An array (`.npy`) is taken as it is.
-
-    Raises:
-        DataError: It cannot be read, or has other axes or channels.
-    """
-    if not is_array(file):
-        found = large.open_image(file, name=str(file), reading=reading)
-        return cast(np.ndarray, found)  # a `Lazy` array stands for one
-    with _naming(file):
-        image = read_array(file)
-    check_shape(image.shape, file=file, channels=reading.channels, dims=dims)
-    if len(image.shape) == dims:
-        image = image.with_channel() if isinstance(image, Lazy) else image[..., None]
-    return cast(np.ndarray, image)
-
-
-def check_header(file: pathlib.Path, *, reading: Reading, dims: int) -> Sequence[int]:
-    """Refuse a file that cannot be predicted, as far as its first bytes show that.
-
-    Returns:
-        The image's sides.
-
-    Raises:
-        DataError: As `read`.
-    """
-    if not is_array(file):
-        return large.check_header(file, name=str(file), reading=reading)
-    with _naming(file), reading_lib.open_file(file) as stream:
-        shape = read_array_header(stream)[0]
-    check_shape(shape, file=file, channels=reading.channels, dims=dims)
-    return shape[:dims]
-
-
-def is_array(file: pathlib.Path) -> bool:
-    """Return whether a file is a NumPy array by its name."""
-    return file.suffix.lower() in paths.ARRAY_ENDINGS
-
-
-@contextlib.contextmanager
-def _naming(file: pathlib.Path) -> Generator[None]:
-    """Turn whatever a broken file raises into a DataError that names it."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # a header is an expression of Python, and fails as one
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{file}: cannot be read: {reason}. Replace or remove the file.") from None
-
-
-def check_shape(shape: Sequence[int], *, file: pathlib.Path, channels: int, dims: int) -> None:
-    """Refuse an array that has other axes or channels than the training's images.
-
-    Raises:
-        DataError: What it has.
-    """
-    without_channels = len(shape) == dims and channels == 1
-    if not without_channels and (len(shape) != dims + 1 or shape[-1] != channels):
-        raise DataError(
-            f"{file}: an array of shape {tuple(shape)}; expected {dims} spatial axes and then "
-            f"{channels} channels, as the run was trained on. Rearrange its axes."
-        )
-
-
-def read_array(file: pathlib.Path) -> np.ndarray | Lazy:
-    """Return the array in a `.npy` file, whose size is that which its header says.
-
-    Of a large one parts are read where they are needed.
-
-    Raises:
-        ValueError: It is none, or not of real numbers.
-        DataError: The file cannot be read.
-    """
-    with reading_lib.open_file(file) as stream:
-        shape, by_column, dtype = read_array_header(stream)
-        own, order = dtype.newbyteorder("="), "F" if by_column else "C"
-        if math.prod(shape) * dtype.itemsize > lazy.LARGE:
-            stored = np.memmap(stream, dtype, "r", stream.tell(), shape, order)
-
-            def part(region: lazy.Region) -> np.ndarray:
-                return np.ascontiguousarray(stored[region], own)
-
-            return Lazy(shape, own, part, name=str(file))
-        return np.fromfile(stream, dtype).astype(own, copy=False).reshape(shape, order=order)
-
-
-def read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether it is stored by column, and type of the array in a `.npy` file.
-
-    The stream then stands at the array's first byte.
-
-    Raises:
-        ValueError: As `read_array`.
-    """
-    version = np.lib.format.read_magic(stream)
-    if version > (2, 0):  # version 3 names fields, which no image has
-        raise ValueError(f"version {version} of the format")
-    read_header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, by_column, dtype = read_header(stream)
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise ValueError(f"values of the type {dtype}, which are no real numbers")
-    size, start = os.fstat(stream.fileno()).st_size, stream.tell()
-    if min(shape, default=0) < 1 or math.prod(shape) * dtype.itemsize != size - start:
-        raise ValueError(f"an array of shape {shape} and type {dtype} in {size - start:,} bytes")
-    return shape, by_column, dtype

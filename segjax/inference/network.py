@@ -73,7 +73,9 @@ class Forward:
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
         def outputs(variables: Any, image: jax.Array) -> Outputs:
-            return model.apply(sharding.replicate(variables, mesh), normalize(image), train=False)
+            with sharding.over(mesh):
+                variables = sharding.replicate(variables, mesh)
+                return model.apply(variables, normalize(image), train=False)
 
         def losses(outputs: Outputs, batch: Batch) -> dict[str, Any]:
             return task.loss(outputs, batch, jax.random.key(0))

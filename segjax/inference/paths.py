@@ -11,15 +11,12 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from segjax.data import core, decode, listing
+from segjax.data import core, listing, opening
 from segjax.data.folder import CLASS
 from segjax.errors import DataError, UserError
 from segjax.inference.outputs import kinds
 from segjax.runtime import files as files_lib
 from segjax.runtime import reading
-
-ARRAY_ENDINGS = (".npy",)
-"""Volumes, signals and images as arrays [*space c]; without the last axis for one channel."""
 
 _FACTS = {"file", "size", "step", "classes"}
 _LONGEST = 200
@@ -58,6 +55,7 @@ def list_inputs(
     output: pathlib.Path | None = None,
     label_suffix: str = "",
     class_names: Sequence[str] = (),
+    series: bool = False,
 ) -> Inputs:
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
@@ -65,18 +63,20 @@ def list_inputs(
     files and folders do not count (`listing.walk`). Linked folders are not searched. What an
     earlier prediction wrote is left out, and so is what lies in the output folder if that is inside
     the input folder, and masks that end with the `label_suffix` of the run's data set, in which
-    `{class}` stands for each of its `class_names`.
+    `{class}` stands for each of its `class_names`. With `series` a folder of several DICOM files is
+    one image.
 
     Raises:
         UserError: There are none.
     """
     path = files_lib.expanded(inputs)
-    endings = (*decode.IMAGE_ENDINGS, *ARRAY_ENDINGS)
-    if reading.is_file(path):
-        reading.check_file(path)
+    endings = opening.IMAGE_ENDINGS
+    if reading.is_file(path) or path.name.lower().endswith(listing.WHOLE):
+        if not path.is_dir():
+            reading.check_file(path)
         return Inputs((path,), {})
     if path.is_dir():
-        found = [p for p in listing.walk(path) if p.suffix.lower() in endings]
+        found = [p for p in listing.walk(path) if p.name.lower().endswith(endings)]
     else:
         literal = {*path.parts, ".", ".."}
         found = [
@@ -84,11 +84,13 @@ def list_inputs(
             for p in _matching(path)
             if not p.is_dir() and not any(map(listing.is_hidden, set(p.parts) - literal))
         ]
+    if series:
+        found = listing.in_series(found, opening.SERIES)
     inside = output.resolve() if output else None
     if inside and (not path.is_dir() or path.resolve() not in inside.parents):
         inside = None
     suffixes = {label_suffix.replace(CLASS, name) for name in class_names} or {label_suffix}
-    masks = tuple(t for s in suffixes - {""} for t in listing.tails_of(s, decode.LABEL_ENDINGS))
+    masks = tuple(t for s in suffixes - {""} for t in listing.tails_of(s, opening.LABEL_ENDINGS))
     left_out: dict[pathlib.Path, str] = {}
     for file in found:
         if inside and inside in real(file).parents:
@@ -155,9 +157,12 @@ def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     whichever are asked for, so that an image always has the same name.
     """
     below = below_common(files)
+    stems = [
+        path.with_name(listing.without_ending(path.name, opening.IMAGE_ENDINGS)) for path in below
+    ]
     levels = [
-        [_short(path.stem, path) for path in below],
-        [_short("_".join(path.with_suffix("").parts), path) for path in below],
+        [_short(stems.name, path) for stems, path in zip(stems, below, strict=True)],
+        [_short("_".join(stems.parts), path) for stems, path in zip(stems, below, strict=True)],
         [_short("_".join(path.parts).replace(".", "_"), path) for path in below],
     ]
     counts = [collections.Counter(map(_key, level)) for level in levels]
@@ -256,11 +261,14 @@ def check_free(
 
 def _is_kind(path: pathlib.Path, kind: kinds.Kind | None) -> bool:
     """Say whether what is there is what a kind writes: a file, or a folder of its files alone."""
-    if kind is None or not kind.inside:
+    inside = kind.inside if kind else ()
+    if path.name.lower().endswith(kinds.ZARR):
+        inside = kinds.IN_ZARR
+    if not inside:
         return path.is_file()
     if path.is_symlink() or not path.is_dir():
         return False
-    return all(each.name.startswith(kind.inside) for each in path.iterdir())
+    return all(each.name.startswith(inside) for each in path.iterdir())
 
 
 def read_record(output: pathlib.Path) -> dict[str, dict[str, Any]] | None:

@@ -50,10 +50,11 @@ def write_tiff(
     whole: Sequence[int],
     *,
     palette: Sequence[Sequence[int]],
+    tags: Sequence[tuple[Any, ...]] = (),
 ) -> None:
     """Write a class map [h w] as a TIFF of tiles, compressed without loss, with a palette.
 
-    From 4 GiB on it is a BigTIFF.
+    From 4 GiB on it is a BigTIFF. `tags` are others that it has, as tifffile takes them.
 
     Raises:
         UserError: The disk is full or cannot be written.
@@ -72,6 +73,7 @@ def write_tiff(
                 photometric="palette",
                 colormap=colours,
                 metadata=None,
+                extratags=tags,
             )
 
 

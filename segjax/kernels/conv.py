@@ -1,5 +1,6 @@
 """Convolution with gradients that XLA's CPU backend compiles well anywhere, also inside loops."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depthwise, products
+from segjax.kernels import depth, depthwise, products, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import sharding, xla
@@ -46,7 +47,7 @@ def convolve(
     window = Window(tuple(strides), pads, tuple(dilation), *sizes)
     form = slide
     if x.shape[-1] == kernel.shape[-2]:
-        form = plain
+        form = of_volumes if x.ndim == 5 and not sharding.splits_rows() else plain
     elif kernel.shape[-2:] == (1, x.shape[-1]) and window.keeps_size():
         form = depthwise.convolve
     y = form(sharding.keep_rows(x, partner=window.length[0]), kernel, window=window)
@@ -79,6 +80,37 @@ def _plain_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
 
 plain.everywhere(
     with_gradient(_plain_forward, _plain_backward, primal=plain.reference, symbolic_zeros=True)
+)
+
+
+@Kernel
+def of_volumes(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve volumes without groups, all on this device."""
+    return slide(x, kernel, window=window)
+
+
+of_volumes.accelerator = plain
+
+
+@of_volumes.on_cpu
+def _of_images(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve images instead, in float32 at least; oneDNN is as fast at volumes."""
+    if window.sees_one() or xla.through_onednn(x.dtype):
+        return plain(x, kernel, window=window)
+    wide = sums.widen(x.dtype)
+    images = functools.partial(slices, window=window.of_images())
+    y = depth.convolve(x.astype(wide), kernel.astype(wide), window=window, images=images)
+    return y.astype(x.dtype)
+
+
+def _slices_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
+    x, kernel = kept
+    g_x = None if kernel is None else by_input(g, kernel, window=window)
+    return g_x, None if x is None else _of_slices(g, x, window=window)
+
+
+slices = with_gradient(
+    _plain_forward, _slices_backward, primal=plain.reference, symbolic_zeros=True
 )
 
 
@@ -133,6 +165,32 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
     )  # fmt: skip
     return jnp.moveaxis(summed, 0, -2)
+
+
+def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
+    """Return the same of many images: channels lie along the row, between its places.
+
+    What is computed on the way here is fused with the transposition, which goes over lines of the
+    cache once then. The kernel's longer side of channels goes through the faster side of a product.
+    """
+    if {*window.dilation} != {1} or window.sees_one():
+        return by_kernel(g, x, window=window)
+    swapped = x.shape[-1] > g.shape[-1] and {*window.strides} == {1}
+    spans = list(_spans(window, g))
+    if swapped:
+        padding = [(reach - low, length + low - size) for low, reach, size, length in spans]
+        x, g = g, x
+    else:
+        padding = [(low, reach + length - size - low) for low, reach, size, length in spans]
+    (rows, (before, behind)), channels = padding, x.shape[-1]
+    summed = lax.conv_general_dilated(
+        x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x)),  # [1 h w*c b]
+        g.transpose(1, 2, 0, 3), (1, 1), [rows, (before * channels, behind * channels)],
+        rhs_dilation=(window.strides[0], window.strides[1] * channels),
+        dimension_numbers=NUMBERS[2],
+    )  # fmt: skip
+    summed = summed.reshape(*window.taps, channels, -1)
+    return jnp.flip(summed, (0, 1)).swapaxes(2, 3) if swapped else summed
 
 
 def _spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:

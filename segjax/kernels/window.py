@@ -46,6 +46,12 @@ class Window(NamedTuple):
         """Return whether there are as many outputs as inputs, or would be without strides."""
         return self.reach == tuple(low + high for low, high in self.padding)
 
+    def of_images(self) -> "Window":
+        """Return the window without its first axis."""
+        return Window(
+            self.strides[1:], self.padding[1:], self.dilation[1:], self.size[1:], self.taps[1:]
+        )
+
 
 def slide(x: Array, kernel: Array, *, window: Window) -> Array:
     """Convolve by XLA; channels come in as many groups as the kernel's go into the input's."""

@@ -86,6 +86,7 @@ class Checkpointer:
         self.manager = ocp.CheckpointManager(
             self.path, options=options, item_handlers=damage.VerifiedHandler()
         )
+        self._folder = _identity(workdir)
 
     @classmethod
     def of_section(
@@ -237,14 +238,14 @@ class Checkpointer:
         Raises:
             UserError: The run's folder is not there any more.
         """
-        lost = sorted(set(self.manager.all_steps()) - {*steps_in(self.path)})
-        if not lost:
-            return
-        if not self.workdir.exists():
+        if _identity(self.workdir) != self._folder:  # a save on its way may have made it anew
             raise UserError(
                 f"{self.workdir} is not there any more: it was moved or deleted while its run "
                 "trains. Train on where it is now."
             )
+        lost = sorted(set(self.manager.all_steps()) - {*steps_in(self.path)})
+        if not lost:
+            return
         if jax.process_index() == 0:
             distributed.say(f"{self.path}: checkpoints {lost} were deleted; the run saves anew")
         self.path.mkdir(exist_ok=True)
@@ -374,6 +375,15 @@ def check_not_lost(workdir: pathlib.Path, root: str) -> None:
 
 def _value(metrics: Mapping[str, float]) -> float:
     return metrics["value"]
+
+
+def _identity(folder: pathlib.Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one of its name; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
+from segjax.data import hashes
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
 from segjax.evaluators.report import Evaluator, Report
 from segjax.inference.network import Network
 from segjax.inference.predictor import Predictor
-from segjax.runs import workdir, writer
+from segjax.runs import data_record, workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runtime import files, sharding
 
@@ -95,10 +96,14 @@ class Run:
             UserError: No such evaluation, or its data cannot be read.
         """
         about = self.parts.about_scores(self.step, self.overrides)
-        return [
-            report.run(each, self._predictor, step=self.step, shown=shown, draw=draw, about=about)
-            for each in self._evaluators(name)
-        ]
+        found = []
+        for each in self._evaluators(name):
+            made = report.run(
+                each, self._predictor, step=self.step, shown=shown, draw=draw, about=about
+            )
+            changes = data_record.changes(self.path, {each.split: hashes.of_source(each.source)})
+            found.append(dataclasses.replace(made, notes=[*made.notes, *changes]))
+        return found
 
     def tune(self, name: str = "val", *, shown: bool = False) -> tuning.Choice:
         """Choose post-processing on a split; nothing is written, see `Choice.write`.

@@ -19,7 +19,7 @@ from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.runs import checkpoint, digest, live, owner, transfer, workdir, writer
+from segjax.runs import checkpoint, data_record, digest, live, owner, transfer, workdir, writer
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
 from segjax.runs.log import Log
@@ -81,6 +81,8 @@ class Ready(NamedTuple):
         weights: What a new run starts from.
         notes: What the log is to say of the data.
         image_scales: The least and the largest factor that brings images to the canvas.
+        reading: How the data set reads images; empty: it does not say.
+        data: Which data it is, see `data_record`.
     """
 
     path: pathlib.Path
@@ -95,6 +97,8 @@ class Ready(NamedTuple):
     weights: transfer.Weights
     notes: list[str]
     image_scales: list[float]
+    reading: dict[str, Any]
+    data: dict[str, dict[str, Any]]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -117,6 +121,7 @@ def prepare(
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
     notes, image_scales = look_at(setup, source, evaluators)
+    data = data_record.of_splits(setup.config["input"]["split"], source, evaluators)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
@@ -125,7 +130,7 @@ def prepare(
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes, image_scales,
+        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data,
     )  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def look_at(
     parts, split = setup.parts, setup.config["input"]["split"]
     if "label" not in parts.schema:
         return [], []
-    found = look.look(source)
+    found = look.look(source, wanted=parts.window.classes if parts.window.share else ())
     for other in {each.split: each.source for each in evaluators if each.split != split}.values():
         look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
@@ -335,6 +340,8 @@ def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
         "processes": jax.process_count(),
         "mesh": dict(ready.setup.parts.mesh.shape),
         "image_scales": ready.image_scales,
+        "reading": ready.reading,
+        "data": ready.data,
         "device_step_flops": costs.flops,
         "device_step_bytes": costs.memory,
         "compile_seconds": costs.seconds,

@@ -96,13 +96,19 @@ def keep_rows(x: jax.Array, *, partner: int) -> jax.Array:
     gradient of a convolution by the kernel.
     """
     mesh = _over.value
-    if mesh is None or mesh.shape["space"] == 1:
+    if mesh is None or not splits_rows():
         return x
     devices = mesh.shape["space"]
     split = all(-(-rows // devices) * (devices - 1) < rows for rows in (x.shape[1], partner))
     here = jax.sharding.get_abstract_mesh()  # of one trial: the part that `mesh` leaves to it
     place = NamedSharding(mesh if here.empty else here, P(EXAMPLES, "space" if split else None))
     return jax.lax.with_sharding_constraint(x, place)
+
+
+def splits_rows() -> bool:
+    """Return whether `keep_rows` splits any."""
+    mesh = _over.value
+    return mesh is not None and mesh.shape["space"] > 1
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

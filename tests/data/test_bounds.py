@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data import decode, folder, raster
+from segjax.data import decode, folder, opening, raster
 from segjax.data.decode import Reading
 from segjax.data.label_map import LabelMap
 from segjax.errors import ConfigError, DataError, UserError
-from segjax.inference import folder as predicting
 from tests import fuzz
 from tests.data import bombs, odd_files
 
@@ -95,7 +94,7 @@ def test_images_in_tiffs_are_still_read():
 def test_an_array_is_as_large_as_its_file(tmp_path, name):
     (tmp_path / "x.npy").write_bytes(bombs.npy()[name])
     with pytest.raises(DataError, match=r"x\.npy: cannot be read: .") as error:
-        predicting.read(tmp_path / "x.npy", reading=Reading(1), dims=2)
+        np.asarray(opening.open_to_predict(tmp_path / "x.npy", Reading(1)).array)
     assert "\n" not in str(error.value)
 
 

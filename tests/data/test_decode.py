@@ -66,11 +66,16 @@ def test_wider_files_say_what_to_set_where_values_would_be_lost(content):
 
 
 @pytest.mark.parametrize(
-    ("values", "dtype"), [([[-5, 9]], "int16"), ([[0, 70000]], "uint32"), ([[-1, 1]], "int8")]
-)
-def test_values_beyond_16_bits_want_float32(values, dtype):
+    ("values", "dtype", "fits"),
+    [
+        ([[-5, 9]], "int16", "int16"), ([[0, 70000]], "uint32", "float32"),
+        ([[-1, 1]], "int8", "int16"), ([[-1, 40000]], "int32", "float32"),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit_say_which_type_keeps_them(values, dtype, fits):
     content = odd_files.tiff(np.array(values, dtype))
-    refused(content, "Set dtype='float32'")
+    refused(content, f"Set dtype={fits!r}")
+    assert read(content, dtype=fits)[0, :, 0].tolist() == values[0]
     assert read(content, dtype="float32")[0, :, 0].tolist() == values[0]
 
 
@@ -90,8 +95,8 @@ def test_floats_must_be_finite_in_float32(bad):
 
 
 def test_unknown_dtype_is_a_config_error():
-    for dtype in ("int16", "float64", "8"):
-        with pytest.raises(ConfigError, match="uint8, uint16, float32"):
+    for dtype in ("int32", "float64", "8"):
+        with pytest.raises(ConfigError, match="uint8, uint16, int16, float32"):
             decode.Reading(dtype=dtype)
 
 

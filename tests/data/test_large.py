@@ -1,7 +1,5 @@
 """The rule: a part of a large file holds what the same part of the whole one does."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tifffile
@@ -65,7 +63,7 @@ def test_a_part_is_that_of_the_whole(kind, channels, tmp_path, monkeypatch):
     file = tmp_path / "x.tif"
     save(file, bands, dtype, **options)
     reading = decode.Reading(channels=channels or bands, dtype=dtype)
-    whole = decode.read_image(file, name="x.tif", **dataclasses.asdict(reading))
+    whole = decode.read_image(file, name="x.tif", **reading.of_pictures)
     same = large.open_image(file, name="x.tif", reading=reading)
     assert isinstance(same, np.ndarray)  # a small file
     monkeypatch.setattr(lazy, "LARGE", 1000)

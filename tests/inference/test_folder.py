@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data import opening
 from segjax.data.decode import Reading
 from segjax.data.fit import Canvas
 from segjax.errors import DataError, UserError
@@ -30,14 +31,15 @@ def test_areas_add_up():
 def test_arrays_are_read_as_they_lie(tmp_path):
     volume = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
     np.save(tmp_path / "a.npy", volume)
-    read = folder.read(tmp_path / "a.npy", reading=GREY, dims=3)
+    deep = Reading(channels=1, dims=3)
+    read = opening.open_to_predict(tmp_path / "a.npy", deep).array
     np.testing.assert_array_equal(read, volume[..., None])
     assert read.dtype == np.int16
-    with pytest.raises(DataError, match=r"shape \(2, 3, 4\); expected 2 spatial axes"):
-        folder.read(tmp_path / "a.npy", reading=GREY, dims=2)
+    with pytest.raises(DataError, match="4 channels, expected 1"):
+        opening.open_to_predict(tmp_path / "a.npy", GREY)
     (tmp_path / "b.npy").write_bytes(b"no array")
     with pytest.raises(DataError, match="b.npy: cannot be read"):
-        folder.read(tmp_path / "b.npy", reading=GREY, dims=3)
+        opening.open_to_predict(tmp_path / "b.npy", deep)
 
 
 def draw(path, value=200, size=(4, 6)):
@@ -235,7 +237,7 @@ def test_images_are_read_as_the_data_set_reads_them(tmp_path, reading):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
-    image = folder.read(tmp_path / "a.png", reading=reading, dims=2)
+    image = opening.open_to_predict(tmp_path / "a.png", reading).array
     shown = np.rot90(stored, -1) if reading.exif else stored
     np.testing.assert_array_equal(image[..., 0], shown)
     assert image.dtype == reading.dtype

@@ -97,7 +97,7 @@ def test_the_dry_run_says_so(tmp_path):
     draw(tmp_path / "in/x.tif")
     lines = dry_run.lines(
         paths.list_inputs(str(tmp_path / "in")), tmp_path / "out",
-        class_names=CLASSES.class_names, reading=Reading(channels=1), dims=2, run=tmp_path,
+        class_names=CLASSES.class_names, reading=Reading(channels=1), run=tmp_path,
         outputs=ALL,
     )  # fmt: skip
     listed = {line.rpartition("/out/")[2] for line in lines if "/out/" in line}

@@ -227,7 +227,7 @@ def test_a_dry_run_lists_what_is_then_written(tmp_path, monkeypatch, large):
     Image.fromarray(PIXELS).save(tmp_path / "in/a.png")
     found = paths.list_inputs(str(tmp_path / "in"))
     lines = dry_run.lines(
-        found, tmp_path / "out", class_names=CLASSES.class_names, reading=Reading(1), dims=2,
+        found, tmp_path / "out", class_names=CLASSES.class_names, reading=Reading(1),
         run=tmp_path, outputs=CAN, multilabel=True,
     )  # fmt: skip
     listed = {line.rstrip("/") for line in lines if line.startswith(f"{tmp_path}/out/")}

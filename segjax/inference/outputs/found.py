@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segjax.data import contours
+from segjax.data.geometry import Geometry
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
 from segjax.inference.predictor import Image, Prediction
 from segjax.structs import Classes
@@ -24,6 +25,7 @@ class Found:
         prediction: Of it.
         classes: What was predicted.
         without: Classes that contours leave out.
+        geometry: Where the file's pixels lie; None: it does not say.
     """
 
     file: pathlib.Path
@@ -32,6 +34,12 @@ class Found:
     prediction: Prediction
     classes: Classes
     without: frozenset[int] = frozenset()
+    geometry: Geometry | None = None
+
+    @property
+    def form(self) -> str:
+        """The format of a file with a place in the world, see `data.geometry`; else empty."""
+        return self.geometry.format if self.geometry else ""
 
     @property
     def label(self) -> UInt8[np.ndarray, "..."]:

@@ -29,6 +29,8 @@ class Kind(NamedTuple):
         large: The ending of what is written of an image too large to be held, of a picture and of
             an array; empty: nothing is.
         write_large: Writes that.
+        forms: The ending of what is written of an image whose file has a place in the world, by the
+            format of that file, see `data.geometry`.
     """
 
     tail: str
@@ -39,22 +41,28 @@ class Kind(NamedTuple):
     inside: tuple[str, ...] = ()
     large: tuple[str, str] | tuple[()] = ()
     write_large: Callable[[pathlib.Path, Large], None] | None = None
+    forms: tuple[tuple[str, str], ...] = ()
 
-    def ending(self, whole: Sequence[int]) -> str:
-        """Return how its name ends, for images of such sides."""
+    def ending(self, whole: Sequence[int], form: str = "") -> str:
+        """Return how its name ends, for images of such sides from files of such a format."""
         picture, array = self.picture, self.array or ""
+        for each, ending in self.forms:
+            if each == form and not (self.large and is_large(whole)):
+                return self.tail + ending
         if self.large and is_large(whole):
             picture, array = self.large
         return self.tail + (picture if len(whole) == 2 else array)
 
-    def names(self, name: str, *, whole: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    def names(
+        self, name: str, *, whole: Sequence[int], class_names: Sequence[str], form: str = ""
+    ) -> list[str]:
         """Return what is written of the image `name`; folders of no own files end with '/'."""
         if is_large(whole) and not self.large:
             return []
-        own = name + self.ending(whole)
+        own = name + self.ending(whole, form)
         if self.files is not None and own == name + self.tail:  # a folder, which has no ending
             return [f"{own}/{file}" for file in self.files(class_names)]
-        return [f"{own}/"] if self.inside else [own]
+        return [f"{own}/"] if self.inside or own.endswith(maps.ZARR) else [own]
 
 
 class Collector(Protocol):
@@ -86,8 +94,12 @@ class Shared(NamedTuple):
 
 
 DIGITS = tuple("0123456789")
+ZARR, IN_ZARR = maps.ZARR, ("zarr.json", "c")
+"""The ending of an array's folder, and how the names of what lies in it begin."""
 EACH: dict[str, Kind] = {
-    "label": Kind("_label", ".png", ".npy", maps.write_label, large=(".tif", ".npy")),
+    "label": Kind(
+        "_label", ".png", ".npy", maps.write_label, large=(".tif", ".npy"), forms=maps.FORMS
+    ),
     "overlay": Kind(
         "_overlay", ".png", ".png", maps.write_overlay,
         large=(".png", ".png"), write_large=large.write_overlay,
@@ -100,7 +112,7 @@ EACH: dict[str, Kind] = {
         "_probabilities", "", None, maps.write_pictures, maps.picture_names, DIGITS
     ),
     "probabilities:zarr": Kind(
-        "_probabilities", ".zarr", ".zarr", maps.write_zarr, None, ("zarr.json", "c"),
+        "_probabilities", ZARR, ZARR, maps.write_zarr, None, IN_ZARR,
         (".zarr", ".zarr"), large.write_zarr,
     ),
     "confidence": Kind("_confidence", ".png", ".npy", maps.write_confidence),
@@ -131,7 +143,7 @@ TAILS = ("", *dict.fromkeys(kind.tail for kind in EACH.values()))
 ENDINGS = {
     kind.tail + ending: kind
     for kind in (*MULTILABEL.values(), *EACH.values())
-    for ending in (kind.picture, kind.array, *kind.large)
+    for ending in (kind.picture, kind.array, *kind.large, *dict(kind.forms).values())
     if ending is not None
 }
 """All names of outputs of an image, its own name left out, but that with its facts."""
@@ -162,9 +174,13 @@ class Chosen(NamedTuple):
         label = _each(self.multilabel)["label"]
         return label if label in self.each else None
 
-    def names(self, name: str, *, whole: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    def names(
+        self, name: str, *, whole: Sequence[int], class_names: Sequence[str], form: str = ""
+    ) -> list[str]:
         """Return all that is written of the image `name` of such sides, as `Kind.names`."""
-        found = [kind.names(name, whole=whole, class_names=class_names) for kind in self.each]
+        found = [
+            kind.names(name, whole=whole, class_names=class_names, form=form) for kind in self.each
+        ]
         return [name + FACTS, *(file for names in found for file in names)]
 
     def left_out(self) -> list[str]:

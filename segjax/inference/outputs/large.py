@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from segjax.data import geo
+from segjax.data.geometry import Geometry
 from segjax.data.lazy import Region
 from segjax.inference import preview, streams
 from segjax.inference.outputs import overlay
@@ -26,8 +28,9 @@ class Large:
         image: Gives parts of itself by `[region]`.
         predictor: Predicts it, tile by tile.
         classes: What is predicted.
-        watch: Called with how many pixels are predicted so far.
         multilabel: Whether a pixel may be of several classes, or of none.
+        watch: Called with how many pixels are predicted so far.
+        geometry: Where the file's pixels lie; None: it does not say.
 
     Attributes:
         counts: Pixels of each class, int64, once the classes are predicted.
@@ -38,8 +41,10 @@ class Large:
     image: Image
     predictor: Predictor
     classes: Classes
-    watch: Callable[[int], None] = lambda done: None
     multilabel: bool = False
+    watch: Callable[[int], None] = lambda done: None
+    geometry: Geometry | None = None
+    form: str = ""
 
     def __post_init__(self) -> None:
         self.step = preview.step_of(self.whole)
@@ -85,7 +90,10 @@ class Large:
         elif self.multilabel:
             streams.write_npy(path, tiles, _shape(self), np.uint8)
         elif len(self.whole) == 2:
-            streams.write_tiff(path, tiles, self.whole, palette=self.classes.palette)
+            streams.write_tiff(
+                path, tiles, self.whole, palette=self.classes.palette,
+                tags=geo.tags_of(self.geometry),
+            )  # fmt: skip
         else:
             streams.write_npy(path, tiles, self.whole, np.uint8)
 

@@ -8,22 +8,55 @@ import numpy as np
 from jaxtyping import Float, Num
 from PIL import Image
 
+from segjax.data import decode, geo
+from segjax.data.readers import dicom, dicom_seg, nifti, stacks
 from segjax.inference import streams
 from segjax.inference.outputs import overlay
 from segjax.inference.outputs.found import Found
 from segjax.runtime import files, memory
 from segjax.views import colour
 
+ZARR = ".zarr"
+FORMS = (("nifti", ".nii.gz"), ("dicom", ".dcm"), ("tiff", ".tif"), ("zarr", ZARR))
+"""In which file the classes of an image go whose own file is of such a format."""
 LARGEST = 65535
 """What a probability, a confidence or an entropy of 1 is in a 16-bit PNG."""
 
 
 def write_label(path: pathlib.Path, found: Found) -> None:
-    """Write the class numbers: a palette PNG of a picture, else a NumPy file."""
-    if path.suffix == ".png":
-        colour.save_palette_png(path, found.label, found.classes.palette)
+    """Write the class numbers in the format of the image's file, on its grid, see `FORMS`.
+
+    Without such a format it is a palette PNG of a picture, else a NumPy file.
+
+    Raises:
+        UserError: The disk is full or cannot be written, or a library is not installed.
+        DataError: The image's file lacks what its format must say of a class map.
+    """
+    label, classes, place = found.label, found.classes, found.geometry
+    name = path.name.lower()
+    if name.endswith(".png"):
+        colour.save_palette_png(path, label, classes.palette)
+    elif place is None or name.endswith(".npy"):
+        save_array(path, label)
+    elif name.endswith(nifti.ENDINGS):
+        nifti.write(path, label, place)
+    elif name.endswith(dicom.ENDINGS):
+        with decode.explained(str(found.file)):
+            dicom_seg.write(path, label, place, classes.class_names)
+    elif name.endswith(ZARR):
+        with files.replacing_folder(path) as folder:
+            streams.write_zarr(
+                folder, [(tuple(map(slice, found.whole)), label)], label.shape, np.uint8,
+                dims=len(found.whole), attributes={"class_names": list(classes.class_names)},
+                shown=path,
+            )  # fmt: skip
+    elif len(found.whole) == 3:
+        stacks.write(path, label, place)
     else:
-        save_array(path, found.label)
+        whole = [(tuple(map(slice, found.whole)), label)]
+        streams.write_tiff(
+            path, whole, found.whole, palette=classes.palette, tags=geo.tags_of(place)
+        )
 
 
 def write_masks(path: pathlib.Path, found: Found) -> None:

@@ -1,0 +1,68 @@
+"""Hippocampus (Medical Segmentation Decathlon, task 4): MR volumes of about 36 x 50 x 35 voxels.
+
+export SEGJAX_DATA=<folder that holds hippocampus/>
+python run.py --config=configs/hippocampus.py:size=cpu --workdir=runs/hippocampus
+
+`<root>/{train,val,test}/{images,labels}/*.nii.gz` with equal names, and `meta.json`. The publisher's
+test set has no labels: splits are one's own. A 3D U-Net (Çiçek et al. 2016) sees a whole volume at a
+time, at its own 1 mm. Intensities differ by orders of magnitude between volumes, so each is brought
+to its own percentiles. `size=cpu` takes less than 15 minutes on two cores; `size=full` is nnU-Net's
+width and length of training, for an accelerator. Scores are mean Dice of the two structures, on
+whole volumes: `dice` is over all classes, `per_class` has each.
+"""
+
+import ml_collections
+
+from segjax.config import lookup, schema
+from segjax.config.sections import parse_arg
+
+WIDTHS = {"full": (32, 64, 128, 256), "cpu": (16, 32, 64, 128), "debug": (8, 16)}
+STEPS = {"full": 20_000, "cpu": 1_000, "debug": 2}
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `size` is `full`, `cpu` or `debug`."""
+    arg = parse_arg(arg, size="full", root="$SEGJAX_DATA/hippocampus")
+    size = lookup.choose(arg.size, list(WIDTHS), what="size")
+    config = schema.defaults()
+    config.total_steps = STEPS[size]
+    canvas = (32, 32, 32) if size == "debug" else (48, 64, 48)
+    config.input.update(
+        source=dict(type="folder", root=arg.root, dtype="float32"),
+        size=canvas,
+        fit="window" if size == "debug" else "pad",
+        pad_value=0,
+        intensity=[dict(type="percentile", low=0.5, high=99.5)],
+        batch_size=2 if size == "debug" else 4,
+        cache=True,
+    )
+    config.normalize = dict(type="normalize:fixed", mean=(0.5,), std=(0.25,))
+    config.augment = [
+        dict(type="geometry:flip", horizontal=0.5, vertical=0.5, depth=0.5),
+        dict(
+            type="geometry:affine", size=canvas, scale=(0.85, 1.2), rotate=15.0, shift=0.05, p=0.7
+        ),
+        dict(type="photometric:gamma", exponent=(0.7, 1.5)),
+        dict(type="photometric:gaussian_noise", std=(0.0, 0.05)),
+    ]
+    config.task.losses = [
+        dict(type="pixel:cross_entropy", weight=1.0),
+        dict(type="region:dice", weight=1.0),
+    ]
+    config.model = dict(type="unet", widths=WIDTHS[size])
+    config.optimizer.update(
+        type="adamw",
+        lr=3e-3,
+        weight_decay=1e-2,
+        clip_norm=1.0,
+        schedule=dict(type="one_cycle", rise=0.1),
+    )
+    config.inference.size = canvas
+    for split in ("val", "test"):
+        config.evals[split] = dict(
+            type="semantic", split=split, batch_size=2 if size == "debug" else 4
+        )
+    config.evals.val.every_percent = 25
+    config.evals.test.every_percent = 100
+    config.evals.test.metrics = [] if size == "debug" else ["hd95"]
+    return config

@@ -1,0 +1,1 @@
+"""Files that hold arrays, beside pictures: volumes, series, arrays with names, sound."""

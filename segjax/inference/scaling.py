@@ -1,0 +1,42 @@
+"""Any predictor that sees images at the scale of `config.input.intensity`."""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+
+from segjax.data import core, intensity
+from segjax.data.lazy import Region
+from segjax.inference.predictor import Image, Measured, Prediction, Predictor
+
+
+class Scaling:
+    """A predictor whose images are brought to the scales that `steps` find, as a `Predictor`."""
+
+    def __init__(self, predictor: Predictor, steps: Sequence[intensity.Find]):
+        self.predictor, self.steps = predictor, steps
+
+    def __call__(self, image: Image, /) -> Prediction:
+        """Return the prediction of an image [*space c] in its own units."""
+        return self.predictor(self._scaled(image))
+
+    def tiles(
+        self, image: Image, /, *, probabilities: bool = False
+    ) -> Iterator[tuple[Region, np.ndarray]]:
+        """Yield one part after the other, see `Predictor`."""
+        return self.predictor.tiles(self._scaled(image), probabilities=probabilities)
+
+    def measure(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Measured]:
+        """Yield what there is to say of every example, see `Predictor`."""
+        seen = intensity.view(source, self.steps)
+        return self.predictor.measure(seen, batch_size=batch_size, threads=threads)
+
+    def _scaled(self, image: Image) -> Image:
+        return cast(np.ndarray, intensity.apply(self.steps, image))
+
+
+def wrap(predictor: Predictor, steps: Sequence[intensity.Find]) -> Predictor:
+    """Return a predictor with these steps; itself where there are none."""
+    return Scaling(predictor, steps) if steps else predictor

@@ -1,0 +1,120 @@
+"""Convolution of volumes by convolutions of images, which XLA's CPU backend has a fast one for."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from segjax.kernels.window import Window
+
+Images = Callable[[Array, Array], Array]
+
+
+class Rule(NamedTuple):
+    """Winograd's rule for three taps (Lavin and Gray 2015, arXiv:1509.09308), along one axis.
+
+    A tile of neighbouring outputs is `outputs @ ((taps @ kernel) * (inputs @ x))`, where `x` is all
+    that it sees: so many products as inputs, two more than outputs, and not three an output.
+    """
+
+    outputs: np.ndarray
+    taps: np.ndarray
+    inputs: np.ndarray
+
+
+RULES = {
+    2: Rule(
+        np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
+        np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+        np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+    ),
+    4: Rule(
+        np.array([
+            [1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1],
+        ]),
+        np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+        np.array([
+            [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
+        ]),
+    ),
+}  # fmt: skip
+"""By the number of outputs of a tile. More lose digits: four cost float32 half of one."""
+
+
+def convolve(x: Array, kernel: Array, *, window: Window, images: Images) -> Array:
+    """Convolve `x` [b d h w c] by `kernel` [k h w c o], along depth by a sum of images' results.
+
+    Args:
+        x: Volumes.
+        kernel: Of `k` images.
+        window: Of both.
+        images: Convolves [n h w c] by [h w c o] as `window` does along the last two axes.
+    """
+    tile = tile_of(window)
+    if tile is None:
+        return _by_taps(x, kernel, window, images)
+    return _by_tiles(x, kernel, window, images, tile)
+
+
+def tile_of(window: Window) -> int | None:
+    """Return the tile for which `images` is asked for fewest images, None: for each tap."""
+    if (window.taps[0], window.strides[0], window.dilation[0]) != (3, 1, 1):
+        return None
+    depth = window.length[0]
+    count = {tile: (tile + 2) * -(-depth // tile) for tile in RULES}
+    tile = min(RULES, key=lambda tile: count[tile])
+    return tile if count[tile] < 3 * depth else None
+
+
+def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:
+    """Add up what each image of the kernel sees."""
+    stride, dilation, depth = window.strides[0], window.dilation[0], window.length[0]
+    x = _pad(x, *window.padding[0])
+    terms = []
+    for tap, weights in enumerate(kernel):
+        start = tap * dilation
+        seen = lax.slice_in_dim(x, start, start + (depth - 1) * stride + 1, stride, axis=1)
+        terms.append(images(_flat(seen), weights))
+    y = functools.reduce(jnp.add, terms)
+    return y.reshape(len(x), depth, *y.shape[1:])
+
+
+def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int) -> Array:
+    """Add up by Winograd's rule."""
+    rule, (low, high), depth = RULES[tile], window.padding[0], window.length[0]
+    count = -(-depth // tile)
+    x = _pad(x, low, high + count * tile - depth)
+    last = (count - 1) * tile + 1
+    seen = [
+        _flat(lax.slice_in_dim(x, start, start + last, tile, axis=1)) for start in range(tile + 2)
+    ]
+    terms = [
+        images(_combine(inputs, seen), _combine(taps, kernel))
+        for inputs, taps in zip(rule.inputs, rule.taps, strict=True)
+    ]
+    y = [_combine(row, terms).reshape(len(x), count, *terms[0].shape[1:]) for row in rule.outputs]
+    y = jnp.stack(y, 2)
+    return y.reshape(len(x), count * tile, *y.shape[3:])[:, :depth]
+
+
+def _pad(x: Array, low: int, high: int) -> Array:
+    """Return `x` with zeros before and behind along depth."""
+    widths = [(low, high, 0) if axis == 1 else (0, 0, 0) for axis in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), widths)
+
+
+def _flat(x: Array) -> Array:
+    """Return volumes as images."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _combine(factors: np.ndarray, terms: Sequence[Array] | Array) -> Array:
+    """Return the sum of `terms`, each times its factor."""
+    near = [(float(factor), term) for factor, term in zip(factors, terms, strict=True) if factor]
+    parts = [term if factor == 1 else factor * term for factor, term in near]
+    return functools.reduce(jnp.add, parts)
