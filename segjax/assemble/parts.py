@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from segjax.augment import compose
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
-from segjax.data import core, fit, windows
+from segjax.data import core, fit, resample, windows
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
 from segjax.inference.layout import Layout
@@ -38,6 +38,7 @@ class Parts:
         layout: How the network sees images of any size when it predicts, see `config.inference`.
         schema: The fields of a batch beside `mask` and `index`.
         window: Which windows training looks for, with `canvas.fit='window'`.
+        resampling: The spacing to which images are brought before all else.
         postprocess: What is done to predictions before they are scored or written, as the config
             has it.
         steps: The same, built.
@@ -54,6 +55,7 @@ class Parts:
     classes: Classes
     schema: Schema
     window: windows.Sampling = windows.PLAIN
+    resampling: resample.Resampling = resample.NONE
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
@@ -185,7 +187,8 @@ def make_parts(
     augment = compose.make_augment(ops, schema)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
-    layout = make_layout(config["inference"], canvas)
+    resampling = resample.make_resampling(inputs, available)
+    layout = make_layout(config["inference"], canvas, resampling)
     postprocess = config["inference"]["postprocess"]
     if postprocess and is_multilabel(task):
         raise ConfigError(
@@ -198,7 +201,7 @@ def make_parts(
     )
     return Parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
-        postprocess, steps,
+        resampling, postprocess, steps,
     )  # fmt: skip
 
 
@@ -207,7 +210,11 @@ def is_multilabel(task: Task) -> bool:
     return task.needs.get("label") == "labels"
 
 
-def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
+def make_layout(
+    section: Mapping[str, Any],
+    canvas: fit.Canvas,
+    resampling: resample.Resampling = resample.NONE,
+) -> Layout:
     """Return how images are seen, from `config.inference` and the canvas of training.
 
     Where training cuts windows out, images are seen at their own scale too, in all the windows that
@@ -241,7 +248,8 @@ def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     del own["batch_size"], own["postprocess"]
     how = how or ("pad" if canvas.fit == "window" else canvas.fit)
     window = fit.Canvas(tuple(size) or canvas.size, how, canvas.pad_value)
-    return Layout(window, flips=tuple(flips), scales=scales, **own)
+    spacing = {"spacing": resampling.spacing, "image_resampling": resampling.image}
+    return Layout(window, flips=tuple(flips), scales=scales, **spacing, **own)
 
 
 def check_precision(section: Mapping[str, Any]) -> None:

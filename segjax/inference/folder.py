@@ -9,7 +9,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from segjax.data import core, large, lazy
+from segjax.data import core, large, lazy, resample
 from segjax.data.decode import Reading
 from segjax.data.lazy import Lazy
 from segjax.errors import DataError, UserError
@@ -67,6 +67,7 @@ def predict(
     outputs: Sequence[str] = kinds.DEFAULT,
     without: Collection[int] = (),
     multilabel: bool = False,
+    spacing: Sequence[float] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -87,14 +88,14 @@ def predict(
         outputs: Keys of `kinds.EACH` and `kinds.SHARED`.
         without: Classes that contours leave out.
         multilabel: Whether a pixel may be of several classes, or of none.
+        spacing: The size of a pixel of all of them; empty: what each file says.
 
     Raises:
         UserError: An output that there is not; `output` cannot be written, or holds files of others
             (see `paths.check_free`), and nothing was written; or the disk ran full, and the message
             says what was written.
     """
-    dims = len(layout.canvas.size)
-    chosen = kinds.choose(outputs, dims=dims, multilabel=multilabel)
+    chosen = kinds.choose(outputs, dims=len(layout.canvas.size), multilabel=multilabel)
     names = paths.output_names(inputs.files)
     facts = {"run": str(run.resolve())} if run else {}
     shared = chosen.shared_names()
@@ -111,15 +112,14 @@ def predict(
             if number:
                 bar.update(number)
             try:
-                image = read(file, reading=reading, dims=dims)
-                scales[name] = layout.scale(image.shape[:-1], name=str(file))
+                image, scales[name] = open_scaled(file, layout, reading, spacing)
                 if is_large(image.shape[:-1]):
                     large_one = Large(file, image, predictor, classes, multilabel=multilabel)
                     writer.write_large(name, large_one, scale=scales[name])
                     if left_out := ", ".join(chosen.left_out()):
                         bar.message(f"{file}: too large for {left_out}, not written of it")
                     continue
-                image = np.asarray(image)
+                image = with_spacing(np.asarray(image), resample.spacing_of(image))
                 prediction = predictor(image)
             except DataError as error:
                 skipped += 1
@@ -134,6 +134,24 @@ def predict(
         for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
             bar.message(line)
     return counts
+
+
+def with_spacing(image: Any, spacing: Sequence[float]) -> Any:
+    """Return an image that knows the size of its pixels; itself where none is said."""
+    return resample.spaced(image, spacing) if len(spacing) else image
+
+
+def open_scaled(
+    file: pathlib.Path, layout: Layout, reading: Reading, spacing: Sequence[float]
+) -> tuple[Any, float]:
+    """Return an image, see `read`, and the factor by which it is scaled for the network.
+
+    Raises:
+        DataError: It cannot be read, or is none that the network can see.
+    """
+    image = with_spacing(read(file, reading=reading, dims=len(layout.canvas.size)), spacing)
+    own = resample.spacing_of(image)
+    return image, layout.scale(image.shape[:-1], name=str(file), spacing=own)
 
 
 class Writer:

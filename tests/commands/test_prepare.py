@@ -102,8 +102,13 @@ def test_a_run_on_prepared_data_knows_it_and_predicts_as_the_files_are(tmp_path)
     files, out, work = tmp_path / "files", tmp_path / "out", tmp_path / "run"
     write(files)
     source = {"type": "folder", "root": str(files), "dtype": "uint16"}
-    usual = (DEBUG, "--config.input.size=[32,32]", "--config.input.fit=window",
-             "--config.normalize={'type': 'normalize:per_image'}", "--config.augment=[]")  # fmt: skip
+    usual = (
+        DEBUG,
+        "--config.input.size=[32,32]",
+        "--config.input.fit=window",
+        "--config.normalize={'type': 'normalize:per_image'}",
+        "--config.augment=[]",
+    )
     code, text = program.run("--mode=prepare", *usual, f"--config.input.source={source}",
                              f"--output={out}")  # fmt: skip
     assert code == 0 and "train: 3 examples found" in text, text
