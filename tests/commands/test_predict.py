@@ -171,7 +171,7 @@ def test_the_spacing_of_all_images_is_said_where_the_model_has_one(dims):
             predict.spacing_of(wrong, spaced)
     with pytest.raises(ConfigError, match=r"input\.spacing=\[\], at no spacing"):
         predict.spacing_of(texts, plain)
-    image = np.zeros((*(20 + axis for axis in range(dims)), 1), np.uint8)
+    image = np.zeros((*[20] * dims, 1), np.uint8)
     known = folder_lib.with_spacing(image, (0.5,) * dims)
     assert spaced.scale(image.shape[:-1], name="x", spacing=resample.spacing_of(known)) == 0.5
     assert folder_lib.with_spacing(image, ()) is image
