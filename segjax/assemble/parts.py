@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from segjax.augment import compose
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
-from segjax.data import core, fit, windows
+from segjax.data import core, fit, resample, windows
 from segjax.data import intensity as intensity_lib
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
@@ -42,6 +42,7 @@ class Parts:
         schema: The fields of a batch beside `mask` and `index`.
         window: Which windows training looks for, with `canvas.fit='window'`.
         intensity: What brings images to one scale on the host, `schema` and `canvas` are of it.
+        resampling: The spacing to which images are brought before all else.
         postprocess: What is done to predictions before they are scored or written, as the config
             has it.
         steps: The same, built.
@@ -59,6 +60,7 @@ class Parts:
     schema: Schema
     window: windows.Sampling = windows.PLAIN
     intensity: Sequence[intensity_lib.Find] = ()
+    resampling: resample.Resampling = resample.NONE
     postprocess: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[postprocess_lib.Step] = ()
 
@@ -192,7 +194,8 @@ def make_parts(
     augment = compose.make_augment(ops, schema)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
-    layout = make_layout(config["inference"], canvas)
+    resampling = resample.make_resampling(inputs, available)
+    layout = make_layout(config["inference"], canvas, resampling)
     postprocess = config["inference"]["postprocess"]
     if postprocess and is_multilabel(task):
         raise ConfigError(
@@ -205,7 +208,7 @@ def make_parts(
     )
     return Parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
-        intensity, postprocess, steps,
+        intensity, resampling, postprocess, steps,
     )  # fmt: skip
 
 
@@ -232,7 +235,11 @@ def make_intensity(
     return steps
 
 
-def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
+def make_layout(
+    section: Mapping[str, Any],
+    canvas: fit.Canvas,
+    resampling: resample.Resampling = resample.NONE,
+) -> Layout:
     """Return how images are seen, from `config.inference` and the canvas of training.
 
     Where training cuts windows out, images are seen at their own scale too, in all the windows that
@@ -266,7 +273,8 @@ def make_layout(section: Mapping[str, Any], canvas: fit.Canvas) -> Layout:
     del own["batch_size"], own["postprocess"]
     how = how or ("pad" if canvas.fit == "window" else canvas.fit)
     window = fit.Canvas(tuple(size) or canvas.size, how, canvas.pad_value)
-    return Layout(window, flips=tuple(flips), scales=scales, **own)
+    spacing = {"spacing": resampling.spacing, "image_resampling": resampling.image}
+    return Layout(window, flips=tuple(flips), scales=scales, **spacing, **own)
 
 
 def check_precision(section: Mapping[str, Any]) -> None:

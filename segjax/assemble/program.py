@@ -147,9 +147,13 @@ def make_step(setup: Setup, init_key: Key) -> tuple[Any, Any, TrainState]:
     return start, train_step, target
 
 
+RESAMPLING = ("spacing", "image_resampling", "label_resampling")
+"""Keys of `config.input` that are one argument of its reader."""
+
+
 def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generator[Batch]:
     """Return the training batches from `start_step` on, on the devices."""
-    given = ("source", "split", "size", "fields", "window", "intensity")
+    given = ("source", "split", "size", "fields", "window", "intensity", *RESAMPLING)
     section = {k: v for k, v in setup.config["input"].items() if k not in given}
     parts = setup.parts
     block, blocks = sharding.row_block(parts.mesh)
@@ -158,6 +162,7 @@ def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generato
         schema=parts.schema,
         size=parts.canvas.size,
         window=parts.window,
+        resampling=parts.resampling,
         seed=setup.config["seed"],
         start_step=start_step,
         process_index=block,

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, schedule, schema, sections
-from segjax.data import core, pipeline
+from segjax.data import core, pipeline, resample
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.runtime import sharding
@@ -156,6 +156,7 @@ def make_evaluators(
         source = parts_lib.make_source(config, section["split"], where=where)
         parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
         parts_lib.check_same_classes(source, parts.classes, where=where)
+        resample.make_resampling(config["input"], source.schema)  # has a spacing where it needs one
         size = parts.layout.canvas.size
         sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
         check_forward(section["batch_size"], parts, where=where)

@@ -5,8 +5,9 @@ size. Images are read as the run's data set reads them. Needs nothing of the tra
 folder. Other files are never overwritten. The exit code is 2 where a file had to be skipped.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -14,6 +15,9 @@ from segjax.commands import options
 from segjax.config import lookup, rules
 from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
+
+if TYPE_CHECKING:
+    from segjax.inference.layout import Layout
 
 NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
 SHARED = False
@@ -32,6 +36,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("outputs", "label,overlay", OUTPUTS, flag_values=values)
     text = "Classes that contours leave out, with commas between, such as 'background'."
     flags.DEFINE_list("contours_without", "", text, flag_values=values)
+    text = "Size of a pixel along each axis, of all images; for a model with input.spacing."
+    flags.DEFINE_list("spacing", "", text, flag_values=values)
     text = "List what would be written, and write nothing; no checkpoint is read."
     flags.DEFINE_bool("dry_run", False, text, flag_values=values)
 
@@ -83,6 +89,7 @@ def run(values: flags.FlagValues) -> int:
         outputs=values.outputs,
         without=without,
         multilabel=multilabel,
+        spacing=spacing_of(values.spacing, opened.parts.layout),
     )
     return 2 if counts.skipped else 0
 
@@ -91,6 +98,31 @@ def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a data set was told to read images, and how the names of its masks end."""
     names = ("exif", "dtype", "label_suffix")
     return {name: source[name] for name in names if source.get(name, "") != ""}
+
+
+def spacing_of(texts: list[str], layout: "Layout") -> tuple[float, ...]:
+    """Return `--spacing` as numbers.
+
+    Raises:
+        ConfigError: They are none, or the model has no use for them.
+    """
+    try:
+        found = tuple(map(float, texts))
+    except ValueError:
+        found = (0.0,)
+    dims, shown = len(layout.canvas.size), ",".join(map(str, texts))
+    right = len(found) == dims and all(0 < step < math.inf for step in found)
+    if layout.spacing and found and not right:
+        raise ConfigError(
+            f"--spacing={rules.cut(shown)}: expected {dims} numbers above 0, the size of a pixel "
+            f"along each axis: the model was trained at input.spacing={list(layout.spacing)}."
+        )
+    if found and not layout.spacing:
+        raise ConfigError(
+            f"--spacing={rules.cut(shown)}: the model was trained with input.spacing=[], at no "
+            "spacing. Leave it out."
+        )
+    return found
 
 
 def numbers_of(names: list[str], class_names: list[str]) -> list[int]:

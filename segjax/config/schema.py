@@ -61,6 +61,23 @@ INPUT: Table = {
         "[{'type': 'percentile'}] for MR volumes.",
         many=list,
     ),
+    "spacing": Knob(
+        (),
+        rules.each(
+            rules.number(0, 1e9, open_ends="low"), "a list of 1 to 3 numbers above 0", most=3
+        ),
+        "Size of a pixel along each axis to which images and labels are resampled before all else; "
+        "[]: they stay as the files have them.",
+    ),
+    "image_resampling": Knob(
+        "linear", rules.one_of("linear", "cubic"), "How images are brought to that spacing."
+    ),
+    "label_resampling": Knob(
+        "nearest",
+        rules.one_of("nearest", "linear"),
+        "How maps of classes are: the nearest pixel's, or that with the largest interpolated "
+        "share.",
+    ),
     "threads": Knob(2, THREADS, "Threads that read and decode; 0: only when asked."),
     "workers": Knob(
         0, THREADS, "Processes that decode, for hosts where Python is the limit; 0: none."

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from segjax.data import core, windows
+from segjax.data import core, resample, windows
 from segjax.data import fit as fit_lib
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Batch, Example, Field, Schema
@@ -36,6 +36,7 @@ def train_batches(
     size: Sequence[int],
     fit: fit_lib.Fit = "resize",
     window: windows.Sampling = windows.PLAIN,
+    resampling: resample.Resampling = resample.NONE,
     pad_value: float = fit_lib.PAD_VALUE,
     seed: int,
     start_step: int = 0,
@@ -58,6 +59,7 @@ def train_batches(
         size: The sides of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
         fit: 'resize', 'pad', or 'window': each row is a part of its example, see `windows`.
         window: Which windows are looked for.
+        resampling: The spacing to which examples are brought first.
         pad_value: What fills the canvas where there is no pixel.
         seed: Decides the order and where windows lie; 0 to 2**32 - 1.
         start_step: The step whose batch comes first.
@@ -85,11 +87,11 @@ def train_batches(
             "Set workers=0: from a cache, threads are enough."
         )
     canvas: Any = {"schema": schema, "size": size, "pad_value": pad_value}
+    more: Any = {"resampling": resampling, "cache": cache}
     if fit == "window":
-        read = windows.Windows(source, **canvas, seed=seed, sampling=window, cache=cache)
+        read = windows.Windows(source, **canvas, seed=seed, sampling=window, **more)
     else:
-        fitted = fit_lib.Fitted(source, **canvas, fit=fit)
-        read = functools.partial(read_whole, core.Cached(fitted) if cache else fitted)
+        read = read_whole(source, **canvas, fit=fit, **more)
     load = functools.partial(load_batch, read=read, **canvas)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     batches = (
@@ -148,8 +150,22 @@ def batch_shapes(batch_size: int, schema: Schema, size: Sequence[int]) -> Batch:
     return shapes
 
 
-def read_whole(source: core.Source, number: int, position: int) -> Example:
-    """Return example `number`, which is the same at any position of the stream."""
+def read_whole(
+    source: core.Source, *, resampling: resample.Resampling, cache: bool, **canvas: Any
+) -> Callable[[int, int], Example]:
+    """Return `(number, position) -> fitted example`, the same at any position of the stream.
+
+    Args:
+        source: Examples of any size.
+        resampling: The spacing to which they are brought first.
+        cache: Keep the fitted ones in memory.
+        **canvas: See `fit.Fitted`.
+    """
+    fitted = fit_lib.Fitted(resample.Resampled(source, resampling), **canvas)
+    return functools.partial(_example, core.Cached(fitted) if cache else fitted)
+
+
+def _example(source: core.Source, number: int, position: int) -> Example:
     del position
     return source[number]
 

@@ -111,8 +111,12 @@ class Store:
         """Open an array that `array_spec` describes, to be read.
 
         Raises:
-            DataError: It is not there, or is another one.
+            DataError: It is not there, or is another one, or has something else than files.
         """
+        if self.is_local:  # TensorStore would wait for a pipe
+            for folder, _, names in os.walk(self.path / key):
+                for name in names:
+                    reading.check_file(os.path.join(folder, name))
         with self._reading(key):
             return self._open(key, spec, open=True)
 

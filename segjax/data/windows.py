@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.config import lookup
-from segjax.data import core, fit, lazy
+from segjax.data import core, fit, lazy, resample
 from segjax.data.lazy import Lazy, Region
 from segjax.errors import ConfigError
 from segjax.structs import Example, Schema
@@ -92,6 +92,7 @@ class Windows:
         pad_value: What fills images where there is no pixel.
         seed: Decides the places, with the position; 0 to 2**32 - 1.
         sampling: Which of them are looked for.
+        resampling: The spacing to which examples are brought first.
         cache: Keep whole examples in memory, up to `core.CACHE_BYTES`; not those read in parts.
 
     Attributes:
@@ -108,19 +109,21 @@ class Windows:
         pad_value: float,
         seed: int,
         sampling: Sampling,
+        resampling: resample.Resampling = resample.NONE,
         cache: bool = False,
     ):
         fit.check_canvas(size)
         self.source, self.schema, self.size = source, schema, tuple(map(int, size))
         self.pad_value, self.seed, self.sampling, self.cache = pad_value, seed, sampling, cache
-        self.plain = 0
-        self._opened = Opened(source, schema, cache=cache)
+        self.resampling, self.plain = resampling, 0
+        needed = {**schema, **_spacing(source, resampling)}
+        self._opened = Opened(source, needed, cache=cache)
         self._places: dict[int, Places] = {}
         self._used, self._lock = 0, threading.Lock()
         self._busy: dict[int, threading.Lock] = {}
 
     def __reduce__(self):
-        names = ("schema", "size", "pad_value", "seed", "sampling", "cache")
+        names = ("schema", "size", "pad_value", "seed", "sampling", "resampling", "cache")
         given = {name: getattr(self, name) for name in names}
         return functools.partial(Windows, **given), (self.source,)
 
@@ -130,7 +133,7 @@ class Windows:
         Raises:
             DataError: As the source; or an example of other axes than the window.
         """
-        example = self._opened[number]
+        example = resample.resample(self._opened[number], self.schema, self.resampling)
         whole = example["image"].shape[: -len(self.schema["image"].shape)]
         fit.check_axes(whole, self.size, name=example["name"])
         fit.check_fields(example, self.schema, name=example["name"])
@@ -141,7 +144,7 @@ class Windows:
         )
         return self._cut(example, region)
 
-    def _cut(self, example: Mapping[str, Any], region: Region) -> Example:
+    def _cut(self, example: Any, region: Region) -> Example:
         found: dict[str, Any] = {"name": example["name"]}
         for name, field in self.schema.items():
             array = example[name]
@@ -151,9 +154,7 @@ class Windows:
             found[name] = np.asarray(array)
         return Example(**found)
 
-    def _draw(
-        self, number: int, position: int, example: Mapping[str, Any], whole: Sequence[int]
-    ) -> list[int]:
+    def _draw(self, number: int, position: int, example: Any, whole: Sequence[int]) -> list[int]:
         """Return the lowest corner of a row's window."""
         random = _random(self.seed, position)
         spare = [max(0, length - side) for length, side in zip(whole, self.size, strict=True)]
@@ -172,7 +173,7 @@ class Windows:
             for at, side, room in zip(centre, self.size, spare, strict=True)
         ]
 
-    def _find(self, number: int, example: Mapping[str, Any]) -> Places:
+    def _find(self, number: int, example: Any) -> Places:
         """Return the places of an example, found once as long as there is room to keep them."""
         with self._lock:
             busy = self._busy.setdefault(number, threading.Lock())
@@ -282,6 +283,12 @@ def _pixels(
         (int(number), pixels[order[ends[number] - counts[number] : ends[number]]])
         for number in np.flatnonzero(counts)
     ]
+
+
+def _spacing(source: core.Source, resampling: resample.Resampling) -> Schema:
+    """Return the field that resampling needs beside those of a batch, if it does."""
+    name = resample.FIELD
+    return {name: source.schema[name]} if resampling.spacing and name in source.schema else {}
 
 
 def _random(seed: int, position: int) -> np.random.Generator:

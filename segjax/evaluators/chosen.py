@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from segjax.config import lookup, rules
-from segjax.data import core
+from segjax.data import core, resample
 from segjax.errors import ConfigError
 from segjax.inference.predictor import Predictor
 from segjax.metrics import base, confusion, intervals, matrix
@@ -175,7 +175,7 @@ def gather(
 
     gathered = Gathered({name: [] for name in metrics}, [], [])
     for number in range(len(source)):
-        read = functools.partial(source.__getitem__, number)
+        read = functools.partial(_read, source, number)
         seen = Seen(counts[: len(confusion.MARGINS), number], read, predict)
         for name, metric in metrics.items():
             kept = gathered.found[name]
@@ -189,6 +189,10 @@ def gather(
                 gathered.cases.append(tuple(np.ravel(example["case"]).tolist()))
         tell(number + 1)
     return gathered
+
+
+def _read(source: core.Source, number: int) -> Any:
+    return resample.with_spacing(source[number])
 
 
 def per_example(gathered: Gathered, values: Mapping[str, np.ndarray]) -> dict[str, Any]:

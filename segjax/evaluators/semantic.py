@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from segjax.config import kinds, rules
-from segjax.data import core
+from segjax.data import core, resample
 from segjax.errors import ConfigError
 from segjax.evaluators import chosen
 from segjax.evaluators.report import Report
@@ -217,7 +217,7 @@ class Evaluator:
         picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
         rows: list[examples.Row] = []
         for title, index in picks.items():
-            example = self.source[int(index)]
+            example = resample.with_spacing(self.source[int(index)])
             image, label = example["image"], example["label"]
             whole = image.shape[:-1]
             dims, step = len(whole), preview.step_of(whole)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int64
 
-from segjax.data import core
+from segjax.data import core, resample
 from segjax.errors import DataError
 from segjax.inference import postprocess
 from segjax.inference.postprocess import State, Step
@@ -169,7 +169,7 @@ def states(
     """Yield the prediction of each image and its label."""
     with Progress(len(source), unit="images", title=title, enabled=shown) as bar:
         for number in range(len(source)):
-            example = source[number]
+            example = resample.with_spacing(source[number])
             yield postprocess.predict(predictor, example["image"]), np.asarray(example["label"])
             bar.update(number + 1)
 

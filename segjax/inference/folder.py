@@ -5,12 +5,13 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.data import core, opening
+from segjax.data import core, opening, resample
 from segjax.data.decode import Reading
+from segjax.data.geometry import Geometry
 from segjax.errors import DataError, UserError
 from segjax.inference import paths
 from segjax.inference.layout import Layout
@@ -65,6 +66,7 @@ def predict(
     outputs: Sequence[str] = kinds.DEFAULT,
     without: Collection[int] = (),
     multilabel: bool = False,
+    spacing: Sequence[float] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -85,6 +87,7 @@ def predict(
         outputs: Keys of `kinds.EACH` and `kinds.SHARED`.
         without: Classes that contours leave out.
         multilabel: Whether a pixel may be of several classes, or of none.
+        spacing: The size of a pixel of all of them; empty: what each file says.
 
     Raises:
         UserError: An output that there is not; `output` cannot be written, or holds files of others
@@ -108,18 +111,16 @@ def predict(
             if number:
                 bar.update(number)
             try:
-                image, place, _ = opening.open_to_predict(file, reading)
-                scale = layout.scale(image.shape[:-1], name=str(file))
+                image, place, scale = open_scaled(file, layout, reading, spacing)
                 if is_large(image.shape[:-1]):
-                    seen = cast(np.ndarray, image)  # a `Lazy` array stands for one
-                    one = Large(file, seen, predictor, classes, multilabel, geometry=place)
-                    writer.write_large(name, one, scale=scale)
-                    if left_out := ", ".join(chosen.left_out()):
-                        bar.message(f"{file}: too large for {left_out}, not written of it")
+                    one = Large(file, image, predictor, classes, multilabel, geometry=place)
+                    writer.write_large(name, one, scale=scale, tell=bar.message)
                 else:
-                    image, shown = np.asarray(image), below[file].as_posix()
-                    one = Found(file, shown, image, predictor(image), classes, left_away, place)
+                    seen, shown = np.asarray(image), below[file].as_posix()
+                    found = predictor(resample.spaced(seen, resample.spacing_of(image)))
+                    one = Found(file, shown, seen, found, classes, left_away, place)
                     writer.write(name, one, scale=scale)
+                    del seen, found
                 scales[name] = scale
                 del image, one  # before the next is read
             except DataError as error:
@@ -128,9 +129,26 @@ def predict(
         bar.update(len(names))
         writer.finish()
         counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
-        for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
+        said = [f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)]
+        for line in said:
             bar.message(line)
     return counts
+
+
+def open_scaled(
+    file: pathlib.Path, layout: Layout, reading: Reading, spacing: Sequence[float]
+) -> tuple[Any, Geometry | None, float]:
+    """Return an image, its place, and the factor by which it is scaled for the network.
+
+    The image knows the size of its pixels: `spacing`, else what its file says.
+
+    Raises:
+        DataError: It cannot be read, or is none that the network can see.
+    """
+    image, place, _ = opening.open_to_predict(file, reading)
+    spacing = spacing or (place.spacing if place else ())
+    scale = layout.scale(image.shape[:-1], name=str(file), spacing=spacing)
+    return resample.spaced(image, spacing), place, scale
 
 
 class Writer:
@@ -175,8 +193,12 @@ class Writer:
         self.written += len(names)
         self.done += 1
 
-    def write_large(self, name: str, found: Large, *, scale: float) -> None:
+    def write_large(
+        self, name: str, found: Large, *, scale: float, tell: Callable[[str], None]
+    ) -> None:
         """Predict an image too large to be held while it is written; no array grows with it.
+
+        What is not written of it is told.
 
         Raises:
             UserError: As `write`.
@@ -198,6 +220,8 @@ class Writer:
         for shared, collector in zip(self.chosen.shared, self.collectors, strict=True):
             if shared.takes_large:
                 collector.add(found)
+        if left_out := ", ".join(self.chosen.left_out()):
+            tell(f"{found.file}: too large for {left_out}, not written of it")
         self.written += len(names)
         self.done += 1
 

@@ -11,11 +11,11 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from segjax.data import fit
+from segjax.data import fit, resample
 from segjax.data.fit import Canvas
 from segjax.data.lazy import Region
 
@@ -41,6 +41,8 @@ class Layout:
         scales: Factors of the sides, each with a view of its own.
         short_side: Images are scaled until their shortest side is this; 0: as the canvas says.
         long_side: With `short_side`, no side becomes longer than this; 0: any.
+        spacing: Images are brought to this size of a pixel before all else; empty: they are not.
+        image_resampling: By which interpolation, see `data.resample`.
     """
 
     canvas: Canvas
@@ -51,14 +53,25 @@ class Layout:
     scales: tuple[float, ...] = (1.0,)
     short_side: int = 0
     long_side: int = 0
+    spacing: tuple[float, ...] = ()
+    image_resampling: resample.ImageBy = "linear"
 
-    def sides(self, whole: Sequence[int], *, name: str) -> Size:
+    def sides(self, whole: Sequence[int], *, name: str, spacing: Any = ()) -> Size:
         """Return the sides at which the network sees an image of the sides `whole`.
 
+        Args:
+            whole: The sides.
+            name: The image's, for messages.
+            spacing: The size of its pixels along each axis, which counts with `self.spacing`.
+
         Raises:
-            DataError: It has another number of axes.
+            DataError: It has another number of axes, or no spacing where it needs one.
         """
         canvas = self.canvas
+        if self.spacing:
+            fit.check_axes(whole, canvas.size, name=name)
+            own = resample.check_spacing(spacing, whole, name=name)
+            whole = resample.sides(whole, own, self.spacing, name=name)
         if self.short_side and len(whole) == len(canvas.size):
             scale = self.short_side / min(whole)
             if self.long_side:
@@ -68,19 +81,20 @@ class Layout:
             return tuple(whole)
         return fit.scaled_size(whole, size=canvas.size, fit=canvas.fit, name=name)
 
-    def scale(self, whole: Sequence[int], *, name: str) -> float:
-        """Return the factor by which an image of the sides `whole` is scaled for the network.
+    def scale(self, whole: Sequence[int], *, name: str, spacing: Any = ()) -> float:
+        """Return the factor by which an image's longest side is scaled for the network.
 
         Raises:
-            DataError: It has another number of axes.
+            DataError: As `sides`.
         """
-        sides = self.sides(whole, name=name)
+        sides = self.sides(whole, name=name, spacing=spacing)
         return 1.0 if sides == tuple(whole) else max(sides) / max(whole)
 
     @property
     def may_scale(self) -> bool:
         """Whether the network may see an image at another scale than its own."""
-        return self.canvas.fit == "resize" or self.short_side > 0 or self.scales != (1.0,)
+        scaled = self.canvas.fit == "resize" or self.short_side > 0 or self.scales != (1.0,)
+        return scaled or self.spacing != ()
 
     def stride(self, window: int) -> int:
         """Return how far apart neighbouring windows are at most."""
@@ -255,6 +269,7 @@ class Plan:
         whole: The image's sides.
         layout: How images are seen.
         name: The image's, for messages.
+        spacing: The size of its pixels, see `Layout.sides`.
 
     Attributes:
         views: The plain one first.
@@ -266,9 +281,12 @@ class Plan:
         DataError: The image has another number of axes than the canvas.
     """
 
-    def __init__(self, whole: Sequence[int], layout: Layout, *, name: str = "image"):
+    def __init__(
+        self, whole: Sequence[int], layout: Layout, *, name: str = "image", spacing: Any = ()
+    ):
         self.whole, self.layout = tuple(whole), layout
-        self.views = _views(self.whole, layout, layout.sides(whole, name=name))
+        sides = layout.sides(whole, name=name, spacing=spacing)
+        self.views = _views(self.whole, layout, sides)
         windows = layout.canvas.size
         blends = layout.blend != "nearest" and not self.views[0].is_single
         self.side = tuple(map(layout.stride, windows)) if blends else windows

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from segjax.data import core, pipeline
+from segjax.data import core, pipeline, resample
 from segjax.data.lazy import Region
 from segjax.inference import blend
 from segjax.inference.blend import Group, Windows
@@ -142,10 +142,11 @@ class Network:
 
         It goes through the network as in training: with `fit='resize'` scaled to the canvas, its
         scores scaled back; with `fit='pad'` at its own scale, in overlapping windows where it is
-        larger. `config.inference` changes that.
+        larger. `config.inference` changes that. With `config.input.spacing` the image must know
+        the size of its pixels, see `resample.spaced`.
 
         Raises:
-            DataError: The image has another number of axes than the canvas.
+            DataError: The image has another number of axes than the canvas, or no spacing.
         """
         classes = gather(self.tiles(image), image.shape[:-1])
         return Prediction(
@@ -160,7 +161,7 @@ class Network:
         All processes must call it with the same image.
 
         Args:
-            image: An array, or what gives parts of one by `[region]`.
+            image: An array, or what gives parts of one by `[region]`; see `resample.spaced`.
             probabilities: Yield the probability of each class instead.
 
         Raises:
@@ -169,7 +170,8 @@ class Network:
         forward = self.forward
         what = forward.probabilities if probabilities else forward.classes
         schema = {"image": forward.schema["image"]}
-        cut = Cut({"image": image, "name": "image"}, forward.layout, schema)
+        about = {"image": image, "name": "image", resample.FIELD: resample.spacing_of(image)}
+        cut = Cut(about, forward.layout, schema)
         windows = Windows(cut.plan)
         rows = forward.mesh.shape["data"] * forward.mesh.shape["fsdp"]
         several = max(1, self.batch_size // rows) * rows

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data import fit
+from segjax.data import fit, resample
 from segjax.inference.layout import Layout, Piece, Plan, Size, View
 from segjax.structs import Schema
 
 
 class Cut:
     """An example as pieces of canvas size; scaled copies of it are made at once.
+
+    But not of images that are brought to a spacing: of these each piece is interpolated alone.
 
     Args:
         example: Its fields, arrays or what gives parts of one by `[region]`.
@@ -26,7 +28,8 @@ class Cut:
         self.example, self.schema, self.layout = example, schema, layout
         name, channels = example["name"], len(schema["image"].shape)
         whole = example["image"].shape[: len(example["image"].shape) - channels]
-        self.plan = Plan(whole, layout, name=name)
+        spacing = example.get(resample.FIELD, ()) if layout.spacing else ()
+        self.plan = Plan(whole, layout, name=name, spacing=spacing)
         fit.check_fields(example, schema, name=name)
         self.scaled: dict[tuple[str, Size], Any] = {}
         for view in self.plan.views:
@@ -38,6 +41,9 @@ class Cut:
         field, found = self.schema[name], self.example[name]
         if sides == self.plan.whole or not field.is_spatial:
             return found
+        if self.layout.spacing and not field.is_map:
+            how = resample.Resampling(image=self.layout.image_resampling)
+            return resample.lazily(found, field, sides, how, name=self.example["name"])
         if (name, sides) not in self.scaled:
             resize = fit.resize_map if field.is_map else fit.resize_image
             self.scaled[name, sides] = resize(np.asarray(found), sides)

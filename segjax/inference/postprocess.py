@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segjax.config import kinds, lookup, rules
-from segjax.data import components, core
+from segjax.data import components, core, resample
 from segjax.data.lazy import Lazy, Region
 from segjax.errors import ConfigError, DataError
 from segjax.inference import crf as crf_lib
@@ -270,9 +270,8 @@ def predict(predictor: Predictor, image: Image) -> State:
             f"expected at most {preview.LARGE:,}. Cut it, or leave the steps out: "
             "--override=inference.postprocess=[]"
         )
-    image = np.asarray(image)
-    found = predictor(image)
-    return State(image, found.classes, found.probabilities())
+    found = predictor(image if resample.spacing_of(image) else np.asarray(image))
+    return State(np.asarray(image), found.classes, found.probabilities())
 
 
 class Postprocessed:
@@ -312,7 +311,7 @@ class Postprocessed:
         for found in self.predictor.measure(source, batch_size=batch_size, threads=threads):
             counts = {}
             for number, matrix in found.counts.items():
-                example = source[number]
+                example = resample.with_spacing(source[number])
                 pred, label = self(example["image"]).classes, np.asarray(example["label"])
                 counts[number] = confusion.counts_of(pred, label, num_classes=len(matrix))
             yield Measured(counts, found.loss)

@@ -1,11 +1,10 @@
 """Any predictor that sees images at the scale of `config.input.intensity`."""
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 
-from segjax.data import core, intensity
+from segjax.data import core, intensity, resample
 from segjax.data.lazy import Region
 from segjax.inference.predictor import Image, Measured, Prediction, Predictor
 
@@ -34,7 +33,8 @@ class Scaling:
         return self.predictor.measure(seen, batch_size=batch_size, threads=threads)
 
     def _scaled(self, image: Image) -> Image:
-        return cast(np.ndarray, intensity.apply(self.steps, image))
+        found = intensity.apply(self.steps, image)
+        return resample.spaced(found, resample.spacing_of(image))
 
 
 def wrap(predictor: Predictor, steps: Sequence[intensity.Find]) -> Predictor:

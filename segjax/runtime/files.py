@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,13 +33,34 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> N
 
 
 _unfinished: set[pathlib.Path] = set()
+_making = threading.Lock()
+"""Held while folders are made."""
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Make a folder, and those that it lies in, unless they are there.
+
+    It never returns after `make_no_more`.
+    """
+    with _making:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def make_no_more() -> None:
+    """Let no thread make folders any more: the process is about to end, and removes its own."""
+    _making.acquire()
 
 
 def remove_unfinished() -> None:
-    """Remove what `replacing` has not finished, for a process that is about to end."""
+    """Remove what `replacing` has not finished, for a process that is about to end.
+
+    Another thread may still write into a folder: under another name it no longer finds it.
+    """
     for path in list(_unfinished):
+        gone = path.with_name(path.name.removesuffix(".tmp") + ".gone.tmp")
         with contextlib.suppress(OSError):
-            _remove(path)
+            os.replace(path, gone)
+            _remove(gone)
 
 
 def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -67,7 +89,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     _unfinished.add(temporary)
     try:
         with explain_os_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             yield temporary
             os.replace(temporary, target)
     finally:
@@ -107,7 +129,7 @@ def remove_leftovers(path: pathlib.Path) -> None:
     """Remove what a process that is no more has left of writing `path`; see `replacing`."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         number = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
-        number = number.removesuffix(".old")
+        number = number.removesuffix(".old").removesuffix(".gone")
         if number.isdecimal() and not _is_running(int(number)):
             with contextlib.suppress(OSError):
                 _remove(leftover)

@@ -94,6 +94,7 @@ def ending() -> Iterator[None]:
 
 def end(number: int) -> None:
     """End this process for a signal, unfinished files removed."""
+    files.make_no_more()
     files.remove_unfinished()
     distributed.end(128 + number, f"ended by {signal.Signals(number).name}")
 

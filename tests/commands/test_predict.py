@@ -1,5 +1,6 @@
 """The rule: what the run's data set was told about reading images, prediction does as well."""
 
+import dataclasses
 import json
 import types
 
@@ -8,9 +9,9 @@ import pytest
 from PIL import Image
 
 from segjax.commands import predict
-from segjax.data import folder
+from segjax.data import folder, resample
 from segjax.data.fit import Canvas
-from segjax.errors import UserError
+from segjax.errors import ConfigError, UserError
 from segjax.inference.layout import Layout
 from segjax.inference.outputs import kinds
 from segjax.inference.predictor import FunctionPredictor
@@ -49,7 +50,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
     values = types.SimpleNamespace(
         workdir="run", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
-        outputs=["label", "overlay"], contours_without=[], dry_run=False,
+        outputs=["label", "overlay"], contours_without=[], dry_run=False, spacing=[],
     )  # fmt: skip
     for name, value in dict(flags).items():
         setattr(values, name, value)
@@ -154,3 +155,21 @@ def test_a_dry_run_refuses_what_a_prediction_refuses(tmp_path, monkeypatch):
             predicted(tmp_path, monkeypatch, flags=flags | {"dry_run": dry})
     with pytest.raises(UserError, match="--contours_without=c: no such class. Known: a, b"):
         predicted(tmp_path, monkeypatch, flags={"contours_without": ["c"]})
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_the_spacing_of_all_images_is_said_where_the_model_has_one(dims):
+    """And is refused where it has none, or where it is none."""
+    plain = Layout(Canvas((32,) * dims, "pad", 0))
+    spaced = dataclasses.replace(plain, spacing=(1.0,) * dims)
+    texts = ["0.5", "2", "1e1"][:dims]
+    assert predict.spacing_of(texts, spaced) == (0.5, 2, 10)[:dims]
+    assert predict.spacing_of([], spaced) == predict.spacing_of([], plain) == ()
+    for wrong in (["x"] * dims, ["0"] * dims, ["-1"] * dims, ["nan"] * dims, ["1"] * (dims + 1)):
+        with pytest.raises(ConfigError, match=f"--spacing=.*: expected {dims} numbers above 0"):
+            predict.spacing_of(wrong, spaced)
+    with pytest.raises(ConfigError, match=r"input\.spacing=\[\], at no spacing"):
+        predict.spacing_of(texts, plain)
+    image = np.zeros((*[20] * dims, 1), np.uint8)
+    known = resample.spaced(image, (0.5,) * dims)
+    assert spaced.scale(image.shape[:-1], name="x", spacing=resample.spacing_of(known)) == 0.5

@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from configs import camvid, quickstart
+from segjax.assemble import program
 from segjax.config import schedule, schema, sections
 from segjax.data import pipeline
 from segjax.errors import ConfigError
@@ -76,7 +77,7 @@ def test_the_schema_knows_the_knobs():
 
 
 @pytest.mark.parametrize("path", KNOBS)
-@pytest.mark.parametrize("value", [None, math.nan, math.inf, {"a": 1}, [None], -7], ids=repr)
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, {"a": 1}, [None], -(10**9)], ids=repr)
 def test_no_knob_takes_nonsense(path, value, config):
     """The message is one line of key, value, what was expected, and what the key is for."""
     rule, doc = KNOBS[path]
@@ -102,9 +103,11 @@ def test_no_knob_takes_nonsense(path, value, config):
         ("input.size", [[32], [32, 40], [1, 32, 32], (64, 64)],
          [[], [31], [32, 31], [32, 16, 32], [0, 32, 32], [32.0, 32], 32, [1, 32, 32, 32], "32"]),
         ("input.fit", ["pad", "resize", "window"], ["crop", 1]),
+        ("input.spacing", [[], [1], [0.5, 2.0, 1e9]], [[0], [-1.0], ["a"], 1, [1, 1, 1, 1]]),
+        ("input.label_resampling", ["nearest", "linear"], ["cubic", 1]),
         ("input.window.share", [0, 1, 1 / 3], [-0.1, 1.5, True, "third"]),
         ("input.window.classes", [[], [0, 254, "car"], ("a",)], [[255], [-1], [""], "car", [0.5]]),
-        ("input.pad_value", [0, 255, 127.5], [256, -0.5, True]),
+        ("input.pad_value", [0, 255, 127.5, -1024, 65535], [1e7, -1e7, True]),
         ("input.threads", [0, 16], [-1, 2.0, "2"]),
         ("input.workers", [0, 2], [-1, 1.0]),
         ("input.prefetch", [1], [0]),
@@ -288,6 +291,7 @@ def parameters(function) -> set[str]:
 
 def test_every_key_has_a_reader():
     """Of the sections whose reader is one function."""
-    assert set(schema.INPUT) - {"source", "split", "fields"} <= parameters(pipeline.train_batches)
+    elsewhere = {"source", "split", "fields", "intensity", *program.RESAMPLING}
+    assert set(schema.INPUT) - elsewhere <= parameters(pipeline.train_batches)
     assert set(schema.MESH) == parameters(sharding.make_mesh) - {"trials"}
     assert set(schema.CHECKPOINT) - {"save"} <= parameters(checkpoint.Checkpointer)

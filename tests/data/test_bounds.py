@@ -112,13 +112,19 @@ def test_what_is_asked_for_is_bounded_too(monkeypatch, channels, dtype, limit):
         decode.read_image(content, **options)
 
 
-def test_no_memory_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("decoder", "kind"),
+    [("_pixels", "BMP"), ("imagecodecs.jpeg8_decode", "JPEG"), ("imagecodecs.spng_decode", "PNG")],
+)
+def test_no_memory_is_one_line(decoder, kind, monkeypatch):
+    """Whichever decoder asks for it."""
+
     def none(*_):
         raise MemoryError
 
-    monkeypatch.setattr(raster, "_pixels", none)
+    monkeypatch.setattr(f"segjax.data.raster.{decoder}", none)
     with pytest.raises(DataError, match="x: needs more memory than there is"):
-        decode.read_image(bombs.encoded("JPEG"), name="x")
+        decode.read_image(bombs.encoded(kind), name="x")
 
 
 def test_channels_beside_rgb_do_not_make_it_grey():

@@ -209,3 +209,68 @@ def test_the_data_set_carries_the_type(tmp_path, dtype):
     np.testing.assert_array_equal(
         source[0]["image"][..., 0], stored * (257 if dtype == "uint16" else 1)
     )
+
+
+def smooth(bands, size=(60, 75)):
+    """Return an image of gradients, which JPEG keeps detail of."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    planes = [(x * (2 + c) + y * (3 - c) + 20 * np.sin(x / 3 + c)) % 256 for c in range(bands)]
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+SAVED = {
+    "png grey": (1, "PNG", {}),
+    "png": (3, "PNG", {}),
+    "png, chosen colour": (3, "PNG", dict(transparency=(0, 0, 0))),
+    "jpeg grey": (1, "JPEG", {}),
+    "jpeg": (3, "JPEG", dict(quality=90)),
+    "jpeg, full colour": (3, "JPEG", dict(quality=95, subsampling=0)),
+    "jpeg, 4:2:2": (3, "JPEG", dict(quality=70, subsampling=1)),
+    "jpeg, progressive": (3, "JPEG", dict(progressive=True, optimize=True)),
+    "jpeg, RGB": (3, "JPEG", dict(keep_rgb=True)),
+    "jpeg, restarts": (3, "JPEG", dict(restart_marker_rows=1)),
+    "jpeg, data behind": (3, "JPEG", dict(behind=b"more")),
+}
+
+
+def saved(kind):
+    bands, name, options = SAVED[kind]
+    behind = dict(options).pop("behind", b"")
+    stream, image = io.BytesIO(), smooth(bands)
+    image = Image.fromarray(image[..., 0] if bands == 1 else image)
+    image.save(stream, name, **{k: v for k, v in options.items() if k != "behind"})
+    return stream.getvalue() + behind, bands
+
+
+def pillow(content):
+    """Return Pillow's pixels; None where it sees that the file is broken."""
+    try:
+        found = np.asarray(Image.open(io.BytesIO(content)))
+    except Exception:
+        return None
+    return found[..., None] if found.ndim == 2 else found
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_quick_decoders_give_what_pillow_gives(kind):
+    """The same pixels, and an error for the same files: cut off anywhere, or with bytes changed."""
+    content, bands = saved(kind)
+    found = read(content, channels=bands)
+    np.testing.assert_array_equal(found, pillow(content))
+    chance = np.random.default_rng(0)
+    broken = [content[:end] for end in chance.integers(len(content) // 3, len(content), 15)]
+    for _ in range(25):
+        changed = bytearray(content)
+        changed[int(chance.integers(len(content) // 3, len(content)))] ^= int(
+            chance.integers(1, 256)
+        )
+        broken.append(bytes(changed))
+    seen = {True: 0, False: 0}
+    for each in broken:
+        expected = pillow(each)
+        seen[expected is None] += 1
+        if expected is None:
+            refused(each, "x: ", channels=bands)
+        else:
+            np.testing.assert_array_equal(read(each, channels=bands), expected)
+    assert seen[True] >= 10

@@ -256,10 +256,18 @@ def test_arrays_that_are_others_than_the_manifest_says_are_refused(tmp_path):
     path.unlink()
     with pytest.raises(DataError, match=r"packs/000000/label: cannot be read: NOT_FOUND"):
         prepared.Source(split="train", root=str(tmp_path))[0]
-    os.remove(tmp_path / "train/manifest.json")
-    os.mkfifo(tmp_path / "train/manifest.json")
-    with pytest.raises(DataError, match="pipe"):
-        prepared.Source(split="train", root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["manifest.json", "packs/000000/label/zarr.json", "packs/000000/image/c/0/0/0/0"],
+)
+def test_what_is_no_file_is_not_waited_for(file, tmp_path):
+    write(Ragged(alike=True), tmp_path)
+    os.remove(tmp_path / "train" / file)
+    os.mkfifo(tmp_path / "train" / file)
+    with pytest.raises(DataError, match=f"{file}: is a pipe"):
+        prepared.Source(split="train", root=str(tmp_path))[0]
 
 
 class Stop(Exception):

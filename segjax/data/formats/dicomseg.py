@@ -27,7 +27,7 @@ from segjax.data.formats.base import (
     Volume,
 )
 from segjax.errors import ConfigError, DataError, printable
-from segjax.runtime import reading
+from segjax.runtime import files, reading
 
 SEG = "SEG"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -314,5 +314,5 @@ def _write_series(
         raise DataError(
             f"{first}: highdicom writes no segmentation of its series: {printable(error)[:300]}."
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     found.save_as(folder / f"{number:04d}.seg.dcm")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from segjax.data import decode, listing
 from segjax.data.formats.base import Picture, Size
 from segjax.errors import DataError
-from segjax.runtime import reading
+from segjax.runtime import files, reading
 
 
 def locate(name: str, folders: Sequence[pathlib.Path], *, where: str) -> pathlib.Path | None:
@@ -96,7 +96,7 @@ def size_of(
 
 def place(picture: Picture, target: pathlib.Path, *, link: bool) -> None:
     """Put the image there: a copy, or with `link` a link to it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target.parent)
     if isinstance(picture.content, bytes):
         target.write_bytes(picture.content)
     elif link:

@@ -217,7 +217,7 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
         stacks += [(folder / f"images{tail}" / f"{case}_{k:04d}", values[..., k])
                    for k in range(bands)]  # fmt: skip
         for target, array in stacks:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(target.parent)
             nibabel.save(nibabel.Nifti1Image(array, affine), f"{target}{ENDINGS[0]}")
     labels: dict[str, int] = {name: k for k, name in enumerate(numbering.names)}
     labels |= {IGNORE: void} if has_void else {}
