@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depth, depthwise, products, sums
+from segjax.kernels import depth, depthwise, fusion, products, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import sharding, xla
@@ -100,7 +100,7 @@ def _of_images(x: Array, kernel: Array, *, window: Window) -> Array:
     wide = sums.widen(x.dtype)
     images = functools.partial(slices, window=window.of_images())
     y = depth.convolve(x.astype(wide), kernel.astype(wide), window=window, images=images)
-    return y.astype(x.dtype)
+    return fusion.gradient_apart(y).astype(x.dtype)
 
 
 def _slices_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
@@ -170,8 +170,7 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
 def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
     """Return the same of many images: channels lie along the row, between its places.
 
-    What is computed on the way here is fused with the transposition, which goes over lines of the
-    cache once then. The kernel's longer side of channels goes through the faster side of a product.
+    The kernel's longer side of channels goes through the faster side of a product.
     """
     if {*window.dilation} != {1} or window.sees_one():
         return by_kernel(g, x, window=window)
@@ -183,9 +182,14 @@ def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
     else:
         padding = [(low, reach + length - size - low) for low, reach, size, length in spans]
     (rows, (before, behind)), channels = padding, x.shape[-1]
+
+    def laid_out(x: Array, g: Array) -> tuple[Array, Array]:  # [1 h w*c b], [h w b k]
+        x = x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x))
+        return x, g.transpose(1, 2, 0, 3)
+
     summed = lax.conv_general_dilated(
-        x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x)),  # [1 h w*c b]
-        g.transpose(1, 2, 0, 3), (1, 1), [rows, (before * channels, behind * channels)],
+        *fusion.apart(x, g, function=laid_out), (1, 1),
+        [rows, (before * channels, behind * channels)],
         rhs_dilation=(window.strides[0], window.strides[1] * channels),
         dimension_numbers=NUMBERS[2],
     )  # fmt: skip
