@@ -99,7 +99,8 @@ def _of_images(x: Array, kernel: Array, *, window: Window) -> Array:
         return plain(x, kernel, window=window)
     wide = sums.widen(x.dtype)
     images = functools.partial(slices, window=window.of_images())
-    y = depth.convolve(x.astype(wide), kernel.astype(wide), window=window, images=images)
+    x_wide = fusion.gradient_apart(x.astype(wide))
+    y = depth.convolve(x_wide, kernel.astype(wide), window=window, images=images)
     return fusion.gradient_apart(y).astype(x.dtype)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from segjax.kernels.dispatch import with_gradient
 from segjax.kernels.window import Window
 
 Images = Callable[[Array, Array], Array]
@@ -89,17 +90,38 @@ def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int
     rule, (low, high), depth = RULES[tile], window.padding[0], window.length[0]
     count = -(-depth // tile)
     x = _pad(x, low, high + count * tile - depth)
-    last = (count - 1) * tile + 1
-    seen = [
-        _flat(lax.slice_in_dim(x, start, start + last, tile, axis=1)) for start in range(tile + 2)
-    ]
+    seen = _see(x, tile=tile, depth=depth)
     terms = [
-        images(_combine(inputs, seen), _combine(taps, kernel))
-        for inputs, taps in zip(rule.inputs, rule.taps, strict=True)
+        images(_flat(part), _combine(taps, kernel))
+        for part, taps in zip(seen, rule.taps, strict=True)
     ]
     y = [_combine(row, terms).reshape(len(x), count, *terms[0].shape[1:]) for row in rule.outputs]
     y = jnp.stack(y, 2)
     return y.reshape(len(x), count * tile, *y.shape[3:])[:, :depth]
+
+
+def _see_forward(x: Array, *, tile: int, depth: int) -> tuple[tuple[Array, ...], None]:
+    """Return the rule's combinations of what each tile sees [b tiles h w c]; the last has all."""
+    last = (-(-depth // tile) - 1) * tile + 1
+    near = [lax.slice_in_dim(x, start, start + last, tile, axis=1) for start in range(tile + 2)]
+    return tuple(_combine(row, near) for row in RULES[tile].inputs), None
+
+
+def _see_backward(_: None, gs: tuple[Array, ...], *, tile: int, depth: int) -> tuple[Array]:
+    """Write each image once, where autodiff pads what each place of a tile is given and adds.
+
+    Two neighbouring tiles see the first two images of the second.
+    """
+    columns = RULES[tile].inputs.T
+    images = [_pad(_combine(columns[i], gs), 0, 1) for i in range(tile)]
+    for i in range(2):
+        images[i] = images[i] + _pad(_combine(columns[tile + i], gs), 1, 0)
+    g = jnp.stack(images, 2)
+    g = g.reshape(len(g), -1, *g.shape[3:])
+    return (g[:, : g.shape[1] - tile + 2],)
+
+
+_see = with_gradient(_see_forward, _see_backward)
 
 
 def _pad(x: Array, low: int, high: int) -> Array:
