@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depth, depthwise, products, sums
+from segjax.kernels import depth, depthwise, fusion, products, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import sharding, xla
@@ -99,8 +99,9 @@ def _of_images(x: Array, kernel: Array, *, window: Window) -> Array:
         return plain(x, kernel, window=window)
     wide = sums.widen(x.dtype)
     images = functools.partial(slices, window=window.of_images())
-    y = depth.convolve(x.astype(wide), kernel.astype(wide), window=window, images=images)
-    return y.astype(x.dtype)
+    x_wide = fusion.gradient_apart(x.astype(wide))
+    y = depth.convolve(x_wide, kernel.astype(wide), window=window, images=images)
+    return fusion.gradient_apart(y).astype(x.dtype)
 
 
 def _slices_backward(kept: Any, g: Any, *, window: Window) -> tuple[Any, Any]:
@@ -160,6 +161,13 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
     if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
         few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
         return _of_few_images(window, g, x) if few else _of_channels(window, padding, g, x)
+    if x.ndim == 5 and xla.through_onednn(x.dtype) and _takes_products(window, g, x):
+        low = tuple(low for low, _ in window.padding)
+        if x.shape[-1] <= g.shape[-1]:
+            return depth.by_kernel(x, g, taps=window.taps, low=low)
+        behind = tuple(reach - n for reach, n in zip(window.reach, low, strict=True))
+        swapped = depth.by_kernel(g, x, taps=window.taps, low=behind)
+        return jnp.flip(swapped, (0, 1, 2)).swapaxes(-1, -2)
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
@@ -170,8 +178,7 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
 def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
     """Return the same of many images: channels lie along the row, between its places.
 
-    What is computed on the way here is fused with the transposition, which goes over lines of the
-    cache once then. The kernel's longer side of channels goes through the faster side of a product.
+    The kernel's longer side of channels goes through the faster side of a product.
     """
     if {*window.dilation} != {1} or window.sees_one():
         return by_kernel(g, x, window=window)
@@ -183,14 +190,25 @@ def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
     else:
         padding = [(low, reach + length - size - low) for low, reach, size, length in spans]
     (rows, (before, behind)), channels = padding, x.shape[-1]
+
+    def laid_out(x: Array, g: Array) -> tuple[Array, Array]:  # [1 h w*c b], [h w b k]
+        x = x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x))
+        return x, g.transpose(1, 2, 0, 3)
+
     summed = lax.conv_general_dilated(
-        x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x)),  # [1 h w*c b]
-        g.transpose(1, 2, 0, 3), (1, 1), [rows, (before * channels, behind * channels)],
+        *fusion.apart(x, g, function=laid_out), (1, 1),
+        [rows, (before * channels, behind * channels)],
         rhs_dilation=(window.strides[0], window.strides[1] * channels),
         dimension_numbers=NUMBERS[2],
     )  # fmt: skip
     summed = summed.reshape(*window.taps, channels, -1)
     return jnp.flip(summed, (0, 1)).swapaxes(2, 3) if swapped else summed
+
+
+def _takes_products(window: Window, g: Array, x: Array) -> bool:
+    """Return whether `depth.by_kernel` is faster: for few channels, but not for an image's own."""
+    few = min(x.shape[-1], g.shape[-1])
+    return {*window.strides, *window.dilation} == {1} and FEW < few <= LANES
 
 
 def _spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:

@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from segjax.kernels.window import Window
+from segjax.kernels.dispatch import with_gradient
+from segjax.kernels.window import Ints, Window
 
 Images = Callable[[Array, Array], Array]
 
@@ -71,6 +72,33 @@ def tile_of(window: Window) -> int | None:
     return tile if count[tile] < 3 * depth else None
 
 
+def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
+    """Return the gradient by the kernel [*taps c k] as products over all places.
+
+    Neighbours along depth and along the row are channels as well: oneDNN is fast at products that
+    have many. The side with fewer channels belongs in `x`, which is copied more often.
+
+    Args:
+        x: The input [b d h w c].
+        g: The result's gradient [b d' h' w' k], without strides and dilation.
+        taps: Of the kernel.
+        low: Zeros before the input, by axis.
+    """
+    images, (rows, columns), reach = x.shape[1], g.shape[2:4], taps[0] - 1
+    g = _pad(g, reach - low[0], images + low[0] - g.shape[1])
+    near = [lax.slice_in_dim(g, i, i + images, axis=1) for i in range(reach, -1, -1)]
+    right = jnp.concatenate(near, -1).reshape(-1, taps[0] * g.shape[-1])
+    x = x.transpose(4, 0, 1, 2, 3)
+    x = _pad(x, low[1], rows + taps[1] - 1 - low[1] - x.shape[3], axis=3)
+    x = _pad(x, low[2], columns + taps[2] - 1 - low[2] - x.shape[4], axis=4)
+    products = []
+    for i in range(taps[1]):
+        seen = jnp.stack([x[..., i : i + rows, j : j + columns] for j in range(taps[2])])
+        products.append(seen.reshape(taps[2] * len(x), -1) @ right)
+    shape = (taps[1], taps[2], len(x), taps[0], g.shape[-1])
+    return jnp.stack(products).reshape(shape).transpose(3, 0, 1, 2, 4)
+
+
 def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:
     """Add up what each image of the kernel sees."""
     stride, dilation, depth = window.strides[0], window.dilation[0], window.length[0]
@@ -89,22 +117,43 @@ def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int
     rule, (low, high), depth = RULES[tile], window.padding[0], window.length[0]
     count = -(-depth // tile)
     x = _pad(x, low, high + count * tile - depth)
-    last = (count - 1) * tile + 1
-    seen = [
-        _flat(lax.slice_in_dim(x, start, start + last, tile, axis=1)) for start in range(tile + 2)
-    ]
+    seen = _see(x, tile=tile, depth=depth)
     terms = [
-        images(_combine(inputs, seen), _combine(taps, kernel))
-        for inputs, taps in zip(rule.inputs, rule.taps, strict=True)
+        images(_flat(part), _combine(taps, kernel))
+        for part, taps in zip(seen, rule.taps, strict=True)
     ]
     y = [_combine(row, terms).reshape(len(x), count, *terms[0].shape[1:]) for row in rule.outputs]
     y = jnp.stack(y, 2)
     return y.reshape(len(x), count * tile, *y.shape[3:])[:, :depth]
 
 
-def _pad(x: Array, low: int, high: int) -> Array:
-    """Return `x` with zeros before and behind along depth."""
-    widths = [(low, high, 0) if axis == 1 else (0, 0, 0) for axis in range(x.ndim)]
+def _see_forward(x: Array, *, tile: int, depth: int) -> tuple[tuple[Array, ...], None]:
+    """Return the rule's combinations of what each tile sees [b tiles h w c]; the last has all."""
+    last = (-(-depth // tile) - 1) * tile + 1
+    near = [lax.slice_in_dim(x, start, start + last, tile, axis=1) for start in range(tile + 2)]
+    return tuple(_combine(row, near) for row in RULES[tile].inputs), None
+
+
+def _see_backward(_: None, gs: tuple[Array, ...], *, tile: int, depth: int) -> tuple[Array]:
+    """Write each image once, where autodiff pads what each place of a tile is given and adds.
+
+    Two neighbouring tiles see the first two images of the second.
+    """
+    columns = RULES[tile].inputs.T
+    images = [_pad(_combine(columns[i], gs), 0, 1) for i in range(tile)]
+    for i in range(2):
+        images[i] = images[i] + _pad(_combine(columns[tile + i], gs), 1, 0)
+    g = jnp.stack(images, 2)
+    g = g.reshape(len(g), -1, *g.shape[3:])
+    return (g[:, : g.shape[1] - tile + 2],)
+
+
+_see = with_gradient(_see_forward, _see_backward)
+
+
+def _pad(x: Array, low: int, high: int, *, axis: int = 1) -> Array:
+    """Return `x` with zeros before and behind, along depth unless said; without what is below 0."""
+    widths = [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), widths)
 
 

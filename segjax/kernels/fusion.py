@@ -1,6 +1,6 @@
 """What keeps XLA from fusing operations that are faster, or only exact, apart from each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -61,9 +61,43 @@ def isolate(key: Array, *arguments: Any, function: Callable[..., T]) -> T:
 
 
 @isolate.on_cpu
-def _behind_a_condition(key: Array, *arguments: Any, function: Callable[..., T]) -> T:
+def _drawn(key: Array, *arguments: Any, function: Callable[..., T]) -> T:
+    return _behind(jax.random.uniform(key, (), jnp.float32) < 1, function, arguments)
+
+
+@Kernel
+def apart(*arguments: Array, function: Callable[..., T]) -> T:
+    """Return `function(*arguments)`; XLA's CPU backend fuses it with nothing before or after.
+
+    As `isolate`, without a key. Layouts change many times as fast where they are not computed on
+    the way.
+    """
+    return function(*arguments)
+
+
+@apart.on_cpu
+def _seen(*arguments: Array, function: Callable[..., T]) -> T:
+    first = arguments[0].ravel()[0]
+    return _behind(~((first < 0) & (first > 0)), function, arguments)
+
+
+@Kernel
+def gradient_apart(x: Array) -> Array:
+    """Return `x`; on a CPU its gradient is in memory before anything uses it.
+
+    `gradient_barrier` falls before fusion on jaxlib 0.10: six uses compute the gradient six times.
+    """
+    return x
+
+
+gradient_apart.on_cpu(
+    with_gradient(lambda x: (x, None), lambda _, g: (apart(g, function=lambda g: g),))
+)
+
+
+def _behind(always: Array, function: Callable[..., T], arguments: Sequence[Any]) -> T:
+    """Return `function(*arguments)` where `always` is true, which it is."""
     shapes = jax.eval_shape(function, *arguments)
-    always = jax.random.uniform(key, (), jnp.float32) < 1
 
     def never(*_: Any) -> T:
         return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from segjax import kernels
 from segjax.costs import hlo
 from segjax.kernels import conv
-from segjax.runtime import sharding
+from segjax.runtime import sharding, xla
 from tests.kernels import forms
 
 CASES = {
@@ -73,6 +73,35 @@ def test_float32_is_exact_to_five_digits(channels):
     )
     for a, b in zip(*map(jax.tree.leaves, (tuned, reference)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("case", ["tiles of two", "uneven padding", "no padding", "five taps"])
+@pytest.mark.parametrize("channels", [(5, 7), pytest.param((7, 5), marks=pytest.mark.slow)])
+def test_what_onednn_gets_is_the_same_in_float64(case, channels, float64, monkeypatch):
+    monkeypatch.setattr(xla, "through_onednn", lambda dtype: True)
+    depth, options = CASES[case]
+    kernel = forms.noise(*options.get("taps", (3, 3, 3)), *channels, seed=1)
+    forms.assert_agree(convolution(**options), forms.noise(2, depth, 6, 5, channels[0]), kernel)
+
+
+@pytest.mark.parametrize("channels", [(16, 8), pytest.param((8, 16), marks=pytest.mark.slow)])
+def test_bfloat16_is_the_float32_result_rounded(channels):
+    x, kernel = (
+        forms.noise(*shape, seed=shape[0]).astype("bfloat16")
+        for shape in ((2, 12, 9, 7, channels[0]), (3, 3, 3, *channels))
+    )
+    ct = forms.noise(2, 12, 9, 7, channels[1], seed=5).astype("bfloat16")
+
+    def all_of(x, kernel, ct):
+        y, pull = jax.vjp(convolution(), x, kernel)
+        return y, *pull(ct.astype(y.dtype))
+
+    options = xla.xla_options("bfloat16")
+    got = jax.jit(all_of, compiler_options=options)(x, kernel, ct)
+    wide = jax.jit(all_of)(*(a.astype("float32") for a in (x, kernel, ct)))
+    for a, b in zip(got, wide, strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype("float32"), b, rtol=0, atol=0.01 * np.abs(b).max())
 
 
 def convolutions_of(function, *arguments):
