@@ -39,9 +39,7 @@ Find = Callable[[Pixels], Scale]
 """Finds the scale of an image from its pixels, float64, or from some of them."""
 
 
-def per_image(
-    values: Pixels, *, nonzero: bool = False, epsilon: kinds.Positive = 1e-6
-) -> Scale:
+def per_image(values: Pixels, *, nonzero: bool = False, epsilon: kinds.Positive = 1e-6) -> Scale:
     """Give every channel of an image zero mean and unit standard deviation.
 
     Args:
