@@ -62,11 +62,6 @@ def is_dicom(path: pathlib.Path) -> bool:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
-def _head(path: pathlib.Path, *, pixels: bool = False) -> Any:
-    with decode.explained(str(path)):
-        return dicom.read(path, pixels=pixels)
-
-
 def read(path: pathlib.Path, options: Options) -> Annotations:
     """Return the data set of a folder of SEG files and the series that they are of.
 
@@ -79,7 +74,8 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
         raise DataError(f"{path}: no DICOM SEG in it. Name the folder that holds one.")
     names: dict[str, None] = {}
     for each in segs:
-        names |= dict.fromkeys(_segments(_head(each), where=str(each)).values())
+        with decode.explained(str(each)):
+            names |= dict.fromkeys(_segments(dicom.read(each, pixels=False)).values())
     pictures = functools.partial(_pictures, segs, series, folders)
     return Annotations(tuple(names), pictures, notes=(slices.NOTE,))
 
@@ -95,11 +91,13 @@ def _find(folders: list[pathlib.Path]) -> tuple[list[pathlib.Path], list[Series]
     segs: list[pathlib.Path] = []
     series: dict[str, list[pathlib.Path]] = {}
     for each in found:
-        head = _head(each)
-        if head.get("Modality") == SEG:
+        with decode.explained(str(each)):  # pydicom reads a value when it is asked for
+            head = dicom.read(each, pixels=False)
+            kind, uid = head.get("Modality"), str(head.get("SeriesInstanceUID", ""))
+        if kind == SEG:
             segs.append(each)
         else:
-            series.setdefault(str(head.get("SeriesInstanceUID", "")), []).append(each)
+            series.setdefault(uid, []).append(each)
     opened = []
     for paths in series.values():
         with decode.explained(str(paths[0])):
@@ -108,12 +106,15 @@ def _find(folders: list[pathlib.Path]) -> tuple[list[pathlib.Path], list[Series]
     return segs, opened
 
 
-def _segments(head: Any, *, where: str) -> dict[int, str]:
-    """Return the name of each segment."""
-    with decode.explained(where):
-        found = {int(one.SegmentNumber): str(one.SegmentLabel) for one in head.SegmentSequence}
+def _segments(head: Any) -> dict[int, str]:
+    """Return the name of each segment.
+
+    Raises:
+        ValueError: There are none, or too many.
+    """
+    found = {int(one.SegmentNumber): str(one.SegmentLabel) for one in head.SegmentSequence}
     if not 0 < len(found) <= _MAX_SEGMENTS:
-        raise DataError(f"{where}: {len(found):,} segments, expected 1 to {_MAX_SEGMENTS:,}.")
+        raise ValueError(f"{len(found):,} segments, expected 1 to {_MAX_SEGMENTS:,}")
     return found
 
 
@@ -151,7 +152,7 @@ def _frames(file: pathlib.Path, series: list[Series]) -> Iterator[tuple[tuple[in
         ValueError: Something in it cannot be used.
     """
     head = dicom.read(file, pixels=True)
-    names = _segments(head, where=str(file))
+    names = _segments(head)
     kind = str(head.get("SegmentationType", "BINARY"))
     most = int(head.get("MaximumFractionalValue", 255)) if kind == "FRACTIONAL" else 1
     planes = dicom.planes_of(file, head)
