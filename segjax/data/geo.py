@@ -15,7 +15,9 @@ NO_DATA = 42113
 """GDAL's: the value that stands for no pixel, as text."""
 PLACE = {SCALE: "d", TIE_POINT: "d", MATRIX: "d", KEYS: "H", DOUBLES: "d", TEXT: "s"}
 """Tags that say where an image lies, and the type of their values for tifffile."""
-_PROJECTED, _GEOGRAPHIC, _UNIT = 3072, 2048, 3076
+_PROJECTED, _GEOGRAPHIC, _UNIT, _RASTER_TYPE = 3072, 2048, 3076, 1025
+_POINT = 2
+"""The raster type of which places are those of pixel centres."""
 _METRE, _USER = 9001, 32767
 
 
@@ -99,6 +101,8 @@ def _affine(tags: dict[int, Any]) -> np.ndarray | None:
         affine = np.array([[-down, 0, y + row * down], [0, across, x - column * across], [0, 0, 1]])
     else:
         return None
+    if _keys(tags).get(_RASTER_TYPE) == _POINT:
+        affine[:, 2] -= affine[:, :2] @ (0.5, 0.5)
     if not all(map(math.isfinite, affine.ravel())):
         raise ValueError("a place on earth that is not finite")
     return affine

@@ -3,9 +3,9 @@
 import pathlib
 from typing import Any
 
-from segjax.data import core
 from segjax.errors import DataError
 from segjax.runtime import reading
+from segjax.views import colour
 
 MOST_IGNORED = 256
 
@@ -38,14 +38,14 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return meta
 
 
-def palette(meta: dict[str, Any], num_classes: int, *, where: str) -> core.Palette:
+def palette(meta: dict[str, Any], num_classes: int, *, where: str) -> tuple[colour.Colour, ...]:
     """Return a colour for each class: those of `meta`, else PASCAL VOC's.
 
     Raises:
         DataError: Colours that are none, or another number of them.
     """
     if "palette" not in meta:
-        return core.voc_palette(num_classes)
+        return colour.voc_palette(num_classes)
     found = meta["palette"]
     try:
         colours = tuple((int(r), int(g), int(b)) for r, g, b in found)

@@ -96,8 +96,10 @@ def test_it_runs_without_jax(tmp_path):
     """As every mode that computes nothing: it starts at once, and on machines without it."""
     source = made.labelme(tmp_path / "in")
     text = (
-        "import sys; from segjax.commands import cli; code = cli.main(['run.py', '--mode=convert', "
-        "*sys.argv[1:]]); sys.exit(code or 9 * ('jax' in sys.modules))"
+        "import sys; from segjax.commands import cli; from segjax.data.formats import kinds; "
+        "code = cli.main(['run.py', '--mode=convert', *sys.argv[1:]]); "
+        "all(kinds.load(name) for name in kinds.FORMATS); "
+        "sys.exit(code or 9 * ('jax' in sys.modules))"
     )
     found = subprocess.run(
         [sys.executable, "-c", text, *flags(source, tmp_path / "out")], cwd=program.ROOT

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from segjax.data.geometry import Geometry
+
 Colour = tuple[int, int, int]
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -116,11 +118,11 @@ class Volume(NamedTuple):
 
     Attributes:
         name: Its own.
-        affine: From column, row and slice to millimetres, four rows of four.
+        geometry: Where it lies.
     """
 
     name: str
-    affine: tuple[tuple[float, ...], ...]
+    geometry: Geometry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -276,17 +276,25 @@ class _Writer:
         version.text = "1.1"
         yield version
         meta = Element("meta")
-        labels = SubElement(SubElement(meta, "task"), "labels")
         known: dict[str, dict[str, None]] = {
             name: {} for name in self.annotations.class_names if name != self.annotations.background
         }
+        splits: dict[str, None] = {}
         for picture in self.annotations.pictures():
+            splits[picture.split] = None
             for thing in picture.objects:
                 names = dict.fromkeys(k for k in thing.attributes if k != "occluded")
                 known.setdefault(thing.label or "", {}).update(names)
             for tag in picture.tags:
                 known.setdefault(tag, {})
         known.pop("", None)
+        splits.pop("", None)
+        whole = SubElement(meta, "project" if splits else "task")
+        labels = SubElement(whole, "labels")
+        tasks = SubElement(whole, "tasks") if splits else whole
+        for split in splits:
+            task = SubElement(tasks, "task")
+            SubElement(task, "name").text = SubElement(task, "subset").text = split
         shades = dict(zip(known, colour.voc_palette(len(known) + 1)[1:], strict=True))
         for name, attributes in known.items():
             label = SubElement(labels, "label")

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from segjax.config import rules
-from segjax.data.formats import classes, draw, images, maps, parse
+from segjax.data import meta
+from segjax.data.formats import classes, draw, images, maps
 from segjax.data.formats.base import (
     DEFAULT_SPLIT,
     VOID,
@@ -38,55 +39,44 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
     Raises:
         DataError: No split, no class names, a file that cannot be used.
     """
-    meta = (
-        parse.section(parse.read_json(path / META), where=str(path / META))
-        if ((path / META).exists() or options.class_names is None)
-        else {}
-    )
-    names = options.class_names or _names(meta, where=str(path / META))
+    own = options.class_names
+    found = {"class_names": list(own)} if own else meta.read(path / META)
+    names = _names(found, where=str(path / META))
     splits = sorted(p.parent.name for p in path.glob("*/labels") if not p.parent.name[0] == ".")
     if not splits:
         raise DataError(f"{path}: no <split>/labels in it. Name the data set's folder.")
-    labels = _labels(meta, names, where=str(path / META))
+    labels = _labels(found, names, where=str(path / META))
     background = classes.background_of(names)
     return Annotations(
         names,
         functools.partial(_pictures, path, splits, labels, background),
         background=background,
-        palette=_palette(meta, names, where=str(path / META)),
+        palette=dict(
+            zip(names, meta.palette(found, len(names), where=str(path / META)), strict=True)
+        ),
     )
 
 
-def _names(meta: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
-    names = parse.field(meta, "class_names", list, where=where)
-    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise DataError(f"{where}: expected class_names, different texts, got {names!r:.200}.")
-    return tuple(names)
+def _names(found: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
+    names = tuple(found["class_names"])
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{where}: expected class_names, different ones, got {names!r:.200}.")
+    return names
 
 
 def _labels(
-    meta: Mapping[str, Any], names: tuple[str, ...], *, where: str
+    said: Mapping[str, Any], names: tuple[str, ...], *, where: str
 ) -> dict[int, str | None]:
     """Return the class of each stored number."""
-    ignored = meta.get("ignore_index", -1)
+    ignored = said.get("ignore_index", -1)
     ignored = ignored if isinstance(ignored, list) else [ignored]
-    if not all(isinstance(value, int) for value in ignored):
-        raise DataError(f"{where}: expected ignore_index, whole numbers, got {ignored!r:.200}.")
     found: dict[int, str | None] = dict(enumerate(names))
-    if mapping := meta.get("label_map"):
+    if mapping := said.get("label_map"):
         checked = LabelMap(mapping, num_classes=len(names), where=where)
         stored = np.arange(1 << 16)
         numbers = checked(stored)
         found = {int(v): names[k] for v, k in zip(stored, numbers, strict=True) if k >= 0}
     return {**found, **{value: VOID for value in ignored if value >= 0}}
-
-
-def _palette(meta: Mapping[str, Any], names: tuple[str, ...], *, where: str) -> dict[str, Colour]:
-    palette = parse.field(meta, "palette", list, where=where, default=[])
-    return {
-        name: colour_of(value, where=where)
-        for name, value in zip(names, palette[: len(names)], strict=False)
-    }
 
 
 def colour_of(value: Any, *, where: str) -> Colour:
@@ -133,12 +123,12 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
             target = place / "instances" / f"{stem}.png"
             colour.save_png(target, Image.fromarray(drawn.instances))
             files.write_json(target.with_suffix(".json"), {"classes": drawn.labels})
-    meta = {
+    content = {
         "class_names": list(numbering.names),
         "ignore_index": VOID_LABEL,
         "palette": [list(one) for one in numbering.palette],
     }
-    files.write_json(folder / META, meta)
+    files.write_json(folder / META, content)
 
 
 def count(drawn: draw.Drawn, picture: Picture, losses: Losses, *, instances: bool) -> None:

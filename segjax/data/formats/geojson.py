@@ -8,14 +8,14 @@ matrix) place its pixels; without them coordinates are pixels, as `--mode=predic
 import functools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from segjax.config import rules
-from segjax.data import decode, listing, tiff
+from segjax.data import decode, geo, listing
 from segjax.data.formats import images, outlines, parse
 from segjax.data.formats.base import (
     VOID,
@@ -30,17 +30,12 @@ from segjax.data.formats.base import (
 )
 from segjax.data.formats.raster import Patch
 from segjax.errors import DataError
-from segjax.runtime import files, reading
+from segjax.runtime import files
 
 ENDINGS = (".geojson",)
 PROPERTIES = ("class", "label", "category", "name", "type")
 """Of a feature; the first that is a text names its class, before them QuPath's `classification`."""
 ONE = "object"
-_SCALE, _TIE, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
-_POINT = (1025, 2)
-"""The key and value that say that tie points are of pixel centres."""
-_CODES = (3072, 2048)
-"""Keys with the EPSG number of the coordinates."""
 _EPSG = re.compile(r"(?:EPSG:+|OGC:[\d.]*:CRS)(\d+)$")
 
 
@@ -152,35 +147,15 @@ def place_of(image: pathlib.Path) -> Place:
     Raises:
         DataError: Tags that place nothing.
     """
-    with decode.explained(str(image)), reading.open_file(image) as stream:
-        start = stream.read(4)
-        if start not in tiff.MAGIC:
+    with decode.explained(str(image)):
+        geometry = geo.geometry_of(image)
+        if geometry is None or geometry.affine is None:
             return PIXELS
-        stream.seek(0)
-        _, page = tiff.open_page(stream)
-        found = {code: page.tags.valueof(code) for code in (_SCALE, _TIE, _MATRIX, _KEYS)}
-    return _place(found, where=str(image))
-
-
-def _place(tags: Mapping[int, Sequence[Any] | None], *, where: str) -> Place:
-    keys = tags[_KEYS] or ()
-    values = {keys[k]: keys[k + 3] for k in range(4, len(keys) - 3, 4)}
-    code = next((int(values[k]) for k in _CODES if k in values), 0)
-    matrix, scale, tie = (tags[k] for k in (_MATRIX, _SCALE, _TIE))
-    if matrix is not None and len(matrix) == 16:
-        found = np.array(matrix, float).reshape(4, 4)[:2, [0, 1, 3]]
-    elif scale is not None and tie is not None and len(scale) >= 2 and len(tie) >= 6:
-        (right, up), (column, row, _, x, y) = scale[:2], tie[:5]
-        found = np.array([[right, 0, x - column * right], [0, -up, y + row * up]], float)
-    elif matrix is None and scale is None and tie is None:
-        return PIXELS
-    else:
-        found = np.zeros((2, 3))
-    if not np.isfinite(found).all() or abs(np.linalg.det(found[:, :2])) < 1e-300:
-        raise DataError(f"{where}: its GeoTIFF tags place no pixel. Mend them, or remove them.")
-    if values.get(_POINT[0]) == _POINT[1]:
-        found[:, 2] -= found[:, :2] @ (0.5, 0.5)
-    return Place(found, code if 0 < code < 32767 else 0)
+        if abs(np.linalg.det(geometry.affine[:2, :2])) < 1e-300:
+            raise ValueError("its GeoTIFF tags place no pixel")
+        code = geometry.crs.removeprefix("EPSG:")
+        # There from (row, column) to (y, x), here from (column, row) to (x, y).
+        return Place(geometry.affine[:2][::-1, [1, 0, 2]], int(code) if code.isdecimal() else 0)
 
 
 def _check_system(content: Mapping[str, Any], place: Place, *, where: str) -> None:

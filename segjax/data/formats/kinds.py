@@ -58,6 +58,10 @@ FORMATS = {
     "cityscapes": Format("Cityscapes' polygons"),
     "colours": Format("masks in colours with a palette"),
     "yolo": Format("YOLO segmentation", _takes("class_names"), boxes="drop", order="area"),
+    "instances": Format(
+        "maps of 16 bits: class x divisor + instance",
+        _takes("class_names", "divisor"), _takes("divisor"),
+    ),
     "geojson": Format(
         "GeoJSON beside (Geo)TIFF or other images", _takes("class_names", "images", "property")
     ),
@@ -65,10 +69,6 @@ FORMATS = {
                     _takes("class_names")),
     "dicomseg": Format("DICOM SEG beside the series that it is of", _takes("images"),
                        _takes("images")),
-    "instances": Format(
-        "maps of 16 bits: class x divisor + instance",
-        _takes("class_names", "divisor"), _takes("divisor"),
-    ),
 }  # fmt: skip
 """By name; each is the file of that name."""
 FOR_ALL = _takes("crowd", "boxes", "order", "holes")

@@ -6,19 +6,15 @@ channels are files `<case>_0000`, `<case>_0001`, … or a fourth axis.
 """
 
 import functools
-import gzip
-import io
 import pathlib
 import re
-import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
-from segjax import errors
-from segjax.data import listing
+from segjax.data import decode, listing
 from segjax.data.formats import classes, draw, images, maps, parse, slices
 from segjax.data.formats import folder as folder_format
 from segjax.data.formats.base import (
@@ -31,74 +27,27 @@ from segjax.data.formats.base import (
     Picture,
     Volume,
 )
+from segjax.data.geometry import Geometry
+from segjax.data.readers import nifti
+from segjax.data.values import whole_numbers
 from segjax.errors import DataError
-from segjax.runtime import files, reading
+from segjax.runtime import files
 
-ENDINGS = (".nii.gz", ".nii")
 IGNORE = "ignore"
 SPLITS = {"Tr": "train", "Ts": "test"}
 _TABLE, _FOLDS = "dataset.json", "splits_final.json"
-_SIZES = {348: "Nifti1Header", 540: "Nifti2Header"}
-_MAX_OFFSET = 1 << 20
-"""Bytes before the values: of a header's extensions."""
 
 
-class Stored(NamedTuple):
-    """A volume as a file holds it: values [x y z *c], and its matrix to millimetres."""
-
-    values: Num[np.ndarray, "x y z *c"]
-    affine: np.ndarray
-
-
-def load(path: pathlib.Path) -> Stored:
-    """Return what a NIfTI file holds; scaled values are float32.
+def _load(path: pathlib.Path) -> tuple[Num[np.ndarray, "d h w *c"], Geometry]:
+    """Return the values of a volume, and where it lies.
 
     Raises:
         ConfigError: nibabel is not installed.
-        DataError: It is none, is cut short, or claims more than `slices.MAX_BYTES`.
+        DataError: It cannot be read.
     """
-    with errors.extra("medical", what=f"{path}, a NIfTI file,"):
-        import nibabel
-        from nibabel.filebasedimages import ImageFileError
-        from nibabel.spatialimages import HeaderDataError
-    limit = slices.MAX_BYTES + _MAX_OFFSET
-    with reading.open_file(path, limit=limit) as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # pyright: ignore
-        try:
-            start = stream.read(540)
-            kind = next((name for size, name in _SIZES.items() for order in ("little", "big")
-                         if int.from_bytes(start[:4], order) == size), None)  # fmt: skip
-            if kind is None:
-                raise ValueError("it begins as no NIfTI file")
-            header = getattr(nibabel, kind).from_fileobj(io.BytesIO(start))
-            shape, dtype = header.get_data_shape(), header.get_data_dtype()
-            affine, offset = header.get_best_affine(), int(header["vox_offset"])
-            slope, shift = header.get_slope_inter()
-        except (EOFError, OSError, zlib.error, ValueError, HeaderDataError,
-                ImageFileError) as error:  # fmt: skip
-            raise DataError(f"{path}: cannot be read: {error}. Replace the file.") from None
-        if dtype.kind not in "iuf" or not 3 <= len(shape) <= 5 or not np.isfinite(affine).all():
-            raise DataError(
-                f"{path}: expected a volume of numbers with 3 or 4 axes, got {dtype} {shape}."
-            )
-        slices.check(shape, dtype.itemsize, name=str(path))
-        if not 0 <= offset <= _MAX_OFFSET:
-            raise DataError(f"{path}: its values begin at byte {offset:,}. Mend the file.")
-        wanted = int(np.prod(shape)) * dtype.itemsize
-        try:
-            rest = start[offset:] + stream.read(max(0, offset - len(start)) + wanted)
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read: {error}. Replace the file.") from None
-    found = rest[max(0, offset - len(start)) :][:wanted]
-    if len(found) < wanted:
-        raise DataError(f"{path}: {len(found):,} bytes of values, expected {wanted:,}. It is cut.")
-    values = np.frombuffer(found, dtype).reshape(shape, order="F")
-    values = values.astype(dtype.newbyteorder("="), copy=False)
-    if slope is not None and (slope, shift) != (1, 0):
-        values = (values * slope + shift).astype(np.float32)
-    return Stored(values[:, :, :, 0] if values.ndim == 5 else values, affine)
+    with decode.explained(str(path)):
+        stored = nifti.open_file(path)
+        return np.asarray(stored.array), stored.geometry or Geometry("nifti")
 
 
 def read(path: pathlib.Path, options: Options) -> Annotations:
@@ -141,8 +90,8 @@ def _pictures(
         val = set(parse.field(parse.section(first, where=str(path / _FOLDS)), "val", list,
                               where=str(path / _FOLDS), default=[]))  # fmt: skip
     for tail in there:
-        label_files = listing.list_files(path / f"labels{tail}", endings=ENDINGS)
-        image_files = listing.list_files(path / f"images{tail}", endings=ENDINGS)
+        label_files = listing.list_files(path / f"labels{tail}", endings=nifti.ENDINGS)
+        image_files = listing.list_files(path / f"images{tail}", endings=nifti.ENDINGS)
         for case, file in label_files.items():
             channels = [
                 one
@@ -163,19 +112,17 @@ def _slices(
     background: str | None,
     split: str,
 ) -> Iterator[Picture]:
-    label, affine = load(file)
-    values = [load(one).values for one in channels]
+    label, geometry = _load(file)
+    values = [_load(one)[0] for one in channels]
     values = [one if one.ndim == 4 else one[..., None] for one in values]
     for one, where in zip(values, channels, strict=True):
         if one.shape[:3] != label.shape:
             raise DataError(f"{file}: labels of {label.shape}, the image {where} has {one.shape}.")
-    if label.dtype.kind == "f" and (label != np.rint(label)).any():
-        raise DataError(f"{file}: labels that are no whole numbers. Save them as integers.")
-    volume = Volume(case, tuple(map(tuple, affine.tolist())))
-    digits = max(4, len(str(label.shape[2])))
-    for k in range(label.shape[2]):
-        image = np.concatenate([one[:, :, k] for one in values], axis=-1).swapaxes(0, 1)
-        numbers = label[:, :, k].T.astype(np.int64)
+    label = whole_numbers(label, name=str(file))
+    volume = Volume(case, geometry)
+    digits = max(4, len(str(len(label))))
+    for k, numbers in enumerate(label):
+        image = np.concatenate([one[k] for one in values], axis=-1)
         things = maps.objects(numbers, labels, background=background, where=f"{file}: slice {k}")
         name = f"{case}/{k:0{digits}d}{slices.ENDING}"
         yield Picture(name, slices.encode(image), numbers.shape, things, split=split, volume=volume)
@@ -187,8 +134,6 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
     Raises:
         ConfigError: nibabel is not installed.
     """
-    with errors.extra("medical", what="--to=nifti"):
-        import nibabel
     numbering = classes.number(annotations)
     void = len(numbering.names)
     folds: dict[str, list[str]] = {}
@@ -205,25 +150,25 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
         for one, picture in zip(drawn, pictures, strict=True):
             folder_format.count(one, picture, losses, instances=False)
             losses.add("{} instances are not told apart", len(one.labels))
-        label = np.stack([one.classes.T for one in drawn], axis=-1)
+        label = np.stack([one.classes for one in drawn])
         has_void |= bool((label == VOID_LABEL).any())
         label[label == VOID_LABEL] = void
-        volume = pictures[0].volume
-        affine = np.array(volume.affine) if volume else np.eye(4)
-        losses.add("{} volumes have no voxel size: 1 mm is written", volume is None)
-        values = np.stack([slices.decode_all(one).swapaxes(0, 1) for one in pictures], axis=2)
+        values = np.stack([slices.decode_all(one) for one in pictures])
         bands = values.shape[-1]
         stacks = [(folder / f"labels{tail}" / case, label)]
         stacks += [(folder / f"images{tail}" / f"{case}_{k:04d}", values[..., k])
                    for k in range(bands)]  # fmt: skip
+        volume = pictures[0].volume
+        known = volume is not None and volume.geometry.format == "nifti"
+        losses.add("{} volumes have no voxel size: 1 mm is written", not known)
         for target, array in stacks:
-            files.make_folder(target.parent)
-            nibabel.save(nibabel.Nifti1Image(array, affine), f"{target}{ENDINGS[0]}")
+            nifti.write(target.with_name(f"{target.name}{nifti.ENDINGS[0]}"), array,
+                        volume.geometry if volume and known else nifti.unplaced())  # fmt: skip
     labels: dict[str, int] = {name: k for k, name in enumerate(numbering.names)}
     labels |= {IGNORE: void} if has_void else {}
     files.write_json(folder / _TABLE, {
         "channel_names": {str(k): f"channel {k}" for k in range(bands)}, "labels": labels,
-        "numTraining": count["Tr"], "file_ending": ENDINGS[0],
+        "numTraining": count["Tr"], "file_ending": nifti.ENDINGS[0],
     })  # fmt: skip
     if set(folds) - {"train", "test"}:
         fold = {"train": folds.get("train", []),
@@ -238,7 +183,8 @@ def _cases(annotations: Annotations) -> Iterator[tuple[str, list[Picture]]]:
     last: Any = None
     for picture in annotations.pictures():
         deeper, _, name = picture.name.rpartition("/")
-        key = (picture.split, picture.volume or deeper or picture.name, picture.size)
+        case = picture.volume.name if picture.volume else deeper or picture.name
+        key = (picture.split, case, picture.size)
         if own and key != last:
             yield _case(own), own
             own = []

@@ -35,7 +35,7 @@ def fill(ring: Ring, size: Size) -> Bool[np.ndarray, "h w"]:
     x, y = _lines(begin[seen], end[seen])
     mask[y, x] = True
     level = begin[:, 1] == end[:, 1]
-    begin[level], end[level] = first[level], last[level]
+    begin[level, 1], end[level, 1] = first[level, 1], last[level, 1]
     return mask | _spans(first, last, begin, end, size)
 
 

@@ -10,8 +10,6 @@ from segjax.data import decode
 from segjax.data.formats.base import Picture
 from segjax.errors import DataError
 
-MAX_BYTES = 1 << 30
-"""Of a volume."""
 ENDING = ".tif"
 NOTE = "slices are TIFF files of the volume's own values: train on them with dtype='float32'"
 
@@ -39,15 +37,3 @@ def decode_all(picture: Picture) -> Num[np.ndarray, "h w c"]:
     bands = 3 if header.colour in ("palette", "cmyk", "ycbcr") else header.bands - header.alpha
     values = decode.read_image(picture.content, name=picture.name, channels=bands, dtype="float32")
     return values.astype(header.dtype) if np.dtype(header.dtype).kind in "iu" else values
-
-
-def check(shape: tuple[int, ...], width: int, *, name: str) -> None:
-    """Refuse a volume that needs more than `MAX_BYTES`, before anything of its size is made."""
-    size = width
-    for side in shape:
-        size *= max(1, side)
-    if size > MAX_BYTES or min(shape, default=0) < 1:
-        raise DataError(
-            f"{name}: a volume of {'x'.join(map(str, shape))} needs {size / 2**20:,.0f} MiB, the "
-            f"limit is {MAX_BYTES >> 20:,} MiB. Check that it is the right file, or cut it."
-        )

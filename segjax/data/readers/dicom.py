@@ -20,6 +20,7 @@ from segjax.runtime import reading
 
 ENDINGS = (".dcm", ".ima")
 MOST_FILES = 20_000
+DEFLATED = "1.2.840.10008.1.2.1.99"
 UNEVEN = 0.02
 """Planes whose distances differ by a larger share are no grid."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -66,6 +67,20 @@ def open_file(file: pathlib.Path) -> Stored:
     paths = [file]
     if file.is_dir():
         paths = sorted(p for p in file.iterdir() if p.name.lower().endswith(ENDINGS))[:MOST_FILES]
+    return open_planes(paths, name=str(file), flat=not file.is_dir())
+
+
+def open_planes(paths: Sequence[pathlib.Path], *, name: str, flat: bool = False) -> Stored:
+    """Return the volume that the planes in some files are, as `open_file` does.
+
+    Args:
+        paths: The files.
+        name: What to call them together.
+        flat: Whether one plane is a picture [height width (channels)].
+
+    Raises:
+        ValueError: As `open_file`.
+    """
     heads = [(path, read(path, pixels=False)) for path in paths]
     if not heads:
         raise ValueError("no DICOM file in it")
@@ -79,7 +94,7 @@ def open_file(file: pathlib.Path) -> Stored:
     bands = int(first.get("SamplesPerPixel", 1))
     rows, columns = int(first.Rows), int(first.Columns)
     own = _type(first, planes)
-    flat = len(planes) == 1 and not file.is_dir()
+    flat = flat and len(planes) == 1
     space = (rows, columns) if flat else (len(planes), rows, columns)
     shape = (*space, bands) if bands > 1 else space
     check_size(shape, own, parts=len(heads) > 1)
@@ -95,7 +110,7 @@ def open_file(file: pathlib.Path) -> Stored:
     if flat and affine is not None:
         spacing, affine = spacing[1:], None
     geometry = Geometry("dicom", spacing, "mm" if spacing else "", affine, header=known)
-    array = Lazy(shape, own, part, name=str(file))
+    array = Lazy(shape, own, part, name=name)
     return Stored(array, len(space), geometry, parts=len(heads) > 1)
 
 
@@ -104,10 +119,14 @@ def read(path: pathlib.Path, *, pixels: bool) -> Any:
 
     Raises:
         ConfigError: pydicom is not installed.
+        ValueError: It is deflated as a whole: pydicom would make of it whatever it unpacks to.
     """
     with extra("medical", what="DICOM"):
         import pydicom
+        from pydicom.filereader import read_file_meta_info
     with reading.open_file(path, limit=raster.MAX_FILE_BYTES) as stream:
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+            raise ValueError("it is deflated as a whole, which is not read")
         return pydicom.dcmread(stream, stop_before_pixels=not pixels)
 
 

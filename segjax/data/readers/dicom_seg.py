@@ -70,11 +70,23 @@ def _draw(file: pathlib.Path, image: Geometry, shape: Sequence[int]) -> np.ndarr
 
 
 def write(
-    path: pathlib.Path, label: np.ndarray, geometry: Geometry, class_names: Sequence[str]
+    path: pathlib.Path,
+    label: np.ndarray,
+    geometry: Geometry,
+    class_names: Sequence[str],
+    *,
+    by_hand: bool = False,
 ) -> None:
-    """Write a class map [depth height width] as a segmentation of the series it was made from.
+    """Write a class map as a segmentation of the series it was made from.
 
     Class 0 is what lies in no segment; class k is segment k.
+
+    Args:
+        path: The file to write.
+        label: [depth height width], or a mask of each segment behind these axes.
+        geometry: Of the series.
+        class_names: That of class 0 first.
+        by_hand: Whether people drew it, and no network.
 
     Raises:
         UserError: highdicom is not installed, or the disk cannot be written.
@@ -88,15 +100,16 @@ def write(
     heads = {path: dicom.read(path, pixels=False) for path in {plane.file for plane in planes}}
     sources = [heads[plane.file] for plane in planes]
     multiframe = len(heads) == 1 and len(planes) > 1
+    maker = highdicom.AlgorithmIdentificationSequence(
+        name="segjax", version="1", family=codes.DCM.ArtificialIntelligence
+    )
     segments = [
         SegmentDescription(
             segment_number=number, segment_label=name[:64],
             segmented_property_category=codes.SCT.Tissue,
             segmented_property_type=codes.SCT.Tissue,
-            algorithm_type="AUTOMATIC",
-            algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-                name="segjax", version="1", family=codes.DCM.ArtificialIntelligence
-            ),
+            algorithm_type="MANUAL" if by_hand else "AUTOMATIC",
+            algorithm_identification=None if by_hand else maker,
         )
         for number, name in enumerate(class_names)
         if number

@@ -96,6 +96,16 @@ def write(path: pathlib.Path, array: np.ndarray, geometry: Geometry) -> None:
         stream.write(gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 
+def unplaced() -> Geometry:
+    """Return the geometry of a volume of which nothing is known: steps of 1 mm from the origin."""
+    with extra("medical", what="NIfTI"):
+        import nibabel
+    header = nibabel.Nifti1Header()
+    header.set_sform(np.eye(4), code=1)
+    header.set_xyzt_units("mm")
+    return _geometry(header)
+
+
 def to_file_order(affine: np.ndarray) -> np.ndarray:
     """Return an affine map of indices in the other order: the last first; its own inverse."""
     dims = len(affine) - 1

@@ -68,7 +68,7 @@ def test_outlines_hold_what_pycocotools_and_opencv_paint(case):
 
 @pytest.mark.slow
 def test_random_outlines_hold_what_pycocotools_and_opencv_paint():
-    """Outlines of any kind; of OpenCV those inside of the image, as YOLO's are."""
+    """Outlines of any kind, also such as leave the image."""
     coco = pytest.importorskip("pycocotools.mask")
     cv2 = pytest.importorskip("cv2")
     random = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_random_outlines_hold_what_pycocotools_and_opencv_paint():
         points = np.round(points, case % 3)
         expected = coco.decode(coco.frPyObjects([points.ravel().tolist()], *size))[..., 0]
         assert (drawn(base.Rings((points,), "coco"), size=size) == expected).all()
-        points = random.integers(0, 41, points.shape)
+        points = random.integers(*((0, 41), (-20, 60))[case % 2], points.shape)
         canvas = np.zeros((40, 40), np.uint8)
         cv2.fillPoly(canvas, [points.astype(np.int32)], 1)
         assert (opencv.fill(points.astype(float), (40, 40)) == canvas).all()

@@ -13,8 +13,9 @@ from tests.data.formats.made import SAMPLES
 pytestmark = made.needs_samples
 LABELME = SAMPLES / "labelme"
 RECORDED = {"2011_000006": 1, "apc2016_obj3": 8}
-"""Pixels that LabelMe's files of 2018 have otherwise: Pillow rounds a border pixel of some edges
-differently since 8.2, and today's LabelMe paints with today's Pillow."""
+"""Pixels that the recorded files have otherwise. The first are Pillow 9.5's and 10.4's; up to 8.4
+and since 11 it paints one pixel of a border differently, and LabelMe paints with whatever Pillow is
+installed. The second were not made of this JSON file: no Pillow from 5.4 to 13 gives them."""
 
 
 def numbers(path) -> np.ndarray:
