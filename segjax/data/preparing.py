@@ -27,6 +27,9 @@ from segjax.structs import Schema
 
 PACK_BYTES = store.SHARD_BYTES
 """Of the examples of a pack, but for one that is larger alone."""
+ROW_BYTES = 4 << 20
+"""Of an example whose values may stand in a row with those of other sizes, to be read as a whole; a
+window of a larger one is to read only what it needs."""
 
 
 class Written(NamedTuple):
@@ -131,15 +134,17 @@ def begun(target: Store, key: str, head: Mapping[str, Any]) -> list[dict[str, An
 
 def groups(examples: Iterable[Any], schema: Schema) -> Iterator[list[Any]]:
     """Yield the examples of one pack after the other; which, they alone decide."""
-    group, used = [], 0
+    group, used, largest = [], 0, 0
     for example in examples:
         fit.check_fields(example, schema, name=example["name"])
         size = _bytes_of(example, schema)
-        if group and used + size > PACK_BYTES:
+        alike = not group or example["image"].shape == group[0]["image"].shape
+        apart = not alike and max(size, largest) > ROW_BYTES
+        if group and (apart or used + size > PACK_BYTES):
             yield group
-            group, used = [], 0
+            group, used, largest = [], 0, 0
         group.append(example)
-        used += size
+        used, largest = used + size, max(size, largest)
     if group:
         yield group
 

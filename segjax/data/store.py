@@ -24,6 +24,10 @@ SHARD_BYTES = 64 << 20
 """Of the pieces that one file holds, before they are compressed; about."""
 
 
+_NOTHING_IS_ZERO = {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
+"""Pieces of zeros are written too, so that one that is missing is an error."""
+
+
 class Store:
     """A folder by its path or by a URL: gs://, s3://, memory://, file://.
 
@@ -131,7 +135,7 @@ class Store:
 
     def _open(self, key: str, spec: dict[str, Any], **how: Any) -> Any:
         kvstore = (self._files / f"{key}/").spec().to_json()
-        given = {"driver": "zarr3", "kvstore": kvstore, "metadata": spec}
+        given = {"driver": "zarr3", "kvstore": kvstore, "metadata": spec, **_NOTHING_IS_ZERO}
         return tensorstore.open(given, context=_context(), **how).result()
 
     @contextlib.contextmanager

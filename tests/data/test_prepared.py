@@ -83,9 +83,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("pieces", ["usual", "small"])
-@pytest.mark.parametrize(
-    ("dims", "dtype"), [(1, "float32"), (2, "uint8"), (2, "uint16"), (3, "int16")]
-)
+@pytest.mark.parametrize(("dims", "dtype"), [(1, "float32"), (2, "uint8"), (3, "int16")])
 @pytest.mark.parametrize("kind", ["ragged", "alike", "lazily"])
 def test_what_comes_out_went_in(dims, dtype, kind, pieces, tmp_path, monkeypatch):
     """In one pack or many, in one piece or many, read whole or in parts."""
@@ -145,6 +143,24 @@ def test_many_small_images_are_few_files(tmp_path):
     assert len(files) <= 2 * 6 + 1
 
 
+@pytest.mark.parametrize(("row", "packs"), [(1 << 20, 1), (1000, 7)])
+def test_large_examples_of_different_sizes_do_not_stand_in_one_row(
+    row, packs, tmp_path, monkeypatch
+):
+    """So that a window of any of them reads only what it needs; small ones are few files."""
+    monkeypatch.setattr(preparing, "ROW_BYTES", row)
+    monkeypatch.setattr(store, "PIECE_BYTES", 500)
+    monkeypatch.setattr(store, "SIDES", dict.fromkeys((1, 2, 3), 8))
+    source = Ragged()
+    assert write(source, tmp_path).packs == packs
+    found = prepared.Source(split="train", root=str(tmp_path))
+    assert all(isinstance(found[index]["image"], Lazy) == (packs == 7) for index in range(7))
+    for index in range(7):
+        equal(found[index], source[index])
+    alike = write(Ragged(alike=True), tmp_path, "alike")
+    assert alike.packs == 1
+
+
 def test_only_the_pieces_that_a_window_needs_are_read(tmp_path, monkeypatch):
     """Damage elsewhere in the file is not seen; in the window it is an error, in one line."""
     monkeypatch.setattr(store, "SIDES", {1: 64, 2: 64, 3: 16})
@@ -164,6 +180,33 @@ def test_only_the_pieces_that_a_window_needs_are_read(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=r"packs/000000/image: cannot be read: .*edited") as why:
             image[region]
         assert "\n" not in str(why.value) and len(str(why.value)) < 700
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_file_that_is_missing_is_not_read_as_zeros(value, tmp_path, monkeypatch):
+    """Nor are zeros that were written taken for missing; whether all is read or a part."""
+    monkeypatch.setattr(store, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(store, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(store, "SIDES", {2: 32})
+    plain = synthetic.Source(split="val", size=(128, 128), num_examples=1)
+
+    class Even(core.View):
+        def __getitem__(self, index):
+            example = self.source[index]
+            return example | {"image": np.full_like(example["image"], value)}
+
+    source = Even(plain)
+    write(source, tmp_path)
+    found = prepared.Source(split="train", root=str(tmp_path))
+    equal(found[0], source[0])
+    below = tmp_path / "train/packs/000000/image/c"
+    *_, last = sorted(path for path in below.rglob("*") if path.is_file())
+    last.unlink()
+    image = prepared.Source(split="train", root=str(tmp_path))[0]["image"]
+    np.testing.assert_array_equal(image[0:32, 0:32], source[0]["image"][0:32, 0:32])
+    for region in ((slice(0, 128),), (slice(100, 128), slice(100, 128))):
+        with pytest.raises(DataError, match="packs/000000/image: cannot be read"):
+            image[region]
 
 
 def rewrite(root, name="label", row=0):
