@@ -181,7 +181,7 @@ def make_volumes(
     config.model = dict(type="unet", widths=VOLUME_WIDTHS[size])
     _adamw(config, lr=1e-3)
     for split in ("val", "test"):
-        config.evals[split] = dict(type="semantic", split=split, batch_size=1)
+        config.evals[split] = dict(type="semantic", split=split, batch_size=2)
     config.evals.val.every_percent = 25
     config.evals.test.every_percent = 100
     if not debug:

@@ -13,7 +13,6 @@ from tests.data import lidc_files
 
 RANDOM = np.random.default_rng(0)
 PATIENTS = 10
-DIAMOND = [(10, 4), (14, 8), (10, 12), (6, 8)]
 
 
 def save(path, array, palette=False):
@@ -157,8 +156,10 @@ def make_lidc(root):
         series = patient / "01-01-2000-30178/3000566.000000-03192"
         volume = RANDOM.integers(-1000, 400, (6, 32, 36)).astype(np.int16)
         lidc_files.save_series(series, volume, uid=f"1.2.{i}")
-        outline = lidc_files.nodule(lidc_files.roi(2, DIAMOND), lidc_files.roi(3, DIAMOND))
-        moved = lidc_files.nodule(lidc_files.roi(3, [(x + 3, y) for x, y in DIAMOND]))
+        outline = lidc_files.nodule(
+            lidc_files.roi(2, lidc_files.DIAMOND), lidc_files.roi(3, lidc_files.DIAMOND)
+        )
+        moved = lidc_files.nodule(lidc_files.roi(3, [(x + 3, y) for x, y in lidc_files.DIAMOND]))
         lidc_files.save_xml(series / "069.xml", [[outline], [outline], [moved], []])
     lidc_files.save_radiograph(patient / "01-01-2000-30179/3000567.000000-03193")
 

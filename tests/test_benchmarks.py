@@ -213,13 +213,9 @@ def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     config = config_of(name, tmp_path, monkeypatch)
     case = CASES[name]
     own = case.module.get_config(case.arg).inference.to_dict()
-    if len(config["input"]["size"]) == 2:
-        own["size"] = (48, 64)
-        own |= {"short_side": 56} if own["short_side"] else {}
-        config["mesh"] = dict(data=2, fsdp=1, space=4)
-    else:
-        own["size"] = config["input"]["size"]
-        config["mesh"] = dict(data=2, fsdp=1, space=1)
+    config["mesh"] = dict(data=2, fsdp=1, space=4)
+    own["size"] = (48, 64) if len(own["size"]) == 2 else config["input"]["size"]
+    own |= {"short_side": 56} if own["short_side"] else {}
     config["inference"] = own
     assert train.run(tmp_path / "run", config) == 0
     result = json.loads((tmp_path / "run/eval/val.json").read_text())

@@ -9,6 +9,7 @@ from tests.data import dicom_files
 
 SPACING = 2.5
 BOTTOM = -100.0
+DIAMOND = [(10, 4), (14, 8), (10, 12), (6, 8)]
 FEATURES = ("subtlety", "internalStructure", "malignancy")
 
 
