@@ -1,6 +1,7 @@
 """Published benchmarks by config: on a miniature of each publisher's own folders."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from PIL import Image
 from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets, protocols, voc
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
-from segjax.data import core, fit
+from segjax.data import core, fit, hashes
 from segjax.errors import ConfigError, DataError
 from segjax.inference.layout import Plan
 from segjax.runs import train
@@ -103,6 +104,19 @@ def test_the_decathlon_counts_what_its_own_file_says(tmp_path, monkeypatch):
         parts_lib.make_source(config, "train")
     config["input"]["source"]["expected"] = {"all": 0}
     assert len(parts_lib.make_source(config, "train")) == 7
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_edited_label_is_noticed(name, tmp_path, monkeypatch):
+    """The rule: whatever says what the labels are is among the files of the source's hash."""
+    config = config_of(name, tmp_path, monkeypatch)
+    split = config["input"]["split"]
+    source = parts_lib.make_source(config, split)
+    before = hashes.of_source(source)
+    assert before["examples"] == len(source) and before["hash"]
+    file = [mask for mask in source.files[0][1] if mask][-1]
+    os.utime(file, ns=(0, 0))
+    assert hashes.of_source(parts_lib.make_source(config, split))["times"] != before["times"]
 
 
 def stored_and_label(name, split, tmp_path, monkeypatch, index=0):

@@ -71,7 +71,9 @@ class Source(base.Files):
                     f"config.input.source.format={format!r}: its images are no files of their own. "
                     "Make a folder of them with --mode=convert."
                 )
-            files.append((pathlib.Path(os.path.abspath(picture.content)), []))
+            # The file of annotations is there for the hash by which an edited one is noticed.
+            file = pathlib.Path(os.path.abspath(picture.content))
+            files.append((file, [path] if path.is_file() else []))
         super().__init__(
             files,
             root=folder,
@@ -82,6 +84,10 @@ class Source(base.Files):
             channels=3,
             dtype=dtype,
         )
+
+    def check_one(self, pair: base.Pair) -> tuple[int, ...]:
+        """Check an image by its header, and return its sides."""
+        return opening.check_header(pair[0], self.reading)
 
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray:
         """Return the class of every pixel, later objects over earlier ones."""

@@ -113,8 +113,7 @@ class Source(base.Files):
         expected: base.Expected | None = None,
     ):
         self.root = base.folder_of(root)
-        if split in (labels_of or {}):
-            labels, label_suffix = _folder_and_suffix(labels_of or {}, split)
+        labels, label_suffix = _of_split(labels_of or {}, split, labels, label_suffix)
         meta: dict[str, Any] = (
             {"class_names": class_names} if class_names else meta_lib.read(self.root / "meta.json")
         )
@@ -163,9 +162,7 @@ class Source(base.Files):
                 image_array=image_array, label_array=label_array,
             ),
             channels=channels,
-            dtype=dtype,
-            bands=len(self.class_names) if label_bands else 1,
-            multilabel=multilabel,
+            dtype=dtype, bands=len(self.class_names) if label_bands else 1, multilabel=multilabel,
         )  # fmt: skip
 
     def _find(
@@ -306,8 +303,11 @@ class Source(base.Files):
         return [(images[stem], [masks.get(stem) for masks in labels]) for stem in chosen]
 
 
-def _folder_and_suffix(labels_of: Mapping[str, Sequence[str]], split: str) -> tuple[str, str]:
-    found = labels_of[split]
+def _of_split(
+    labels_of: Mapping[str, Sequence[str]], split: str, labels: str, suffix: str
+) -> tuple[str, str]:
+    """Return folder and suffix of a split's masks: its own, or those of all."""
+    found = labels_of.get(split, (labels, suffix))
     if len(found) != 2:
         raise ConfigError(
             f"config.input.source.labels_of.{split}: {list(found)}, expected folder and suffix of "

@@ -71,9 +71,9 @@ class Source(base.Files):
             if image is None:
                 raise DataError(f"{where}: image_id={one['image_id']} is no image. Mend the file.")
             mask = _file_of(one, where=where)
-            files.append(
-                (folder / images.replace("{split}", split) / image, [path.with_suffix("") / mask])
-            )
+            # The JSON file is there for the hash by which an edited one is noticed.
+            file = folder / images.replace("{split}", split) / image
+            files.append((file, [path.with_suffix("") / mask, path]))
             self.segments.append(self._segments(one, where=where))
         if not files:
             raise DataError(f"{where}: no annotations. Complete the file.")
@@ -104,7 +104,7 @@ class Source(base.Files):
 
     def check_one(self, pair: base.Pair) -> tuple[int, ...]:
         """Check an image and its PNG by their headers, and return the sides."""
-        image, (png,) = pair
+        image, (png, _) = pair
         whole = opening.check_header(image, self.reading)
         ids = opening.check_header(pathlib.Path(str(png)), self.reading)
         decode.check_sizes(whole, ids, str(image), str(png), exif=True)
@@ -112,7 +112,7 @@ class Source(base.Files):
 
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray:
         """Return the class of every pixel's segment."""
-        file, (png,) = self.files[index]
+        file, (png, _) = self.files[index]
         assert png is not None  # noqa: S101  every image has its PNG
         ids = coco_panoptic.ids_of(png)
         decode.check_sizes(image.array.shape[:-1], ids.shape, str(file), str(png), exif=True)
