@@ -16,7 +16,7 @@ from PIL import Image
 from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets, protocols, voc
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
-from segjax.data import core, fit, hashes
+from segjax.data import core, fit, hashes, panoptic
 from segjax.errors import ConfigError, DataError
 from segjax.inference.layout import Plan
 from segjax.runs import train
@@ -199,6 +199,24 @@ def test_panoptic_segments_become_their_categories(tmp_path, monkeypatch):
     assert source.palette == ((220, 20, 60), (1, 2, 3))
     expected = np.array([255, 1, 0, 0])[np.arange(3000).reshape(50, 60) % 4]
     np.testing.assert_array_equal(source[1]["label"], expected)
+
+
+def test_panoptic_classes_are_those_of_the_publisher_s_converter():
+    """Its own sample, and what panopticapi made of it: category in red, instance in green."""
+    folder = pathlib.Path(os.environ.get("SEGJAX_DATA", "no data")) / "formats/coco_panoptic"
+    if not folder.is_dir():
+        pytest.skip("COCO's own sample is not in SEGJAX_DATA/formats")
+    source = panoptic.Source(
+        split="val", root=str(folder), images="input_images", annotations="panoptic_examples.json"
+    )
+    categories = json.loads((folder / "panoptic_examples.json").read_text())["categories"]
+    numbers = np.zeros(256, int)
+    numbers[: len(categories)] = sorted(one["id"] for one in categories)
+    assert len(source) == 2 and len(source.class_names) == 133
+    for example in (source[0], source[1]):
+        stem = pathlib.Path(example["name"]).stem
+        published = np.asarray(Image.open(folder / f"panoptic_examples_2ch_format/{stem}.png"))
+        np.testing.assert_array_equal(numbers[example["label"]], published[..., 0])
 
 
 def test_instances_are_drawn_in_order(tmp_path, monkeypatch):
