@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         class_names=NAMES,
         ignore_index=0,
         label_offset=-1,
+        expected=dict(training=20_210, validation=2_000),
     )
     config = benchmark.make(
         arg, source, canvas=(512, 683), fit="resize", crop=512, lr=1e-2, total_steps=160_000

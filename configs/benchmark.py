@@ -1,17 +1,19 @@
-"""What the files of published benchmarks of photographs share: their recipe, and how it shrinks.
+"""What the files of published benchmarks share: their recipes, and how these shrink.
 
-The recipe is that of DeepLabv3 (Chen et al. 2017) and PSPNet (Zhao et al. 2017), which most of the
-literature has kept: SGD with momentum, a rate that falls as (1 - t)^0.9, scales from 0.5 to 2,
-mirrored, cropped; colours jittered as in SSD. Written from the papers, not run here: their images
-and accelerators are not at hand.
+That of photographs is the recipe of DeepLabv3 (Chen et al. 2017) and PSPNet (Zhao et al. 2017),
+which most of the literature has kept: SGD with momentum, a rate that falls as (1 - t)^0.9, scales
+from 0.5 to 2, mirrored, cropped; colours jittered as in SSD. Written from the papers, not run
+here: their images and accelerators are not at hand.
 """
 
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import ml_collections
 
 from configs import protocols, zoo
-from segjax.config import schema
+from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
 
@@ -43,6 +45,7 @@ def make(
     """
     config = schema.defaults()
     debug = arg.size == "debug"
+    source = counted(source, debug=debug)
     config.total_steps = 2 if debug else total_steps
     config.input.update(
         source=source,
@@ -77,3 +80,128 @@ def make(
         protocols.put(config, arg.protocol)
     zoo.put(config, arg)
     return config
+
+
+def counted(source: dict[str, object], *, debug: bool) -> dict[str, object]:
+    """Return a source; a test of two steps does not count the examples of its splits."""
+    return {key: value for key, value in source.items() if key != "expected" or not debug}
+
+
+def make_small(
+    arg: SimpleNamespace, source: dict[str, object], *, side: int, crop: int, steps: int
+) -> ml_collections.ConfigDict:
+    """Return the config of a data set of few pictures that look alike, such as a microscope's.
+
+    Dice beside cross-entropy weighs classes alike; squares of images are turned and mirrored.
+
+    Args:
+        arg: As of `make`, without `protocol`.
+        source: Its section `input.source`.
+        side: Of the square that images are scaled to.
+        crop: Of the square that training sees of it.
+        steps: In batches of 8.
+    """
+    config = schema.defaults()
+    debug = arg.size == "debug"
+    config.total_steps = 2 if debug else steps
+    side, crop = (64, 64) if debug else (side, crop)
+    config.input.update(
+        source=counted(source, debug=debug),
+        size=(side, side),
+        fit="resize",
+        batch_size=2 if debug else 8,
+        cache=True,
+    )
+    config.task.losses = _cross_entropy_and_dice()
+    config.augment = [
+        dict(
+            type="geometry:affine",
+            size=(crop, crop),
+            scale=(0.7, 1.4),
+            rotate=180.0,
+            horizontal=0.5,
+            fill=0.5,
+        ),
+        dict(type="photometric:color_jitter", brightness=0.3, contrast=0.3),
+    ]
+    config.normalize = dict(type="normalize:per_image", epsilon=1e-3)
+    _adamw(config, lr=2e-3)
+    for split in ("val", "test"):
+        config.evals[split] = dict(type="semantic", split=split, batch_size=2 if debug else 8)
+    config.evals.val.every_percent = 10
+    config.evals.test.every_percent = 100
+    zoo.put(config, arg)
+    return config
+
+
+VOLUME_WIDTHS = {"full": (32, 64, 128, 256, 320), "cpu": (16, 32, 64), "debug": (8, 16)}
+
+
+def make_volumes(
+    size: str,
+    source: dict[str, object],
+    *,
+    window: Sequence[int],
+    intensity: Sequence[dict[str, Any]],
+    steps: int,
+) -> ml_collections.ConfigDict:
+    """Return the config of scans: a 3D U-Net on windows, a third of them around something.
+
+    Args:
+        size: `full`, `cpu` or `debug`.
+        source: Its section `input.source`.
+        window: Depth, height and width that the network sees at a time.
+        intensity: What brings scans to one scale.
+        steps: In batches of 2.
+    """
+    lookup.choose(size, list(VOLUME_WIDTHS), what="config argument size")
+    config = schema.defaults()
+    debug = size == "debug"
+    config.total_steps = 2 if debug else steps
+    window = (16, 32, 32) if debug else tuple(window)
+    config.input.update(
+        source=counted(source, debug=debug),
+        size=window,
+        fit="window",
+        pad_value=0,
+        intensity=list(intensity),
+        batch_size=2,
+    )
+    config.input.window.share = 1 / 3
+    config.normalize = dict(type="normalize:fixed", mean=(0.5,), std=(0.25,))
+    config.augment = [
+        dict(type="geometry:flip", horizontal=0.5, vertical=0.5, depth=0.5),
+        dict(
+            type="geometry:affine", size=window, scale=(0.85, 1.2), rotate=15.0, shift=0.05, p=0.7
+        ),
+        dict(type="photometric:gamma", exponent=(0.7, 1.5)),
+        dict(type="photometric:gaussian_noise", std=(0.0, 0.05)),
+    ]
+    config.task.losses = _cross_entropy_and_dice()
+    config.model = dict(type="unet", widths=VOLUME_WIDTHS[size])
+    _adamw(config, lr=1e-3)
+    for split in ("val", "test"):
+        config.evals[split] = dict(type="semantic", split=split, batch_size=2)
+    config.evals.val.every_percent = 25
+    config.evals.test.every_percent = 100
+    if not debug:
+        protocols.put(config, "msd")
+    config.inference.size = window
+    return config
+
+
+def _cross_entropy_and_dice() -> list[dict[str, Any]]:
+    return [
+        dict(type="pixel:cross_entropy", weight=1.0),
+        dict(type="region:dice", weight=1.0),
+    ]
+
+
+def _adamw(config: ml_collections.ConfigDict, *, lr: float) -> None:
+    config.optimizer.update(
+        type="adamw",
+        lr=lr,
+        weight_decay=1e-2,
+        clip_norm=1.0,
+        schedule=dict(type="one_cycle", rise=0.1),
+    )

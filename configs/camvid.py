@@ -38,7 +38,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         dict(type="region:dice", weight=1.0),
     ]
     config.input.update(
-        source=dict(type="folder", root="$SEGJAX_DATA/camvid"),
+        source=dict(
+            type="folder",
+            root="$SEGJAX_DATA/camvid",
+            expected=dict(train=367, val=101, test=233),
+        ),
         size=(360, 480),
         fit="pad",
         batch_size=8,
@@ -59,6 +63,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _for_two_cores(config, total_steps=2800 if arg.model == "unet" else 1200)
     if arg.size == "debug":
         config.total_steps = 2
+        del config.input.source["expected"]
         config.input.update(size=(64, 96), fit="resize", batch_size=2, cache=False)
         config.augment[0]["size"] = (64, 64)
         config.evals.val.batch_size = config.evals.test.batch_size = 2

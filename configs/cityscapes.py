@@ -6,12 +6,15 @@ python run.py --config=configs/cityscapes.py:model=pspnet --workdir=runs/citysca
 https://www.cityscapes-dataset.com: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip,
 unpacked into cityscapes/. The masks are the publisher's own `labelIds`; their numbers become the
 19 train ids here and the rest void, so nothing has to be prepared. `protocol=cityscapes_sliding`
-scores in windows of 769 (configs/protocols.py). Models and sizes: configs/zoo.py.
+scores in windows of 769 (configs/protocols.py). `labels=coarse` trains on gtCoarse.zip, and
+`split=train_extra` on the 19,998 scenes that have coarse masks alone (leftImg8bit_trainextra.zip);
+scores are of the fine masks. Models and sizes: configs/zoo.py.
 """
 
 import ml_collections
 
 from configs import benchmark
+from segjax.config import lookup
 
 IDS = {
     "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17,
@@ -24,7 +27,10 @@ IDS = {
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
-    arg = benchmark.arguments(arg, protocol="cityscapes")
+    arg = benchmark.arguments(arg, split="train", labels="fine", protocol="cityscapes")
+    lookup.choose(arg.split, ["train", "train_extra"], what="config argument split")
+    lookup.choose(arg.labels, ["fine", "coarse"], what="config argument labels")
+    coarse = arg.labels == "coarse" or arg.split == "train_extra"
     source = dict(
         type="folder",
         root="$SEGJAX_DATA/cityscapes",
@@ -35,9 +41,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         class_names=tuple(IDS),
         label_map={str(number): train_id for train_id, number in enumerate(IDS.values())},
         ignore_index=(*(n for n in range(34) if n not in IDS.values()), 255),  # 255: license plates
+        expected=dict(train=2_975, train_extra=19_998, val=500),
     )
+    if coarse:
+        source["labels_of"] = {arg.split: (f"gtCoarse/{arg.split}", "_gtCoarse_labelIds")}
     config = benchmark.make(
         arg, source, canvas=(1024, 2048), fit="pad", crop=769, lr=1e-2, total_steps=40_000
     )
+    config.input.split = arg.split
     config.evals.val.batch_size = min(2, config.evals.val.batch_size)
     return config

@@ -3,8 +3,9 @@
 export SEGJAX_DATA=<folder that holds hippocampus/>
 python run.py --config=configs/hippocampus.py:size=cpu --workdir=runs/hippocampus
 
-`<root>/{train,val,test}/{images,labels}/*.nii.gz` with equal names, and `meta.json`. The publisher's
-test set has no labels: splits are one's own. A 3D U-Net (Çiçek et al. 2016) sees a whole volume at a
+`<root>/{train,val,test}/{images,labels}/*.nii.gz` with equal names, and `meta.json`: 182, 26 and 52
+volumes. The publisher's test set has no labels, so splits are one's own: those of configs/msd.py,
+which reads the publisher's own folder. A 3D U-Net (Çiçek et al. 2016) sees a whole volume at a
 time, at its own 1 mm. Intensities differ by orders of magnitude between volumes, so each is brought
 to its own percentiles. `size=cpu` takes less than 15 minutes on two cores; `size=full` is nnU-Net's
 width and length of training, for an accelerator. Scores are mean Dice of the two structures, on
@@ -13,6 +14,7 @@ whole volumes: `dice` is over all classes, `per_class` has each.
 
 import ml_collections
 
+from configs import benchmark
 from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
@@ -26,9 +28,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     size = lookup.choose(arg.size, list(WIDTHS), what="size")
     config = schema.defaults()
     config.total_steps = STEPS[size]
+    source = dict(
+        type="folder",
+        root=arg.root,
+        dtype="float32",
+        expected=dict(train=182, val=26, test=52),
+    )
     canvas = (32, 32, 32) if size == "debug" else (48, 64, 48)
     config.input.update(
-        source=dict(type="folder", root=arg.root, dtype="float32"),
+        source=benchmark.counted(source, debug=size == "debug"),
         size=canvas,
         fit="window" if size == "debug" else "pad",
         pad_value=0,

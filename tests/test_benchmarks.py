@@ -1,115 +1,258 @@
 """Published benchmarks by config: on a miniature of each publisher's own folders."""
 
 import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import nibabel
 import numpy as np
 import pytest
+import scipy.io
+import tifffile
 from PIL import Image
 
-from configs import ade20k, cityscapes, protocols, voc
+from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets, protocols, voc
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
-from segjax.data import fit
-from segjax.errors import ConfigError
+from segjax.data import core, fit, hashes, panoptic
+from segjax.errors import ConfigError, DataError
 from segjax.inference.layout import Plan
 from segjax.runs import train
-
-RANDOM = np.random.default_rng(0)
-
-
-def save(path, array, palette=False):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    if palette:
-        image = image.convert("P")
-        image.putdata(array.ravel().tolist())
-    image.save(path)
+from tests import benchmark_files as files
 
 
-def picture(size):
-    return RANDOM.integers(0, 256, (*size, 3), np.uint8)
+class Case(NamedTuple):
+    """A config on its miniature: its file, its argument, and how many examples it has."""
+
+    module: Any
+    make: Callable[[pathlib.Path], None]
+    arg: str = ""
+    examples: Mapping[str, int] = {"train": 2, "val": 2}
 
 
-def make_voc(root):
-    root = root / "VOCdevkit/VOC2012"
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    for split in ("train", "val"):
-        names = [f"2007_{split}{i}" for i in range(2)]
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names) + "\n")
-        for name, size in zip(names, [(75, 100), (100, 66)], strict=True):
-            save(root / f"JPEGImages/{name}.jpg", picture(size))
-            label = RANDOM.integers(0, 21, size).astype(np.uint8)
-            label[:3] = 255
-            save(root / f"SegmentationClass/{name}.png", label, palette=True)
-    save(root / "JPEGImages/2008_other.jpg", picture((60, 60)))  # an image without a mask
+TENTHS = {"train": 7, "val": 1, "test": 2}
+CASES = {
+    "voc": Case(voc, files.make_voc),
+    "voc_sbd": Case(voc, files.make_sbd, "split=trainaug", {"trainaug": 3, "val": 2}),
+    "voc_png": Case(voc, files.make_voc_png, "split=trainaug,masks=png", {"trainaug": 2, "val": 2}),
+    "cityscapes": Case(cityscapes, files.make_cityscapes),
+    "cityscapes_extra": Case(
+        cityscapes, files.make_cityscapes_extra, "split=train_extra", {"train_extra": 2, "val": 2}
+    ),
+    "ade20k": Case(ade20k, files.make_ade20k, "", {"training": 2, "validation": 2}),
+    "pets": Case(pets, files.make_pets, "", {"trainval": 2, "test": 2}),
+    "pets_border": Case(pets, files.make_pets, "border=class", {"trainval": 2, "test": 2}),
+    "isbi2012": Case(isbi2012, files.make_isbi2012, "", TENTHS),
+    "dsb2018": Case(dsb2018, files.make_dsb2018, "", TENTHS),
+    "coco_stuff": Case(coco, files.make_coco_stuff),
+    "coco_panoptic": Case(coco, files.make_coco_panoptic, "labels=panoptic"),
+    "coco_instances": Case(coco, files.make_coco_instances, "labels=instances"),
+    "msd": Case(msd, files.make_msd, "task=Task05_Prostate", TENTHS),
+    "lidc": Case(lidc, files.make_lidc, "", TENTHS),
+}
 
 
-def make_cityscapes(root):
-    for split, town in (("train", "aachen"), ("val", "lindau")):
-        for i in range(2):
-            stem = f"{town}_00000{i}_000019"
-            image = root / f"cityscapes/leftImg8bit/{split}/{town}/{stem}_leftImg8bit.png"
-            save(image, picture((64, 128)))
-            folder = root / f"cityscapes/gtFine/{split}/{town}"
-            ids = RANDOM.integers(0, 34, (64, 128)).astype(np.uint8)
-            ids[0, 0] = 255  # -1, a license plate
-            save(folder / f"{stem}_gtFine_labelIds.png", ids)
-            save(folder / f"{stem}_gtFine_color.png", picture((64, 128)))
-            save(folder / f"{stem}_gtFine_instanceIds.png", ids)
-
-
-def make_ade20k(root):
-    root = root / "ADEChallengeData2016"
-    for split, size in (("training", (90, 70)), ("validation", (64, 200))):
-        for i in range(2):
-            save(root / f"images/{split}/ADE_{i}.jpg", picture(size))
-            label = RANDOM.integers(0, 151, size).astype(np.uint8)
-            save(root / f"annotations/{split}/ADE_{i}.png", label)
-
-
-FILES = {"voc": (voc, make_voc), "cityscapes": (cityscapes, make_cityscapes)}
-FILES |= {"ade20k": (ade20k, make_ade20k)}
-
-
-def debug_config(name, tmp_path, monkeypatch):
+def config_of(name, tmp_path, monkeypatch, size="debug"):
     """Write a miniature of a benchmark, and return its config for it."""
-    module, make = FILES[name]
-    make(tmp_path)
+    case = CASES[name]
+    case.make(tmp_path)
     monkeypatch.setenv("SEGJAX_DATA", str(tmp_path))
-    return sections.section(module.get_config("size=debug"))
+    return sections.section(case.module.get_config(f"{case.arg},size={size}".strip(",")))
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_publishers_masks_are_read_as_they_are(name, tmp_path, monkeypatch):
-    config = debug_config(name, tmp_path, monkeypatch)
-    source = parts_lib.make_source(config, config["evals"]["val"]["split"])
-    assert len(source) == 2
-    example = source[0]
-    _, (label_file,) = source.files[0]
-    stored, label = np.asarray(Image.open(label_file)), example["label"]
-    if name == "voc":
-        np.testing.assert_array_equal(label, stored)
-    elif name == "ade20k":
-        np.testing.assert_array_equal(label[stored > 0], stored[stored > 0] - 1)
-        assert (label[stored == 0] == 255).all()
-    else:
-        for train_id, (title, number) in enumerate(cityscapes.IDS.items()):
-            assert (label[stored == number] == train_id).all(), title
-        assert (label[~np.isin(stored, list(cityscapes.IDS.values()))] == 255).all()
+def splits_of(config):
+    return [config["input"]["split"], *(each["split"] for each in config["evals"].values())]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_benchmark_is_read_as_its_publisher_lays_it_out(name, tmp_path, monkeypatch):
+    """Every split opens, its headers are sound, and every example holds classes and void alone."""
+    config = config_of(name, tmp_path, monkeypatch)
+    schema.check(config)
+    for split in splits_of(config):
+        source = parts_lib.make_source(config, split)
+        assert len(source) == CASES[name].examples[split], split
+        if isinstance(source, core.Checkable):
+            source.check()
+        for example in (source[i] for i in range(len(source))):
+            values = set(np.unique(np.asarray(example["label"])).tolist())
+            assert values <= {*range(len(source.class_names)), 255}
+            assert example["image"].shape[:-1] == example["label"].shape
+    assert len(source.palette) == len(source.class_names)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "msd"])
+def test_a_split_of_another_size_than_published_is_an_error(name, tmp_path, monkeypatch):
+    """The rule: whatever reads it, a count that is published is checked, and 0 takes any."""
+    config = config_of(name, tmp_path, monkeypatch, size="full")
+    for split in splits_of(config):
+        expected = config["input"]["source"]["expected"]
+        with pytest.raises(DataError, match=r"examples in split .*, expected \d.*=0\.$") as error:
+            parts_lib.make_source(config, split)
+        assert f"--config.input.source.expected.{split}=0" in str(error.value)
+        expected[split] = 0
+        assert len(parts_lib.make_source(config, split)) == CASES[name].examples[split]
+
+
+def test_the_decathlon_counts_what_its_own_file_says(tmp_path, monkeypatch):
+    config = config_of("msd", tmp_path, monkeypatch)
+    path = tmp_path / "Task05_Prostate/dataset.json"
+    path.write_text(path.read_text().replace('"numTraining": 10', '"numTraining": 32'))
+    with pytest.raises(DataError, match="10 examples in split 'all', expected 32"):
+        parts_lib.make_source(config, "train")
+    config["input"]["source"]["expected"] = {"all": 0}
+    assert len(parts_lib.make_source(config, "train")) == 7
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_edited_label_is_noticed(name, tmp_path, monkeypatch):
+    """The rule: whatever says what the labels are is among the files of the source's hash."""
+    config = config_of(name, tmp_path, monkeypatch)
+    split = config["input"]["split"]
+    source = parts_lib.make_source(config, split)
+    before = hashes.of_source(source)
+    assert before["examples"] == len(source) and before["hash"]
+    file = [mask for mask in source.files[0][1] if mask][-1]
+    os.utime(file, ns=(0, 0))
+    assert hashes.of_source(parts_lib.make_source(config, split))["times"] != before["times"]
+
+
+def stored_and_label(name, split, tmp_path, monkeypatch, index=0):
+    """Return a mask as Pillow reads it, and the label that the source makes of it."""
+    source = parts_lib.make_source(config_of(name, tmp_path, monkeypatch), split)
+    _, masks = source.files[index]
+    stored = [np.asarray(Image.open(mask)) for mask in masks]
+    return stored[0] if len(stored) == 1 else stored, source[index]["label"]
+
+
+@pytest.mark.parametrize("name", ["voc", "voc_sbd", "voc_png"])
+def test_voc_is_scored_on_its_own_masks_whatever_trains(name, tmp_path, monkeypatch):
+    stored, label = stored_and_label(name, "val", tmp_path, monkeypatch)
+    np.testing.assert_array_equal(label, stored)
+    assert (label[:3] == 255).all()
+
+
+def test_trainaug_has_vocs_masks_where_it_has_any_and_nothing_of_val(tmp_path, monkeypatch):
+    """As in SBD's protocol: both lists and VOC's train, without VOC's val."""
+    source = parts_lib.make_source(config_of("voc_sbd", tmp_path, monkeypatch), "trainaug")
+    names = {pathlib.Path(image).stem: mask.suffix for image, (mask,) in source.files}
+    assert names == {"2007_train0": ".png", "2007_train1": ".png", "2008_other": ".mat"}
+    mat = tmp_path / "benchmark_RELEASE/dataset/cls/2008_other.mat"
+    expected = scipy.io.loadmat(mat)["GTcls"][0, 0]["Segmentation"]
+    np.testing.assert_array_equal(source[2]["label"], expected)
+
+
+def test_ade20k_begins_with_void(tmp_path, monkeypatch):
+    stored, label = stored_and_label("ade20k", "validation", tmp_path, monkeypatch)
+    np.testing.assert_array_equal(label[stored > 0], stored[stored > 0] - 1)
+    assert (label[stored == 0] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("cityscapes", "train"), ("cityscapes_extra", "train_extra"), ("cityscapes_extra", "val")],
+)
+def test_cityscapes_ids_become_train_ids(name, split, tmp_path, monkeypatch):
+    stored, label = stored_and_label(name, split, tmp_path, monkeypatch)
+    for train_id, (title, number) in enumerate(cityscapes.IDS.items()):
+        assert (label[stored == number] == train_id).all(), title
+    assert (label[~np.isin(stored, list(cityscapes.IDS.values()))] == 255).all()
+
+
+def test_a_pet_s_rim_is_void_or_a_class(tmp_path, monkeypatch):
+    stored, label = stored_and_label("pets", "test", tmp_path, monkeypatch)
+    np.testing.assert_array_equal(label, np.array([9, 0, 1, 255])[stored])
+    config = sections.section(pets.get_config("border=class,size=debug"))
+    again = parts_lib.make_source(config, "test")[0]["label"]
+    np.testing.assert_array_equal(again, stored - 1)
+
+
+def test_isbi_s_slices_are_those_of_the_stacks(tmp_path, monkeypatch):
+    source = parts_lib.make_source(config_of("isbi2012", tmp_path, monkeypatch), "test")
+    images, labels = (
+        tifffile.imread(tmp_path / f"isbi2012/train-{name}.tif") for name in ("volume", "labels")
+    )
+    for example, plane in zip((source[0], source[1]), (8, 9), strict=True):
+        np.testing.assert_array_equal(example["image"][..., 0], images[plane])
+        np.testing.assert_array_equal(example["label"], labels[plane] == 0)
+
+
+def test_any_nucleus_is_the_class(tmp_path, monkeypatch):
+    stored, label = stored_and_label("dsb2018", "val", tmp_path, monkeypatch)
+    assert len(stored) == 3
+    np.testing.assert_array_equal(label, np.maximum.reduce(stored) // 255)
+
+
+def test_coco_stuff_s_gaps_close(tmp_path, monkeypatch):
+    stored, label = stored_and_label("coco_stuff", "val", tmp_path, monkeypatch)
+    for number, name in ((0, "person"), (12, "stop sign"), (89, "toothbrush"), (91, "banner")):
+        here = stored == number
+        assert here.any() and ((*coco.THINGS, *coco.STUFF)[label[here][0]]) == name
+    assert (label[stored == 181] == 170).all() and (label[stored == 255] == 255).all()
+
+
+def test_panoptic_segments_become_their_categories(tmp_path, monkeypatch):
+    source = parts_lib.make_source(config_of("coco_panoptic", tmp_path, monkeypatch), "val")
+    assert source.class_names == ("person", "rug-merged")
+    assert source.palette == ((220, 20, 60), (1, 2, 3))
+    expected = np.array([255, 1, 0, 0])[np.arange(3000).reshape(50, 60) % 4]
+    np.testing.assert_array_equal(source[1]["label"], expected)
+
+
+def test_panoptic_classes_are_those_of_the_publisher_s_converter():
+    """Its own sample, and what panopticapi made of it: category in red, instance in green."""
+    folder = pathlib.Path(os.environ.get("SEGJAX_DATA", "no data")) / "formats/coco_panoptic"
+    if not folder.is_dir():
+        pytest.skip("COCO's own sample is not in SEGJAX_DATA/formats")
+    source = panoptic.Source(
+        split="val", root=str(folder), images="input_images", annotations="panoptic_examples.json"
+    )
+    categories = json.loads((folder / "panoptic_examples.json").read_text())["categories"]
+    numbers = np.zeros(256, int)
+    numbers[: len(categories)] = sorted(one["id"] for one in categories)
+    assert len(source) == 2 and len(source.class_names) == 133
+    for example in (source[0], source[1]):
+        stem = pathlib.Path(example["name"]).stem
+        published = np.asarray(Image.open(folder / f"panoptic_examples_2ch_format/{stem}.png"))
+        np.testing.assert_array_equal(numbers[example["label"]], published[..., 0])
+
+
+def test_instances_are_drawn_in_order(tmp_path, monkeypatch):
+    source = parts_lib.make_source(config_of("coco_instances", tmp_path, monkeypatch), "val")
+    assert source.class_names == ("background", "person", "rug-merged")
+    label = source[0]["label"]
+    assert (label[12:28, 12:18] == 1).all() and (label[22:38, 22:38] == 2).all()
+    assert (label[:9] == 0).all() and (source[1]["label"] == 0).all()
+
+
+def test_a_decathlon_volume_has_its_modalities_and_labels(tmp_path, monkeypatch):
+    source = parts_lib.make_source(config_of("msd", tmp_path, monkeypatch), "val")
+    assert source.class_names == ("background", "PZ", "TZ")
+    image, label = (
+        nibabel.load(tmp_path / f"Task05_Prostate/{kind}sTr/prostate_07.nii.gz").get_fdata()
+        for kind in ("image", "label")
+    )
+    np.testing.assert_array_equal(source[0]["label"], label.transpose(2, 1, 0))
+    np.testing.assert_allclose(source[0]["image"], image.transpose(2, 1, 0, 3), rtol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     """In the windows of its protocol, made small; every valid pixel of the masks counts once."""
-    config = debug_config(name, tmp_path, monkeypatch)
-    own = dict(FILES[name][0].get_config("").inference.to_dict(), size=(48, 64))
-    config["inference"] = own | ({"short_side": 56} if own["short_side"] else {})
+    config = config_of(name, tmp_path, monkeypatch)
+    case = CASES[name]
+    own = case.module.get_config(case.arg).inference.to_dict()
     config["mesh"] = dict(data=2, fsdp=1, space=4)
+    own["size"] = (48, 64) if len(own["size"]) == 2 else config["input"]["size"]
+    own |= {"short_side": 56} if own["short_side"] else {}
+    config["inference"] = own
     assert train.run(tmp_path / "run", config) == 0
     result = json.loads((tmp_path / "run/eval/val.json").read_text())
     source = parts_lib.make_source(config, config["evals"]["val"]["split"])
-    valid = sum(int((source[i]["label"] != 255).sum()) for i in range(2))
+    valid = sum(int((np.asarray(source[i]["label"]) != 255).sum()) for i in range(len(source)))
     assert result["num_pixels"] == valid and result["inference"]["blend"] == own["blend"]
 
 

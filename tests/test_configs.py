@@ -49,9 +49,21 @@ DATA_SETS = {
         "", "classes=ground+thing,mask=binary,side=96", "size=debug",
         "classes=cell+nucleus,mask=multilabel", "mask=bands,size=debug",
     ),
-    "voc": ("model=deeplabv3plus", "split=trainaug,protocol=voc_multi_scale", "size=debug"),
-    "cityscapes": ("", "protocol=cityscapes_sliding", "size=debug"),
+    "voc": (
+        "model=deeplabv3plus", "split=trainaug,protocol=voc_multi_scale",
+        "split=trainaug,masks=png", "size=debug",
+    ),
+    "cityscapes": (
+        "", "protocol=cityscapes_sliding", "labels=coarse", "split=train_extra", "size=debug"
+    ),
     "ade20k": ("model=upernet", "protocol=ade20k_multi_scale", "size=debug"),
+    "coco": ("", "labels=panoptic", "labels=instances", "size=debug"),
+    "pets": ("", "border=class", "from=tfds", "size=debug"),
+    "isbi2012": ("", "size=cpu", "size=debug"),
+    "dsb2018": ("", "size=cpu", "size=debug"),
+    "hippocampus": ("", "size=cpu", "size=debug"),
+    "msd": ("", "task=Task09_Spleen,size=cpu", "size=debug"),
+    "lidc": ("", "reader=3", "at_least=3,size=cpu", "size=debug"),
 }  # fmt: skip
 """What a data set's recipe differs by."""
 

@@ -6,30 +6,21 @@ another layout are named with `images`, `labels` and `split_file`.
 """
 
 import collections
-import functools
-import os
 import pathlib
-from collections.abc import Collection, Sequence
-from concurrent import futures
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
-
 from segjax.config import kinds, lookup, rules
-from segjax.data import core, decode, listing, opening, overlaps
+from segjax.data import base, core, decode, listing, opening, overlaps
 from segjax.data import meta as meta_lib
-from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError, DataError
 from segjax.runtime import reading
-from segjax.structs import Example, Field, Schema
 
 CLASS = "{class}"
 """Stands for the name of each class, see `labels`."""
-THREADS = 16
-"""That look at headers: on a file system of a network each is waiting."""
 
 
-class Source:
+class Source(base.Files):
     """One split of a folder of images and masks; only names are read until an example is asked for.
 
     An image and its mask share their path below `images` and `labels` but for the suffixes and the
@@ -50,9 +41,13 @@ class Source:
         split_file: File with one stem per line (a path below `images` without suffix and ending),
             which chooses and orders the examples; empty: every image; '*': every image, although
             `images` is one folder for all splits.
+        split_column: Which word of a line is the stem, from 1; 0: the whole line. Some publishers
+            write a class or a path behind it.
         image_suffix: What follows the stem in the names of images (Cityscapes: `_leftImg8bit`); it
             may hold the ending (`_img.tif`, `.png`), and no other counts then.
         label_suffix: What follows the stem in the names of masks (`_gtFine_labelTrainIds`).
+        labels_of: Folder and suffix of the masks of some splits, instead of `labels` and
+            `label_suffix`: `{"train_extra": ("gtCoarse/train_extra", "_gtCoarse_labelIds")}`.
         label_bands: Every mask has a band for each class, in the order of `class_names`, of 0 and 1
             (or what `label_map` says); classes may overlap.
         missing_masks: With `{class}`, what an image means that lacks the mask of some class:
@@ -78,6 +73,8 @@ class Source:
         bands: Which of them are the image's channels, in this order, by name or number; empty: all.
         image_array: Name of the images' array in files that hold several (.npz, .zarr).
         label_array: Of the masks'. With both, and one folder for both, a file holds image and mask.
+        expected: How many examples splits have, `{"train": 1464}`; another number is an error, 0 or
+            a split that is not named takes any.
 
     Raises:
         ConfigError: `images` holds every split, and nothing says which are this one's; a bad
@@ -94,8 +91,10 @@ class Source:
         images: str = "",
         labels: str = "",
         split_file: str = "",
+        split_column: kinds.Count = 0,
         image_suffix: str = "",
         label_suffix: str = "",
+        labels_of: Mapping[str, Sequence[str]] | None = None,
         label_bands: bool = False,
         missing_masks: Annotated[str, rules.one_of("error", "empty")] = "error",
         class_names: core.ClassNames = (),
@@ -111,29 +110,26 @@ class Source:
         bands: Annotated[Sequence[str | kinds.Count], rules.length(0, 1024)] = (),
         image_array: str = "",
         label_array: str = "",
+        expected: base.Expected | None = None,
     ):
-        self.root = core.expand_path(root, where="root")
-        if not self.root.is_dir():
-            raise DataError(f"root={str(self.root)!r}: no such folder. Set root to the data set.")
+        self.root = base.folder_of(root)
+        labels, label_suffix = _of_split(labels_of or {}, split, labels, label_suffix)
         meta: dict[str, Any] = (
             {"class_names": class_names} if class_names else meta_lib.read(self.root / "meta.json")
         )
+        meta.setdefault("ignore_index", -1)
         where = "class_names" if class_names else str(self.root / "meta.json")
         self.class_names = core.check_classes(meta["class_names"], where=where)
-        self.palette = meta_lib.palette(meta, len(self.class_names), where=where)
-        self.ignore = core.ignore_values(ignore_index) or core.ignore_values(
-            meta.get("ignore_index", -1)
-        )
-        self.label_offset = label_offset
         self.per_class = CLASS in labels + label_suffix
-        self.multilabel = label_bands or self.per_class
-        self.answers = 2 if self.multilabel else len(self.class_names)  # is not, is
+        multilabel = label_bands or self.per_class
         _check_layout(
             self.per_class, label_bands, missing_masks == "empty", self.class_names, where=where
         )
-        self.label_map = core.make_label_map(
+        ignored = core.ignore_values(ignore_index) or core.ignore_values(meta["ignore_index"])
+        answers = 2 if multilabel else len(self.class_names)  # is not, is
+        mapping = core.make_label_map(
             label_map or meta.get("label_map"),
-            num_classes=self.answers,
+            num_classes=answers,
             label_offset=label_offset,
             where="config.input.source" if label_map else where,
         )
@@ -148,96 +144,26 @@ class Source:
             images, labels, split,
             suffixes=(image_suffix, label_suffix), may_lack=missing_masks == "empty",
         )  # fmt: skip
-        self.files = self._pair(
+        files = self._pair(
             *found,
-            stems=self._stems(split_file, split, suffix=image_suffix),
+            stems=self._stems(split_file, split, suffix=image_suffix, column=split_column),
             whole=not split_file and (not labels or "{split}" in labels),
             may_lack=missing_masks == "empty",
         )
-        chosen = _choose_bands(bands, band_names)
-        self._guessed = not channels and not chosen
-        reading = decode.Reading(
-            exif=exif, dims=dims, missing=missing, bands=chosen,
-            image_array=image_array, label_array=label_array,
+        base.check_count(len(files), expected, split, where=str(self.root))
+        super().__init__(
+            files,
+            root=self.root,
+            class_names=self.class_names,
+            palette=meta_lib.palette(meta, len(self.class_names), where=where),
+            numbers=base.Numbers(answers, ignored, label_offset, mapping),
+            reading=decode.Reading(
+                exif=exif, dims=dims, missing=missing, bands=_choose_bands(bands, band_names),
+                image_array=image_array, label_array=label_array,
+            ),
+            channels=channels,
+            dtype=dtype, bands=len(self.class_names) if label_bands else 1, multilabel=multilabel,
         )  # fmt: skip
-        first = self.files[0][0]
-        self.reading = opening.as_first(reading, first, channels=channels, dtype=dtype)
-        self.bands = len(self.class_names) if label_bands else 1
-        self.schema = self._make_schema(first)
-
-    def _make_schema(self, first: pathlib.Path) -> Schema:
-        channels, dtype = self.reading.channels, self.reading.dtype
-        schema: Schema = core.semantic_schema(channels, dtype=dtype)
-        if self.multilabel:
-            schema = core.multilabel_schema(channels, len(self.class_names), dtype=dtype)
-        if opening.has_spacing(first, self.reading):
-            schema = {**schema, "spacing": Field("value", (self.reading.dims,), "float32")}
-        return schema
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Example:
-        image_file, masks = self.files[index]
-        self._check_colour(image_file)
-        image = opening.open_image(image_file, self.reading)
-        if self.multilabel:
-            label = overlaps.read(
-                image, image_file, masks,
-                bands=self.bands, reading=self.reading, check=self._check_label,
-            )  # fmt: skip
-        else:
-            label = self._read_classes(image, image_file, *masks)
-        label = opening.without_missing(label, image)
-        # A `Lazy` array stands for one, and is read where it is indexed.
-        example: Any = {"image": image.array, "label": label}
-        example["name"] = os.path.relpath(image_file, self.root)
-        if "spacing" in self.schema:
-            example["spacing"] = opening.spacing(image, name=str(image_file))
-        return example
-
-    def _read_classes(
-        self, image: opening.Opened, image_file: pathlib.Path, mask: pathlib.Path | None
-    ) -> np.ndarray | Lazy:
-        """Return the class map of an image; of a large file parts are read."""
-        assert mask is not None  # noqa: S101  only masks of classes may be missing
-        label = opening.open_label(mask, self.reading, image)
-        opening.check_alike(image, label, str(image_file), str(mask), exif=self.reading.exif)
-        check = functools.partial(self._check_label, name=str(mask))
-        stored = label.array
-        return stored.map(check, np.uint8) if isinstance(stored, Lazy) else check(stored)
-
-    def _check_label(self, stored: np.ndarray, *, name: str) -> np.ndarray:
-        return core.check_label(
-            stored,
-            num_classes=self.answers,
-            ignore=self.ignore,
-            offset=self.label_offset,
-            mapping=self.label_map,
-            name=name,
-        )
-
-    def check(self) -> set[tuple[int, ...]]:
-        """Check every file by its header and return the sizes of images; see `core.Checkable`."""
-
-        def one(pair: tuple[pathlib.Path, overlaps.Masks]) -> tuple[int, ...]:
-            return overlaps.check(*pair, bands=self.bands, reading=self.reading)
-
-        with futures.ThreadPoolExecutor(THREADS) as pool:
-            return set(pool.map(one, self.files))
-
-    def _check_colour(self, file: pathlib.Path) -> None:
-        """Refuse to drop colour only because the first image happened to be grey."""
-        if (
-            self._guessed
-            and self.reading.channels == 1
-            and opening.is_picture(file, self.dims or 2)
-        ):
-            if decode.native_channels(file, name=str(file)) != 1:
-                raise DataError(
-                    f"{file}: a colour image, but the first image ({self.files[0][0]}) is grey. "
-                    "Set channels=3 (grey becomes RGB) or channels=1 (colour becomes grey)."
-                )
 
     def _find(
         self, images: str, labels: str, split: str, *, suffixes: tuple[str, str], may_lack: bool
@@ -312,7 +238,7 @@ class Source:
                 f"{self.root} has: {', '.join(splits) or 'none (<split>/images, <split>/labels)'}."
             )
 
-    def _stems(self, split_file: str, split: str, *, suffix: str) -> list[str] | None:
+    def _stems(self, split_file: str, split: str, *, suffix: str, column: int) -> list[str] | None:
         """Return the stems that a split file lists; None: every image."""
         if split_file in ("", "*"):
             return None
@@ -322,10 +248,14 @@ class Source:
         except (OSError, DataError) as error:
             raise DataError(f"split_file={str(path)!r} cannot be read: {error}") from None
         tails = (*listing.tails_of(suffix, opening.IMAGE_ENDINGS), *opening.IMAGE_ENDINGS)
+        short = [line for line in lines if line and len(line.split()) < column]
+        if short:
+            raise DataError(
+                f"{path}: line {short[0]!r:.80} has no word {column} (split_column). Mend it."
+            )
+        names = [line.split()[column - 1] if column else line for line in lines if line]
         stems = [
-            listing.normal(listing.without_ending(line, tails).removeprefix("./"))
-            for line in lines
-            if line
+            listing.normal(listing.without_ending(name, tails).removeprefix("./")) for name in names
         ]
         if not stems:
             raise DataError(f"{path}: the split file names no example. One stem per line.")
@@ -371,6 +301,19 @@ class Source:
                 "Add the images, remove the masks, or choose the examples with a split_file."
             )
         return [(images[stem], [masks.get(stem) for masks in labels]) for stem in chosen]
+
+
+def _of_split(
+    labels_of: Mapping[str, Sequence[str]], split: str, labels: str, suffix: str
+) -> tuple[str, str]:
+    """Return folder and suffix of a split's masks: its own, or those of all."""
+    found = labels_of.get(split, (labels, suffix))
+    if len(found) != 2:
+        raise ConfigError(
+            f"config.input.source.labels_of.{split}: {list(found)}, expected folder and suffix of "
+            "masks. Write both; the suffix may be empty."
+        )
+    return found[0], found[1]
 
 
 def _choose_bands(bands: Sequence[str | int], names: Sequence[str]) -> tuple[int, ...]:

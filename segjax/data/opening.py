@@ -14,7 +14,7 @@ from segjax.data import decode, geo, large, lazy, values
 from segjax.data.decode import Reading
 from segjax.data.geometry import Geometry
 from segjax.data.lazy import Lazy, Region
-from segjax.data.readers import arrays, dicom, dicom_seg, nifti, sound, stacks
+from segjax.data.readers import arrays, dicom, dicom_seg, matlab, nifti, sound, stacks
 from segjax.data.readers.base import Stored
 from segjax.errors import DataError
 from segjax.structs import IGNORE_LABEL
@@ -23,7 +23,9 @@ Array = np.ndarray | Lazy
 IMAGE_ENDINGS = (
     *decode.IMAGE_ENDINGS, *nifti.ENDINGS, *dicom.ENDINGS, *arrays.ENDINGS, *sound.ENDINGS,
 )  # fmt: skip
-LABEL_ENDINGS = (*decode.LABEL_ENDINGS, *nifti.ENDINGS, *dicom.ENDINGS, *arrays.ENDINGS)
+LABEL_ENDINGS = (
+    *decode.LABEL_ENDINGS, *nifti.ENDINGS, *dicom.ENDINGS, *arrays.ENDINGS, *matlab.ENDINGS,
+)  # fmt: skip
 SERIES = dicom.ENDINGS
 """Files of which a folder of several is one volume."""
 
@@ -357,6 +359,8 @@ def read_stored(file: pathlib.Path, reading: Reading, array: str = "") -> Stored
             stored = nifti.open_file(file)
         elif lower.endswith(arrays.ENDINGS):
             stored = arrays.open_file(file, name=array)
+        elif lower.endswith(matlab.ENDINGS):
+            stored = matlab.open_file(file, name=array)
         elif lower.endswith(sound.ENDINGS):
             stored = sound.open_file(file)
         elif lower.endswith(stacks.ENDINGS):

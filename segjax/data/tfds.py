@@ -8,7 +8,7 @@ import pathlib
 from typing import Annotated, Any
 
 from segjax.config import kinds, rules
-from segjax.data import core, decode
+from segjax.data import base, core, decode
 from segjax.errors import ConfigError, DataError, extra
 from segjax.structs import Example
 
@@ -30,6 +30,7 @@ class Source:
         label_map: The class of every stored value that is not ignored, see `label_map.LabelMap`.
         dtype: Type of the images, see `decode.read_image`.
         class_names: Empty: the names that the feature carries, if it does (`LabeledImage`).
+        expected: How many examples splits have, see `folder.Source`.
         num_classes: Without names from either: classes are named `class 0`, `class 1`, ….
 
     Raises:
@@ -52,6 +53,7 @@ class Source:
         dtype: kinds.PixelType = "uint8",
         class_names: core.ClassNames = (),
         num_classes: Annotated[int, rules.whole(0, 255)] = 0,
+        expected: base.Expected | None = None,
     ):
         path = find_prepared(name, data_dir=data_dir)
         builder = tfds.builder_from_directory(str(path))
@@ -78,6 +80,7 @@ class Source:
         self.features = tfds.features.FeaturesDict({key: features[key] for key in self.keys})
         if not len(self.records):
             raise DataError(f"{path}: split {split!r} is empty.")
+        base.check_count(len(self.records), expected, split, where=str(path))
 
     def __len__(self) -> int:
         return len(self.records)

@@ -158,6 +158,41 @@ def test_two_folders_and_a_split_file(root):
         folder.Source(**arguments)
 
 
+def test_a_list_may_say_more_of_an_image_than_its_name(root):
+    """Behind a stem are a class, a breed or a path; the whole line is a stem otherwise."""
+    (root / "some.txt").write_text("c 1 1 2\na.jpg\t9\n")
+    source = open_train(root, split_file="some.txt", split_column=1)
+    assert [os.path.basename(source[i]["name"]) for i in range(2)] == ["c.jpg", "a.jpg"]
+    assert "c 1 1 2" in message(root, split_file="some.txt")
+    said = message(root, split_file="some.txt", split_column=3)
+    assert "line 'a.jpg\\t9' has no word 3" in said
+
+
+def test_masks_of_a_split_may_lie_elsewhere(root):
+    """A split that is not named keeps its own."""
+    (root / "coarse").mkdir()
+    for file in sorted((root / "train/labels").iterdir()):
+        size = Image.open(file).size
+        Image.new("L", size, 1).save(root / "coarse" / f"{file.stem}_coarse.png")
+    found = {"train": ("coarse", "_coarse")}
+    assert set(np.unique(open_train(root, labels_of=found)[0]["label"])) == {1}
+    other = open_train(root, labels_of={"val": ("nowhere", "")})[0]["label"]
+    np.testing.assert_array_equal(other, open_train(root)[0]["label"])
+    assert "no such folder of labels" in message(root, labels_of={"train": ("nowhere", "")})
+    with pytest.raises(ConfigError, match="expected folder and suffix"):
+        open_train(root, labels_of={"train": ("nowhere",)})
+
+
+def test_a_split_has_as_many_examples_as_are_expected(root):
+    """Of the split that is opened alone; 0 is any number."""
+    count = len(open_train(root))
+    for fine in ({"train": count}, {"train": 0}, {"val": 1}, {}):
+        assert len(open_train(root, expected=fine)) == count
+    said = message(root, expected={"train": 1464})
+    assert f"{count} examples in split 'train', expected 1,464" in said
+    assert said.endswith("--config.input.source.expected.train=0.")
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [("a\nzebra\n", "1 of 2 examples.*zebra"), ("a\na\n", "listed twice: a"), ("", "no example")],

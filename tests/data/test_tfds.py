@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
+from configs import pets
 from segjax.data import core, pipeline, tfds
 from segjax.errors import ConfigError, DataError
 
@@ -194,3 +195,16 @@ def test_tensorflow_is_never_imported(data_dir):
         "sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("border", "last"), [("void", 255), ("class", 2)])
+def test_the_benchmark_of_pets_reads_them(data_dir, border, last):
+    section = pets.get_config(f"from=tfds,border={border}").input.source.to_dict()
+    del section["type"]
+    section |= {"name": "tiny_pets", "data_dir": data_dir}
+    with pytest.raises(DataError, match="4 examples in split 'train', expected 3,680"):
+        tfds.Source(split="train", **section)
+    section["expected"] = {"train": 4}
+    label = tfds.Source(split="train", **section)[0]["label"]
+    expected = {50 + i: np.array([9, 0, 1, last])[mask(i)] for i in range(4)}[len(label)]
+    np.testing.assert_array_equal(label, expected)

@@ -1,0 +1,29 @@
+"""ISBI 2012 (Cardona et al. 2010): 30 slices of electron microscopy, 512 x 512, and membranes.
+
+export SEGJAX_DATA=<folder that holds isbi2012/>
+python run.py --config=configs/isbi2012.py:model=unet --workdir=runs/isbi2012
+
+train-volume.tif and train-labels.tif of the challenge, in isbi2012/. In the masks 255 is the inside
+of a cell and 0 a membrane; nothing is void. The challenge kept the labels of its test stack, so
+slices are divided by their place modulo 10: 21 to train, 3 to validate (7, 17 and 27), 6 to test.
+Neighbouring slices resemble each other, which flatters. Models and sizes: configs/zoo.py.
+"""
+
+import ml_collections
+
+from configs import benchmark
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
+    arg = benchmark.arguments(arg)
+    source = dict(
+        type="planes",
+        root="$SEGJAX_DATA/isbi2012",
+        images="train-volume.tif",
+        labels="train-labels.tif",
+        class_names=("cell", "membrane"),
+        label_map={"255": 0, "0": 1},
+        expected=dict(train=21, val=3, test=6, all=30),
+    )
+    return benchmark.make_small(arg, source, side=512, crop=384, steps=4_000)
