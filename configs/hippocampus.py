@@ -19,7 +19,7 @@ from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
 WIDTHS = {"full": (32, 64, 128, 256), "cpu": (16, 32, 64, 128), "debug": (8, 16)}
-STEPS = {"full": 20_000, "cpu": 1_000, "debug": 2}
+STEPS = {"full": 20_000, "cpu": 700, "debug": 2}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -34,14 +34,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         dtype="float32",
         expected=dict(train=182, val=26, test=52),
     )
-    canvas = (32, 32, 32) if size == "debug" else (48, 64, 48)
+    canvas = (32, 32, 32) if size == "debug" else (40, 56, 40)
     config.input.update(
         source=benchmark.counted(source, debug=size == "debug"),
         size=canvas,
-        fit="window" if size == "debug" else "pad",
+        fit="window",
         pad_value=0,
         intensity=[dict(type="percentile", low=0.5, high=99.5)],
-        batch_size=2 if size == "debug" else 4,
+        batch_size=2,
         cache=True,
     )
     config.normalize = dict(type="normalize:fixed", mean=(0.5,), std=(0.25,))
@@ -65,12 +65,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         clip_norm=1.0,
         schedule=dict(type="one_cycle", rise=0.1),
     )
-    config.inference.size = canvas
+    config.inference.size = canvas if size == "debug" else (48, 64, 48)  # nearly all in one window
     for split in ("val", "test"):
-        config.evals[split] = dict(
-            type="semantic", split=split, batch_size=2 if size == "debug" else 4
-        )
-    config.evals.val.every_percent = 25
+        config.evals[split] = dict(type="semantic", split=split, batch_size=2)
+    config.evals.val.every_percent = 50
     config.evals.test.every_percent = 100
-    config.evals.test.metrics = [] if size == "debug" else ["hd95"]
+    config.evals.test.metrics = (
+        [] if size == "debug" else [dict(type="matrix:fbeta", beta=1.0), "hd95"]
+    )
     return config

@@ -53,7 +53,7 @@ WRONG = [
     ({"ema_decay": 2}, "ema_decay=2"), ({"ema_decay": -1}, "ema_decay=-1"),
     (inputs(threads=-1), "threads=-1"), (inputs(workers=-1), "workers=-1"),
     (inputs(threads=10**6), "threads=1000000"), (inputs(prefetch=10**9), "prefetch=10000000"),
-    (inputs(pad_value=300), "pad_value=300"), (inputs(size=[48, "48"]), "input.size="),
+    (inputs(pad_value=1e7), "pad_value=1"), (inputs(size=[48, "48"]), "input.size="),
     (inputs(size="48"), "input.size='48'"), (inputs(size=[48, 48, 48, 48]), "input.size="),
     (inputs(size=[200_000, 200_000]), r"\[200000, 200000\], take 8345 GiB, expected at most 256"),
     (inputs(batch_size=10**8), "batch_size=100000000 .* GiB, expected at most 256 GiB"),

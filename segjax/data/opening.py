@@ -49,7 +49,7 @@ def dims_of(file: pathlib.Path) -> int:
     name = file.name.lower()
     if name.endswith(nifti.ENDINGS) or dicom.is_series(file):
         return 3
-    if name.endswith(sound.ENDINGS):
+    if name.endswith((*sound.ENDINGS, *text.ENDINGS)):
         return 1
     if name.endswith(arrays.ENDINGS):
         with decode.explained(str(file)):
@@ -363,6 +363,8 @@ def read_stored(file: pathlib.Path, reading: Reading, array: str = "") -> Stored
             stored = matlab.open_file(file, name=array)
         elif lower.endswith(sound.ENDINGS):
             stored = sound.open_file(file)
+        elif lower.endswith(text.ENDINGS):
+            stored = text.open_file(file)
         elif lower.endswith(stacks.ENDINGS):
             stored = stacks.open_file(file)
         elif lower.endswith(dicom.ENDINGS) or file.is_dir():

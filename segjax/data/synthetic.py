@@ -8,7 +8,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from segjax.config import kinds, rules
-from segjax.data import core, scenes, signals, volumes
+from segjax.data import core, scenes, signals, sounds, texts, volumes
+from segjax.data.readers import text
 from segjax.errors import ConfigError
 from segjax.structs import Example, Field, Schema
 
@@ -61,6 +62,17 @@ FAMILIES = {
     ),
 }  # fmt: skip
 """By their number of axes in space."""
+SCENES = {
+    "sounds": Family(
+        sounds.render, sounds.CLASS_NAMES, sounds.PALETTE,
+        channels=1, dtype="int16", size=(4096,), smallest=1024, examples=(2048, 128, 128),
+    ),
+    "texts": Family(
+        texts.render, texts.CLASS_NAMES, texts.PALETTE,
+        channels=text.BITS, dtype="uint8", size=(512,), smallest=64, examples=(4096, 256, 256),
+    ),
+}  # fmt: skip
+"""Others of one axis, by name."""
 
 
 class SyntheticExample(Example):
@@ -80,6 +92,7 @@ class Source:
             textures do not, so small images are harder. Empty: 128 x 128, as `dims` says.
         seed: Names the family, 0 or more.
         dims: 1: signals (`signals`), 2: pictures (`scenes`), 3: volumes (`volumes`).
+        scene: With `dims=1` 'sounds' or 'texts' instead of signals; empty: as `dims` says.
         multilabel: Things shine through each other, and the label has a map for each kind of them
             (no background, no `instance`): for `task.type='multilabel'`.
 
@@ -95,12 +108,15 @@ class Source:
         size: Annotated[Sequence[kinds.Side], rules.length(0, 3)] = (),
         seed: kinds.Count = 0,
         dims: Annotated[int, rules.one_of(1, 2, 3)] = 2,
+        scene: Annotated[str, rules.one_of("", *SCENES)] = "",
         multilabel: bool = False,
     ):
         if split not in SPLITS:
             known = ", ".join(SPLITS)
             raise ConfigError(f"split={split!r}: synthetic has no such split. Known: {known}.")
-        family = FAMILIES[dims]
+        if scene and dims != 1:
+            raise ConfigError(f"scene={scene!r}: has one axis. Set dims=1.")
+        family = SCENES[scene] if scene else FAMILIES[dims]
         self.stream = SPLITS.index(split)
         usual = family.examples[self.stream]
         size = tuple(size) or family.size
