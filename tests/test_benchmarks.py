@@ -17,6 +17,7 @@ from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
 from segjax.data import core, fit, hashes, panoptic
+from segjax.data.formats import cityscapes as cityscapes_format
 from segjax.errors import ConfigError, DataError
 from segjax.inference.layout import Plan
 from segjax.runs import train
@@ -159,6 +160,14 @@ def test_cityscapes_ids_become_train_ids(name, split, tmp_path, monkeypatch):
     for train_id, (title, number) in enumerate(cityscapes.IDS.items()):
         assert (label[stored == number] == train_id).all(), title
     assert (label[~np.isin(stored, list(cityscapes.IDS.values()))] == 255).all()
+
+
+def test_cityscapes_names_and_colours_are_those_of_the_format(tmp_path, monkeypatch):
+    """Two tables, of the benchmark and of the annotation format, written apart."""
+    source = parts_lib.make_source(config_of("cityscapes", tmp_path, monkeypatch), "val")
+    labels = [cityscapes_format.LABELS[number] for number in cityscapes.IDS.values()]
+    assert source.class_names == tuple(label.name for label in labels)
+    assert source.palette == tuple(label.colour for label in labels)
 
 
 def test_a_pet_s_rim_is_void_or_a_class(tmp_path, monkeypatch):
