@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -105,6 +106,17 @@ def test_the_decathlon_counts_what_its_own_file_says(tmp_path, monkeypatch):
         parts_lib.make_source(config, "train")
     config["input"]["source"]["expected"] = {"all": 0}
     assert len(parts_lib.make_source(config, "train")) == 7
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_worker_processes_read_the_same(name, tmp_path, monkeypatch):
+    """The rule of `core.Source`: it is pickled for them, whatever it has read already."""
+    config = config_of(name, tmp_path, monkeypatch)
+    source = parts_lib.make_source(config, config["input"]["split"])
+    example = source[0]
+    again = pickle.loads(pickle.dumps(source))[0]  # noqa: S301  its own
+    for field in ("image", "label"):
+        np.testing.assert_array_equal(np.asarray(again[field]), np.asarray(example[field]))
 
 
 @pytest.mark.parametrize("name", CASES)
