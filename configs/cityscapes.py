@@ -24,6 +24,14 @@ IDS = {
 }  # fmt: skip
 """The class numbers in the publisher's files, in the order of the train ids."""
 
+COLOURS = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+    (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+"""The publisher's, in the same order."""
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
@@ -39,6 +47,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_suffix="_leftImg8bit",
         label_suffix="_gtFine_labelIds",
         class_names=tuple(IDS),
+        palette=COLOURS,
         label_map={str(number): train_id for train_id, number in enumerate(IDS.values())},
         ignore_index=(*(n for n in range(34) if n not in IDS.values()), 255),  # 255: license plates
         expected=dict(train=2_975, train_extra=19_998, val=500),

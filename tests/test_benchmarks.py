@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
 from segjax.data import core, fit, hashes, panoptic
+from segjax.data.formats import cityscapes as cityscapes_format
 from segjax.errors import ConfigError, DataError
 from segjax.inference.layout import Plan
 from segjax.runs import train
@@ -107,6 +109,17 @@ def test_the_decathlon_counts_what_its_own_file_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_worker_processes_read_the_same(name, tmp_path, monkeypatch):
+    """The rule of `core.Source`: it is pickled for them, whatever it has read already."""
+    config = config_of(name, tmp_path, monkeypatch)
+    source = parts_lib.make_source(config, config["input"]["split"])
+    example = source[0]
+    again = pickle.loads(pickle.dumps(source))[0]  # noqa: S301  its own
+    for field in ("image", "label"):
+        np.testing.assert_array_equal(np.asarray(again[field]), np.asarray(example[field]))
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_an_edited_label_is_noticed(name, tmp_path, monkeypatch):
     """The rule: whatever says what the labels are is among the files of the source's hash."""
     config = config_of(name, tmp_path, monkeypatch)
@@ -159,6 +172,14 @@ def test_cityscapes_ids_become_train_ids(name, split, tmp_path, monkeypatch):
     for train_id, (title, number) in enumerate(cityscapes.IDS.items()):
         assert (label[stored == number] == train_id).all(), title
     assert (label[~np.isin(stored, list(cityscapes.IDS.values()))] == 255).all()
+
+
+def test_cityscapes_names_and_colours_are_those_of_the_format(tmp_path, monkeypatch):
+    """Two tables, of the benchmark and of the annotation format, written apart."""
+    source = parts_lib.make_source(config_of("cityscapes", tmp_path, monkeypatch), "val")
+    labels = [cityscapes_format.LABELS[number] for number in cityscapes.IDS.values()]
+    assert source.class_names == tuple(label.name for label in labels)
+    assert source.palette == tuple(label.colour for label in labels)
 
 
 def test_a_pet_s_rim_is_void_or_a_class(tmp_path, monkeypatch):

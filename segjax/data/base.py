@@ -6,11 +6,11 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from segjax.config import kinds
+from segjax.config import kinds, rules
 from segjax.data import core, decode, opening, overlaps
 from segjax.data.decode import Reading
 from segjax.data.label_map import LabelMap
@@ -25,6 +25,10 @@ TENTHS = {"train": range(7), "val": range(7, 8), "test": range(8, 10)}
 """Of a data set that was published without splits: the examples whose place modulo 10 is in it."""
 Expected: TypeAlias = Mapping[str, kinds.Count]
 """How many examples a split has; 0, or a split that is not named: any number."""
+Colours: TypeAlias = Annotated[
+    Sequence[Annotated[Sequence[Annotated[int, rules.whole(0, 255)]], rules.length(3, 3)]],
+    rules.length(0, 256),
+]
 Pair = tuple[pathlib.Path, overlaps.Masks]
 
 

@@ -53,6 +53,8 @@ class Source(base.Files):
         missing_masks: With `{class}`, what an image means that lacks the mask of some class:
             'error', or 'empty': no pixel of it is of that class.
         class_names: Given, they stand in for `meta.json`, which is then not read.
+        palette: A colour (red, green, blue) for each class; empty: what `meta.json` says, or PASCAL
+            VOC's.
         ignore_index: Value of unlabelled pixels, or several; -1: what `meta.json` says, or none.
         label_offset: Added to every label value that is not ignored: -1 when classes start at 1.
         label_map: The class of every stored value that is not ignored, instead of the value itself:
@@ -98,6 +100,7 @@ class Source(base.Files):
         label_bands: bool = False,
         missing_masks: Annotated[str, rules.one_of("error", "empty")] = "error",
         class_names: core.ClassNames = (),
+        palette: base.Colours = (),
         ignore_index: core.IgnoreIndex = -1,
         label_offset: kinds.AnyWhole = 0,
         label_map: core.LabelClasses | None = None,
@@ -117,7 +120,7 @@ class Source(base.Files):
         meta: dict[str, Any] = (
             {"class_names": class_names} if class_names else meta_lib.read(self.root / "meta.json")
         )
-        meta.setdefault("ignore_index", -1)
+        meta = {"ignore_index": -1, **meta} | ({"palette": palette} if palette else {})
         where = "class_names" if class_names else str(self.root / "meta.json")
         self.class_names = core.check_classes(meta["class_names"], where=where)
         self.per_class = CLASS in labels + label_suffix
@@ -152,9 +155,7 @@ class Source(base.Files):
         )
         base.check_count(len(files), expected, split, where=str(self.root))
         super().__init__(
-            files,
-            root=self.root,
-            class_names=self.class_names,
+            files, root=self.root, class_names=self.class_names,
             palette=meta_lib.palette(meta, len(self.class_names), where=where),
             numbers=base.Numbers(answers, ignored, label_offset, mapping),
             reading=decode.Reading(

@@ -50,14 +50,13 @@ class Source:
         self.files = [(image, [label])]
         base.check_present(self.files)
         stack = opening.as_first(decode.Reading(dims=3), image)
-        self.stack = opening.read_stored(image, stack).array
-        self.masks = opening.read_stored(label, stack).array
-        if self.stack.shape[:3] != self.masks.shape:
+        whole, masks = (opening.read_stored(file, stack).array.shape for file in (image, label))
+        if whole[:3] != masks:
             raise DataError(
-                f"{label}: masks of {self.masks.shape}, its images {image} are "
-                f"{self.stack.shape[:3]} (planes, height, width). Mend one of them."
+                f"{label}: masks of {masks}, its images {image} are {whole[:3]} (planes, height, "
+                "width). Mend one of them."
             )
-        places = [f"{place:06d}" for place in range(self.stack.shape[0])]
+        places = [f"{place:06d}" for place in range(whole[0])]
         self.places = [int(place) for place in base.own_split(places, split, where=str(image))]
         base.check_count(len(self.places), expected, split, where=str(image))
         self.reading = dataclasses.replace(stack, dims=2)
@@ -74,15 +73,18 @@ class Source:
 
     def __getitem__(self, index: int) -> Example:
         plane = slice(self.places[index], self.places[index] + 1)
-        image_name, label_name = (f"{file}, plane {plane.start}" for file in self._names())
+        image_file, (label_file,) = self.files[0]
+        image_name, label_name = (
+            f"{file}, plane {plane.start}" for file in (image_file, label_file)
+        )
+        stack = dataclasses.replace(self.reading, dims=3)
+        # Opened anew: what is read in parts is for one thread, and is not picklable.
         with decode.explained(image_name):
-            image = values.convert(self.stack[plane][0], self.reading.dtype, name=image_name)
+            pixels = opening.read_stored(image_file, stack).array[plane][0]
+            image = values.convert(pixels, self.reading.dtype, name=image_name)
         with decode.explained(label_name):
-            stored = values.whole_numbers(self.masks[plane][0], name=label_name)
+            pixels = opening.read_stored(label_file, stack).array[plane][0]
+            stored = values.whole_numbers(pixels, name=label_name)
         label = self.numbers(stored, name=label_name)
         image = image if image.ndim == 3 else image[..., None]
-        return Example(image=image, label=label, name=f"{self.files[0][0].name}/{plane.start}")
-
-    def _names(self) -> tuple[str, str]:
-        image, (label,) = self.files[0]
-        return str(image), str(label)
+        return Example(image=image, label=label, name=f"{image_file.name}/{plane.start}")

@@ -183,6 +183,15 @@ def test_masks_of_a_split_may_lie_elsewhere(root):
         open_train(root, labels_of={"train": ("nowhere",)})
 
 
+def test_a_palette_of_the_config_is_the_one(root):
+    """With class names of `meta.json` or of the config; one of another length is an error."""
+    colours = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    assert open_train(root, palette=colours).palette == colours
+    named = open_train(root, palette=colours, class_names=("a", "b", "c"), ignore_index=7)
+    assert named.palette == colours
+    assert "palette of 1 colours; expected 3" in message(root, palette=colours[:1])
+
+
 def test_a_split_has_as_many_examples_as_are_expected(root):
     """Of the split that is opened alone; 0 is any number."""
     count = len(open_train(root))
