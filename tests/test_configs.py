@@ -62,6 +62,10 @@ DATA_SETS = {
     "isbi2012": ("", "size=cpu", "size=debug"),
     "dsb2018": ("", "size=cpu", "size=debug"),
     "hippocampus": ("", "size=cpu", "size=debug"),
+    "signal": (
+        "", "scene=texts", "debug", "scene=texts,debug", "root=data/calls,classes=other+call",
+    ),
+    "cloudmask": ("", "debug"),
     "msd": ("", "task=Task09_Spleen,size=cpu", "size=debug"),
     "lidc": ("", "reader=3", "at_least=3,size=cpu", "size=debug"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segjax.config import load
-from segjax.data import decode, folder
+from segjax.data import decode, folder, opening
 from segjax.data.decode import Reading
 from segjax.data.fit import Canvas
 from segjax.errors import UserError
@@ -44,8 +44,8 @@ READERS = {
     "a mask": lambda path: decode.read_label(path, name=str(path)),
     "a header": lambda path: decode.read_header(path, name=str(path)),
     "an image of a data set": in_data_set,
-    "an array": lambda path: predicting.read(
-        path.rename(path.with_suffix(".npy")), reading=Reading(1), dims=2
+    "an array": lambda path: opening.open_to_predict(
+        path.rename(path.with_suffix(".npy")), Reading(1)
     ),
     "meta.json": lambda path: data_set(
         path.rename(path.with_name("meta.json")).parent, class_names=()

@@ -64,7 +64,7 @@ def run(values: flags.FlagValues) -> int:
     output = options.path(values.output)
     inputs = paths.list_inputs(
         values.input, output=output, label_suffix=suffix, class_names=class_names,
-        series=dims == 3,
+        dims=dims,
     )  # fmt: skip
     if values.dry_run:
         for line in dry_run.lines(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 
 from segjax.config import kinds, rules
-from segjax.data import core, decode, opening, overlaps
+from segjax.data import core, decode, opening, overlaps, spans
 from segjax.data.decode import Reading
 from segjax.data.label_map import LabelMap
 from segjax.data.lazy import Lazy
@@ -118,6 +118,8 @@ class Files:
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray | Lazy:
         """Return the label of an example, uint8; of a large file one whose parts are read."""
         file, masks = self.files[index]
+        if self.reading.dims == 1 and str(masks[0]).lower().endswith(spans.ENDINGS):
+            return self._read_spans(masks[0], image)
         if self.multilabel:
             return overlaps.read(
                 image, file, masks, bands=self.bands, reading=self.reading, check=self.numbers
@@ -129,6 +131,16 @@ class Files:
         check = functools.partial(self.numbers, name=str(mask))
         stored = label.array
         return stored.map(check, np.uint8) if isinstance(stored, Lazy) else check(stored)
+
+    def _read_spans(self, file: pathlib.Path | None, image: opening.Opened) -> np.ndarray:
+        """Return the classes of a signal's samples, from a file of labelled spans."""
+        assert file is not None  # noqa: S101  the caller has looked
+        steps = image.geometry.spacing if image.geometry else ()
+        return spans.draw(
+            spans.read(file), image.array.shape[0], self.class_names,
+            step=steps[0] if steps and file.suffix.lower() != ".ann" else 1.0,
+            overlap=self.multilabel, name=str(file),
+        )  # fmt: skip
 
     def check(self) -> set[tuple[int, ...]]:
         """Check every file by its header and return the sizes of images; see `core.Checkable`."""

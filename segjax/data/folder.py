@@ -25,8 +25,9 @@ class Source(base.Files):
 
     An image and its mask share their path below `images` and `labels` but for the suffixes and the
     file ending: JPEG, PNG, WebP, TIFF, BMP, GIF, NIfTI (.nii, .nii.gz), DICOM (.dcm, .ima), NumPy
-    (.npy, .npz), Zarr or WAV for images; all but the lossy ones, DICOM and WAV for masks. A folder
-    of several DICOM files is one image, called as the folder is, where images have three axes.
+    (.npy, .npz), Zarr or WAV for images; all but the lossy ones and WAV for masks. With `dims=1`
+    also texts (.txt) for images, and spans (.csv, .txt, .ann; see `spans`) for masks. A folder of
+    several DICOM files is one image, called as the folder is, where images have three axes.
     Hidden files and folders are not looked at. Where `images` and `labels` are one folder, a file
     that ends with the longer suffix is of that kind; without suffixes JPEG and WebP are the images.
     An example of files that say how far pixels are apart has `spacing`, float32 [dims].
@@ -216,7 +217,8 @@ class Source(base.Files):
         may_lack: bool = False,
     ) -> dict[str, pathlib.Path]:
         """Map the stems in a folder of images or labels to their files; `may_lack`: maybe none."""
-        found = _list(folder, kind, suffix=suffix, without=without, may_lack=may_lack)
+        ends = opening.endings(kind, self.dims)
+        found = _list(folder, kind, ends, suffix=suffix, without=without, may_lack=may_lack)
         return listing.as_series(found, folder, opening.SERIES) if self.dims in (0, 3) else found
 
     def _folder(self, folder: str, kind: str, split: str) -> pathlib.Path:
@@ -248,7 +250,8 @@ class Source(base.Files):
             lines = reading.lines(path)
         except (OSError, DataError) as error:
             raise DataError(f"split_file={str(path)!r} cannot be read: {error}") from None
-        tails = (*listing.tails_of(suffix, opening.IMAGE_ENDINGS), *opening.IMAGE_ENDINGS)
+        ends = opening.endings("images", self.dims)
+        tails = (*listing.tails_of(suffix, ends), *ends)
         short = [line for line in lines if line and len(line.split()) < column]
         if short:
             raise DataError(
@@ -285,7 +288,7 @@ class Source(base.Files):
         for number, masks in enumerate(labels):
             bare = [stem for stem in chosen if stem not in masks]
             if bare and not may_lack:
-                kinds = ", ".join(opening.LABEL_ENDINGS)
+                kinds = ", ".join(opening.endings("labels", self.dims))
                 name = f" of {self.class_names[number]!r}" if self.per_class else ""
                 hint = ", or set missing_masks='empty' if that means none of it" if name else ""
                 raise DataError(
@@ -357,13 +360,13 @@ def _check_layout(
 def _list(
     path: pathlib.Path,
     kind: str,
+    endings: tuple[str, ...],
     *,
     suffix: str,
     without: Collection[pathlib.Path],
     may_lack: bool = False,
 ) -> dict[str, pathlib.Path]:
     """Map the stems in a folder of images or labels to their files; `may_lack`: maybe none."""
-    endings = opening.IMAGE_ENDINGS if kind == "images" else opening.LABEL_ENDINGS
     found = listing.list_files(path, endings=endings, suffix=suffix, without=without)
     if not found and not may_lack:
         tails = listing.tails_of(suffix, endings)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data import decode, geo, large, lazy, values
+from segjax.data import decode, geo, large, lazy, spans, values
 from segjax.data.decode import Reading
 from segjax.data.geometry import Geometry
 from segjax.data.lazy import Lazy, Region
-from segjax.data.readers import arrays, dicom, dicom_seg, matlab, nifti, sound, stacks
+from segjax.data.readers import arrays, dicom, dicom_seg, matlab, nifti, sound, stacks, text
 from segjax.data.readers.base import Stored
 from segjax.errors import DataError
 from segjax.structs import IGNORE_LABEL
@@ -26,6 +26,8 @@ IMAGE_ENDINGS = (
 LABEL_ENDINGS = (
     *decode.LABEL_ENDINGS, *nifti.ENDINGS, *dicom.ENDINGS, *arrays.ENDINGS, *matlab.ENDINGS,
 )  # fmt: skip
+OF_SIGNALS = {"images": text.ENDINGS, "labels": spans.ENDINGS}
+"""Files that count only where images have one axis: notes lie beside pictures too."""
 SERIES = dicom.ENDINGS
 """Files of which a folder of several is one volume."""
 
@@ -44,8 +46,19 @@ class Opened(NamedTuple):
     void: Array | None = None
 
 
-def dims_of(file: pathlib.Path) -> int:
-    """Return how many axes in space a file of this name has, where its format alone decides it."""
+def endings(kind: str, dims: int) -> tuple[str, ...]:
+    """Return how the names of 'images' or 'labels' end whose images have so many axes; 0: any."""
+    found = IMAGE_ENDINGS if kind == "images" else LABEL_ENDINGS
+    return (*found, *OF_SIGNALS[kind]) if dims == 1 else found
+
+
+def dims_of(file: pathlib.Path, array: str = "") -> int:
+    """Return how many axes in space the images of such a file have, where nothing else says it.
+
+    Args:
+        file: Of an image.
+        array: The name of the array, where a file has several.
+    """
     name = file.name.lower()
     if name.endswith(nifti.ENDINGS) or dicom.is_series(file):
         return 3
@@ -53,7 +66,7 @@ def dims_of(file: pathlib.Path) -> int:
         return 1
     if name.endswith(arrays.ENDINGS):
         with decode.explained(str(file)):
-            stored = arrays.open_file(file)
+            stored = arrays.open_file(file, name=array)
         return stored.dims or min(3, max(1, len(stored.array.shape) - 1))
     return 2
 
@@ -273,7 +286,8 @@ def check_pair(
         DataError: As `open_pair`, where a header shows it.
     """
     whole, name = check_header(image_file, reading), str(label_file)
-    if label_file.name.lower().endswith(dicom.ENDINGS):
+    lower = label_file.name.lower()
+    if lower.endswith(dicom.ENDINGS) or (reading.dims == 1 and lower.endswith(spans.ENDINGS)):
         return whole
     if is_picture(label_file, reading.dims):
         header = large.read_header(label_file, name=name, exif=reading.exif)
@@ -334,7 +348,7 @@ def as_first(
     Raises:
         DataError: The first image cannot be used.
     """
-    reading = dataclasses.replace(reading, dims=reading.dims or dims_of(first))
+    reading = dataclasses.replace(reading, dims=reading.dims or dims_of(first, reading.image_array))
     if not (channels and dtype):
         native_channels, own = native(first, reading)
         channels = channels or len(reading.bands) or native_channels

@@ -121,7 +121,7 @@ def draw(
                 "Name all classes in class_names, or mend the file."
             )
         # A moment that is a boundary up to rounding lies on it.
-        first, last = (math.ceil(round(at / step, 6)) for at in (span.start, span.end))
+        first, last = (math.ceil(round(at / step, 4)) for at in (span.start, span.end))
         part = slice(min(first, length), min(last, length))
         if not overlap:
             label[part] = known[span.label]
@@ -150,7 +150,7 @@ def find(label: np.ndarray, class_names: Sequence[str], *, step: float = 1.0) ->
 
 
 def write(path: pathlib.Path, spans: Sequence[Span]) -> None:
-    """Write spans as a table, to a microsecond.
+    """Write spans as a table.
 
     Raises:
         UserError: The disk is full or cannot be written.
@@ -159,6 +159,6 @@ def write(path: pathlib.Path, spans: Sequence[Span]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["start", "end", "label"])
     for span in spans:
-        writer.writerow([f"{span.start:.9g}", f"{span.end:.9g}", span.label])
+        writer.writerow([f"{span.start:.12g}", f"{span.end:.12g}", span.label])
     with files.replacing(path) as temporary:
         temporary.write_text(text.getvalue())

@@ -55,7 +55,7 @@ def list_inputs(
     output: pathlib.Path | None = None,
     label_suffix: str = "",
     class_names: Sequence[str] = (),
-    series: bool = False,
+    dims: int = 2,
 ) -> Inputs:
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
@@ -63,14 +63,14 @@ def list_inputs(
     files and folders do not count (`listing.walk`). Linked folders are not searched. What an
     earlier prediction wrote is left out, and so is what lies in the output folder if that is inside
     the input folder, and masks that end with the `label_suffix` of the run's data set, in which
-    `{class}` stands for each of its `class_names`. With `series` a folder of several DICOM files is
-    one image.
+    `{class}` stands for each of its `class_names`. Where images have three axes (`dims`) a folder
+    of several DICOM files is one; where they have one, texts are images.
 
     Raises:
         UserError: There are none.
     """
     path = files_lib.expanded(inputs)
-    endings = opening.IMAGE_ENDINGS
+    endings = opening.endings("images", dims)
     if reading.is_file(path) or path.name.lower().endswith(listing.WHOLE):
         if not path.is_dir():
             reading.check_file(path)
@@ -84,13 +84,15 @@ def list_inputs(
             for p in _matching(path)
             if not p.is_dir() and not any(map(listing.is_hidden, set(p.parts) - literal))
         ]
-    if series:
+    if dims == 3:
         found = listing.in_series(found, opening.SERIES)
     inside = output.resolve() if output else None
     if inside and (not path.is_dir() or path.resolve() not in inside.parents):
         inside = None
     suffixes = {label_suffix.replace(CLASS, name) for name in class_names} or {label_suffix}
-    masks = tuple(t for s in suffixes - {""} for t in listing.tails_of(s, opening.LABEL_ENDINGS))
+    masks = tuple(
+        t for s in suffixes - {""} for t in listing.tails_of(s, opening.endings("labels", dims))
+    )
     left_out: dict[pathlib.Path, str] = {}
     for file in found:
         if inside and inside in real(file).parents:
@@ -158,7 +160,8 @@ def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     """
     below = below_common(files)
     stems = [
-        path.with_name(listing.without_ending(path.name, opening.IMAGE_ENDINGS)) for path in below
+        path.with_name(listing.without_ending(path.name, opening.endings("images", 1)))
+        for path in below
     ]
     levels = [
         [_short(stems.name, path) for stems, path in zip(stems, below, strict=True)],

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from PIL import Image
 
-from segjax.data import decode, geo
+from segjax.data import decode, geo, spans
 from segjax.data.readers import dicom, dicom_seg, nifti, stacks
 from segjax.inference import streams
 from segjax.inference.outputs import overlay
@@ -17,7 +17,11 @@ from segjax.runtime import files, memory
 from segjax.views import colour
 
 ZARR = ".zarr"
-FORMS = (("nifti", ".nii.gz"), ("dicom", ".dcm"), ("tiff", ".tif"), ("zarr", ZARR))
+SPANS = ".csv"
+FORMS = (
+    ("nifti", ".nii.gz"), ("dicom", ".dcm"), ("tiff", ".tif"), ("zarr", ZARR),
+    ("wav", SPANS), ("text", SPANS),
+)  # fmt: skip
 """In which file the classes of an image go whose own file is of such a format."""
 LARGEST = 65535
 """What a probability, a confidence or an entropy of 1 is in a 16-bit PNG."""
@@ -38,6 +42,9 @@ def write_label(path: pathlib.Path, found: Found) -> None:
         colour.save_palette_png(path, label, classes.palette)
     elif place is None or name.endswith(".npy"):
         save_array(path, label)
+    elif name.endswith(SPANS):
+        step = place.spacing[0] if place.spacing else 1.0
+        spans.write(path, spans.find(label, classes.class_names, step=step))
     elif name.endswith(nifti.ENDINGS):
         nifti.write(path, label, place)
     elif name.endswith(dicom.ENDINGS):
