@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,11 +35,23 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> N
 _unfinished: set[pathlib.Path] = set()
 
 
+PAUSE, ATTEMPTS = 0.01, 50
+"""How often what another thread still wrote is removed, and how many seconds apart."""
+
+
 def remove_unfinished() -> None:
-    """Remove what `replacing` has not finished, for a process that is about to end."""
-    for path in list(_unfinished):
-        with contextlib.suppress(OSError):
-            _remove(path)
+    """Remove what `replacing` has not finished, for a process that is about to end.
+
+    A folder that another thread still writes to takes several attempts.
+    """
+    for _ in range(ATTEMPTS):
+        left = [path for path in list(_unfinished) if os.path.lexists(path)]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _remove(path)
+        if not left:
+            return
+        time.sleep(PAUSE)
 
 
 def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
