@@ -33,8 +33,8 @@ def predict(tmp_path, *, dims: int = 3, dtype: str = "int16", outputs=("label",)
     out = tmp_path / "out"
     return folder.predict(
         paths.list_inputs(str(tmp_path / "in"), output=out, dims=dims), out, classes=CLASSES,
-        predictor=FunctionPredictor(classes_of, num_classes=3), reading=Reading(1, dtype=dtype), step=1,
-        layout=Layout(Canvas((32,) * dims, "pad", 0)), outputs=outputs,
+        predictor=FunctionPredictor(classes_of, num_classes=3), reading=Reading(1, dtype=dtype),
+        step=1, layout=Layout(Canvas((32,) * dims, "pad", 0)), outputs=outputs,
     )  # fmt: skip
 
 

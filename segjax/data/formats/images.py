@@ -96,14 +96,14 @@ def size_of(
 
 def place(picture: Picture, target: pathlib.Path, *, link: bool) -> None:
     """Put the image there: a copy, or with `link` a link to it."""
-    files.make_folder(target.parent)
-    if isinstance(picture.content, bytes):
-        target.write_bytes(picture.content)
-    elif link:
-        target.symlink_to(picture.content.resolve())
-    else:
-        reading.check_file(picture.content)
-        shutil.copyfile(picture.content, target)
+    with files.replacing(target) as temporary:
+        if isinstance(picture.content, bytes):
+            temporary.write_bytes(picture.content)
+        elif link:
+            temporary.symlink_to(picture.content.resolve())
+        else:
+            reading.check_file(picture.content)
+            shutil.copyfile(picture.content, temporary)
 
 
 def stem(name: str) -> str:

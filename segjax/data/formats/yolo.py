@@ -169,8 +169,8 @@ def write(annotations: Annotations, folder: pathlib.Path, options: Options, loss
             lines += [_line(names.index(thing.label), ring, picture.size) for ring in rings]
         losses.add("{} tags of images are left out", len(picture.tags))
         target = folder / "labels" / split / f"{images.stem(picture.name)}.txt"
-        files.make_folder(target.parent)
-        target.write_text("".join(f"{line}\n" for line in lines))
+        with files.replacing(target) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines))
     content: dict[str, Any] = {"path": "."}
     content |= {split: f"images/{split}" for split in splits}
     content["names"] = dict(enumerate(names))

@@ -53,14 +53,14 @@ def write_label(path: pathlib.Path, found: Found) -> None:
     elif name.endswith(ZARR):
         with files.replacing_folder(path) as folder:
             streams.write_zarr(
-                folder, [(tuple(map(slice, found.whole)), label)], label.shape, np.uint8,
+                folder, [(tuple(slice(0, side) for side in found.whole), label)], label.shape, np.uint8,
                 dims=len(found.whole), attributes={"class_names": list(classes.class_names)},
                 shown=path,
             )  # fmt: skip
     elif len(found.whole) == 3:
         stacks.write(path, label, place)
     else:
-        whole = [(tuple(map(slice, found.whole)), label)]
+        whole = [(tuple(slice(0, side) for side in found.whole), label)]
         streams.write_tiff(
             path, whole, found.whole, palette=classes.palette, tags=geo.tags_of(place)
         )
