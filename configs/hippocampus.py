@@ -19,7 +19,7 @@ from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
 WIDTHS = {"full": (32, 64, 128, 256), "cpu": (16, 32, 64, 128), "debug": (8, 16)}
-STEPS = {"full": 20_000, "cpu": 700, "debug": 2}
+STEPS = {"full": 20_000, "cpu": 1_300, "debug": 2}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -46,12 +46,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.normalize = dict(type="normalize:fixed", mean=(0.5,), std=(0.25,))
     config.augment = [
-        dict(type="geometry:flip", horizontal=0.5, vertical=0.5, depth=0.5),
         dict(
-            type="geometry:affine", size=canvas, scale=(0.85, 1.2), rotate=15.0, shift=0.05, p=0.7
-        ),
-        dict(type="photometric:gamma", exponent=(0.7, 1.5)),
-        dict(type="photometric:gaussian_noise", std=(0.0, 0.05)),
+            type="geometry:flip", horizontal=0.5
+        ),  # left and right: front and back are the classes
+        dict(type="geometry:affine", size=canvas, scale=(0.9, 1.1), rotate=10.0, p=0.5),
+        dict(type="photometric:gamma", exponent=(0.8, 1.25)),
     ]
     config.task.losses = [
         dict(type="pixel:cross_entropy", weight=1.0),
@@ -66,6 +65,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         schedule=dict(type="one_cycle", rise=0.1),
     )
     config.inference.size = canvas if size == "debug" else (48, 64, 48)  # nearly all in one window
+    config.inference.flips = [2]
     for split in ("val", "test"):
         config.evals[split] = dict(type="semantic", split=split, batch_size=2)
     config.evals.val.every_percent = 50

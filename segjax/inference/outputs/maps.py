@@ -37,6 +37,7 @@ def write_label(path: pathlib.Path, found: Found) -> None:
         DataError: The image's file lacks what its format must say of a class map.
     """
     label, classes, place = found.label, found.classes, found.geometry
+    everywhere = tuple(slice(0, side) for side in found.whole)
     name = path.name.lower()
     if name.endswith(".png"):
         colour.save_palette_png(path, label, classes.palette)
@@ -53,14 +54,14 @@ def write_label(path: pathlib.Path, found: Found) -> None:
     elif name.endswith(ZARR):
         with files.replacing_folder(path) as folder:
             streams.write_zarr(
-                folder, [(tuple(slice(0, side) for side in found.whole), label)], label.shape, np.uint8,
+                folder, [(everywhere, label)], label.shape, np.uint8,
                 dims=len(found.whole), attributes={"class_names": list(classes.class_names)},
                 shown=path,
             )  # fmt: skip
     elif len(found.whole) == 3:
         stacks.write(path, label, place)
     else:
-        whole = [(tuple(slice(0, side) for side in found.whole), label)]
+        whole = [(everywhere, label)]
         streams.write_tiff(
             path, whole, found.whole, palette=classes.palette, tags=geo.tags_of(place)
         )
