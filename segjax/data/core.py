@@ -244,6 +244,10 @@ def check_label(
     Raises:
         DataError: A value that is neither a class nor ignored.
     """
+    if label.dtype == np.uint8 and mapping is None and not offset:
+        others = label >= num_classes  # nearly all masks: one pass, and few pixels looked at again
+        if min(ignore, default=num_classes) >= num_classes and np.isin(label[others], ignore).all():
+            return np.where(others, np.uint8(IGNORE_LABEL), label) if others.any() else label
     void = np.zeros(label.shape, bool)
     for value in ignore:
         void |= label == value

@@ -14,6 +14,8 @@ from segjax.structs import IGNORE_LABEL
 EXAMPLES = 48
 SECONDS = 10.0
 """How many examples, spread over a split, are looked at, and for how long at the most."""
+PIXELS = 20_000
+"""Of each image, whose values are told."""
 MUCH_VOID = 0.5
 RARE = 1e-3
 
@@ -28,6 +30,7 @@ class Look(NamedTuple):
         void: Pixels that count nowhere; of multi-label maps pairs of pixel and class.
         others: Of multi-label maps, the pixels that are known not to be of each class.
         without: Examples that have no pixel of the classes that windows look for.
+        values: Some pixels [n channels] of images of more than 8 bits, of all examples alike.
         sizes: That images have; of all where the source can tell, see `core.Checkable`.
     """
 
@@ -38,6 +41,7 @@ class Look(NamedTuple):
     sizes: set[tuple[int, ...]]
     others: Int64[np.ndarray, " k"] | None = None
     without: int = 0
+    values: np.ndarray | None = None
 
 
 def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
@@ -57,8 +61,13 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
     multilabel = source.schema["label"].kind == "labels"
     pixels, others = np.zeros((2, num_classes), np.int64)
     void, done, without, begun = 0, 0, 0, time.monotonic()
+    values = []
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
-        label = source[int(number)]["label"]
+        example = source[int(number)]
+        label, image = example["label"], example["image"]
+        if image.dtype != np.uint8 and isinstance(image, np.ndarray):
+            every = image.reshape(-1, image.shape[-1])
+            values.append(every[:: -(-len(every) // PIXELS)])
         sizes.add(tuple(label.shape[: len(label.shape) - multilabel]))
         own, nots, unknown = _count(label, num_classes, multilabel=multilabel)
         pixels, others, void = pixels + own, others + nots, void + unknown
@@ -67,7 +76,8 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
         if time.monotonic() - begun > SECONDS:
             break
     whole = done == len(source)
-    return Look(done, whole, pixels, void, sizes, others if multilabel else None, without)
+    seen = np.concatenate(values) if values else None
+    return Look(done, whole, pixels, void, sizes, others if multilabel else None, without, seen)
 
 
 def _count(
@@ -87,6 +97,18 @@ def _count(
             own += found[:num_classes]
             void += int(found[IGNORE_LABEL])
     return own, others, void
+
+
+def describe_values(found: Look, *, split: str) -> list[str]:
+    """Return what to say of images of more than 8 bits, see `data.intensity`; a line or none."""
+    if found.values is None:
+        return []
+    values = found.values.astype(np.float64)
+    low, high = np.percentile(values, [0.5, 99.5], axis=0)
+    told = (("mean", values.mean(0)), ("std", values.std(0)), ("0.5 %", low), ("99.5 %", high))
+    shown = "; ".join(f"{name} " + ", ".join(f"{v:.4g}" for v in each[:8]) for name, each in told)
+    more = f" (first 8 of {values.shape[1]} channels)" if values.shape[1] > 8 else ""
+    return [f"{split}: values of {found.examples} images{more}: {shown}"]
 
 
 def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:

@@ -439,5 +439,6 @@ def _no_pixels(file: pathlib.Path, reading: Reading) -> Array | None:
 
 
 def small(array: Lazy, stored: Stored) -> Array:
-    """Return an array, read unless it is large and has parts."""
-    return array if stored.parts and array.nbytes >= lazy.LARGE else np.asarray(array)
+    """Return an array, read unless it is large and has parts, or is unpacked as it is read."""
+    lazily = stored.streamed or (stored.parts and array.nbytes >= lazy.LARGE)
+    return array if lazily else np.asarray(array)

@@ -167,7 +167,7 @@ def look_at(
         look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
     notes = look.check(found, parts.classes.class_names, split=split)
-    return notes, [min(scales), max(scales)]
+    return notes + look.describe_values(found, split=split), [min(scales), max(scales)]
 
 
 def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:

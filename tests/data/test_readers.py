@@ -4,6 +4,8 @@ The rule for all: the values are the file's own, axes go from the slowest to the
 come last, a part is that part of the whole, and a broken file is one line that names it.
 """
 
+import gzip
+import itertools
 import json
 import pathlib
 import struct
@@ -16,6 +18,8 @@ import tifffile
 from scipy.io import wavfile
 
 from segjax.data import decode, opening
+from segjax.data.lazy import Lazy
+from segjax.data.readers import nifti
 from segjax.errors import ConfigError, DataError
 from tests.data import dicom_files
 
@@ -150,6 +154,25 @@ def test_a_broken_file_is_one_line_that_names_it(kind, tmp_path):
         else:  # what is cut off held no pixels
             assert part == content[:-1], f"{len(part)} of {len(content)} bytes"
             np.testing.assert_array_equal(image[..., 0], array)
+
+
+def test_gzip_is_unpacked_as_far_as_a_part_needs_it(tmp_path):
+    """In whatever steps, of one member or of several; each byte once."""
+    file = tmp_path / "a.nii.gz"
+    save_nifti(file, VOLUME)
+    content = gzip.decompress(file.read_bytes())
+    cuts = [0, 100, 352, 500, len(content)]
+    members = [gzip.compress(content[a:b]) for a, b in itertools.pairwise(cuts)]
+    for packed in (file.read_bytes(), b"".join(members)):
+        file.write_bytes(packed)
+        image = opening.open_image(file, reading(VOLUME)).array
+        assert isinstance(image, Lazy)
+        for region in (slice(0, 1), slice(2, 3), slice(0, 4), slice(1, 2)):
+            np.testing.assert_array_equal(image[region][..., 0], VOLUME[region])
+    unzipped = nifti.Unzipped(file, len(content))
+    assert bytes(unzipped(10)) == content[:10] and unzipped.done < len(content) + 1
+    with pytest.raises(ValueError, match="its header says"):
+        nifti.Unzipped(file, len(content) + 1)(len(content) + 1)
 
 
 def test_grids_are_read_in_the_order_of_the_axes(tmp_path):
@@ -297,8 +320,6 @@ def bomb(file: pathlib.Path) -> None:
         header.set_data_shape((30000, 30000, 30000))
         content = header.binaryblock + b"\0" * 4 + b"\0" * 280
         if file.name.endswith(".gz"):
-            import gzip
-
             content = gzip.compress(content)
         file.write_bytes(content)
 

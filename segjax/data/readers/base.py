@@ -21,6 +21,7 @@ class Stored:
         geometry: Where they lie; None: the format says nothing.
         void: The value that the file says stands for no pixel.
         parts: Whether a part of it is read without all of it.
+        streamed: Whether it is unpacked from its beginning, as far as it is asked for.
     """
 
     array: Lazy
@@ -28,6 +29,7 @@ class Stored:
     geometry: Geometry | None = None
     void: float | None = None
     parts: bool = True
+    streamed: bool = False
 
 
 def check_size(shape: Sequence[int], dtype: np.dtype, *, parts: bool) -> None:
