@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 
 from segjax.config import kinds, rules
-from segjax.data import core, decode, opening, overlaps, spans
+from segjax.data import core, decode, native, opening, overlaps, spans
 from segjax.data.decode import Reading
 from segjax.data.label_map import LabelMap
 from segjax.data.lazy import Lazy
@@ -88,7 +88,7 @@ class Files:
         self.numbers, self.bands, self.multilabel = numbers, bands, multilabel
         self._guessed = not channels and not reading.bands
         first = files[0][0]
-        self.reading = opening.as_first(reading, first, channels=channels, dtype=dtype)
+        self.reading = native.as_first(reading, first, channels=channels, dtype=dtype)
         self.schema = self._make_schema(first)
 
     def _make_schema(self, first: pathlib.Path) -> Schema:
@@ -96,7 +96,7 @@ class Files:
         schema: Schema = core.semantic_schema(channels, dtype=dtype)
         if self.multilabel:
             schema = core.multilabel_schema(channels, len(self.class_names), dtype=dtype)
-        if opening.has_spacing(first, self.reading):
+        if native.has_spacing(first, self.reading):
             schema = {**schema, "spacing": Field("value", (self.reading.dims,), "float32")}
         return schema
 

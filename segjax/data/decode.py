@@ -223,7 +223,11 @@ def check_sizes(
 
 def native_channels(file: File, *, name: str) -> int:
     """Return a file's channels by its header: bands without opacity, 3 for palettes and CMYK."""
-    header = read_header(file, name=name)
+    return channels_of(read_header(file, name=name))
+
+
+def channels_of(header: Header) -> int:
+    """Return how many channels the images of such files have: bands without opacity, or 3."""
     return 3 if header.colour in ("palette", "cmyk") else header.bands - header.alpha
 
 

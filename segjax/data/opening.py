@@ -52,25 +52,6 @@ def endings(kind: str, dims: int) -> tuple[str, ...]:
     return (*found, *OF_SIGNALS[kind]) if dims == 1 else found
 
 
-def dims_of(file: pathlib.Path, array: str = "") -> int:
-    """Return how many axes in space the images of such a file have, where nothing else says it.
-
-    Args:
-        file: Of an image.
-        array: The name of the array, where a file has several.
-    """
-    name = file.name.lower()
-    if name.endswith(nifti.ENDINGS) or dicom.is_series(file):
-        return 3
-    if name.endswith((*sound.ENDINGS, *text.ENDINGS)):
-        return 1
-    if name.endswith(arrays.ENDINGS):
-        with decode.explained(str(file)):
-            stored = arrays.open_file(file, name=array)
-        return stored.dims or min(3, max(1, len(stored.array.shape) - 1))
-    return 2
-
-
 def is_picture(file: pathlib.Path, dims: int) -> bool:
     """Say whether a file is a picture of two axes, which has colours and may have to be turned."""
     name = file.name.lower()
@@ -85,19 +66,10 @@ def open_image(file: pathlib.Path, reading: Reading) -> Opened:
     """
     name = str(file)
     if is_picture(file, reading.dims):
-        return Opened(
-            large.open_image(file, name=name, reading=reading), None, _no_pixels(file, reading)
-        )
+        return Opened(_picture(file, reading), None, _no_pixels(file, reading))
     stored = read_stored(file, reading, reading.image_array)
-    array, channels = _with_channels(stored.array, reading, name=name)
-    bands = reading.bands or tuple(range(channels))
-    if max(bands) >= channels or len(bands) != reading.channels:
-        wanted = max(bands) + 1 if reading.bands else reading.channels
-        raise DataError(
-            f"{name}: {channels} channel{'s' if channels > 1 else ''}, expected {wanted}. Set "
-            f"channels={channels} if all images are so, or choose bands."
-        )
-    chosen = slice(None) if bands == tuple(range(channels)) else list(bands)
+    array, channels = with_channels(stored.array, reading, name=name)
+    chosen = _choose(reading, channels, name=name)
     space = reading.dims
 
     def read(region: Region) -> np.ndarray:
@@ -105,13 +77,44 @@ def open_image(file: pathlib.Path, reading: Reading) -> Opened:
             part = array[region[:space]][..., chosen][..., region[space]]
             return values.convert(part, reading.dtype, name=name, missing=reading.missing == "void")
 
-    shape = (*array.shape[:-1], len(bands))
+    shape = (*array.shape[:-1], reading.channels)
     void = _void(array, stored, reading, name=name)
     return Opened(
         small(Lazy(shape, reading.dtype or array.dtype, read, name=name), stored),
         stored.geometry,
         void,
     )
+
+
+def _picture(file: pathlib.Path, reading: Reading) -> Array:
+    """Return a picture [h w c], of some of its bands where `reading` chooses them."""
+    name = str(file)
+    if not reading.bands:
+        return large.open_image(file, name=name, reading=reading)
+    header = large.read_header(file, name=name, exif=reading.exif)
+    chosen = _choose(reading, header.bands, name=name)
+    whole = dataclasses.replace(reading, channels=header.bands, bands=())
+    image = large.open_image(file, name=name, reading=whole)
+    if not isinstance(image, Lazy):
+        return np.ascontiguousarray(image[..., chosen])
+    shape = (*image.shape[:2], reading.channels)
+    return Lazy(shape, image.dtype, lambda r: image[r[:2]][..., chosen][..., r[2]], name=name)
+
+
+def _choose(reading: Reading, channels: int, *, name: str) -> slice | list[int]:
+    """Return what takes the channels that `reading` chooses from so many.
+
+    Raises:
+        DataError: There are other channels than it says.
+    """
+    bands = reading.bands or tuple(range(channels))
+    if max(bands) >= channels or len(bands) != reading.channels:
+        wanted = max(bands) + 1 if reading.bands else reading.channels
+        raise DataError(
+            f"{name}: {channels} channel{'s' if channels > 1 else ''}, expected {wanted}. Set "
+            f"channels={channels} if all images are so, or choose bands."
+        )
+    return slice(None) if bands == tuple(range(channels)) else list(bands)
 
 
 def open_to_predict(file: pathlib.Path, reading: Reading) -> Opened:
@@ -196,7 +199,7 @@ def read_bands(file: pathlib.Path, reading: Reading, *, bands: int) -> np.ndarra
     if is_picture(file, reading.dims):
         return decode.read_bands(file, name=name, bands=bands, exif=reading.exif)
     array = read_stored(file, reading, reading.label_array).array
-    array, found = _with_channels(array, reading, name=name)
+    array, found = with_channels(array, reading, name=name)
     if found != bands:
         raise DataError(
             f"{name}: {found} bands, expected {bands}: one for each class, in the order of "
@@ -224,14 +227,6 @@ def without_missing(label: Array, image: Opened) -> Array:
     if isinstance(label, Lazy):
         return Lazy(label.shape, np.uint8, lambda r: read(r).astype(np.uint8), name=label.name)
     return read(every).astype(np.uint8)
-
-
-def has_spacing(file: pathlib.Path, reading: Reading) -> bool:
-    """Say whether a file's format says how far pixels are apart."""
-    if is_picture(file, reading.dims):
-        return False
-    geometry = read_stored(file, reading, reading.image_array).geometry
-    return geometry is not None and len(geometry.spacing) == reading.dims
 
 
 def spacing(image: Opened, *, name: str) -> np.ndarray:
@@ -271,7 +266,7 @@ def check_header(file: pathlib.Path, reading: Reading) -> tuple[int, ...]:
     if is_picture(file, reading.dims):
         return large.check_header(file, name=str(file), reading=reading)
     stored = read_stored(file, reading, reading.image_array)
-    return _with_channels(stored.array, reading, name=str(file))[0].shape[:-1]
+    return with_channels(stored.array, reading, name=str(file))[0].shape[:-1]
 
 
 def check_pair(
@@ -299,61 +294,6 @@ def check_pair(
     names = str(image_file), name
     decode.check_sizes(whole, label, *names, exif=reading.exif)
     return whole
-
-
-def native(file: pathlib.Path, reading: Reading) -> tuple[int, str]:
-    """Return the channels and the type that a file's images have, of `decode.DTYPES`.
-
-    It is the smallest that keeps every value of this file: of pictures of at most 8 bits uint8.
-    """
-    name = str(file)
-    if is_picture(file, reading.dims):
-        channels = decode.native_channels(file, name=name)
-        header = decode.read_header(file, name=name)
-        if header.bits <= 8 and np.dtype(header.dtype).kind in "bu":
-            return channels, "uint8"
-        for dtype in decode.DTYPES:
-            try:
-                decode.read_image(file, name=name, channels=channels, dtype=dtype)
-            except DataError:
-                continue
-            return channels, dtype
-        return channels, "float32"
-    stored = read_stored(file, reading, reading.image_array)
-    array, channels = _with_channels(stored.array, reading, name=name)
-    own = array.dtype
-    if own.kind in "b" or own.name in decode.DTYPES:
-        return channels, "uint8" if own.kind == "b" else own.name
-    if own.kind in "iu" and stored.array.nbytes <= lazy.LARGE:
-        with decode.explained(name):
-            whole = array[()]
-        low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
-        for dtype in ("uint8", "uint16", "int16"):
-            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-                return channels, dtype
-    return channels, "float32"
-
-
-def as_first(
-    reading: Reading, first: pathlib.Path, *, channels: int = 0, dtype: str = ""
-) -> Reading:
-    """Return how a data set is read that says not all of it: the rest is the first image's own.
-
-    Args:
-        reading: As far as it is said; `dims` of 0 is not.
-        first: The first image.
-        channels: 0: not said.
-        dtype: Empty: not said.
-
-    Raises:
-        DataError: The first image cannot be used.
-    """
-    reading = dataclasses.replace(reading, dims=reading.dims or dims_of(first, reading.image_array))
-    if not (channels and dtype):
-        native_channels, own = native(first, reading)
-        channels = channels or len(reading.bands) or native_channels
-        dtype = dtype or own
-    return dataclasses.replace(reading, channels=channels, dtype=dtype)
 
 
 def read_stored(file: pathlib.Path, reading: Reading, array: str = "") -> Stored:
@@ -404,7 +344,7 @@ def _flat(array: Lazy) -> Lazy:
     return Lazy(array.shape[1:], array.dtype, read, name=array.name)
 
 
-def _with_channels(array: Lazy, reading: Reading, *, name: str) -> tuple[Lazy, int]:
+def with_channels(array: Lazy, reading: Reading, *, name: str) -> tuple[Lazy, int]:
     """Return an array with channels behind, and their number."""
     if len(array.shape) == reading.dims:
         return array.with_channel(), 1

@@ -7,7 +7,7 @@ is `val`, 8 and 9 are `test`; `all` is the whole.
 import dataclasses
 
 from segjax.config import kinds
-from segjax.data import base, core, decode, opening, values
+from segjax.data import base, core, decode, native, opening, values
 from segjax.errors import DataError
 from segjax.structs import Example
 
@@ -49,7 +49,7 @@ class Source:
         image, label = self.root / images, self.root / labels
         self.files = [(image, [label])]
         base.check_present(self.files)
-        stack = opening.as_first(decode.Reading(dims=3), image)
+        stack = native.as_first(decode.Reading(dims=3), image)
         whole, masks = (opening.read_stored(file, stack).array.shape for file in (image, label))
         if whole[:3] != masks:
             raise DataError(

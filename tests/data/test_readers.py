@@ -7,6 +7,7 @@ come last, a part is that part of the whole, and a broken file is one line that 
 import gzip
 import itertools
 import json
+import os
 import pathlib
 import struct
 import zipfile
@@ -17,7 +18,9 @@ import tensorstore
 import tifffile
 from scipy.io import wavfile
 
-from segjax.data import decode, opening
+from configs import cloudmask
+from segjax.config import sections
+from segjax.data import decode, folder, native, opening
 from segjax.data.lazy import Lazy
 from segjax.data.readers import nifti
 from segjax.errors import ConfigError, DataError
@@ -120,7 +123,7 @@ def test_values_are_those_that_were_written(kind, tmp_path, monkeypatch):
     file = tmp_path / f"a{ending}"
     write(file, array)
     how = reading(array)
-    channels, dtype = opening.native(file, how)
+    channels, dtype = native.channels_and_type(file, how)
     assert (channels, dtype) == (how.channels, how.dtype)
     wanted = array.reshape(*array.shape[:3], -1).astype(how.dtype)
     image = opening.open_image(file, how)
@@ -244,13 +247,23 @@ def test_arrays_are_chosen_by_name(tmp_path):
             opening.open_image(file, decode.Reading(channels=4, dtype="float32", image_array=array))
 
 
-def test_bands_are_chosen_in_their_order(tmp_path):
-    np.save(tmp_path / "a.npy", np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("name", ["a.npy", "a.tif"])
+def test_bands_are_chosen_in_their_order(name, lazily, tmp_path, monkeypatch):
+    """Of arrays and of pictures, whole and in parts."""
+    values = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    if name == "a.npy":
+        np.save(tmp_path / name, values)
+    else:
+        tifffile.imwrite(tmp_path / name, values, photometric="minisblack", planarconfig="contig")
+    if lazily:
+        monkeypatch.setattr("segjax.data.lazy.LARGE", 1)
     how = decode.Reading(channels=2, bands=(4, 1))
-    found = opening.open_image(tmp_path / "a.npy", how).array
-    assert found[0, 0].tolist() == [4, 1] and found.shape == (3, 4, 2)
+    found = opening.open_image(tmp_path / name, how).array
+    assert isinstance(found, Lazy) == lazily and found.shape == (3, 4, 2)
+    np.testing.assert_array_equal(found[1:3, 0:4], values[1:3, :, [4, 1]])
     with pytest.raises(DataError, match="5 channels, expected 9"):
-        opening.open_image(tmp_path / "a.npy", decode.Reading(channels=2, bands=(8, 1)))
+        opening.open_image(tmp_path / name, decode.Reading(channels=2, bands=(8, 1)))
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.nii", "g.tif"])
@@ -336,3 +349,21 @@ def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
     (tmp_path / "a.nii").write_bytes(b"\0" * 400)
     with pytest.raises(ConfigError, match=r"NIfTI needs.*pip install 'segjax\[medical\]'"):
         opening.open_image(tmp_path / "a.nii", reading(VOLUME))
+
+
+def test_a_scene_of_six_bands_is_read_without_loss():
+    """The publisher's file: named bands, and a mask beside its image, whose numbers are mapped."""
+    root = pathlib.Path(os.environ.get("SEGJAX_DATA", ""), "cloudmask")
+    if not (root / "sentinel2.npz").is_file():
+        pytest.skip("SEGJAX_DATA does not point at the data")
+    section = sections.plain(cloudmask.get_config(f"root={root}").input.source)
+    del section["type"]
+    source = folder.Source(split="train", **section)
+    stored, example = np.load(root / "sentinel2.npz"), source[0]
+    np.testing.assert_array_equal(example["image"], stored["img"])
+    assert example["image"].dtype == np.float32 and len(source) == 1
+    mask = stored["msk"][..., 0]
+    np.testing.assert_array_equal(example["label"] == 1, mask == 4)
+    np.testing.assert_array_equal(example["label"] == 2, mask == 0)
+    chosen = folder.Source(split="train", **section | {"bands": ["nir", "red"]})[0]
+    np.testing.assert_array_equal(chosen["image"], stored["img"][..., [3, 2]])

@@ -50,6 +50,7 @@ def _draw(file: pathlib.Path, image: Geometry, shape: Sequence[int]) -> np.ndarr
     label = np.zeros(tuple(shape), np.uint8)
     back = np.linalg.inv(dicom.TO_RAS @ image.affine)
     label_map = head.get("SegmentationType") == "LABELMAP"
+    half = int(head.get("MaximumFractionalValue", 1)) / 2
     for number, plane in enumerate(dicom.planes_of(file, head)):
         if plane.at is None:
             raise ValueError("frames whose places are not said")
@@ -62,7 +63,7 @@ def _draw(file: pathlib.Path, image: Geometry, shape: Sequence[int]) -> np.ndarr
             label[depth] = drawn
             continue
         group = head.PerFrameFunctionalGroupsSequence[number].SegmentIdentificationSequence[0]
-        inside = drawn > 0
+        inside = drawn > half
         if label[depth][inside].any():
             raise ValueError("segments that overlap: a class map cannot hold them")
         label[depth][inside] = int(group.ReferencedSegmentNumber)
