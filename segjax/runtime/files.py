@@ -40,15 +40,17 @@ _making = threading.Lock()
 def make_folder(path: pathlib.Path) -> None:
     """Make a folder, and those that it lies in, unless they are there.
 
-    It never returns after `make_no_more`.
+    It waits within `making_none`.
     """
     with _making:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def make_no_more() -> None:
-    """Let no thread make folders any more: the process is about to end, and removes its own."""
-    _making.acquire()
+@contextlib.contextmanager
+def making_none() -> Iterator[None]:
+    """Let no other thread make folders: the process is about to end, and removes its own."""
+    with _making:
+        yield
 
 
 def remove_unfinished() -> None:

@@ -94,9 +94,9 @@ def ending() -> Iterator[None]:
 
 def end(number: int) -> None:
     """End this process for a signal, unfinished files removed."""
-    files.make_no_more()
-    files.remove_unfinished()
-    distributed.end(128 + number, f"ended by {signal.Signals(number).name}")
+    with files.making_none():
+        files.remove_unfinished()
+        distributed.end(128 + number, f"ended by {signal.Signals(number).name}")
 
 
 @contextlib.contextmanager
