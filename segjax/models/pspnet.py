@@ -1,6 +1,6 @@
 """PSPNet (Zhao et al. 2016, arXiv:1612.01105, figure 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ from segjax.kernels import resize
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample
 from segjax.models import base
+from segjax.runtime import sharding
 from segjax.structs import Features, Outputs
 
 
@@ -56,7 +57,7 @@ class Model(base.EncoderDecoder):
 
     def pyramid(self, x: Features, *, train: bool) -> Features:
         """Return the means over each grid, reduced and enlarged, and `x` itself."""
-        size, width, levels = x.shape[1:-1], x.shape[-1] // len(self.bins), []
+        width, levels = x.shape[-1] // len(self.bins), []
         if not width:
             raise ConfigError(
                 f"config.model.bins={tuple(self.bins)}: expected at most {x.shape[-1]}, one for "
@@ -65,14 +66,25 @@ class Model(base.EncoderDecoder):
         for i, bins in enumerate(self.bins):
             norm = self.norm_of_mean if bins == 1 else self.norm
             reduce = self.style.conv(width, kernel=1, norm=norm, name=f"level{i}")
-            y = reduce(means(x, bins), train=train)
-            levels.append(enlarge(y, size, align_corners=self.align_corners))
+            levels.append(level(x, bins, reduce, train=train, align_corners=self.align_corners))
         return jnp.concatenate([*levels, x], axis=-1)
 
 
-def means(x: Features, bins: int) -> Features:
-    """Return the means of `x` over a grid of `bins` cells along each side."""
-    return resample.adaptive_avg_pool(x, (bins,) * (x.ndim - 2))
+def level(
+    x: Features,
+    bins: int,
+    reduce: Callable[..., Features],
+    *,
+    train: bool,
+    align_corners: bool = False,
+) -> Features:
+    """Return the means of `x` over a grid of `bins` cells a side, reduced, at the size of `x`.
+
+    The grid is whole on every device: all rows of the image see all of it.
+    """
+    with sharding.whole_rows():
+        y = reduce(resample.adaptive_avg_pool(x, (bins,) * (x.ndim - 2)), train=train)
+    return enlarge(y, x.shape[1:-1], align_corners=align_corners)
 
 
 def enlarge(x: Features, size: Sequence[int], *, align_corners: bool = False) -> Features:

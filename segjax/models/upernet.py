@@ -69,7 +69,6 @@ class Model(base.EncoderDecoder):
         conv, levels = self.style.conv, [x]
         for i, bins in enumerate(self.bins):
             reduce = conv(self.width, kernel=1, name=f"level{i}")
-            y = reduce(pspnet.means(x, bins), train=train)
-            levels.append(pspnet.enlarge(y, x.shape[1:-1]))
+            levels.append(pspnet.level(x, bins, reduce, train=train))
         x = jnp.concatenate(levels, axis=-1)
         return conv(self.width, name="bottleneck")(x, train=train)

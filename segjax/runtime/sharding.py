@@ -23,6 +23,7 @@ EXAMPLES = ("data", "fsdp")
 """The axes that the examples of a batch are dealt to."""
 
 _over = jax.make_user_context(None)  # part of jit's cache key: meshes never share a program
+_whole = jax.make_user_context(False)
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, trials: int = 0) -> Mesh:
@@ -86,6 +87,11 @@ def over(mesh: Mesh | None) -> AbstractContextManager[None]:
     return _over(mesh)
 
 
+def whole_rows() -> AbstractContextManager[None]:
+    """Return a context in which `keep_rows` gives all rows to all devices: of small grids."""
+    return _whole(True)
+
+
 def keep_rows(x: jax.Array, *, partner: int) -> jax.Array:
     """Return features [b *space c], and so their gradient, with rows split as those of an image.
 
@@ -99,7 +105,8 @@ def keep_rows(x: jax.Array, *, partner: int) -> jax.Array:
     if mesh is None or not splits_rows():
         return x
     devices = mesh.shape["space"]
-    split = all(-(-rows // devices) * (devices - 1) < rows for rows in (x.shape[1], partner))
+    sides = (x.shape[1], partner)
+    split = not _whole.value and all(-(-rows // devices) * (devices - 1) < rows for rows in sides)
     here = jax.sharding.get_abstract_mesh()  # of one trial: the part that `mesh` leaves to it
     place = NamedSharding(mesh if here.empty else here, P(EXAMPLES, "space" if split else None))
     return jax.lax.with_sharding_constraint(x, place)

@@ -32,14 +32,6 @@ class TestContract(contract.ModelContract):
 class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="since convolutions keep rows split for right gradients (sharding.keep_rows), the "
-        "pyramid's grids and one map at an eighth of the resolution are gathered over rows",
-    )
-    def test_rows_on_two_devices_exchange_their_halos_only(self):
-        super().test_rows_on_two_devices_exchange_their_halos_only()
-
 
 # smp 0.6.0's, 21 classes, counted with PyTorch, less the encoder's stages 4 and 5, which it makes
 # and never uses: 11,422,005 and 24,393,173 with them.

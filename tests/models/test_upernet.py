@@ -40,11 +40,6 @@ class TestContract(contract.ModelContract):
 class TestCompiled(contract.CompiledContract):
     of = TestContract()
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="since convolutions keep rows split for right gradients (sharding.keep_rows), the "
-        "pyramid's grids are gathered over rows, as PSPNet's are",
-    )
     def test_rows_on_two_devices_exchange_their_halos_only(self):
         # Attention needs more. Of 64 rows each device has a single one at stride 32: there XLA
         # computes gradients of kernels in parts and gathers those.
