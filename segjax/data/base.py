@@ -18,6 +18,7 @@ from segjax.data.lazy import Lazy
 from segjax.errors import DataError
 from segjax.runtime import reading
 from segjax.structs import Example, Field, Schema
+from segjax.views import colour
 
 THREADS = 16
 """That look at headers: on a file system of a network each is waiting."""
@@ -84,7 +85,7 @@ class Files:
     ):
         self.files, self.root = files, root
         self.class_names = class_names
-        self.palette = palette or core.voc_palette(len(class_names))
+        self.palette = palette or colour.voc_palette(len(class_names))
         self.numbers, self.bands, self.multilabel = numbers, bands, multilabel
         self._guessed = not channels and not reading.bands
         first = files[0][0]
@@ -118,23 +119,21 @@ class Files:
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray | Lazy:
         """Return the label of an example, uint8; of a large file one whose parts are read."""
         file, masks = self.files[index]
-        if self.reading.dims == 1 and str(masks[0]).lower().endswith(spans.ENDINGS):
-            return self._read_spans(masks[0], image)
-        if self.multilabel:
+        mask = masks[0] if len(masks) == 1 else None
+        if mask and self.reading.dims == 1 and mask.name.lower().endswith(spans.ENDINGS):
+            return self._read_spans(mask, image)
+        if self.multilabel or mask is None:
             return overlaps.read(
                 image, file, masks, bands=self.bands, reading=self.reading, check=self.numbers
             )
-        (mask,) = masks
-        assert mask is not None  # noqa: S101  only masks of classes may be missing
         label = opening.open_label(mask, self.reading, image)
         opening.check_alike(image, label, str(file), str(mask), exif=self.reading.exif)
         check = functools.partial(self.numbers, name=str(mask))
         stored = label.array
         return stored.map(check, np.uint8) if isinstance(stored, Lazy) else check(stored)
 
-    def _read_spans(self, file: pathlib.Path | None, image: opening.Opened) -> np.ndarray:
+    def _read_spans(self, file: pathlib.Path, image: opening.Opened) -> np.ndarray:
         """Return the classes of a signal's samples, from a file of labelled spans."""
-        assert file is not None  # noqa: S101  the caller has looked
         steps = image.geometry.spacing if image.geometry else ()
         return spans.draw(
             spans.read(file), image.array.shape[0], self.class_names,

@@ -178,18 +178,6 @@ def choose_fields(schema: Schema, names: Sequence[str] = ()) -> Schema:
     return {name: schema[name] for name in schema if name in ("image", "label", *names)}
 
 
-def voc_palette(num_classes: int) -> Palette:
-    """Return the PASCAL VOC colours: the bits of the class number dealt out to R, G and B."""
-    colours = []
-    for number in range(num_classes):
-        channel = [0, 0, 0]
-        for bit in range(8):
-            for c in range(3):
-                channel[c] |= (number >> (3 * bit + c) & 1) << (7 - bit)
-        colours.append((channel[0], channel[1], channel[2]))
-    return tuple(colours)
-
-
 def check_classes(class_names: Sequence[str], *, where: str) -> tuple[str, ...]:
     """Return the class names as a tuple.
 

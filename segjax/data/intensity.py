@@ -6,6 +6,7 @@ and in prediction; images are float32 from there on. `config.input.intensity` li
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple, TypeAlias
@@ -136,36 +137,57 @@ def apply(steps: Sequence[Find], image: np.ndarray | Lazy) -> np.ndarray | Lazy:
     Returns:
         float32; without steps the image itself.
     """
+    return change(image, find_scales(steps, image))
+
+
+def find_scales(steps: Sequence[Find], image: np.ndarray | Lazy) -> tuple[Scale, ...]:
+    """Return the scales of an image, see `apply`."""
+    if not steps:
+        return ()
+    found: list[Scale] = []
+    seen = _seen(image).reshape(-1, image.shape[-1])
     for find in steps:
-        scale = find(_seen(image).reshape(-1, image.shape[-1]).astype(np.float64))
+        if found:
+            seen = _changed(seen, found[-1])
+        found.append(find(seen.astype(np.float64)))
+    return tuple(found)
 
-        def change(part: np.ndarray, scale: Scale = scale) -> np.ndarray:
-            found = (np.clip(part, scale.low, scale.high) - scale.shift) * scale.factor
-            return found.astype(np.float32)
 
-        image = image.map(change, np.float32) if isinstance(image, Lazy) else change(image)
+def change(image: np.ndarray | Lazy, scales: Sequence[Scale]) -> np.ndarray | Lazy:
+    """Return an image at scales, one after the other."""
+    for scale in scales:
+        one = functools.partial(_changed, scale=scale)
+        image = image.map(one, np.float32) if isinstance(image, Lazy) else one(image)
     return image
 
 
+def _changed(part: np.ndarray, scale: Scale) -> np.ndarray:
+    found = (np.clip(part, scale.low, scale.high) - scale.shift) * scale.factor
+    return found.astype(np.float32)
+
+
 def _seen(image: np.ndarray | Lazy) -> np.ndarray:
-    if not isinstance(image, Lazy):
-        return image
     dims = len(image.shape) - 1
     step = math.ceil((math.prod(image.shape[:-1]) / SAMPLE) ** (1 / dims))
-    return lazy.thinned(image, max(1, step), dims=dims)
+    if not isinstance(image, Lazy) or step <= 1:
+        return np.asarray(image)
+    return lazy.thinned(image, step, dims=dims)
 
 
 class Scaled(core.View):
-    """The examples of `source` with their images at the scales that `steps` find."""
+    """The examples of `source` with their images at the scales that `steps` find, once for each."""
 
     def __init__(self, source: core.Source, steps: Sequence[Find]):
         super().__init__(source)
         self.steps = steps
+        self._scales: dict[int, tuple[Scale, ...]] = {}
         self.schema = scaled_schema(source.schema, steps)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]
-        return Example(**{**example, "image": apply(self.steps, example["image"])})
+        if index not in self._scales:
+            self._scales[index] = find_scales(self.steps, example["image"])
+        return Example(**{**example, "image": change(example["image"], self._scales[index])})
 
 
 def view(source: core.Source, steps: Sequence[Find]) -> core.Source:

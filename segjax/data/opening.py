@@ -140,14 +140,15 @@ def header_to_predict(file: pathlib.Path, reading: Reading) -> tuple[tuple[int, 
     Raises:
         DataError: As `open_to_predict`, as far as the header shows it.
     """
-    name, whole = file.name.lower(), check_header(file, reading)
-    if not is_picture(file, reading.dims):
-        geometry = read_stored(file, reading, reading.image_array).geometry
-    elif name.endswith(stacks.ENDINGS):
-        with decode.explained(str(file)):
-            geometry = geo.geometry_of(file)
+    name, geometry = str(file), None
+    if is_picture(file, reading.dims):
+        whole = large.check_header(file, name=name, reading=reading)
+        if file.name.lower().endswith(stacks.ENDINGS):
+            with decode.explained(name):
+                geometry = geo.geometry_of(file)
     else:
-        geometry = None
+        stored = read_stored(file, reading, reading.image_array)
+        whole, geometry = _sides(stored, reading, name=name), stored.geometry
     return whole, geometry.format if geometry else ""
 
 
@@ -219,14 +220,12 @@ def without_missing(label: Array, image: Opened) -> Array:
 
     def read(region: Region) -> np.ndarray:
         missing = np.asarray(void[region[:dims]])
-        return np.where(
-            missing.reshape(*missing.shape, *(1,) * behind), IGNORE_LABEL, label[region]
-        )
+        missing = missing.reshape(*missing.shape, *(1,) * behind)
+        return np.where(missing, np.uint8(IGNORE_LABEL), label[region])
 
-    every = tuple(map(slice, label.shape))
     if isinstance(label, Lazy):
-        return Lazy(label.shape, np.uint8, lambda r: read(r).astype(np.uint8), name=label.name)
-    return read(every).astype(np.uint8)
+        return Lazy(label.shape, np.uint8, read, name=label.name)
+    return read(tuple(map(slice, label.shape)))
 
 
 def spacing(image: Opened, *, name: str) -> np.ndarray:
@@ -265,35 +264,44 @@ def check_header(file: pathlib.Path, reading: Reading) -> tuple[int, ...]:
     """
     if is_picture(file, reading.dims):
         return large.check_header(file, name=str(file), reading=reading)
-    stored = read_stored(file, reading, reading.image_array)
-    return with_channels(stored.array, reading, name=str(file))[0].shape[:-1]
+    return _sides(read_stored(file, reading, reading.image_array), reading, name=str(file))
 
 
-def check_pair(
-    image_file: pathlib.Path, label_file: pathlib.Path, reading: Reading, *, bands: int = 1
-) -> tuple[int, ...]:
-    """Check by their headers alone that an image and its mask can be read, and fit each other.
+def _sides(stored: Stored, reading: Reading, *, name: str) -> tuple[int, ...]:
+    return with_channels(stored.array, reading, name=name)[0].shape[:-1]
 
-    Returns:
-        The image's sides.
+
+def check_label(
+    file: pathlib.Path,
+    reading: Reading,
+    *,
+    image_file: pathlib.Path,
+    whole: tuple[int, ...],
+    bands: int = 1,
+) -> None:
+    """Check by its header alone that a mask can be read, and fits its image.
+
+    Args:
+        file: The mask.
+        reading: How the data set is read.
+        image_file: The image.
+        whole: Its sides.
+        bands: Of the mask.
 
     Raises:
-        DataError: As `open_pair`, where a header shows it.
+        DataError: As `open_label` and `check_alike`, where a header shows it.
     """
-    whole, name = check_header(image_file, reading), str(label_file)
-    lower = label_file.name.lower()
+    name, lower = str(file), file.name.lower()
     if lower.endswith(dicom.ENDINGS) or (reading.dims == 1 and lower.endswith(spans.ENDINGS)):
-        return whole
-    if is_picture(label_file, reading.dims):
-        header = large.read_header(label_file, name=name, exif=reading.exif)
+        return
+    if is_picture(file, reading.dims):
+        header = large.read_header(file, name=name, exif=reading.exif)
         decode.check_bands(header, name=name, bands=bands)
         label = decode.shown_size(header, reading.exif)
     else:
-        label = read_stored(label_file, reading, reading.label_array).array.shape
+        label = read_stored(file, reading, reading.label_array).array.shape
         label = label[:-1] if len(label) == len(whole) + 1 and label[-1] == bands else label
-    names = str(image_file), name
-    decode.check_sizes(whole, label, *names, exif=reading.exif)
-    return whole
+    decode.check_sizes(whole, label, str(image_file), name, exif=reading.exif)
 
 
 def read_stored(file: pathlib.Path, reading: Reading, array: str = "") -> Stored:

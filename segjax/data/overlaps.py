@@ -64,6 +64,7 @@ def check(
     Raises:
         DataError: As `read`, where a header shows it.
     """
+    whole = opening.check_header(image_file, reading)
     for mask in filter(None, masks):
-        opening.check_pair(image_file, mask, reading, bands=bands)
-    return opening.check_header(image_file, reading)
+        opening.check_label(mask, reading, image_file=image_file, whole=whole, bands=bands)
+    return whole

@@ -10,6 +10,7 @@ from segjax.config import kinds
 from segjax.data import base, core, decode, native, opening, values
 from segjax.errors import DataError
 from segjax.structs import Example
+from segjax.views import colour
 
 
 class Source:
@@ -45,7 +46,7 @@ class Source:
     ):
         self.root = base.folder_of(root)
         self.class_names = core.check_classes(class_names, where="class_names")
-        self.palette = core.voc_palette(len(self.class_names))
+        self.palette = colour.voc_palette(len(self.class_names))
         image, label = self.root / images, self.root / labels
         self.files = [(image, [label])]
         base.check_present(self.files)

@@ -11,6 +11,7 @@ from segjax.config import kinds, rules
 from segjax.data import base, core, decode
 from segjax.errors import ConfigError, DataError, extra
 from segjax.structs import Example
+from segjax.views import colour
 
 with extra("tfds", what="config.input.source.type='tfds'"):
     import tensorflow_datasets as tfds
@@ -62,7 +63,7 @@ class Source:
         self.class_names = core.check_classes(
             class_names or _names(features[label_key], num_classes, name=name), where=f"tfds {name}"
         )
-        self.palette = core.voc_palette(len(self.class_names))
+        self.palette = colour.voc_palette(len(self.class_names))
         channels = features[image_key].shape[-1] or 3
         # TFDS labels are made for the pixels as stored: no turning by EXIF.
         self.reading = decode.Reading(channels=channels, exif=False, dtype=dtype)

@@ -7,6 +7,7 @@ import pytest
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Field
+from segjax.views import colour
 
 
 class Counting:
@@ -76,7 +77,7 @@ def test_255_classes_fit_and_256_do_not():
 
 
 def test_voc_palette_has_the_published_colours():
-    palette = core.voc_palette(255)
+    palette = colour.voc_palette(255)
     assert palette[:4] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
     assert palette[20] == (0, 64, 128)  # tv/monitor
     assert len(set(palette)) == 255

@@ -13,6 +13,7 @@ from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError
 from segjax.inference import scaling
 from segjax.inference.predictor import FunctionPredictor
+from segjax.views import colour
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.normal([100, -500], [20, 300], (12, 30, 2)).astype(np.int16)
@@ -105,7 +106,7 @@ def test_what_cannot_be_is_refused_before_anything_is_read(section, said):
 
 
 class Two:
-    class_names, palette = ("a", "b"), core.voc_palette(2)
+    class_names, palette = ("a", "b"), colour.voc_palette(2)
     schema = core.semantic_schema(2, dtype="int16")
 
     def __len__(self):

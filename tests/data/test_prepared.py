@@ -20,6 +20,7 @@ from segjax.data.lazy import Lazy
 from segjax.data.store import Store
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.structs import Field
+from segjax.views import colour
 from tests.data import test_windows
 
 
@@ -27,7 +28,7 @@ class Ragged:
     """Examples of different sizes with every kind of field."""
 
     class_names = ("a", "b", "c")
-    palette = core.voc_palette(3)
+    palette = colour.voc_palette(3)
 
     def __init__(self, dims=2, dtype="int16", *, length=7, lazily=False, alike=False):
         self.dims, self.dtype, self.length = dims, dtype, length

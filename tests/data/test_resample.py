@@ -20,6 +20,7 @@ from segjax.inference.layout import Layout
 from segjax.inference.pieces import Cut
 from segjax.metrics import confusion
 from segjax.structs import Field
+from segjax.views import colour
 from tests.data import test_windows
 from tests.inference import test_network
 
@@ -223,7 +224,7 @@ def test_the_network_sees_the_spacing_and_answers_on_the_image_s_own_grid():
     predict, _ = test_network.network((32, 40), "pad", spacing=(1.0, 1.0))
 
     class Blocks:
-        class_names, palette = tuple("abcdef"), core.voc_palette(6)
+        class_names, palette = tuple("abcdef"), colour.voc_palette(6)
         schema = test_network.SCHEMA | {"spacing": Field("value", (2,), "float32")}
         spacings = ((3.0, 0.5), (1.0, 1.0), (0.7, 2.0))
 

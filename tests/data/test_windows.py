@@ -17,6 +17,7 @@ from segjax.data import core, fit, lazy, look, pipeline, windows
 from segjax.data.lazy import Lazy
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Field
+from segjax.views import colour
 
 SIZES = {1: [(90,), (40,), (51,)], 2: [(70, 90), (33, 200), (20, 41)], 3: [(40, 44, 50)] * 3}
 SIZE = {1: (48,), 2: (32, 40), 3: (16, 32, 40)}
@@ -27,7 +28,7 @@ class Numbered:
     """Images whose pixels are their own place, with a few pixels of classes 1 to 3 in some."""
 
     class_names = ("ground", "a", "b", "c")
-    palette = core.voc_palette(4)
+    palette = colour.voc_palette(4)
 
     def __init__(self, dims=2, *, length=3, lazily=False, multilabel=False):
         self.dims, self.length, self.lazily, self.multilabel = dims, length, lazily, multilabel

@@ -25,19 +25,16 @@ def open_file(file: pathlib.Path) -> Stored:
         ValueError: It is no WAV file, or one that holds less than it says.
     """
 
-    def load() -> tuple[int, np.ndarray]:
-        with reading.open_file(file, limit=raster.MAX_BYTES) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks beside the samples
-            return wavfile.read(stream)
-
-    rate, samples = load()
+    with reading.open_file(file, limit=raster.MAX_BYTES) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks beside the samples
+        rate, samples = wavfile.read(stream)
     if rate <= 0:
         raise ValueError(f"{rate} samples a second")
     check_size(samples.shape, samples.dtype, parts=False)
     geometry = Geometry("wav", (1 / rate,), "s", header={"rate": rate})
 
     def read(region: Region) -> np.ndarray:
-        return np.ascontiguousarray(load()[1][region])
+        return np.ascontiguousarray(samples[region])
 
     return Stored(
         Lazy(samples.shape, samples.dtype, read, name=str(file)), 1, geometry, parts=False
