@@ -172,8 +172,8 @@ def arrays() -> Reader:
     """Read `.npy`."""
     import numpy as np
 
+    from segjax.data import opening
     from segjax.data.decode import Reading
-    from segjax.inference import folder as folder_lib
     from tests.data import bombs
 
     def seeds() -> list[bytes]:
@@ -189,7 +189,9 @@ def arrays() -> Reader:
         path = folder / "x.npy"
         options = [(channels, dims) for channels in (1, 3) for dims in (2, 3)]
         return [
-            lambda c=channels, d=dims: folder_lib.read(path, reading=Reading(c), dims=d)
+            lambda c=channels, d=dims: np.asarray(
+                opening.open_to_predict(path, Reading(c, dims=d)).array
+            )
             for channels, dims in options
         ]
 
