@@ -23,7 +23,7 @@ Labels = Integer[Array, "b *space k"]
 Logits = Float[Array, "b *space k"]
 
 
-Kind = Literal["image", "classes", "labels", "ids", "value"]
+Kind = Literal["image", "classes", "labels", "ids", "masks", "value"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,11 @@ class Field:
             'labels': multi-label, a map of 0, 1 and void (255) for each class, which may overlap;
             moved and padded as a class map is.
             'ids': an instance map, moved to the nearest pixel and padded with 0, no instance.
+            'masks': the masks of n objects that may overlap, packed to the bits of bytes: object i
+            is bit `i % 8` of byte `i // 8`; moved to the nearest pixel and padded with 0.
             'value': numbers that have no place in the image, such as spacing; they never move.
         shape: The axes behind the spatial ones, `(channels,)` of an image, `(classes,)` of
-            'labels' and `()` of another map; of a 'value' all axes.
+            'labels', `(bytes,)` of 'masks' and `()` of another map; of a 'value' all axes.
         dtype: Of the source's arrays. Images keep it up to the device.
     """
 
@@ -54,7 +56,7 @@ class Field:
     @property
     def is_map(self) -> bool:
         """Whether it holds whole numbers that must not be blended."""
-        return self.kind in ("classes", "labels", "ids")
+        return self.kind in ("classes", "labels", "ids", "masks")
 
     @property
     def fill(self) -> int:
@@ -65,7 +67,7 @@ class Field:
     def batch_dtype(self) -> str:
         """The type in a batch: int32 for maps of numbers, its own for the rest.
 
-        Multi-label maps stay bytes: there is one for each class.
+        Multi-label maps and masks stay bytes: there is one for each class, a bit for each object.
         """
         return "int32" if self.kind in ("classes", "ids") else self.dtype
 
@@ -81,11 +83,44 @@ class Classes(NamedTuple):
         class_names: One name per class, in the order of the label values.
         palette: One RGB colour per class, 0..255.
         channels: Channels of every image.
+        things: The numbers of the classes that are counted object by object; empty: none are.
     """
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     channels: int
+    things: tuple[int, ...] = ()
+
+
+class Mask(NamedTuple):
+    """The pixels of one object, as far as its box reaches.
+
+    Attributes:
+        corner: The first pixel of the box along each axis.
+        inside: bool [*box]: which pixels of the box are of the object.
+    """
+
+    corner: tuple[int, ...]
+    inside: ndarray
+
+
+class Objects(NamedTuple):
+    """The objects of one image, true or found, on the image's own grid, on the host.
+
+    Attributes:
+        classes: int32 [n], numbers of class names.
+        boxes: float32 [n 4]: y0 x0 y1 x1 in pixels; a pixel's box is [y, y + 1), so y1 and x1 are
+            ends. Of one axis or three, [n 2 * axes] likewise.
+        masks: One for each.
+        scores: float32 [n] in [0, 1], highest first where they are found; 1 where they are true.
+        crowd: bool [n]: several objects that nobody told apart; found ones never are.
+    """
+
+    classes: ndarray
+    boxes: ndarray
+    masks: tuple[Mask, ...]
+    scores: ndarray
+    crowd: ndarray
 
 
 class Example(TypedDict):

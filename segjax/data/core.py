@@ -158,6 +158,20 @@ def multilabel_schema(channels: int, num_classes: int, *, dtype: str = "uint8") 
     }
 
 
+def object_schema(most: int) -> Schema:
+    """Return the fields of at most `most` objects, beside those of `semantic_schema`.
+
+    `object_classes` are numbers of class names, -1 where there is no object; `object_count` says
+    how many the image has, which may be more than `most`: the smallest are left out then.
+    """
+    return {
+        "object_masks": Field("masks", (-(-most // 8),)),
+        "object_classes": Field("value", (most,), "int32"),
+        "object_crowd": Field("value", (most,), "bool"),
+        "object_count": Field("value", (), "int32"),
+    }
+
+
 def channels_of(schema: Schema) -> int:
     """Return how many channels every `image` has."""
     return schema["image"].shape[0]

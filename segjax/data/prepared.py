@@ -34,7 +34,7 @@ MANIFEST_BYTES = 512 << 20
 """Of a manifest: some two million examples."""
 OPEN = 256
 """Arrays of packs that are left open."""
-KINDS = ("image", "classes", "labels", "ids", "value")
+KINDS = ("image", "classes", "labels", "ids", "masks", "value")
 VALUES = 1 << 40
 """The most that a field of one example, or all of a pack, may hold."""
 
