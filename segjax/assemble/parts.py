@@ -110,7 +110,9 @@ class Parts:
 def classes_of(source: core.Source) -> Classes:
     """Return what a model must know of a data set."""
     channels = core.channels_of(source.schema)
-    return Classes(tuple(source.class_names), tuple(source.palette), channels)
+    things = source.things if isinstance(source, core.HasObjects) else ()
+    things = things if "object_masks" in source.schema else ()  # where they are asked for
+    return Classes(tuple(source.class_names), tuple(source.palette), channels, things)
 
 
 def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> None:
@@ -130,6 +132,12 @@ def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> 
             f"{what or 'they are in another order, '}and their numbers would mean other things. "
             "Name them as the training did, in its order, or train anew."
         )
+    if found.things != classes.things:
+        raise DataError(
+            f"{where}: the data counts the objects of {_names(found, found.things)}, the training "
+            f"did of {_names(found, classes.things)}. Use data of the same kind, and the same "
+            "config.input.source.objects."
+        )
     if found.channels != classes.channels:
         raise DataError(
             f"{where}: images have {found.channels} channels, those of the training "
@@ -137,10 +145,15 @@ def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> 
         )
 
 
+def _names(classes: Classes, numbers: Sequence[int]) -> str:
+    return core.some([classes.class_names[number] for number in numbers]) or "no class"
+
+
 def recorded_classes(resolved: Mapping[str, Any]) -> Classes:
     """Return the classes that a run's `config.json` records."""
     palette = tuple((r, g, b) for r, g, b in resolved["palette"])
-    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"])
+    things = tuple(resolved.get("things", ()))  # of a run before there were any
+    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"], things)
 
 
 def make_source(
@@ -168,15 +181,7 @@ def make_parts(
     Raises:
         ConfigError: Any section that cannot be built, or a field that the data has not.
     """
-    num_classes = len(classes.class_names)
-    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    model = lookup.build(
-        "models", section, where="config.model", also=["pretrained"], num_classes=num_classes
-    )
-    check_precision(config["model"])
-    task: DenseTask = lookup.build(
-        "tasks", config["task"], where="config.task", num_classes=num_classes
-    )
+    task, model = make_task_and_model(config, classes)
     normalize = lookup.build(
         "augment", config["normalize"], where="config.normalize", takes=("image",)
     )
@@ -210,6 +215,30 @@ def make_parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
         intensity, resampling, postprocess, steps,
     )  # fmt: skip
+
+
+def make_task_and_model(config: Mapping[str, Any], classes: Classes) -> tuple[DenseTask, nn.Module]:
+    """Return the task, and the model with as many answers as that asks for.
+
+    Raises:
+        ConfigError: One of them cannot be built, or the task takes what another model gives.
+    """
+    task: DenseTask = lookup.build(
+        "tasks", config["task"], where="config.task", for_takers={"things": classes.things},
+        num_classes=len(classes.class_names),
+    )  # fmt: skip
+    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
+    model = lookup.build(
+        "models", section, where="config.model", also=["pretrained"], num_classes=task.num_classes
+    )
+    check_precision(config["model"])
+    gives, takes = (getattr(each, "outputs", "logits") for each in (model, task))
+    if gives != takes:
+        raise ConfigError(
+            f"config.task.type={config['task']['type']!r}: takes {takes} from a model, and "
+            f"{config['model']['type']!r} gives {gives}. Set another task or model."
+        )
+    return task, model
 
 
 def is_multilabel(task: Task) -> bool:

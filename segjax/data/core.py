@@ -14,7 +14,7 @@ import numpy as np
 from segjax.config import kinds, rules
 from segjax.data.label_map import LabelMap
 from segjax.errors import ConfigError, DataError
-from segjax.structs import IGNORE_LABEL, Example, Field, Schema
+from segjax.structs import IGNORE_LABEL, Example, Field, Objects, Schema
 
 Palette = tuple[tuple[int, int, int], ...]
 CACHE_BYTES = 4 << 30
@@ -64,6 +64,21 @@ class Checkable(Protocol):
         Raises:
             DataError: The first that cannot be used.
         """
+        ...
+
+
+@runtime_checkable
+class HasObjects(Protocol):
+    """A source that knows objects; asked for them, its schema has the fields of `object_schema`.
+
+    Attributes:
+        things: The numbers of the classes that are counted object by object, ascending.
+    """
+
+    things: tuple[int, ...]
+
+    def objects(self, index: int, /) -> Objects:
+        """Return all objects of example `index`, on its own grid."""
         ...
 
 

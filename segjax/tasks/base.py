@@ -15,6 +15,8 @@ from segjax.structs import Batch, Key, Kind, Label, Labels, Scalar, Term
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
+Step: TypeAlias = Int32[Array, ""] | int
+"""Of the optimiser."""
 
 
 @runtime_checkable
@@ -23,9 +25,19 @@ class Task(Protocol):
 
     Attributes:
         needs: The fields of a batch that it reads beside `image`, and of what kind they must be.
+        num_classes: Of the model's answers: all classes of the data, or those that it finds.
     """
 
     needs: Mapping[str, Kind]
+    num_classes: int
+
+    def inputs(self, batch: Batch, key: Key, step: Step) -> dict[str, Any]:
+        """Return what the model is given beside the image in training, by name.
+
+        Most get nothing. What finds objects may be given the true ones to choose proposals by, each
+        example with a key of its own; `step` counts the optimiser's steps.
+        """
+        ...
 
     def weights(self, batch: Batch) -> dict[str, Scalar]:
         """Return the weights that labels alone decide, over all of `batch`."""
@@ -38,13 +50,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class DenseTask(Task, Protocol):
-    """A task with a score for every pixel and class, so that windows can be joined.
-
-    Attributes:
-        num_classes: Of its scores.
-    """
-
-    num_classes: int
+    """A task with a score for every pixel and class, so that windows can be joined."""
 
     def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
         """Return what may be resized and blended before the largest is chosen, float32."""
@@ -139,6 +145,11 @@ class Supervised:
                 "config.task.losses: every weight is 0, expected one above 0: nothing is learned. "
                 "Set weight=1.0."
             )
+
+    def inputs(self, batch: Batch, key: Key, step: Step) -> dict[str, Any]:
+        """Return nothing: the model sees the image alone."""
+        del batch, key, step
+        return {}
 
     def weights(self, batch: Batch) -> dict[str, Scalar]:
         """Return the weight of each loss, and of each at every resolution of deep supervision."""
