@@ -11,7 +11,7 @@ from segjax import structs
 from segjax.config import annotations, kinds, lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
-from segjax.structs import Batch, Key, Kind, Label, Labels, Scalar, Term
+from segjax.structs import Batch, Key, Kind, Label, Labels, Objects, Scalar, Term
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
@@ -71,6 +71,39 @@ class DenseTask(Task, Protocol):
         self, pred: Integer[Array, "b ..."], label: Label | Labels
     ) -> Int32[Array, "b k *cells"]:
         """Return the counts of each example that scores are made of; those of its parts add up."""
+        ...
+
+
+@runtime_checkable
+class ObjectTask(Task, Protocol):
+    """A task whose answer is a set of objects, found on the canvas."""
+
+    def find(self, outputs: Outputs) -> Any:
+        """Return candidates as a pytree of arrays [b m ...] of fixed shapes, see `Candidates`."""
+        ...
+
+    def objects(self, found: Any, *, covered: tuple[int, ...], whole: tuple[int, ...]) -> Objects:
+        """Return the objects of one image on its own grid, the highest score first; on the host.
+
+        Args:
+            found: One row of candidates, as NumPy arrays.
+            covered: The sides of the image on the canvas, in its low corner.
+            whole: The image's own sides.
+        """
+        ...
+
+
+@runtime_checkable
+class PanopticTask(ObjectTask, Protocol):
+    """A task that says of every pixel of which object or region it is."""
+
+    def segments(
+        self, found: Any, *, covered: tuple[int, ...], whole: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the segment of every pixel, 1..s or 0, int32 [*space], and their classes [s].
+
+        Arguments are those of `objects`.
+        """
         ...
 
 
