@@ -94,6 +94,15 @@ class ObjectTask(Task, Protocol):
 
 
 @runtime_checkable
+class GroupingTask(DenseTask, Protocol):
+    """A task whose scores of pixels are grouped to objects, so that windows can be joined."""
+
+    def group(self, probabilities: Float[np.ndarray, "*space k"]) -> Objects:
+        """Return the objects of one image, the highest score first; on the host."""
+        ...
+
+
+@runtime_checkable
 class PanopticTask(ObjectTask, Protocol):
     """A task that says of every pixel of which object or region it is."""
 
@@ -230,9 +239,13 @@ class Supervised:
             )
         return shares
 
+    def label(self, batch: Batch) -> Label | Labels:
+        """Return what the logits are held against: the label of the data."""
+        return batch["label"]
+
     def _label(self, batch: Batch, level: int) -> Label | Labels:
         """Return the label at 1 / 2^level of its resolution, rounded up."""
-        label = batch["label"]
+        label = self.label(batch)
         for axis in range(1, label.ndim - self.multilabel):
             if level:
                 label = jnp.take(label, middles(label.shape[axis], 2**level), axis, mode="clip")
