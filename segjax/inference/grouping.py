@@ -28,7 +28,7 @@ class Grouping:
 
     def __call__(self, image: Image, /) -> Detection:
         """Return what is found in one image [*space c], on its own grid."""
-        return Detection(self.group(self.predictor(image).probabilities()))
+        return self._grouped(self.predictor(image).probabilities())
 
     def detect(
         self, source: core.Source, /, *, batch_size: int, threads: int
@@ -45,5 +45,8 @@ class Grouping:
                 example = resample.with_spacing(source[number])
                 probabilities = self.predictor(example["image"]).probabilities()
                 if number - start == me:
-                    found[number] = Detection(self.group(probabilities))
+                    found[number] = self._grouped(probabilities)
             yield Detected(found, {})
+
+    def _grouped(self, probabilities: Float[np.ndarray, "*space k"]) -> Detection:
+        return Detection(self.group(probabilities), probabilities.shape[:-1])

@@ -162,7 +162,7 @@ class ObjectNetwork:
         where = {"covered": covered, "whole": plan.whole}
         if isinstance(task, PanopticTask):
             segments = Segments(*task.segments(found, **where))
-        return Detection(task.objects(found, **where), segments)
+        return Detection(task.objects(found, **where), plan.whole, segments)
 
 
 def local_rows(array: jax.Array) -> np.ndarray:
