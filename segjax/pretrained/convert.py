@@ -172,6 +172,8 @@ def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "
 def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
     """Return a state dict with every leaf of `variables`, as the publisher's model names them.
 
+    Parts of an array that our network does not have, such as a bias of keys, are zero there.
+
     Raises:
         DataError: A leaf that no rule names.
     """
@@ -182,13 +184,13 @@ def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
         name, layout = where[path]
         value = theirs(np.asarray(leaf), layout)
         if "/" in layout:
-            parts.setdefault(name, {})[int(layout.split("/")[0])] = value
+            number, _, count = layout.partition("/")
+            parts.setdefault(name, [np.zeros_like(value)] * int(count))[int(number)] = value
         else:
             state[name] = value
         if name.endswith(".running_var"):
             state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    joined = {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
-    return state | joined
+    return state | {name: np.concatenate(several) for name, several in parts.items()}
 
 
 def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:

@@ -28,19 +28,51 @@ def mit(section: Mapping[str, Any]) -> list[Rule]:
 
 
 def vit(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/vit.py` (`facebook/dinov2-small`)."""
+    """Name the modules of `encoders/vit.py` (`facebook/dinov2-small`, `…-with-registers-small`)."""
     ours, block = r"block(\d+)", r"encoder.layer.\1"
     return [
         Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
         Rule("positions", "embeddings.position_embeddings", "raw"),
         Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
         Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
         Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
         Rule(f"{ours}/attention/out", f"{block}.attention.output.dense"),
         Rule(rf"{ours}/attention/(\w+)", rf"{block}.attention.attention.\2"),
-        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
-        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
+        *perceptron(f"{block}.mlp", gated=section.get("variant") == "g"),
         Rule("norm", "layernorm"),
+    ]
+
+
+def perceptron(theirs: str, *, gated: bool) -> list[Rule]:
+    """Name the perceptrons of DINOv2's blocks."""
+    ours = r"block(\d+)"
+    if gated:
+        return [
+            Rule(f"{ours}/gate", f"{theirs}.weights_in", "0/2"),
+            Rule(f"{ours}/expand", f"{theirs}.weights_in", "1/2"),
+            Rule(f"{ours}/contract", f"{theirs}.weights_out"),
+        ]
+    return [
+        Rule(f"{ours}/expand", f"{theirs}.fc1"),
+        Rule(f"{ours}/contract", f"{theirs}.fc2"),
+    ]
+
+
+def dinov3(section: Mapping[str, Any], layers: str = "layer") -> list[Rule]:
+    """Name the modules of `encoders/dinov3.py` (`facebook/dinov3-vits16-pretrain-lvd1689m`)."""
+    ours, block = r"block(\d+)", rf"{layers}.\1"
+    return [
+        Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
+        Rule("embed/conv", "embeddings.patch_embeddings", "stem"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
+        Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
+        Rule(rf"{ours}/attention/(\w)\w*", rf"{block}.attention.\2_proj"),
+        Rule(f"{ours}/gate", f"{block}.mlp.gate_proj"),
+        Rule(f"{ours}/expand", f"{block}.mlp.up_proj"),
+        Rule(f"{ours}/contract", f"{block}.mlp.down_proj"),
+        Rule("norm", "norm"),
     ]
 
 
@@ -105,6 +137,7 @@ def unit(ours: str, theirs: str) -> list[Rule]:
 
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "convnext": convnext,
+    "dinov3": dinov3,
     "mit": mit,
     "vit": vit,
 }
