@@ -153,6 +153,7 @@ def build(
     where: str,
     takes: Sequence[str] | None = None,
     also: Iterable[str] = (),
+    for_takers: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Any:
     """Build what `section` describes: a class is constructed, a function is bound to its arguments.
@@ -164,11 +165,15 @@ def build(
         takes: The positional arguments that a function, or what a class makes, is called with;
             None: not asked, as a class that is a part itself is not called.
         also: Other keys that the section may have had, for suggestions.
+        for_takers: Arguments that the program supplies to what takes them (`things`).
         **given: Arguments that the program itself supplies (`num_classes`), not the config.
 
     Raises:
         ConfigError: As `check`.
     """
+    if for_takers and isinstance(section, Mapping) and "type" in section:
+        known = _parameters(resolve(package, section["type"], where=where), where)
+        given |= {name: value for name, value in for_takers.items() if name in known}
     symbol = check(package, section, where=where, takes=takes, also=also, given=given)
     arguments = {name: value for name, value in section.items() if name != "type"}
     if inspect.isclass(symbol):
