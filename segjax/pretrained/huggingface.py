@@ -124,6 +124,40 @@ def upernet(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
+def eomt(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/eomt.py` (`tue-mps/coco_panoptic_eomt_large_640`)."""
+    types = ("dinov3", "vit")
+    type_ = lookup.choose(section["encoder"]["type"], types, what="config.model.encoder.type")
+    upscale = r"upscale_block.block.\1"
+    return [
+        Rule("encoder/norm", "layernorm"),
+        *convert.nested(eomt_vit() if type_ == "vit" else dinov3({}, "layers"), "encoder", ""),
+        Rule("queries", "query.weight", "table"),
+        Rule("head/classes", "class_predictor"),
+        *(Rule(f"head/mask{i}", f"mask_head.fc{i + 1}") for i in range(3)),
+        Rule(r"head/upscale(\d)/up", f"{upscale}.conv1", "transposed"),
+        Rule(r"head/upscale(\d)/depthwise", f"{upscale}.conv2"),
+        Rule(r"head/upscale(\d)/norm", f"{upscale}.layernorm2d"),
+    ]
+
+
+def eomt_vit() -> list[Rule]:
+    """Name the modules of DINOv2 as EoMT has it: no position of the class token."""
+    ours, block = r"block(\d+)", r"layers.\1"
+    return [
+        Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
+        Rule("positions", "embeddings.position_embeddings.weight", "table"),
+        Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
+        Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
+        Rule(f"{ours}/attention/out", f"{block}.attention.out_proj"),
+        Rule(rf"{ours}/attention/(\w)\w*", rf"{block}.attention.\2_proj"),
+        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
+        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
+    ]
+
+
 def backbone(section: Mapping[str, Any], theirs: str, types: tuple[str, ...]) -> list[Rule]:
     """Name a model's encoder, one of `types`."""
     type_ = lookup.choose(section["encoder"]["type"], types, what="config.model.encoder.type")
@@ -142,6 +176,7 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "vit": vit,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "eomt": eomt,
     "segformer": segformer,
     "upernet": upernet,
 }
