@@ -139,9 +139,7 @@ class Head(style.Block):
     upscales: int
 
     @nn.compact
-    def __call__(
-        self, queries: Float[Array, "b q c"], patches: Float[Array, "b h w c"]
-    ) -> Answers:
+    def __call__(self, queries: Float[Array, "b q c"], patches: Float[Array, "b h w c"]) -> Answers:
         """Return logits."""
         width, dense = patches.shape[-1], self.style.dense
         classes = dense(self.num_classes + 1, name="classes")(queries)
