@@ -35,6 +35,8 @@ class Model(style.Network, kw_only=True):
     """
 
     dims: ClassVar[tuple[int, ...]] = (2,)
+    outputs: ClassVar[str] = "queries"
+    """What a task must take."""
 
     num_classes: int
     encoder: kinds.EncoderSection
@@ -61,6 +63,11 @@ class Model(style.Network, kw_only=True):
         self.check_axes(image)
         self.check()
         base.check_size(image.shape[1:-1], model=style.title(self))
+        if attend is not None and len(attend) != self.blocks:
+            raise ConfigError(
+                f"config.model.blocks={self.blocks}: config.task.annealing is of {len(attend)} "
+                "blocks. Give each two steps."
+            )
         encoder = self.vit()
         head = Head(self.num_classes, self.upscales, style=self.style, name="head")
         start = self.param(
@@ -139,9 +146,7 @@ class Head(style.Block):
     upscales: int
 
     @nn.compact
-    def __call__(
-        self, queries: Float[Array, "b q c"], patches: Float[Array, "b h w c"]
-    ) -> Answers:
+    def __call__(self, queries: Float[Array, "b q c"], patches: Float[Array, "b h w c"]) -> Answers:
         """Return logits."""
         width, dense = patches.shape[-1], self.style.dense
         classes = dense(self.num_classes + 1, name="classes")(queries)
