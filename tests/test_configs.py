@@ -60,7 +60,10 @@ DATA_SETS = {
     "coco": ("", "labels=panoptic", "labels=instances", "size=debug"),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
     "isbi2012": ("", "size=cpu", "size=debug"),
-    "dsb2018": ("", "size=cpu", "size=debug"),
+    "dsb2018": (
+        "", "size=cpu", "data=stage1", "data=stage1,task=semantic", "size=debug",
+        "task=semantic,size=debug",
+    ),
     "hippocampus": ("", "size=cpu", "size=debug"),
     "signal": (
         "", "scene=texts", "debug", "scene=texts,debug", "root=data/calls,classes=other+call",

@@ -159,10 +159,9 @@ class ObjectNetwork:
         """Return what one row of candidates stands for, on the image's own grid."""
         task, plan, segments = self.finding.task, cut.plan, None
         covered = tuple(axis.covered() for axis in plan.views[0].axes)
-        where = {"covered": covered, "whole": plan.whole}
         if isinstance(task, PanopticTask):
-            segments = Segments(*task.segments(found, **where))
-        return Detection(task.objects(found, **where), plan.whole, segments)
+            segments = Segments(*task.segments(found, covered, plan.whole))
+        return Detection(task.objects(found, covered, plan.whole), plan.whole, segments)
 
 
 def local_rows(array: jax.Array) -> np.ndarray:

@@ -82,13 +82,13 @@ class ObjectTask(Task, Protocol):
         """Return candidates as a pytree of arrays [b m ...] of fixed shapes, see `Candidates`."""
         ...
 
-    def objects(self, found: Any, *, covered: tuple[int, ...], whole: tuple[int, ...]) -> Objects:
+    def objects(self, row: Any, covered: Sequence[int], size: Sequence[int], /) -> Objects:
         """Return the objects of one image on its own grid, the highest score first; on the host.
 
         Args:
-            found: One row of candidates, as NumPy arrays.
-            covered: The sides of the image on the canvas, in its low corner.
-            whole: The image's own sides.
+            row: Candidates of the image, as NumPy arrays.
+            covered: The sides of the part of the canvas that it covers, in the low corner.
+            size: Its own sides.
         """
         ...
 
@@ -107,7 +107,7 @@ class PanopticTask(ObjectTask, Protocol):
     """A task that says of every pixel of which object or region it is."""
 
     def segments(
-        self, found: Any, *, covered: tuple[int, ...], whole: tuple[int, ...]
+        self, row: Any, covered: Sequence[int], size: Sequence[int], /
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the segment of every pixel, 1..s or 0, int32 [*space], and their classes [s].
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, UInt8
 from scipy import ndimage
 
 from segjax.config import kinds, rules
@@ -82,28 +82,24 @@ class Task(semantic.Task):
     def label(self, batch: Batch) -> Label:
         """Return the class of every pixel as the model learns it, int32 [b *space].
 
-        Void is what the data calls so where no object is, and objects that nobody told apart.
+        Void is what the data calls so away from objects, and objects that nobody told apart. Next
+        to an object, as far as its boundary is wide and a pixel, void is background: the outline is
+        known there.
         """
         fields = cast(Mapping[str, Any], batch)
         masks, numbers = fields["object_masks"], fields["object_classes"]
         axes = tuple(range(1, masks.ndim - 1))
-        crowd = jnp.packbits(fields["object_crowd"] & (numbers >= 0), axis=-1, bitorder="little")
-        single = jnp.packbits(~fields["object_crowd"] & (numbers >= 0), axis=-1, bitorder="little")
-        crowd, single = (masks & self._spread(bits, axes) for bits in (crowd, single))
+        there, crowd = numbers >= 0, fields["object_crowd"]
+        crowds, single = (masks & _bits(chosen, axes) for chosen in (there & crowd, there & ~crowd))
+        outside = (~_any(single)).astype(jnp.uint8)[..., None]
+        far = _any(eroded(outside, self.width + 1, axes=axes))
         inside = eroded(single, self.width, axes=axes)
-        label = jnp.where(batch["label"] == IGNORE_LABEL, IGNORE_LABEL, jnp.int32(BACKGROUND))
-        label = jnp.where(_any(crowd), IGNORE_LABEL, label)
+        void = (batch["label"] == IGNORE_LABEL) & far
+        label = jnp.where(void | _any(crowds), IGNORE_LABEL, jnp.int32(BACKGROUND))
         label = jnp.where(_any(single), self.boundary, label)
         for k, thing in enumerate(self.things):
-            own = jnp.packbits(numbers == thing, axis=-1, bitorder="little")
-            label = jnp.where(_any(inside & self._spread(own, axes)), 1 + k, label)
+            label = jnp.where(_any(inside & _bits(numbers == thing, axes)), 1 + k, label)
         return label
-
-    @staticmethod
-    def _spread(
-        bits: UInt8[Array, "b bytes"], axes: Sequence[int]
-    ) -> UInt8[Array, "b *ones bytes"]:
-        return bits.reshape(bits.shape[0], *(1 for _ in axes), bits.shape[-1])
 
     def group(self, probabilities: Float[np.ndarray, "*space k"]) -> Objects:
         """Return the objects of one image, the highest score first; on the host.
@@ -162,6 +158,12 @@ def eroded(
                 found = found & jnp.take(packed, near, axis=axis)
         packed = found
     return packed
+
+
+def _bits(chosen: Bool[Array, "b n"], axes: Sequence[int]) -> UInt8[Array, "b *ones bytes"]:
+    """Return which of n objects are chosen, packed as their masks are, for every pixel."""
+    bits = jnp.packbits(chosen, axis=-1, bitorder="little")
+    return bits.reshape(len(bits), *(1 for _ in axes), -1)
 
 
 def _any(packed: UInt8[Array, "b *space bytes"]) -> Array:
