@@ -19,7 +19,7 @@ from segjax.structs import Features
 
 
 class Model(style.Network, kw_only=True):
-    """Let queries join the patches of a ViT before its last blocks; each answers a class and a mask.
+    """Let queries join a ViT's patches before its last blocks; each answers a class and a mask.
 
     Training has the answers before each of those blocks too, and lets a query see only the patches
     of its own mask there (section 3.2), with a probability that sinks to 0, see `__call__`: at
@@ -95,8 +95,8 @@ class Model(style.Network, kw_only=True):
         encoder = encoders.build(self.encoder, self.style)
         if not isinstance(encoder, Plain):
             raise ConfigError(
-                f"config.model.encoder.type={self.encoder['type']!r}: EoMT expects a ViT. Use 'vit' "
-                "or 'dinov3'."
+                f"config.model.encoder.type={self.encoder['type']!r}: EoMT expects a ViT. Use "
+                "'vit' or 'dinov3'."
             )
         encoder.check()
         if self.blocks > encoder.shape.depth:

@@ -10,21 +10,15 @@ from typing import Annotated, Any, ClassVar
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.layers import resample
 from segjax.layers.queries import Answers, Outputs
-from segjax.losses import points
 from segjax.losses.points import Truth
 from segjax.losses.queries import Matched
-from segjax.metrics import confusion
-from segjax.structs import IGNORE_LABEL, Key, Kind, Label, Objects, Scalar, Term
-from segjax.tasks import regions
+from segjax.structs import Key, Kind, Scalar, Term
 from segjax.tasks.base import Step
-from segjax.tasks.targets import targets_of
 
 POWER = 0.9
 """Of the share of masked attention left, as published."""

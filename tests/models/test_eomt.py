@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
-from segjax.errors import ConfigError
 from segjax.pretrained import convert
 from segjax.pretrained import huggingface as names
 from tests import parity
