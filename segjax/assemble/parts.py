@@ -360,7 +360,11 @@ def select(
     """
     if available is None:
         behind = {"labels": (len(classes.class_names),)}
-        needed = {name: Field(kind, behind.get(kind, ())) for name, kind in task.needs.items()}
+        known = core.object_schema(8)
+        needed = {
+            name: known.get(name, Field(kind, behind.get(kind, ())))
+            for name, kind in task.needs.items()
+        }
         return {"image": Field("image", (classes.channels,)), **needed}
     chosen = core.choose_fields(available, [*task.needs, *more])
     for name, kind in task.needs.items():
