@@ -97,7 +97,8 @@ def see(truth: Truth, points: Float[Array, "p 2"]) -> Seen:
     pixel, share = taps(points, truth.packed.shape[:2])
     objects = len(truth.classes) - (0 if truth.values is None else len(truth.values))
     number = jnp.arange(objects)
-    packed = truth.packed.reshape(-1, truth.packed.shape[-1])[pixel]  # [p 4 bytes]
+    height, width, count = truth.packed.shape
+    packed = truth.packed.reshape(height * width, count)[pixel]  # [p 4 bytes]
     byte = packed[..., number // 8] if objects else packed[..., :0]
     bits = (byte >> (number % 8).astype(jnp.uint8)) & 1
     void = jnp.zeros_like(share)

@@ -149,7 +149,7 @@ class Matched:
         """
         wide = sums.widen(masks.dtype)
         classes, masks = classes.astype(wide), masks.astype(wide)
-        layers = jnp.arange(classes.shape[0])
+        layers = jnp.arange(classes.shape[0], dtype=jnp.int32)
         keys = jax.vmap(lambda layer: jax.vmap(lambda key: two(key, layer))(keys))(layers)
         query = self.match(classes, masks, truth, keys[..., 0])
 
