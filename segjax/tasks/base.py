@@ -11,7 +11,7 @@ from segjax import structs
 from segjax.config import annotations, kinds, lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
-from segjax.structs import Batch, Key, Kind, Label, Labels, Scalar, Term
+from segjax.structs import Batch, Key, Kind, Label, Labels, Objects, Scalar, Term
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
@@ -71,6 +71,48 @@ class DenseTask(Task, Protocol):
         self, pred: Integer[Array, "b ..."], label: Label | Labels
     ) -> Int32[Array, "b k *cells"]:
         """Return the counts of each example that scores are made of; those of its parts add up."""
+        ...
+
+
+@runtime_checkable
+class ObjectTask(Task, Protocol):
+    """A task whose answer is a set of objects, found on the canvas."""
+
+    def find(self, outputs: Outputs) -> Any:
+        """Return candidates as a pytree of arrays [b m ...] of fixed shapes, see `Candidates`."""
+        ...
+
+    def objects(self, row: Any, covered: Sequence[int], size: Sequence[int], /) -> Objects:
+        """Return the objects of one image on its own grid, the highest score first; on the host.
+
+        Args:
+            row: Candidates of the image, as NumPy arrays.
+            covered: The sides of the part of the canvas that it covers, in the low corner.
+            size: Its own sides.
+        """
+        ...
+
+
+@runtime_checkable
+class GroupingTask(DenseTask, Protocol):
+    """A task whose scores of pixels are grouped to objects, so that windows can be joined."""
+
+    def group(self, probabilities: Float[np.ndarray, "*space k"]) -> Objects:
+        """Return the objects of one image, the highest score first; on the host."""
+        ...
+
+
+@runtime_checkable
+class PanopticTask(ObjectTask, Protocol):
+    """A task that says of every pixel of which object or region it is."""
+
+    def segments(
+        self, row: Any, covered: Sequence[int], size: Sequence[int], /
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the segment of every pixel, 1..s or 0, int32 [*space], and their classes [s].
+
+        Arguments are those of `objects`.
+        """
         ...
 
 
@@ -197,9 +239,13 @@ class Supervised:
             )
         return shares
 
+    def label(self, batch: Batch) -> Label | Labels:
+        """Return what the logits are held against: the label of the data."""
+        return batch["label"]
+
     def _label(self, batch: Batch, level: int) -> Label | Labels:
         """Return the label at 1 / 2^level of its resolution, rounded up."""
-        label = batch["label"]
+        label = self.label(batch)
         for axis in range(1, label.ndim - self.multilabel):
             if level:
                 label = jnp.take(label, middles(label.shape[axis], 2**level), axis, mode="clip")

@@ -56,6 +56,7 @@ SHALLOW = {"type": "mit", "variant": "b0", "depths": (1, 0, 0, 1), "drop_path": 
 CONVNEXT = {**of_torchvision.CONVNEXT, "edge": "drop"}
 SMALLER = {"type": "convnext", "widths": (4, 8, 12, 16), "depths": (1, 0, 0, 2), "edge": "drop"}
 VIT = {"width": 32, "heads": 2, "depth": 3, "grid": 4, "layers": (0, 2)}
+DINOV3 = {"width": 32, "heads": 2, "depth": 2, "registers": 2}
 LINEAR = {"type": "vit", "width": 8, "heads": 2, "depth": 2, "grid": 4, "layers": (0, 1)}
 DEEPLAB = {"convs": 1, "dropout": 0.0}
 PLUS = {"rates": (1, 2, 3), "width": 32, "pyramid_convs": 1, "fuse_convs": 1, "dropout": 0.0}
@@ -91,6 +92,9 @@ NETWORKS = {
     "huggingface-mit": encoder("mit", **MIT),
     "huggingface-vit-70x28": encoder("vit", **VIT),
     "huggingface-vit-65x97": encoder("vit", **VIT),
+    "huggingface-vit-registers": encoder("vit", registers=4, **VIT),
+    "huggingface-dinov3": encoder("dinov3", **DINOV3),
+    "huggingface-dinov3-gated": encoder("dinov3", variant="s+", **DINOV3),
     "huggingface-linear": model("linear", LINEAR, 5),
     "huggingface-segformer": model("segformer", SHALLOW, 5, width=32),
     "huggingface-upernet": model("upernet", SMALLER, 5, **UPER),

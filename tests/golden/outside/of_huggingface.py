@@ -1,6 +1,7 @@
 """Networks of Hugging Face's transformers, by the names in published files."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from tests.golden.outside import theirs
@@ -67,6 +68,51 @@ def vit(size: tuple[int, int]) -> recorded.Case:
 
 # Other grids than that of pre-training, and one that patches do not cover.
 CASES |= {f"vit-{h}x{w}": functools.partial(vit, (h, w)) for h, w in ((70, 28), (65, 97))}
+
+
+@theirs.register(CASES, "vit-registers")
+def vit_registers() -> recorded.Case:
+    """Return the case of DINOv2 with registers on the grid of pre-training."""
+    transformers = huggingface.library()
+    config = transformers.Dinov2WithRegistersConfig(
+        hidden_size=VIT["width"], num_attention_heads=2, num_hidden_layers=VIT["depth"],
+        image_size=56, patch_size=14,
+    )  # fmt: skip
+    network = transformers.Dinov2WithRegistersModel(config)
+    state = theirs.fill(network, huggingface.Published(network).names)
+
+    def forward(x: Any) -> list[Any]:
+        states = network(x, output_hidden_states=True).hidden_states
+        return [patches(network.layernorm(states[i + 1]), (4, 4), 5) for i in VIT["layers"]]
+
+    return theirs.network(state, (56, 56), forward)
+
+
+def patches(states: Any, size: Sequence[int], before: int) -> Any:
+    """Return tokens [b before+n c] without those before the patches as [b c h w]."""
+    return states[:, before:].reshape(len(states), *size, -1).permute(0, 3, 1, 2)
+
+
+def dinov3(gated: bool) -> recorded.Case:
+    """Return the case of DINOv3's features of the last block."""
+    transformers = huggingface.library()
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=32, intermediate_size=128, num_attention_heads=2, num_hidden_layers=2,
+        num_register_tokens=2, use_gated_mlp=gated, hidden_act="silu" if gated else "gelu",
+    )  # fmt: skip
+    network = transformers.DINOv3ViTModel(config)
+    state = theirs.fill(network, huggingface.Published(network).names)
+
+    def forward(x: Any) -> Any:
+        return patches(network(resize(x, (80, 112))).last_hidden_state, (5, 7), 3)
+
+    return theirs.network(state, SIZE, forward)
+
+
+CASES |= {
+    "dinov3": functools.partial(dinov3, False),
+    "dinov3-gated": functools.partial(dinov3, True),
+}
 
 
 @theirs.register(CASES, "linear")
