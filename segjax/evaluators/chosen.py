@@ -235,6 +235,19 @@ def make_intervals(
     of_counts |= {n: m.score for n, m in metrics.items() if isinstance(m, matrix.OfMargins)}
     scores = {n: intervals.of_margins(counts, score=score) for n, score in of_counts.items()}
     scores |= {name: intervals.of_values(each) for name, each in values.items()}
+    return bootstrap(scores, table, resamples=resamples)
+
+
+def bootstrap(
+    scores: Mapping[str, intervals.Score], table: Mapping[str, Any], *, resamples: int
+) -> dict[str, Any]:
+    """Return the intervals of scores, and how they were made.
+
+    Args:
+        scores: By name.
+        table: See `per_example`: its groups are drawn where it has some, else its examples.
+        resamples: How many times.
+    """
     groups = np.asarray(table.get("group", range(len(table["name"]))), np.int64)
     about = {"resamples": resamples, "level": intervals.LEVEL, "seed": 0}
     about["unit"] = "case" if "group" in table else "example"

@@ -3,12 +3,14 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from segjax.data import core
-from segjax.inference.predictor import Predictor
 from segjax.runtime import files
 from segjax.views.progress import Progress
+
+Scored: TypeAlias = Any
+"""What an evaluator scores: a `Predictor`, or of one that scores objects an `ObjectPredictor`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +86,7 @@ class Evaluator(Protocol):
         """Return the names of what it logs."""
         ...
 
-    def evaluate(
-        self, predictor: Predictor, *, step: int, progress: Progress, draw: bool
-    ) -> Report:
+    def evaluate(self, predictor: Scored, *, step: int, progress: Progress, draw: bool) -> Report:
         """Score a predictor, reporting to `progress` after every batch.
 
         All processes must call it. With `draw` the report has figures.
@@ -96,7 +96,7 @@ class Evaluator(Protocol):
 
 def run(
     evaluator: Evaluator,
-    predictor: Predictor,
+    predictor: Scored,
     *,
     step: int,
     shown: bool,

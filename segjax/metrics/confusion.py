@@ -95,7 +95,12 @@ def example_miou(counts: Int[np.ndarray, "m b k"]) -> Float32[np.ndarray, " b"]:
     return np.where(present > 0, mean, np.nan).astype(np.float32)
 
 
-def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]) -> dict[str, Any]:
+def summarize(
+    confusion: Int64[np.ndarray, "k k"],
+    *,
+    class_names: Sequence[str],
+    unanswered: Int64[np.ndarray, " k"] | int = 0,
+) -> dict[str, Any]:
     """Return the scores of a whole split, ready for JSON: fractions of 1, from void-free counts.
 
     A class in neither label nor prediction is *absent*: listed in `absent_classes`, `None` in
@@ -123,12 +128,20 @@ def summarize(confusion: Int64[np.ndarray, "k k"], *, class_names: Sequence[str]
     torchvision's reference takes the mean over all K with 0/0 for an absent class, which is NaN;
     without absent classes it is `miou`. docs/metrics.md has the whole table.
 
+    Args:
+        confusion: Pixels by true class (row) and predicted class (column).
+        class_names: One name per class.
+        unanswered: Pixels of each true class for which no class was predicted: they are missed,
+            and nothing is wrong in their stead.
+
     Raises:
         DataError: No valid pixel, or names that do not fit the matrix.
     """
     confusion = np.asarray(confusion, np.int64)
-    _check_counts(confusion, class_names, expected=(len(class_names), len(class_names)))
+    expected = len(class_names), len(class_names)
+    _check_counts(confusion, class_names, expected=expected, more=bool(np.any(unanswered)))
     hit, label, pred = margins(confusion)
+    label = label + unanswered
     return {
         **means(hit, label, pred),
         "confusion_matrix": confusion.tolist(),
@@ -318,9 +331,16 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _check_counts(
-    confusion: np.ndarray, class_names: Sequence[str], *, expected: tuple[int, ...]
+    confusion: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    expected: tuple[int, ...],
+    more: bool = False,
 ) -> None:
-    """Raise DataError unless the counts hold pixels, and one name for each of their classes."""
+    """Raise DataError unless there are pixels, and one name for each class of the counts.
+
+    `more` says that there are pixels beside those of the counts.
+    """
     num_classes = len(class_names)
     if confusion.shape != expected:
         raise DataError(
@@ -333,7 +353,7 @@ def _check_counts(
             f"class names {', '.join(twice)} occur more than once, expected {num_classes} different"
             " ones: scores are reported by name. Rename them in the data set's class_names."
         )
-    if not confusion.any():
+    if not confusion.any() and not more:
         raise DataError(
             "no valid pixel in the split, expected at least one label that is not void (255)."
             " Check the split's labels and its ignore_index."

@@ -121,6 +121,7 @@ class Model(style.Network, kw_only=True):
     """
 
     dims = (2,)
+    outputs = "boxes"
 
     encoder: kinds.EncoderSection
     num_classes: int

@@ -33,12 +33,13 @@ class Rule(NamedTuple):
             or for a leaf's path where the leaf's name is not in `LEAVES`.
         theirs: Their module's name, with the groups of `ours` filled in (`layer1.0.conv1`).
         layout: How a kernel lies there: '' as its rank says ([O I *window] or [O I]), 'pointwise'
-            [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'transposed'
-            [I O *window] as transposed convolutions, 'stem' as '' for a first convolution, which
-            may take another number of channels, 'raw' as it is, 'raw stem' likewise for a first
-            convolution, 'flat n' [O I*n] behind features flattened with their n places last, or
-            'i/n': part i of n along their first axis (queries, keys, values). Before it, up to '|',
-            what is done to their rows or channels first, by names of `TURNS`, of biases too.
+            [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'table' [n c] for
+            [1 n c] of ours, 'transposed' [I O *window] as transposed convolutions, 'stem' as '' for
+            a first convolution, which may take another number of channels, 'raw' as it is, 'raw
+            stem' likewise for a first convolution, 'flat n' [O I*n] behind features flattened with
+            their n places last, or 'i/n': part i of n along their first axis (queries, keys,
+            values). Before it, up to '|', what is done to their rows or channels first, by names of
+            `TURNS`, of biases too.
     """
 
     ours: str
@@ -200,6 +201,8 @@ def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "
 def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
     """Return a state dict with every leaf of `variables`, as the publisher's model names them.
 
+    Parts of an array that our network does not have, such as a bias of keys, are zero there.
+
     Raises:
         DataError: A leaf that no rule names.
     """
@@ -210,13 +213,13 @@ def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
         name, layout = where[path]
         value = theirs(np.asarray(leaf), layout)
         if "/" in layout:
-            parts.setdefault(name, {})[int(layout.split("/")[0])] = value
+            number, _, count = layout.partition("/")
+            parts.setdefault(name, [np.zeros_like(value)] * int(count))[int(number)] = value
         else:
             state[name] = value
         if name.endswith(".running_var"):
             state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    joined = {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
-    return state | joined
+    return state | {name: np.concatenate(several) for name, several in parts.items()}
 
 
 def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
@@ -229,6 +232,8 @@ def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
         return parts.transpose(2, 1, 0).reshape(-1, len(value))
     if layout == "vector":
         return value.reshape(-1)
+    if layout == "table":
+        return value[None]
     if layout in ("raw", "raw stem") or value.ndim < 2:
         part = layout.partition("/")
         return np.split(value, int(part[2]))[int(part[0])] if part[1] else value
@@ -255,6 +260,8 @@ def theirs(value: np.ndarray, layout: str) -> np.ndarray:
         return parts.transpose(2, 1, 0).reshape(value.shape[1], -1)
     if layout == "vector":
         return value[:, None, None]
+    if layout == "table":
+        return value[0]
     if layout in ("raw", "raw stem") or value.ndim < 2:
         return value
     order = (-2, -1) if layout == "transposed" else (-1, -2)

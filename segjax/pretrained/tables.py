@@ -14,7 +14,7 @@ from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 
-PUBLISHERS = ("torchvision", "timm", "smp", "huggingface", "detectron2", "segjax")
+PUBLISHERS = ("torchvision", "timm", "smp", "huggingface", "facebook", "detectron2", "segjax")
 PARTS = ("encoder", "model")
 
 

@@ -246,6 +246,21 @@ def _of_all(value: int) -> list[int]:
     return [int(each) for each in np.asarray(multihost_utils.process_allgather(np.uint32(value)))]
 
 
+def bytes_of_all(value: bytes) -> list[bytes]:
+    """Return the bytes of every process, in their order; all must call it."""
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return [value]
+    lengths = _of_all(len(value))
+    padded = np.zeros(max(lengths), np.uint8)
+    padded[: len(value)] = np.frombuffer(value, np.uint8)
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
 def name() -> str:
     """Return `[process 3/8] `, to go before a message; empty for process 0 and where it is alone.
 

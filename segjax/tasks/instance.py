@@ -40,6 +40,7 @@ class Task:
         mask_threshold: A pixel is an object's from that probability on.
     """
 
+    outputs = "boxes"
     needs: Mapping[str, Kind] = {
         "object_masks": "masks",
         "object_classes": "value",

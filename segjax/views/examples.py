@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Integer, Num, UInt8
@@ -114,32 +114,86 @@ def _draw_pictures(
     patches: Sequence[Patch],
 ) -> None:
     """Draw a line of pictures for each row."""
-    (cell, gap), head = CELLS[rows[0]["label"].ndim], 0.38
     void = colour.spare(palette)
-    pictures = [panels(row, palette, void=void) for row in rows]
-    heights = [
-        cell * min(shown["truth"].shape[0] / shown["truth"].shape[1], 1.0) for shown in pictures
+
+    def mark(ax: Axes, index: int, title: str) -> None:
+        if title == "image" and rows[index]["label"].ndim == 3:
+            _write_places(ax, rows[index]["label"])
+
+    lines_ = [
+        Line(
+            row["title"],
+            row.get("name", ""),
+            f"mIoU {row['miou']:.2f}",
+            panels(row, palette, void=void),
+        )
+        for row in rows
     ]
+    draw_lines(path, lines_, patches, cells=CELLS[rows[0]["label"].ndim], void=void, mark=mark)
+
+
+class Line(NamedTuple):
+    """A line of pictures.
+
+    Attributes:
+        title: What it is called.
+        name: Where it came from; its end is shown.
+        score: What it is worth.
+        pictures: By their titles, all of one size.
+    """
+
+    title: str
+    name: str
+    score: str
+    pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]
+
+
+def size_of(picture: np.ndarray, cell: float) -> tuple[float, float]:
+    """Return the height and the width in inches that a picture is drawn at."""
+    tall = cell * min(picture.shape[0] / picture.shape[1], 1.0)
+    return tall, tall * picture.shape[1] / picture.shape[0]
+
+
+def draw_lines(
+    path: str | os.PathLike[str],
+    rows: Sequence[Line],
+    patches: Sequence[Patch],
+    *,
+    cells: tuple[float, float],
+    void: colour.Colour | None = None,
+    mark: Callable[[Axes, int, str], None] = lambda ax, index, title: None,
+) -> None:
+    """Draw lines of pictures below each other, with a legend at the foot.
+
+    Args:
+        path: The PNG to write.
+        rows: From the top down; all have pictures of the same titles.
+        patches: Of the legend.
+        cells: See `CELLS`.
+        void: The colour that is hatched in all pictures but the first.
+        mark: Draws more into the picture of a line by its number and title.
+    """
+    (cell, gap), head = cells, 0.38
+    sizes = [size_of(next(iter(row.pictures.values())), cell) for row in rows]
     foot = 0.2 + 0.26 * math.ceil(len(patches) / PER_LINE)
-    width = LEFT + 4 * (cell + gap)
-    height = head + sum(heights) + gap * len(rows) + foot
+    width = LEFT + len(rows[0].pictures) * (cell + gap)
+    height = head + sum(tall for tall, _ in sizes) + gap * len(rows) + foot
     with figures.drawing(path, width, height, tight=False) as figure:
         top = height - head
-        for index, (row, shown, tall) in enumerate(zip(rows, pictures, heights, strict=True)):
-            for column, (title, picture) in enumerate(shown.items()):
-                x = LEFT + column * (cell + gap)
-                wide = tall * picture.shape[1] / picture.shape[0]
-                x += (cell - wide) / 2
+        for index, (row, (tall, wide)) in enumerate(zip(rows, sizes, strict=True)):
+            for column, (title, picture) in enumerate(row.pictures.items()):
+                x = LEFT + column * (cell + gap) + (cell - wide) / 2
                 ax = figure.add_axes(
                     (x / width, (top - tall) / height, wide / width, tall / height)
                 )
                 seen = fit(picture, wide, tall, smooth=column == 0)
-                ax.imshow(colour.hatch(seen, void) if column else seen, aspect="auto")
+                if column and void is not None:
+                    seen = colour.hatch(seen, void)
+                ax.imshow(seen, aspect="auto")
                 ax.set_axis_off()
                 if index == 0:
                     ax.set_title(title, loc="center", pad=6)
-                if column == 0 and row["label"].ndim == 3:
-                    _write_places(ax, row["label"])
+                mark(ax, index, title)
             write_title(figure, row, x=(LEFT - 0.15) / width, y=(top - tall / 2) / height)
             top -= tall + gap
         _draw_legend(figure, patches, centre=(LEFT + width) / 2)
@@ -176,7 +230,8 @@ def _draw_signals(
                 colour.hatch(seen, void),
                 samples=len(row["label"]),
             )
-            write_title(figure, row, x=(LEFT - 0.15) / width, y=(top - tall / 2) / height)
+            line = Line(row["title"], row.get("name", ""), f"mIoU {row['miou']:.2f}", {})
+            write_title(figure, line, x=(LEFT - 0.15) / width, y=(top - tall / 2) / height)
             top -= each
         _draw_legend(figure, patches, centre=left + wide * width / 2)
 
@@ -210,13 +265,13 @@ def _draw_legend(figure: Figure, patches: Sequence[Patch], *, centre: float) -> 
     )
 
 
-def write_title(figure: Figure, row: Row, *, x: float, y: float) -> None:
-    """Write a row's title, the end of its name and its mIoU, right-aligned at x, centred on y."""
-    name = row.get("name", "")
+def write_title(figure: Figure, row: Line, *, x: float, y: float) -> None:
+    """Write a line's title, the end of its name and its score, right-aligned at x, centred on y."""
+    name = row.name
     texts = [
-        (row["title"], {"fontweight": "bold"}),
+        (row.title, {"fontweight": "bold"}),
         (f"…{name[-14:]}" if len(name) > 15 else name, {"color": figures.GREY, "fontsize": 9}),
-        (f"mIoU {row['miou']:.2f}", {}),
+        (row.score, {}),
     ]
     if not name:
         del texts[1]

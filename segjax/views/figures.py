@@ -156,13 +156,37 @@ def plot_points(ax: Axes, step: np.ndarray, value: np.ndarray, shade: str, name:
 
 
 def class_iou(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
-    """Draw the IoU of each class as bars, best first, with the mean; absent classes last, in grey.
+    """Draw the IoU of each class as bars, see `class_bars`.
 
     Args:
         path: The PNG to write.
         result: What `eval/<split>.json` holds.
     """
-    scores = {name: c["iou"] for name, c in result["per_class"].items() if is_number(c["iou"])}
+    class_bars(
+        path, result, score="iou", mean=result["miou"], title="IoU", unit="intersection over union"
+    )
+
+
+def class_bars(
+    path: str | os.PathLike[str],
+    result: Mapping[str, Any],
+    *,
+    score: str,
+    mean: float | None,
+    title: str,
+    unit: str,
+) -> None:
+    """Draw a score of each class as bars, best first, with the mean; absent classes last, in grey.
+
+    Args:
+        path: The PNG to write.
+        result: What `eval/<split>.json` holds.
+        score: Its key in `per_class`, from 0 to 1.
+        mean: Over classes.
+        title: What it is called.
+        unit: What it is, below the axis.
+    """
+    scores = {name: c[score] for name, c in result["per_class"].items() if is_number(c[score])}
     absent = [name for name in result["per_class"] if name not in scores]
     names = sorted(scores, key=lambda name: -scores[name]) + absent
     row = min(0.34, 24 / len(names))
@@ -170,27 +194,27 @@ def class_iou(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
     with drawing(path, 8.0, 1.5 + row * len(names)) as figure:
         ax = figure.subplots()
         ax.barh(range(len(scores)), sorted(scores.values(), reverse=True), height=0.7, color=BLUE)
-        if is_number(result["miou"]):
-            ax.axvline(result["miou"], color=ORANGE, linewidth=1.5, linestyle=(0, (4, 3)))
+        if mean is not None and is_number(mean):
+            ax.axvline(mean, color=ORANGE, linewidth=1.5, linestyle=(0, (4, 3)))
         for y, name in enumerate(names):
-            score = scores.get(name)
+            value = scores.get(name)
             ax.text(
-                (score or 0) + 0.012,
+                (value or 0) + 0.012,
                 y,
-                "absent" if score is None else f"{score:.2f}",
+                "absent" if value is None else f"{value:.2f}",
                 va="center",
                 fontsize=size,
-                color=GREY if score is None else INK,
+                color=GREY if value is None else INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
         ax.set_yticks(range(len(names)), [shorten(name) for name in names], fontsize=size)
         for tick in ax.get_yticklabels()[len(scores) :]:
             tick.set_color(GREY)
-        ax.set(xlim=(0, 1.08), ylim=(len(names) - 0.4, -0.6), xlabel="intersection over union")
+        ax.set(xlim=(0, 1.08), ylim=(len(names) - 0.4, -0.6), xlabel=unit)
         ax.set_xticks(np.linspace(0, 1, 6))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-        set_titles(ax, f"IoU per class, mean {three(result['miou'])}", result)
+        set_titles(ax, f"{title} per class, mean {three(mean)}", result)
 
 
 def confusion_matrix(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:

@@ -106,6 +106,11 @@ def image(size: Sequence[int]) -> np.ndarray:
     return noise("image", (1, *size, 3))
 
 
+def points(count: int) -> np.ndarray:
+    """Return made-up points [count 2] between 0 and 1."""
+    return noise("points", (count, 2)) / (2 * math.sqrt(3)) + 0.5
+
+
 def sample(values: np.ndarray) -> np.ndarray:
     """Return at most `SAMPLES` numbers of an array, evenly spread over its places and channels."""
     step = -(-values.size // SAMPLES)

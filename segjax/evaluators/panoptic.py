@@ -1,0 +1,217 @@
+"""Score whole images in segments: panoptic quality, and the semantic scores of the same maps."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from segjax.data import resample
+from segjax.errors import DataError
+from segjax.evaluators import objects
+from segjax.evaluators.semantic import HEADLINES
+from segjax.inference import preview
+from segjax.inference.predictor import Detection, ObjectPredictor, Segments
+from segjax.metrics import confusion, intervals, panoptic
+from segjax.metrics.intervals import Score
+from segjax.structs import IGNORE_LABEL
+from segjax.views import figures, object_figures, segments
+
+QUALITIES = ("PQ", "SQ", "RQ")
+GROUPS = ("", "_things", "_stuff")
+
+
+class Row(NamedTuple):
+    """What is kept of one example.
+
+    Attributes:
+        quality: The sum of IoUs, TP, FP and FN of each class, see `panoptic.sums`.
+        cells: Where the counts of its confusion matrix [k k + 1] are not 0, flat; the last column
+            is of pixels in no found segment.
+        counts: What they are there.
+        segments: True ones, crowds and found ones of each class.
+    """
+
+    quality: Float[np.ndarray, "k 4"]
+    cells: Int64[np.ndarray, " c"]
+    counts: Int64[np.ndarray, " c"]
+    segments: Int64[np.ndarray, "k 3"]
+
+
+class Evaluator(objects.Evaluator[Row]):
+    """Compare the segments that a predictor finds with the truth of every example exactly once.
+
+    The truth is the objects of the things and, in the label, one segment for each class of stuff;
+    what is of neither is void. Means of PQ, SQ and RQ are over the classes that occur, those of
+    things and of stuff besides. The semantic scores are those of the found segments' classes; a
+    pixel of no segment is missed, and wrong in no class's stead.
+
+    The PQ of one image, by which the best and the worst are chosen and which `image_PQ` is, is that
+    of a split of this image alone.
+    """
+
+    headline = ("PQ", "Panoptic quality")
+
+    def logged(self) -> list[str]:
+        """Return the names of what it logs, without its own and the loss."""
+        own = [f"{name}{group}" for group in GROUPS for name in QUALITIES]
+        return [
+            *own,
+            *HEADLINES,
+            *(f"{name}/{end}" for name in ("PQ", "iou") for end in self.log_names),
+        ]
+
+    def row(self, number: int, found: Detection) -> Row:
+        """Return what is kept of one example.
+
+        Raises:
+            DataError: The found segments are on another grid than the label.
+        """
+        label, truth, crowd = self.truth(number)
+        own = segments_of(found, name=f"{self.split} example {number}", size=label.shape)
+        names = len(self.classes.class_names)
+        quality = panoptic.sums(
+            truth.numbers, truth.classes, crowd, own.numbers, own.classes, num_classes=names
+        )
+        pred = class_map(own, none=names)
+        valid = (label != IGNORE_LABEL) & (label < names)
+        place = label[valid].astype(np.int64) * (names + 1) + pred[valid]
+        counts = np.bincount(place, minlength=names * (names + 1))
+        cells = np.flatnonzero(counts)
+        seen = np.bincount(truth.numbers.ravel(), minlength=len(crowd) + 1)[1:] > 0
+        used = np.bincount(own.numbers.ravel(), minlength=len(own.classes) + 1)[1:] > 0
+        parts = truth.classes[seen & ~crowd], truth.classes[seen & crowd], own.classes[used]
+        totals = np.stack([np.bincount(each, minlength=names) for each in parts], axis=1)
+        return Row(quality, cells, counts[cells], totals)
+
+    def truth(self, number: int) -> tuple[np.ndarray, Segments, np.ndarray]:
+        """Return an example's label, its true segments, and which of those are crowds."""
+        label = np.asarray(self.source[number]["label"])
+        known = self.source.objects(number)
+        stuff = [k for k in range(len(self.classes.class_names)) if k not in self.things]
+        numbers, classes = panoptic.segments_of(label, known.masks, known.classes.tolist(), stuff)
+        crowd = np.zeros(len(classes), bool)
+        crowd[: len(known.crowd)] = known.crowd
+        return label, Segments(numbers, classes), crowd
+
+    def summarize(self, rows: Sequence[Row]) -> objects.Found:
+        """Return the scores of a split, see `panoptic.means` and `confusion.summarize`."""
+        names, k = self.classes.class_names, len(self.classes.class_names)
+        quality = np.sum([row.quality for row in rows], axis=0).reshape(k, 4)
+        totals = np.sum([row.segments for row in rows], axis=0).reshape(k, 3)
+        margins = np.stack([_margins(row, k) for row in rows], axis=1)
+        matrix = np.zeros(k * (k + 1), np.int64)
+        for row in rows:
+            matrix[row.cells] += row.counts
+        matrix = matrix.reshape(k, k + 1)
+        result = confusion.summarize(matrix[:, :k], class_names=names, unanswered=matrix[:, k])
+        result |= confusion.image_means(margins)
+        stuff = [i for i in range(k) if i not in self.things]
+        for group, own in zip(GROUPS, (range(k), self.things, stuff), strict=True):
+            means = panoptic.means(quality[[*own]])
+            result |= {f"{name}{group}": value for name, value in means.items()}
+        parts = ("truth", "crowds", "found")
+        result["segments"] = dict(zip(parts, totals.sum(axis=0).tolist(), strict=True))
+        result["num_pixels"] = int(matrix.sum())
+        result["unanswered_pixels"] = int(matrix[:, k].sum())
+        for i, name in enumerate(names):
+            own = dict(zip(parts, totals[i].tolist(), strict=True))
+            result["per_class"][name] |= panoptic.scores(quality[i]) | {"segments": own}
+        scalars = {name: result[name] for name in self.logged() if "/" not in name}
+        for end, name in zip(self.log_names, names, strict=True):
+            scalars[f"PQ/{end}"] = result["per_class"][name]["PQ"]
+            scalars[f"iou/{end}"] = result["per_class"][name]["iou"]
+        shown = {"PQ": result["PQ"], "things": result["PQ_things"], "stuff": result["PQ_stuff"]}
+        shown["mIoU"] = result["miou"]
+        scores = np.array([objects.nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
+        drawn = {
+            "class_pq": object_figures.class_pq,
+            "class_iou": figures.class_iou,
+            "confusion_matrix": figures.confusion_matrix,
+        }
+        return objects.Found(result, scalars, shown, scores, drawn)
+
+    def resampled(self, rows: Sequence[Row]) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
+        """Return PQ and mean IoU as functions of weights, and the PQ of each example and class."""
+        k = len(self.classes.class_names)
+        quality = np.stack([row.quality for row in rows])
+        margins = np.stack([_margins(row, k) for row in rows], axis=1)
+
+        def pq(weights: np.ndarray, *, of: Sequence[int]) -> float:
+            total = np.tensordot(weights.astype(np.float64), quality[:, [*of]], 1)
+            return objects.nan_of(panoptic.means(total)["PQ"])
+
+        stuff = [i for i in range(k) if i not in self.things]
+        found: dict[str, Score] = {
+            f"PQ{group}": functools.partial(pq, of=own)
+            for group, own in zip(GROUPS, (range(k), self.things, stuff), strict=True)
+        }
+        miou = intervals.scores_of_margins()["miou"]
+        found["miou"] = intervals.of_margins(margins, score=miou)
+        values = [[panoptic.scores(own)["PQ"] for own in each] for each in quality]
+        return found, {"image_PQ": np.array(values, np.float64).reshape(-1, k)}
+
+    def examples(
+        self, predictor: ObjectPredictor, scores: Float[np.ndarray, " n"]
+    ) -> Callable[[pathlib.Path], None]:
+        """Return what draws the best, median and worst example, predicted once more."""
+        rows: list[segments.Row] = []
+        for title, number in self.picks(scores).items():
+            example: Mapping[str, Any] = resample.with_spacing(self.source[number])
+            label, truth, _ = self.truth(number)
+            found = segments_of(predictor(example["image"]), name=example["name"], size=label.shape)
+            dims, step = label.ndim, preview.step_of(label.shape)
+            maps = (
+                preview.thinned(one, step, dims=dims)
+                for one in (
+                    truth.numbers, class_map(truth, none=IGNORE_LABEL),
+                    found.numbers, class_map(found, none=IGNORE_LABEL),
+                )
+            )  # fmt: skip
+            rows.append(
+                segments.Row(
+                    title,
+                    example["name"],
+                    preview.thinned(example["image"], step, dims=dims),
+                    segments.Map(*(next(maps) for _ in range(2))),
+                    segments.Map(*(next(maps) for _ in range(2))),
+                    f"PQ {scores[number]:.2f}",
+                )
+            )
+        return functools.partial(
+            segments.draw,
+            rows=rows,
+            palette=self.classes.palette,
+            class_names=self.classes.class_names,
+        )
+
+
+def segments_of(found: Detection, *, name: str, size: tuple[int, ...]) -> Segments:
+    """Return what was found as segments on a label's grid.
+
+    Raises:
+        DataError: There are none, or on another grid.
+    """
+    own = found.segments
+    if own is None or own.numbers.shape != size:
+        there = "objects alone" if own is None else f"segments of {own.numbers.shape}"
+        raise DataError(
+            f"{name}: {there} for a label of {size}, expected segments on its grid. Use a panoptic "
+            "task and labels of the size of their images."
+        )
+    return own
+
+
+def class_map(own: Segments, *, none: int) -> np.ndarray:
+    """Return the class of every pixel's segment, `none` where it is of none."""
+    return np.concatenate([[none], own.classes]).astype(np.int32)[own.numbers]
+
+
+def _margins(row: Row, k: int) -> Int64[np.ndarray, "3 k"]:
+    """Return the pixels of each class that are found, in the label, and predicted as it."""
+    matrix = np.zeros(k * (k + 1), np.int64)
+    matrix[row.cells] = row.counts
+    matrix = matrix.reshape(k, k + 1)
+    return np.stack([np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[:k]])
