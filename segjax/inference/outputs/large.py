@@ -11,6 +11,7 @@ import numpy as np
 from segjax.data import geo
 from segjax.data.geometry import Geometry
 from segjax.data.lazy import Region
+from segjax.errors import DataError
 from segjax.inference import preview, streams
 from segjax.inference.outputs import overlay
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
@@ -128,3 +129,12 @@ def _shape(found: Large) -> tuple[int, ...]:
 def is_large(whole: Sequence[int]) -> bool:
     """Return whether an image has so many pixels that no array of its size is made."""
     return math.prod(whole) > preview.LARGE
+
+
+def check_held(whole: Sequence[int], *, name: str) -> None:
+    """Raise `DataError` for an image too large to be held, in which objects are not looked for."""
+    if is_large(whole):
+        raise DataError(
+            f"{name}: {math.prod(whole):,} pixels, objects are found in images of at most "
+            f"{preview.LARGE:,}. Cut it into parts."
+        )
