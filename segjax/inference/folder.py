@@ -5,7 +5,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,13 +100,7 @@ def predict(
     """
     reading = dataclasses.replace(reading, dims=len(layout.canvas.size))
     chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel, finds=finds)
-    names, shared = paths.output_names(inputs.files), chosen.shared_names()
-    facts = {"run": str(run.resolve())} if run else {}
-    paths.check_free(output, names, run=facts.get("run", ""), shared=shared)
-    paths.make_folder(output)
-    if shared:
-        paths.write_record(output, shared, {"step": step, **facts}, inputs.files)
-    writer = Writer(output, chosen, {"step": step, **facts}, len(names))
+    names, writer = open_writer(inputs, output, chosen, step=step, run=run)
     below = dict(zip(inputs.files, paths.below_common(inputs.files), strict=True))
     skipped, scales, left_away = 0, {}, frozenset(without)
     with progress.Progress(len(names), unit="images", title="predict") as bar:
@@ -116,23 +110,17 @@ def predict(
                 bar.update(number)
             try:
                 image, place, scale = open_scaled(file, layout, reading, spacing)
-                if finds:
-                    large.check_held(image.shape[:-1], name=str(file))
                 if large.is_large(image.shape[:-1]):
-                    dense = cast(Predictor, predictor)
+                    dense = large.check_dense(predictor, image.shape[:-1], name=str(file))
                     one = large.Large(file, image, dense, classes, multilabel, geometry=place)
                     writer.write_large(name, one, scale=scale, tell=bar.message)
                 else:
-                    seen, shown = np.asarray(image), below[file].as_posix()
-                    asked = resample.spaced(seen, resample.spacing_of(image))
-                    found = answer(predictor, asked, classes, least_score=least_score)
-                    found |= {"segments_file": name + kinds.SEGMENTS} if finds else {}
                     one = Found(
-                        file, shown, seen, classes=classes, without=left_away, geometry=place,
-                        **found,
+                        file, below[file].as_posix(), classes=classes, without=left_away,
+                        geometry=place, segments_file=name + kinds.SEGMENTS,
+                        **answer(predictor, image, classes, least_score=least_score),
                     )  # fmt: skip
                     writer.write(name, one, scale=scale)
-                    del seen, asked, found
                 scales[name] = scale
                 del image, one  # before the next is read
             except DataError as error:
@@ -141,22 +129,44 @@ def predict(
         bar.update(len(names))
         writer.finish()
         counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
-        said = [f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)]
-        for line in said:
+        for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
             bar.message(line)
     return counts
+
+
+def open_writer(
+    inputs: paths.Inputs,
+    output: pathlib.Path,
+    chosen: kinds.Chosen,
+    *,
+    step: int,
+    run: pathlib.Path | None,
+) -> tuple[dict[pathlib.Path, str], "Writer"]:
+    """Return the name of each image's outputs, and what writes them into a folder that is free.
+
+    Raises:
+        UserError: The folder cannot be written, or holds files of others.
+    """
+    names, shared = paths.output_names(inputs.files), chosen.shared_names()
+    facts = {"run": str(run.resolve())} if run else {}
+    paths.check_free(output, names, run=facts.get("run", ""), shared=shared)
+    paths.make_folder(output)
+    if shared:
+        paths.write_record(output, shared, {"step": step, **facts}, inputs.files)
+    return names, Writer(output, chosen, {"step": step, **facts}, len(names))
 
 
 def answer(
     predictor: Predictor | ObjectPredictor, image: Any, classes: Classes, *, least_score: float
 ) -> dict[str, Any]:
-    """Return what a `Found` holds of what is predicted of an image, classes or objects."""
-    found = predictor(image)
+    """Return what a `Found` holds of an image and what is predicted of it, classes or objects."""
+    seen = np.asarray(image)
+    found = predictor(resample.spaced(seen, resample.spacing_of(image)))
     if isinstance(found, Prediction):
-        return {"prediction": found}
+        return {"image": seen, "prediction": found}
     prediction = objects.prediction_of(found, classes, least_score=least_score)
     own = {"objects": found.objects, "segments": found.segments, "least_score": least_score}
-    return {"prediction": prediction, **own}
+    return {"image": seen, "prediction": prediction, **own}
 
 
 def open_scaled(

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from segjax.errors import DataError
 from segjax.inference import preview, streams
 from segjax.inference.outputs import overlay
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
-from segjax.inference.predictor import Image, Predictor
+from segjax.inference.predictor import Image, ObjectPredictor, Predictor
 from segjax.runtime import files
 from segjax.structs import Classes
 
@@ -138,3 +139,16 @@ def check_held(whole: Sequence[int], *, name: str) -> None:
             f"{name}: {math.prod(whole):,} pixels, objects are found in images of at most "
             f"{preview.LARGE:,}. Cut it into parts."
         )
+
+
+def check_dense(
+    predictor: Predictor | ObjectPredictor, whole: Sequence[int], *, name: str
+) -> Predictor:
+    """Return what predicts an image in parts.
+
+    Raises:
+        DataError: It finds objects, and the image is too large to be held.
+    """
+    if hasattr(predictor, "detect"):
+        check_held(whole, name=name)
+    return cast(Predictor, predictor)
