@@ -19,7 +19,7 @@ from segjax.structs import Features
 
 
 class Model(style.Network, kw_only=True):
-    """Let queries join the patches of a ViT before its last blocks; each answers a class and a mask.
+    """Let queries join a ViT's patches before its last blocks; each answers a class and a mask.
 
     Training has the answers before each of those blocks too, and lets a query see only the patches
     of its own mask there (section 3.2), with a probability that sinks to 0, see `__call__`: at
@@ -35,6 +35,8 @@ class Model(style.Network, kw_only=True):
     """
 
     dims: ClassVar[tuple[int, ...]] = (2,)
+    outputs: ClassVar[str] = "queries"
+    """What a task must take."""
 
     num_classes: int
     encoder: kinds.EncoderSection
@@ -61,6 +63,11 @@ class Model(style.Network, kw_only=True):
         self.check_axes(image)
         self.check()
         base.check_size(image.shape[1:-1], model=style.title(self))
+        if attend is not None and len(attend) != self.blocks:
+            raise ConfigError(
+                f"config.model.blocks={self.blocks}: config.task.annealing is of {len(attend)} "
+                "blocks. Give each two steps."
+            )
         encoder = self.vit()
         head = Head(self.num_classes, self.upscales, style=self.style, name="head")
         start = self.param(
@@ -88,8 +95,8 @@ class Model(style.Network, kw_only=True):
         encoder = encoders.build(self.encoder, self.style)
         if not isinstance(encoder, Plain):
             raise ConfigError(
-                f"config.model.encoder.type={self.encoder['type']!r}: EoMT expects a ViT. Use 'vit' "
-                "or 'dinov3'."
+                f"config.model.encoder.type={self.encoder['type']!r}: EoMT expects a ViT. Use "
+                "'vit' or 'dinov3'."
             )
         encoder.check()
         if self.blocks > encoder.shape.depth:

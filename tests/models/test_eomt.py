@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
-from segjax.errors import ConfigError
 from segjax.pretrained import convert
 from segjax.pretrained import huggingface as names
 from tests import parity
@@ -95,8 +94,10 @@ def test_logits_are_hugging_faces(form, float64):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_hugging_faces(form, float64):
-    """Of the last layer's logits in training, to 1e-5: their softmax is in float32, and what is zero
-    there but for rounding is measured by a thousandth of the largest array."""
+    """Of the last layer's logits in training, to 1e-5: their softmax is in float32.
+
+    What is zero there but for rounding is measured by a thousandth of the largest array.
+    """
     network, model, variables, rules = prepared(form)
     network.attn_mask_probs.fill_(1.0)
     x, rng = jnp.asarray(parity.image((64, 64))), np.random.default_rng(1)
