@@ -328,7 +328,9 @@ def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", OF_OBJECTS)
 def test_a_benchmark_of_objects_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     config = config_of(name, tmp_path, monkeypatch)
-    config["mesh"] = dict(data=2, fsdp=1, space=1)
+    config["mesh"] = dict(data=8, fsdp=1, space=1)
+    for section in (config["input"], *config["evals"].values()):
+        section["batch_size"] = 8
     assert train.run(tmp_path / "run", config) == 0
     result = json.loads((tmp_path / "run/eval/val.json").read_text())
     assert 0 <= result[OF_OBJECTS[name]] <= 1 and result["num_examples"] == 2
