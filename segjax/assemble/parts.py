@@ -206,7 +206,9 @@ def make_parts(
     intensity = make_intensity(inputs["intensity"], classes.channels)
     schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
-        lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
+        lookup.build(
+            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIX
+        )
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)

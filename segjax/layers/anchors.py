@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segjax.config import kinds
 
-def around_origin(size: float, ratios: Sequence[float], *, rounded: bool) -> np.ndarray:
+
+def around_origin(size: kinds.Real, ratios: Sequence[kinds.Real], *, rounded: bool) -> np.ndarray:
     """Return boxes [ratios 4] of area `size` squared around the origin, float32.
 
     Args:
@@ -22,8 +24,8 @@ def around_origin(size: float, ratios: Sequence[float], *, rounded: bool) -> np.
 def grid(
     cells: Sequence[int],
     stride: Sequence[int],
-    size: float,
-    ratios: Sequence[float],
+    size: kinds.Real,
+    ratios: Sequence[kinds.Real],
     *,
     rounded: bool = True,
 ) -> np.ndarray:

@@ -11,6 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, UInt8
 
 Boxes = Float[Array, "*b 4"]
+Around = Float[Array, "*#b 4"]
+"""Boxes that are broadcast to others."""
 Weights = tuple[float, float]
 """Of offsets: of the centre's two, and of the sides' two."""
 LARGEST = math.log(1000 / 16)
@@ -57,7 +59,7 @@ def inside(one: Float[Array, "*b m 4"], other: Float[Array, "*b n 4"]) -> Array:
     return intersection(one, other) / jnp.where(whole > 0, whole, 1)
 
 
-def encode(boxes: Boxes, around: Boxes, *, weights: Weights = (1.0, 1.0)) -> Boxes:
+def encode(boxes: Boxes, around: Around, *, weights: Weights = (1.0, 1.0)) -> Boxes:
     """Return offsets dy dx dh dw of boxes from those `around` (Faster R-CNN, equation 2).
 
     Args:
@@ -71,7 +73,7 @@ def encode(boxes: Boxes, around: Boxes, *, weights: Weights = (1.0, 1.0)) -> Box
     return jnp.concatenate([move, weights[1] * jnp.log(own / from_sides)], axis=-1)
 
 
-def decode(offsets: Boxes, around: Boxes, *, weights: Weights = (1.0, 1.0)) -> Boxes:
+def decode(offsets: Boxes, around: Around, *, weights: Weights = (1.0, 1.0)) -> Boxes:
     """Return the boxes that `encode` made offsets of; a side grows by 62.5 times at most."""
     from_sides = sides(around)
     from_centre = around[..., :2] + from_sides / 2

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from segjax.layers import boxes as boxes_lib
-from segjax.layers import matching, nms
+from segjax.layers import matching, nms, ranking
 from segjax.structs import Key
 
 CROWD = 0.7
@@ -35,6 +34,11 @@ class Proposals(NamedTuple):
 def rows(x: Array, places: Int[Array, "b m"]) -> Array:
     """Return the rows [b m ...] of each example's `x` [b n ...] at its places."""
     return jax.vmap(lambda own, at: own[at])(x, places)
+
+
+def tops(x: Float[Array, "b n"], count: int) -> tuple[Array, Array]:
+    """Return the `count` largest numbers of each example, and their places."""
+    return jax.vmap(lambda own: ranking.top(own, count))(x)
 
 
 def propose(
@@ -61,7 +65,7 @@ def propose(
     most = min(before, max(x.shape[1] for x in scores))
     found = []
     for score, offset, around in zip(scores, offsets, anchors, strict=True):
-        best, places = lax.top_k(score, min(most, score.shape[1]))
+        best, places = tops(score, min(most, score.shape[1]))
         start = jnp.asarray(around, offset.dtype)[places]
         boxes = boxes_lib.clip(boxes_lib.decode(rows(offset, places), start), size)
         valid = boxes_lib.are_large(boxes)
@@ -77,7 +81,7 @@ def propose(
 
     keep = jax.vmap(jax.vmap(survive))(boxes, valid)
     best = jnp.where(keep, best, -jnp.inf).reshape(len(best), -1)
-    best, places = lax.top_k(best, min(after, best.shape[1]))
+    best, places = tops(best, min(after, best.shape[1]))
     return Proposals(rows(boxes.reshape(len(best), -1, 4), places), best > -jnp.inf)
 
 
@@ -138,7 +142,7 @@ def sample(
     """Return `count` boxes, `positives` of them at most for an object, drawn by `key`."""
     state = matching.balance(key, found.state, count=count, positives=positives)
     rank = jnp.where(state == matching.NEITHER, 0, 1 + state)  # negative 1, positive 2
-    _, places = lax.top_k(rank, min(count, len(rank)))
+    _, places = ranking.top(rank, min(count, len(rank)))
     slots = jnp.arange(len(places))
     valid = slots < (rank > 0).sum()
     places = places[slots % jnp.maximum(valid.sum(), 1)]
@@ -185,9 +189,9 @@ def find(
     num_classes = probabilities.shape[1]
     fits = valid[:, None] & (probabilities > least) & boxes_lib.are_large(boxes, 1e-2)
     scores = jnp.where(fits, probabilities, 0).ravel()
-    scores, places = lax.top_k(scores, min(candidates, len(scores)))
+    scores, places = ranking.top(scores, min(candidates, len(scores)))
     boxes, classes = boxes.reshape(-1, 4)[places], places % num_classes
     keep = nms.survivors(boxes, scores > 0, threshold=threshold, groups=classes)
-    scores, places = lax.top_k(jnp.where(keep, scores, 0), min(most, len(scores)))
+    scores, places = ranking.top(jnp.where(keep, scores, 0), min(most, len(scores)))
     found = jnp.where(scores[:, None] > 0, boxes[places], 0)
     return Found(found, scores, classes[places].astype(jnp.int32))

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from segjax.layers import ranking
 from segjax.structs import Key
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
@@ -52,24 +52,10 @@ def match(
     return Matches(objects, jnp.where(positive, POSITIVE, state).astype(jnp.int32))
 
 
-def draw(
-    key: Key, among: Bool[Array, " m"], count: Int[Array, ""], *, most: int
-) -> Bool[Array, " m"]:
-    """Return `count` random ones of those `among`, all where there are fewer.
-
-    Args:
-        key: Which ones.
-        among: To draw from.
-        count: How many.
-        most: The largest `count`.
-    """
+def draw(key: Key, among: Bool[Array, " m"], count: Int[Array, ""] | int) -> Bool[Array, " m"]:
+    """Return `count` random ones of those `among`, all where there are fewer."""
     lot = jnp.where(among, jax.random.uniform(key, among.shape, jnp.float32), -1)
-    lots, places = lax.top_k(lot, min(most, len(lot)))
-    last = jnp.minimum(jnp.minimum(count, among.sum()), len(lots)) - 1
-    lowest, place = lots[last], places[last]
-    number = jnp.arange(len(lot))
-    drawn = (lot > lowest) | ((lot == lowest) & (number <= place))  # of equal lots the first wins
-    return among & drawn & (last >= 0)
+    return among & ranking.best(lot, jnp.minimum(count, among.sum(dtype=jnp.int32)))
 
 
 def balance(key: Key, state: Int[Array, " m"], *, count: int, positives: int) -> Int[Array, " m"]:
@@ -78,6 +64,6 @@ def balance(key: Key, state: Int[Array, " m"], *, count: int, positives: int) ->
     Where positive ones are few, there are the more negative ones.
     """
     keys = jax.random.split(key)
-    chosen = draw(keys[0], state == POSITIVE, jnp.asarray(positives), most=max(positives, 1))
-    rest = draw(keys[1], state == NEGATIVE, count - chosen.sum(), most=count)
+    chosen = draw(keys[0], state == POSITIVE, positives)
+    rest = draw(keys[1], state == NEGATIVE, count - chosen.sum(dtype=jnp.int32))
     return jnp.where(chosen | rest, state, NEITHER)

@@ -32,7 +32,7 @@ def paste(
     stop = np.clip(last + 1, start, size)
     grid = np.pad(probabilities, 1)
     rows, columns = (
-        resample.interpolation(n + 2, int(length), method="bilinear", align_corners=False)[
+        resample.interpolation(int(n) + 2, int(length), method="bilinear", align_corners=False)[
             begin - whole : end - whole
         ]
         for n, length, begin, end, whole in zip(sides, lengths, start, stop, first, strict=True)

@@ -295,7 +295,7 @@ class Model(style.Network, kw_only=True):
 
     def pool(
         self, levels: Sequence[Features], boxes: Float[Array, "b m 4"], cells: int
-    ) -> Features:
+    ) -> Float[Array, "_ _ _ c"]:
         """Return the features [b * m cells cells c] of boxes."""
         x = roi_align.pool(
             levels, boxes, strides=STRIDES, cells=cells, sampling=self.sampling,

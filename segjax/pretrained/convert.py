@@ -6,7 +6,7 @@ here. The same rules serve both directions, and a leaf that no rule names is an 
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from segjax.errors import DataError
 
 State = dict[str, np.ndarray]
+Turn = Callable[[np.ndarray], np.ndarray]
 LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -35,13 +36,40 @@ class Rule(NamedTuple):
             [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'table' [n c] for
             [1 n c] of ours, 'transposed' [I O *window] as transposed convolutions, 'stem' as '' for
             a first convolution, which may take another number of channels, 'raw' as it is, 'raw
-            stem' likewise for a first convolution, or 'i/n': part i of n along their first axis
-            (queries, keys, values).
+            stem' likewise for a first convolution, 'flat n' [O I*n] behind features flattened with
+            their n places last, or 'i/n': part i of n along their first axis (queries, keys,
+            values). Before it, up to '|', what is done to their rows or channels first, by names of
+            `TURNS`, of biases too.
     """
 
     ours: str
     theirs: str
     layout: str = ""
+
+
+def boxes(value: np.ndarray) -> np.ndarray:
+    """Swap x and y in rows of four offsets each: dx dy dw dh and dy dx dh dw; its own inverse."""
+    return value.reshape(-1, 2, 2, *value.shape[1:])[:, :, ::-1].reshape(value.shape)
+
+
+def without_first(value: np.ndarray, rows: int) -> np.ndarray:
+    """Return all but the first rows, those of what is no object; there must be more."""
+    return value[rows:]
+
+
+def with_first(value: np.ndarray, rows: int) -> np.ndarray:
+    """Return the array behind as many rows of zeros: nobody reads what is no object there."""
+    return np.concatenate([np.zeros_like(value[:1].repeat(rows, 0)), value])
+
+
+TURNS: dict[str, tuple[Turn, Turn]] = {
+    "boxes": (boxes, boxes),
+    "background last": (lambda x: np.roll(x, -1, 0), lambda x: np.roll(x, 1, 0)),
+    "no background": (lambda x: without_first(x, 1), lambda x: with_first(x, 1)),
+    "no background's box": (lambda x: without_first(x, 4), lambda x: with_first(x, 4)),
+    "bgr": (lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
+}
+"""What is done to an array of theirs before it is laid out as ours, and its inverse."""
 
 
 def nested(rules: Iterable[Rule], ours: str, theirs: str) -> list[Rule]:
@@ -196,6 +224,12 @@ def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
 
 def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
     """Turn an array of theirs into our layout; `rank` is that of our leaf."""
+    *turns, layout = layout.split("|")
+    for turn in turns:
+        value = TURNS[turn][0](value)
+    if layout.startswith("flat") and value.ndim == 2:
+        parts = value.reshape(len(value), -1, int(layout.removeprefix("flat ")))
+        return parts.transpose(2, 1, 0).reshape(-1, len(value))
     if layout == "vector":
         return value.reshape(-1)
     if layout == "table":
@@ -215,6 +249,15 @@ def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
 
 def theirs(value: np.ndarray, layout: str) -> np.ndarray:
     """Turn an array of ours into their layout."""
+    *turns, layout = layout.split("|")
+    if turns:
+        value = theirs(value, layout)
+        for turn in reversed(turns):
+            value = TURNS[turn][1](value)
+        return value
+    if layout.startswith("flat") and value.ndim == 2:
+        parts = value.reshape(int(layout.removeprefix("flat ")), -1, value.shape[1])
+        return parts.transpose(2, 1, 0).reshape(value.shape[1], -1)
     if layout == "vector":
         return value[:, None, None]
     if layout == "table":

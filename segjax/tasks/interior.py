@@ -1,10 +1,12 @@
 """Objects bottom-up: interiors told apart from boundaries, pixel by pixel, and then grown."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 from scipy import ndimage
 
@@ -151,12 +153,13 @@ def eroded(
     image counts as inside of the object.
     """
     for axis in axes:
-        found, length = packed, packed.shape[axis]
-        for step in range(1, width + 1):
-            at = jnp.arange(length)
-            for near in (jnp.maximum(at - step, 0), jnp.minimum(at + step, length - 1)):
-                found = found & jnp.take(packed, near, axis=axis)
-        packed = found
+        ends = [(width, width) if at == axis else (0, 0) for at in range(packed.ndim)]
+        wide = jnp.pad(packed, ends, constant_values=255)
+        near = [
+            lax.slice_in_dim(wide, start, start + packed.shape[axis], axis=axis)
+            for start in range(2 * width + 1)
+        ]
+        packed = functools.reduce(jnp.bitwise_and, near)
     return packed
 
 

@@ -51,7 +51,7 @@ class Task(Queries):
         index = index.astype(jnp.int32)
         return found_of(outputs, scores, index % self.num_classes, index // self.num_classes)
 
-    def objects(self, found: Found, *, covered: tuple[int, ...], whole: tuple[int, ...]) -> Objects:
+    def objects(self, found: Found, covered: Sequence[int], whole: Sequence[int]) -> Objects:
         """Return the objects of one image on its own grid, the highest score first.
 
         A score is the probability of the class times the mean of those inside of the mask.

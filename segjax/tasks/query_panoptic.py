@@ -62,13 +62,13 @@ class Task(Queries):
         return found_of(outputs, scores, classes, queries)
 
     def segments(
-        self, found: Found, *, covered: tuple[int, ...], whole: tuple[int, ...]
+        self, found: Found, covered: Sequence[int], whole: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the segment of every pixel, 1..s or 0, int32 [*space], and their classes [s]."""
         segments, classes, _ = self._merged(found, covered, whole)
         return segments, classes
 
-    def objects(self, found: Found, *, covered: tuple[int, ...], whole: tuple[int, ...]) -> Objects:
+    def objects(self, found: Found, covered: Sequence[int], whole: Sequence[int]) -> Objects:
         """Return the segments of things, the highest score first."""
         segments, classes, scores = self._merged(found, covered, whole)
         mine = np.flatnonzero(np.isin(classes, self.things))
@@ -76,7 +76,7 @@ class Task(Queries):
         return regions.objects_of(masks, classes[mine], scores[mine])
 
     def _merged(
-        self, found: Found, covered: tuple[int, ...], whole: tuple[int, ...]
+        self, found: Found, covered: Sequence[int], whole: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         kept = np.flatnonzero(np.asarray(found.scores) > self.threshold)
         return regions.merge(
