@@ -108,7 +108,9 @@ class Matched:
         none = logits.shape[-1] - 1
         mine = query[:, None] == jnp.arange(logits.shape[0], dtype=query.dtype)  # [n q]
         matched = mine.any(0)
-        label = jnp.where(matched, jnp.where(mine, classes[:, None], 0).sum(0, dtype=classes.dtype), none)
+        label = jnp.where(
+            matched, jnp.where(mine, classes[:, None], 0).sum(0, dtype=classes.dtype), none
+        )
         weight = jnp.where(known, jnp.where(matched, 1.0, self.no_object_weight), 0.0)
         truth = label[:, None] == jnp.arange(none + 1, dtype=label.dtype)
         entropy = jax.nn.logsumexp(logits, axis=-1) - jnp.where(truth, logits, 0).sum(-1)

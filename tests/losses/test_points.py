@@ -1,4 +1,4 @@
-"""Maps and packed regions at points: what PyTorch's `grid_sample` gives, and void does not count."""
+"""Maps and packed regions at points are bilinear, and void does not count."""
 
 import jax
 import jax.numpy as jnp
