@@ -15,7 +15,7 @@ from segjax.config.sections import parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `debug` shrinks it to two steps."""
-    arg = parse_arg(arg, dims=2, multilabel=False, debug=False)
+    arg = parse_arg(arg, dims=2, task="semantic", multilabel=False, debug=False)
     config = schema.defaults()
     config.total_steps = 500
     config.task.losses = [
@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.evals.val = dict(type="semantic", split="val", batch_size=8, every_percent=25)
     kinds = {1: signals, 2: pictures, 3: volumes}
     kinds[lookup.choose(arg.dims, list(kinds), what="dims")](config)
+    if lookup.choose(arg.task, ("semantic", "instance"), what="task") == "instance":
+        find_objects(config)
     if arg.multilabel:
         config.input.source.multilabel = True
         config.task.type = config.evals.val.type = "multilabel"
@@ -52,6 +54,13 @@ def pictures(config: ml_collections.ConfigDict) -> None:
     config.augment = [dict(type="geometry:flip", horizontal=0.5, vertical=0.5)]
     config.model = dict(type="unet", widths=(24, 48, 96, 192), stem_stride=2)
     fit(config, (128, 128))
+
+
+def find_objects(config: ml_collections.ConfigDict) -> None:
+    """Find each thing by itself: its interior, its boundary and the background told apart."""
+    config.input.source.objects = 16
+    config.task.type = "interior"
+    config.evals.val.type = "instance"
 
 
 def volumes(config: ml_collections.ConfigDict) -> None:

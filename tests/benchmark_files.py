@@ -129,6 +129,17 @@ def make_dsb2018(root):
             save(folder / f"masks/{k}.png", mask)
 
 
+def make_fluorescence(root):
+    for split, count in (("train", 3), ("val", 2), ("test", 2)):
+        for i in range(count):
+            folder = root / f"dsb2018/{split}"
+            save(folder / f"images/{i}.png", picture((70, 80))[..., 0])
+            nuclei = np.zeros((70, 80), np.uint16)
+            for k in range(3):
+                nuclei[5 + 20 * k : 17 + 20 * k, 8 : 20 + k] = 300 + k
+            save(folder / f"instances/{i}.png", nuclei)
+
+
 def make_msd(root):
     """Two modalities, which the task's images do not have, but others of the Decathlon do."""
     root = root / "Task05_Prostate"

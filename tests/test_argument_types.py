@@ -11,7 +11,7 @@ from segjax.errors import ConfigError
 from segjax.runs import transfer
 
 TAKES = {
-    "augment": (("key", "sample"), ("image",)),
+    "augment": (("key", "sample"), ("key", "sample", "other"), ("image",)),
     "losses": (("logits", "label"),),
     "metrics": (("seen",),),
     "training.optim": (("rate", "mask"), ()),

@@ -47,7 +47,9 @@ CASES = {
     "pets": Case(pets, files.make_pets, "", {"trainval": 2, "test": 2}),
     "pets_border": Case(pets, files.make_pets, "border=class", {"trainval": 2, "test": 2}),
     "isbi2012": Case(isbi2012, files.make_isbi2012, "", TENTHS),
-    "dsb2018": Case(dsb2018, files.make_dsb2018, "", TENTHS),
+    "dsb2018": Case(dsb2018, files.make_fluorescence, "", {"train": 3, "val": 2, "test": 2}),
+    "dsb2018_stage1": Case(dsb2018, files.make_dsb2018, "data=stage1", TENTHS),
+    "dsb2018_pixels": Case(dsb2018, files.make_dsb2018, "data=stage1,task=semantic", TENTHS),
     "coco_stuff": Case(coco, files.make_coco_stuff),
     "coco_panoptic": Case(coco, files.make_coco_panoptic, "labels=panoptic"),
     "coco_instances": Case(coco, files.make_coco_instances, "labels=instances"),
@@ -201,7 +203,7 @@ def test_isbi_s_slices_are_those_of_the_stacks(tmp_path, monkeypatch):
 
 
 def test_any_nucleus_is_the_class(tmp_path, monkeypatch):
-    stored, label = stored_and_label("dsb2018", "val", tmp_path, monkeypatch)
+    stored, label = stored_and_label("dsb2018_pixels", "val", tmp_path, monkeypatch)
     assert len(stored) == 3
     np.testing.assert_array_equal(label, np.maximum.reduce(stored) // 255)
 

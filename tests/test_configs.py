@@ -60,7 +60,10 @@ DATA_SETS = {
     "coco": ("", "labels=panoptic", "labels=instances", "size=debug"),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
     "isbi2012": ("", "size=cpu", "size=debug"),
-    "dsb2018": ("", "size=cpu", "size=debug"),
+    "dsb2018": (
+        "", "size=cpu", "data=stage1", "data=stage1,task=semantic", "size=debug",
+        "task=semantic,size=debug",
+    ),
     "hippocampus": ("", "size=cpu", "size=debug"),
     "signal": (
         "", "scene=texts", "debug", "scene=texts,debug", "root=data/calls,classes=other+call",
@@ -195,10 +198,11 @@ def test_every_section_builds(case):
     scenes = synthetic.Source(split="train", num_examples=4)
     plain["mesh"]["data"] = 8
     classes = parts_lib.classes_of(scenes)._replace(class_names=tuple("abcdefghijk"))
+    classes = classes._replace(things=tuple(range(1, 11)))
     parts = parts_lib.make_parts(plain, classes)
     clock = schedule.Clock(plain["input"]["batch_size"], 367)
     durations = schedule.in_steps(plain, ("total", "log"), clock, "config")
-    assert durations["total_steps"] >= 2 and parts.model.num_classes == 11
+    assert durations["total_steps"] >= 2 and parts.model.num_classes == parts.task.num_classes >= 10
     lookup.resolve("data", plain["input"]["source"]["type"], where="config.input.source")
     for section in plain["evals"].values():
         lookup.resolve("evaluators", section["type"], where="config.evals")

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -18,12 +18,14 @@ from segjax.data import intensity as intensity_lib
 from segjax.errors import ConfigError, DataError
 from segjax.inference import postprocess as postprocess_lib
 from segjax.inference import scaling
+from segjax.inference.grouping import Grouping
 from segjax.inference.layout import Layout
 from segjax.inference.network import Forward, Network
-from segjax.inference.predictor import Predictor
+from segjax.inference.objects import Finding, ObjectNetwork
+from segjax.inference.predictor import ObjectPredictor, Predictor
 from segjax.runtime import sharding
 from segjax.structs import Batch, Classes, Field, Key, Schema
-from segjax.tasks.base import DenseTask, Task
+from segjax.tasks.base import DenseTask, GroupingTask, ObjectTask, Task
 from segjax.training import freeze
 from segjax.training.state import TrainState
 
@@ -50,7 +52,7 @@ class Parts:
 
     model: nn.Module
     trained: nn.Module
-    task: DenseTask
+    task: Task
     augment: Callable[[Key, Batch], Batch]
     normalize: Callable[[jax.Array], jax.Array]
     mesh: Mesh
@@ -71,20 +73,31 @@ class Parts:
 
     @functools.cached_property
     def forward(self) -> Forward:
-        """The compiled forward passes, for any variables of the model."""
+        """The compiled forward passes, for any variables of a model of pixels."""
         needed = {name: self.schema[name] for name in ("image", *self.task.needs)}
         return Forward(
-            self.model, self.task, normalize=self.normalize, mesh=self.mesh, schema=needed,
-            layout=self.layout,
+            self.model, cast(DenseTask, self.task), normalize=self.normalize, mesh=self.mesh,
+            schema=needed, layout=self.layout,
         )  # fmt: skip
 
-    def predictor(self, variables: Mapping[str, Any]) -> Predictor:
+    @functools.cached_property
+    def finding(self) -> Finding:
+        """The compiled pass, for any variables of a model that finds objects itself."""
+        return Finding(
+            self.model, cast(ObjectTask, self.task), normalize=self.normalize, mesh=self.mesh,
+            schema=self.schema, layout=self.layout,
+        )  # fmt: skip
+
+    def predictor(self, variables: Mapping[str, Any]) -> Predictor | ObjectPredictor:
         """Return what predicts with some variables: the network, and what is done afterwards."""
+        if isinstance(self.task, ObjectTask):
+            return scaling.wrap_finding(ObjectNetwork(self.finding, variables), self.intensity)
         return self.finished(Network(self.forward, variables))
 
-    def finished(self, network: Network) -> Predictor:
+    def finished(self, network: Network) -> Predictor | ObjectPredictor:
         """Return a network with what is done to images before, and to its predictions after it."""
-        return postprocess_lib.wrap(scaling.wrap(network, self.intensity), self.steps)
+        found = postprocess_lib.wrap(scaling.wrap(network, self.intensity), self.steps)
+        return Grouping(found, self.task.group) if isinstance(self.task, GroupingTask) else found
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return what beside model and data decides scores, as `eval/<name>.json` records it."""
@@ -110,7 +123,9 @@ class Parts:
 def classes_of(source: core.Source) -> Classes:
     """Return what a model must know of a data set."""
     channels = core.channels_of(source.schema)
-    return Classes(tuple(source.class_names), tuple(source.palette), channels)
+    things = source.things if isinstance(source, core.HasObjects) else ()
+    things = things if "object_masks" in source.schema else ()  # where they are asked for
+    return Classes(tuple(source.class_names), tuple(source.palette), channels, things)
 
 
 def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> None:
@@ -130,6 +145,12 @@ def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> 
             f"{what or 'they are in another order, '}and their numbers would mean other things. "
             "Name them as the training did, in its order, or train anew."
         )
+    if found.things != classes.things:
+        raise DataError(
+            f"{where}: the data counts the objects of {_names(found, found.things)}, the training "
+            f"did of {_names(found, classes.things)}. Use data of the same kind, and the same "
+            "config.input.source.objects."
+        )
     if found.channels != classes.channels:
         raise DataError(
             f"{where}: images have {found.channels} channels, those of the training "
@@ -137,10 +158,15 @@ def check_same_classes(source: core.Source, classes: Classes, *, where: str) -> 
         )
 
 
+def _names(classes: Classes, numbers: Sequence[int]) -> str:
+    return core.some([classes.class_names[number] for number in numbers]) or "no class"
+
+
 def recorded_classes(resolved: Mapping[str, Any]) -> Classes:
     """Return the classes that a run's `config.json` records."""
     palette = tuple((r, g, b) for r, g, b in resolved["palette"])
-    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"])
+    things = tuple(resolved.get("things", ()))  # of a run before there were any
+    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"], things)
 
 
 def make_source(
@@ -168,15 +194,7 @@ def make_parts(
     Raises:
         ConfigError: Any section that cannot be built, or a field that the data has not.
     """
-    num_classes = len(classes.class_names)
-    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    model = lookup.build(
-        "models", section, where="config.model", also=["pretrained"], num_classes=num_classes
-    )
-    check_precision(config["model"])
-    task: DenseTask = lookup.build(
-        "tasks", config["task"], where="config.task", num_classes=num_classes
-    )
+    task, model = make_task_and_model(config, classes)
     normalize = lookup.build(
         "augment", config["normalize"], where="config.normalize", takes=("image",)
     )
@@ -188,7 +206,9 @@ def make_parts(
     intensity = make_intensity(inputs["intensity"], classes.channels)
     schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
-        lookup.build("augment", op, where=f"config.augment[{i}]", takes=("key", "sample"))
+        lookup.build(
+            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIX
+        )
         for i, op in enumerate(config["augment"])
     ]
     augment = compose.make_augment(ops, schema)
@@ -197,6 +217,13 @@ def make_parts(
     resampling = resample.make_resampling(inputs, available)
     layout = make_layout(config["inference"], canvas, resampling)
     postprocess = config["inference"]["postprocess"]
+    if isinstance(task, ObjectTask):
+        check_whole(config["inference"])
+    if postprocess and isinstance(task, (ObjectTask, GroupingTask)):
+        raise ConfigError(
+            "config.inference.postprocess: its steps are of class maps, and config.task finds "
+            "objects. Set it to []."
+        )
     if postprocess and is_multilabel(task):
         raise ConfigError(
             "config.inference.postprocess: its steps are of class maps, with one class for every "
@@ -210,6 +237,30 @@ def make_parts(
         model, trained, task, augment, normalize, mesh, canvas, layout, classes, schema, window,
         intensity, resampling, postprocess, steps,
     )  # fmt: skip
+
+
+def make_task_and_model(config: Mapping[str, Any], classes: Classes) -> tuple[Task, nn.Module]:
+    """Return the task, and the model with as many answers as that asks for.
+
+    Raises:
+        ConfigError: One of them cannot be built, or the task takes what another model gives.
+    """
+    task: Task = lookup.build(
+        "tasks", config["task"], where="config.task", for_takers={"things": classes.things},
+        num_classes=len(classes.class_names),
+    )  # fmt: skip
+    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
+    model = lookup.build(
+        "models", section, where="config.model", also=["pretrained"], num_classes=task.num_classes
+    )
+    check_precision(config["model"])
+    gives, takes = (getattr(each, "outputs", "logits") for each in (model, task))
+    if gives != takes:
+        raise ConfigError(
+            f"config.task.type={config['task']['type']!r}: takes {takes} from a model, and "
+            f"{config['model']['type']!r} gives {gives}. Set another task or model."
+        )
+    return task, model
 
 
 def is_multilabel(task: Task) -> bool:
@@ -277,6 +328,20 @@ def make_layout(
     return Layout(window, flips=tuple(flips), scales=scales, **spacing, **own)
 
 
+def check_whole(section: Mapping[str, Any]) -> None:
+    """Refuse what joins several views of an image, which objects have no scores for.
+
+    Raises:
+        ConfigError: Which key.
+    """
+    for key, alone in (("flips", ()), ("scales", (1.0,))):
+        if tuple(section[key]) != alone:
+            raise ConfigError(
+                f"config.inference.{key}={list(section[key])}: joins scores of pixels, and "
+                f"config.task finds objects in whole images. Set it to {list(alone)}."
+            )
+
+
 def check_precision(section: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for float64 where JAX would quietly compute in float32."""
     for key in ("compute_dtype", "param_dtype"):
@@ -297,7 +362,11 @@ def select(
     """
     if available is None:
         behind = {"labels": (len(classes.class_names),)}
-        needed = {name: Field(kind, behind.get(kind, ())) for name, kind in task.needs.items()}
+        known = core.object_schema(8)
+        needed = {
+            name: known.get(name, Field(kind, behind.get(kind, ())))
+            for name, kind in task.needs.items()
+        }
         return {"image": Field("image", (classes.channels,)), **needed}
     chosen = core.choose_fields(available, [*task.needs, *more])
     for name, kind in task.needs.items():

@@ -54,6 +54,8 @@ class Setup(NamedTuple):
     def resolved(self) -> dict[str, Any]:
         """Return the config with what the data adds to it, as `config.json` records it."""
         found = sections.plain(self.parts.classes._asdict() | self.clock._asdict())
+        if not found["things"]:
+            del found["things"]  # as runs of class maps have always been recorded
         return self.config | {"resolved": found}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -29,7 +30,7 @@ class Sample:
     """The fields of one example, as an op gets and returns them.
 
     Attributes:
-        arrays: By name; images are float, maps int32, multi-label maps uint8.
+        arrays: By name; images are float, maps int32, multi-label maps and masks of objects uint8.
         schema: What they are; the dtypes are those that the source had.
     """
 
@@ -53,8 +54,8 @@ class Sample:
     def keep(self, shown: Bool[Array, "*space"], *, fill: Fill, maps: bool = True) -> "Sample":
         """Return the example with `fill` in its images where `shown` is False.
 
-        With `maps`, class maps are void there, multi-label maps in every class, and instance maps
-        0.
+        With `maps`, class maps are void there, multi-label maps in every class, instance maps are
+        0, and no object has a pixel there.
         """
         kept = {}
         for name, field in self.schema.items():
@@ -68,17 +69,23 @@ class Sample:
 
 
 Op: TypeAlias = Callable[[Key, Sample], Sample]
+Mix: TypeAlias = Callable[[Key, Sample, Sample], Sample]
+"""An op that is given another example too. Rows 2i and 2i + 1 of a batch are each other's, as they
+are after the ops before it; the last row of an odd batch has no other, and stays as it is."""
+OP, MIX = ("key", "sample"), ("key", "sample", "other")
+"""What an op, and one that mixes, is called with."""
 
 
-def make_augment(ops: Sequence[Op], schema: Schema) -> Callable[[Key, Batch], Batch]:
+def make_augment(ops: Sequence[Op | Mix], schema: Schema) -> Callable[[Key, Batch], Batch]:
     """Return `augment(key, batch)`, which applies `ops` in order to every example.
 
     An example's key is `key` folded with its `index`, an op's key is that folded with the op's
-    number: an example's fate depends neither on its row, nor on the rest of the batch, nor on how
-    many devices hold it. Images become floats first, see `unit_range`.
+    number: an example's fate depends neither on its row, nor on the rest of the batch but for the
+    one example that a `Mix` shows it, nor on how many devices hold it. Images become floats first,
+    see `unit_range`.
 
     Args:
-        ops: From `geometry` and `photometric`, or from outside, their arguments bound.
+        ops: From `geometry`, `photometric` and `mixing`, or from outside, their arguments bound.
         schema: The fields of the batch.
     """
 
@@ -91,16 +98,49 @@ def make_augment(ops: Sequence[Op], schema: Schema) -> Callable[[Key, Batch], Ba
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         for number, op in enumerate(ops):
             op_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            arrays = fusion.isolate(key, op_keys, arrays, function=jax.vmap(_on_arrays(op, schema)))
+            over_rows = jax.vmap(_on_arrays(op, schema))
+            function = _in_pairs(over_rows) if mixes(op) else over_rows
+            arrays = fusion.isolate(key, op_keys, arrays, function=function)
         augmented: Any = {**batch, **arrays}
         return augmented
 
     return augment
 
 
-def _on_arrays(op: Op, schema: Schema) -> Callable[[Key, Mapping[str, Array]], Mapping[str, Array]]:
-    """Return an op as a function of arrays alone, which JAX can map and trace."""
-    return lambda key, arrays: dict(op(key, Sample(arrays, schema)).arrays)
+def mixes(op: Op | Mix) -> bool:
+    """Say whether an op is given another example beside its own."""
+    needed = [
+        p
+        for p in inspect.signature(op).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return len(needed) == len(MIX)
+
+
+def _on_arrays(op: Callable[..., Sample], schema: Schema) -> Callable[..., Mapping[str, Array]]:
+    """Return an op as a function of key and arrays alone, which JAX can map and trace."""
+    return lambda key, *arrays: dict(op(key, *(Sample(each, schema) for each in arrays)).arrays)
+
+
+def _in_pairs(function: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[str, Array]]:
+    """Return a function of keys and rows that gives `function` the rows' others too.
+
+    They are exchanged within pairs: devices that hold an even number of rows each exchange nothing.
+    """
+
+    def apply(keys: Key, rows: Mapping[str, Array]) -> Mapping[str, Array]:
+        even = len(keys) // 2 * 2
+        if not even:
+            return rows
+        first = jax.tree.map(lambda x: x[:even], dict(rows))
+        others = jax.tree.map(lambda x: jnp.flip(x.reshape(-1, 2, *x.shape[1:]), 1), first)
+        others = jax.tree.map(lambda x, like: x.reshape(like.shape), others, first)
+        mixed = function(keys[:even], first, others)
+        if even == len(keys):
+            return mixed
+        return {name: jnp.concatenate([x, rows[name][even:]]) for name, x in mixed.items()}
+
+    return apply
 
 
 def unit_range(image: Shaped[Array, "b *space c"]) -> Float[Array, "b *space c"]:

@@ -17,7 +17,7 @@ def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
     flags.DEFINE_string("output", "", "The safetensors file to write.", flag_values=values)
-    text = "Whose names the arrays get: segjax, torchvision, timm, smp or huggingface."
+    text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface or facebook."
     flags.DEFINE_string("publisher", "", text, flag_values=values)
 
 

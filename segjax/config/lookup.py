@@ -152,7 +152,9 @@ def build(
     *,
     where: str,
     takes: Sequence[str] | None = None,
+    or_takes: Sequence[str] = (),
     also: Iterable[str] = (),
+    for_takers: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Any:
     """Build what `section` describes: a class is constructed, a function is bound to its arguments.
@@ -163,13 +165,19 @@ def build(
         where: The section's place in the config, for messages (`config.model`).
         takes: The positional arguments that a function, or what a class makes, is called with;
             None: not asked, as a class that is a part itself is not called.
+        or_takes: Others that it may be called with instead.
         also: Other keys that the section may have had, for suggestions.
+        for_takers: Arguments that the program supplies to what takes them (`things`).
         **given: Arguments that the program itself supplies (`num_classes`), not the config.
 
     Raises:
         ConfigError: As `check`.
     """
-    symbol = check(package, section, where=where, takes=takes, also=also, given=given)
+    if for_takers and isinstance(section, Mapping) and "type" in section:
+        known = _parameters(resolve(package, section["type"], where=where), where)
+        given |= {name: value for name, value in for_takers.items() if name in known}
+    asked: Any = {"takes": takes, "or_takes": or_takes, "also": also, "given": given}
+    symbol = check(package, section, where=where, **asked)
     arguments = {name: value for name, value in section.items() if name != "type"}
     if inspect.isclass(symbol):
         return symbol(**arguments, **given)
@@ -182,6 +190,7 @@ def check(
     *,
     where: str,
     takes: Sequence[str] | None = None,
+    or_takes: Sequence[str] = (),
     also: Iterable[str] = (),
     given: Iterable[str] = (),
 ) -> Callable[..., Any]:
@@ -196,7 +205,8 @@ def check(
             f"{where}: expected a section with a 'type' key, got {rules.shown(section)}."
         )
     symbol = resolve(package, section["type"], where=where)
-    _check_kind(package, symbol, section["type"], where, takes, [*given])
+    called_with = None if takes is None else [takes, *([or_takes] if or_takes else [])]
+    _check_kind(package, symbol, section["type"], where, called_with, [*given])
     arguments = {name: value for name, value in section.items() if name != "type"}
     check_arguments(symbol, arguments, given, where=where, also=also)
     return symbol
@@ -207,7 +217,7 @@ def _check_kind(
     symbol: Callable[..., Any],
     type_: str,
     where: str,
-    takes: Sequence[str] | None,
+    takes: Sequence[Sequence[str]] | None,
     given: Sequence[str],
 ) -> None:
     """Refuse what is no part of this kind: a loss where an op belongs, a schedule as optimiser.
@@ -228,9 +238,12 @@ def _check_kind(
         fits = fits and is_class
     fits = fits and not inspect.isabstract(symbol) and not getattr(symbol, "_is_protocol", False)
     if takes is not None:
-        fits = fits and _takes(symbol, takes, by_name=not outside, where=where)
+        fits = fits and any(
+            _takes(symbol, each, by_name=not outside, where=where) for each in takes
+        )
     if not fits:
-        wanted = ", ".join((*(takes or ()), *given)) or "what a part of this kind is given"
+        asked = ", ".join((*(takes[0] if takes else ()), *given))
+        wanted = asked or "what a part of this kind is given"
         raise ConfigError(
             f"{where}.type={rules.shown(type_)}: {symbol.__module__}.{symbol.__name__} is of "
             f"another kind: it does not take {wanted}. Name one that does."

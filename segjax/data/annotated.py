@@ -1,5 +1,7 @@
 """Images with annotations of any format of `formats`, drawn as class maps when they are asked for.
 
+Objects are what the format calls so: parts of one group are one, and a crowd is a crowd.
+
 What `--mode=convert` makes masks of once, this draws anew each time: nothing is written. All that
 is annotated is kept in memory, polygons as they are; formats that hold maps of pixels are better
 converted.
@@ -7,19 +9,21 @@ converted.
 
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
 
 from segjax.config import kinds, lookup, rules
-from segjax.data import base, core, decode, opening
-from segjax.data.formats import classes, convert, draw
+from segjax.data import base, core, decode, masks, opening
+from segjax.data.formats import classes, convert, draw, raster
 from segjax.data.formats import kinds as formats
-from segjax.data.formats.base import Options
+from segjax.data.formats.base import Options, Picture
 from segjax.errors import ConfigError, DataError
+from segjax.structs import Mask, Objects
 
 
-class Source(base.Files):
+class Source(base.ObjectFiles):
     """One split of annotated images.
 
     Args:
@@ -32,10 +36,16 @@ class Source(base.Files):
         crowd: What a crowd of things is: its class, void, or left out.
         dtype: Type of the images.
         expected: How many examples splits have, see `folder.Source`.
+        objects: Room for objects in each example; 0: it has none.
+        components: Make an object of each connected piece of what is a class and no object.
+        only: The format's own split that is taken, where `annotations` holds several; `{split}`
+            stands for `split`. Empty: all that is there.
+        class_map: What becomes of classes: another name, `void`, or `-` (dropped), as of
+            `--class_map`.
 
     Raises:
         ConfigError: No such format.
-        DataError: A file is missing or wrong, or annotates nothing.
+        DataError: A file is missing or wrong, or annotates nothing; with `objects`, no object.
     """
 
     def __init__(
@@ -50,6 +60,10 @@ class Source(base.Files):
         crowd: Annotated[str, rules.one_of("class", "void", "drop")] = "class",
         dtype: kinds.PixelType = "uint8",
         expected: base.Expected | None = None,
+        objects: core.MostObjects = 0,
+        components: bool = False,
+        only: str = "",
+        class_map: Mapping[str, str] | None = None,
     ):
         lookup.choose(format, list(formats.FORMATS), what="config.input.source.format")
         folder = base.folder_of(root)
@@ -58,11 +72,20 @@ class Source(base.Files):
             raise DataError(f"{path}: no such file or folder. Set annotations, or put it there.")
         near = folder / images.replace("{split}", split) if images else None
         options = Options(images=near, class_names=tuple(class_names) or None, crowd=crowd)
-        found = convert.prepare(format, path, options=options, wishes=convert.Wishes())
+        wishes = convert.Wishes(
+            class_map=classes.map_of(class_map) if class_map else None,
+            split=only.replace("{split}", split), components=components,
+        )  # fmt: skip
+        found = convert.prepare(format, path, options=options, wishes=wishes)
         self.numbering = classes.number(found)
         self.pictures = list(found.pictures())
         if not self.pictures:
             raise DataError(f"{path}: no image in it. Add some.")
+        if objects and not any(self.object_counts()):
+            raise DataError(
+                f"{path}: classes of pixels and no object in it. Set components=True to make one "
+                "of each connected piece, or objects=0."
+            )
         base.check_count(len(self.pictures), expected, split, where=str(path))
         files: list[base.Pair] = []
         for picture in self.pictures:
@@ -84,6 +107,14 @@ class Source(base.Files):
             channels=3,
             dtype=dtype,
         )
+        names = self.numbering.names
+        things = [name for name in names if name != found.background]
+        things = things if found.things is None else [n for n in names if n in found.things]
+        self.count([names.index(name) for name in things], most=objects)
+
+    def object_counts(self) -> list[int]:
+        """Return how many objects each image has by its annotations."""
+        return [len(_together(picture)) for picture in self.pictures]
 
     def check_one(self, pair: base.Pair) -> tuple[int, ...]:
         """Check an image by its header, and return its sides."""
@@ -91,7 +122,33 @@ class Source(base.Files):
 
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray:
         """Return the class of every pixel, later objects over earlier ones."""
+        return self._draw(index, image)[0]
+
+    def read_both(self, index: int, image: opening.Opened) -> tuple[np.ndarray, Objects]:
+        """Return that label, and all objects whole, whatever covers them."""
+        label, patches = self._draw(index, image)
+        picture, found = self.pictures[index], []
+        for numbers in _together(picture):
+            thing = picture.objects[numbers[0]]
+            top, left, inside = raster.union([patches[number] for number in numbers])
+            about = masks.About(self.numbering.numbers[thing.label or ""], thing.crowd)
+            found.append((Mask((top, left), inside), about))
+        return label, masks.make(found, dims=2)
+
+    def _draw(self, index: int, image: opening.Opened) -> tuple[np.ndarray, Sequence[raster.Patch]]:
         picture, file = self.pictures[index], str(self.files[index][0])
         decode.check_sizes(image.array.shape[:-1], picture.size, file, file, exif=True)
-        numbering = self.numbering
-        return draw.draw(picture, numbering.numbers, background=numbering.background).classes
+        patches, numbering = list(draw.patches_of(picture)), self.numbering
+        drawn = draw.draw(
+            picture, numbering.numbers, background=numbering.background, patches=patches
+        )
+        return drawn.classes, patches
+
+
+def _together(picture: Picture) -> list[list[int]]:
+    """Return which parts of a picture are one object, for each object; what is void is none."""
+    found: dict[object, list[int]] = {}
+    for number, thing in enumerate(picture.objects):
+        if thing.label is not None and (thing.instance or thing.crowd):
+            found.setdefault(draw.key_of(thing), []).append(number)
+    return list(found.values())

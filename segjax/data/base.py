@@ -12,12 +12,13 @@ import numpy as np
 
 from segjax.config import kinds, rules
 from segjax.data import core, decode, native, opening, overlaps, spans
+from segjax.data import masks as masks_lib
 from segjax.data.decode import Reading
 from segjax.data.label_map import LabelMap
 from segjax.data.lazy import Lazy
 from segjax.errors import DataError
 from segjax.runtime import reading
-from segjax.structs import Example, Field, Schema
+from segjax.structs import Example, Field, Objects, Schema
 from segjax.views import colour
 
 THREADS = 16
@@ -108,13 +109,17 @@ class Files:
         file = self.files[index][0]
         self._check_colour(file)
         image = opening.open_image(file, self.reading)
-        label = opening.without_missing(self.read_label(index, image), image)
         # A `Lazy` array stands for one, and is read where it is indexed.
-        example: Any = {"image": image.array, "label": label}
+        example: Any = {"image": image.array, **self.read_truth(index, image)}
+        example["label"] = opening.without_missing(example["label"], image)
         example["name"] = os.path.relpath(file, self.root)
         if "spacing" in self.schema:
             example["spacing"] = opening.spacing(image, name=str(file))
         return example
+
+    def read_truth(self, index: int, image: opening.Opened) -> dict[str, Any]:
+        """Return the label of an example, and what else the files say of its pixels."""
+        return {"label": self.read_label(index, image)}
 
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray | Lazy:
         """Return the label of an example, uint8; of a large file one whose parts are read."""
@@ -162,6 +167,35 @@ class Files:
                     f"{file}: a colour image, but the first image ({self.files[0][0]}) is grey. "
                     "Set channels=3 (grey becomes RGB) or channels=1 (colour becomes grey)."
                 )
+
+
+class ObjectFiles(Files):
+    """Files that know objects too; see `core.HasObjects`."""
+
+    most = 0
+    things: tuple[int, ...] = ()
+
+    def count(self, things: Sequence[int], *, most: int) -> None:
+        """Count objects of these classes, with room for so many in each example; 0: in none."""
+        self.things, self.most = tuple(things), most
+        if most:
+            self.schema = {**self.schema, **core.object_schema(most)}
+
+    def read_both(self, index: int, image: opening.Opened) -> tuple[np.ndarray | Lazy, Objects]:
+        """Return the label and all objects of an example, from files that are read once."""
+        raise NotImplementedError
+
+    def read_truth(self, index: int, image: opening.Opened) -> dict[str, Any]:
+        """Return the label, and where they are asked for the fields of objects."""
+        if not self.most:
+            return super().read_truth(index, image)
+        label, found = self.read_both(index, image)
+        fields = masks_lib.fields(found, image.array.shape[:-1], most=self.most)
+        return {"label": label, **fields}
+
+    def objects(self, index: int) -> Objects:
+        """Return all objects of example `index`, on its own grid."""
+        return self.read_both(index, opening.open_image(self.files[index][0], self.reading))[1]
 
 
 def check_count(found: int, expected: Expected | None, split: str, *, where: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from segjax.config import kinds, rules
 from segjax.data.label_map import LabelMap
 from segjax.errors import ConfigError, DataError
-from segjax.structs import IGNORE_LABEL, Example, Field, Schema
+from segjax.structs import IGNORE_LABEL, Example, Field, Objects, Schema
 
 Palette = tuple[tuple[int, int, int], ...]
 CACHE_BYTES = 4 << 30
@@ -25,6 +25,8 @@ ClassNumber: TypeAlias = Annotated[int, rules.whole(0, IGNORE_LABEL - 1)]
 IgnoreIndex: TypeAlias = kinds.AnyWhole | Sequence[kinds.AnyWhole]
 """A stored value, or several; -1: none."""
 Channels: TypeAlias = Annotated[int, rules.whole(0, 1024)]
+MostObjects: TypeAlias = Annotated[int, rules.whole(0, 4096)]
+"""Objects of an image, for which examples have room; 0: they have no objects."""
 LabelClasses: TypeAlias = Mapping[str, ClassNumber]
 """The class of each stored value, see `LabelMap`."""
 
@@ -68,6 +70,44 @@ class Checkable(Protocol):
 
 
 @runtime_checkable
+class HasObjects(Protocol):
+    """A source that knows objects; asked for them, its schema has the fields of `object_schema`.
+
+    Attributes:
+        things: The numbers of the classes that are counted object by object, ascending.
+    """
+
+    things: tuple[int, ...]
+
+    def objects(self, index: int, /) -> Objects:
+        """Return all objects of example `index`, on its own grid."""
+        ...
+
+
+def known_objects(source: Source) -> HasObjects:
+    """Return a source that knows objects.
+
+    Raises:
+        DataError: It does not.
+    """
+    if isinstance(source, HasObjects):
+        return source
+    raise DataError(
+        "config.input.source: knows classes of pixels and no objects, expected a source with an "
+        "argument objects. Use another one, such as 'annotated' or 'instances'."
+    )
+
+
+@runtime_checkable
+class CountsObjects(Protocol):
+    """A source that knows how many objects its examples have without reading any mask."""
+
+    def object_counts(self) -> Sequence[int] | None:
+        """Return the number of objects of each example; None: not without reading."""
+        ...
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A source that reads files, and whose way of reading them a prediction takes over.
 
@@ -94,9 +134,14 @@ class View:
         self.class_names = source.class_names
         self.palette = source.palette
         self.schema: Schema = source.schema
+        self.things = source.things if isinstance(source, HasObjects) else ()
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def objects(self, index: int) -> Objects:
+        """Return all objects of example `index`, on the grid of the source."""
+        return known_objects(self.source).objects(index)
 
 
 class Subset(View):
@@ -111,6 +156,10 @@ class Subset(View):
 
     def __getitem__(self, index: int) -> Example:
         return self.source[self.indices[index]]
+
+    def objects(self, index: int) -> Objects:
+        """Return all objects of example `index`."""
+        return known_objects(self.source).objects(self.indices[index])
 
 
 class Cached(View):

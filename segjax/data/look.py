@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,6 +16,8 @@ SECONDS = 10.0
 """How many examples, spread over a split, are looked at, and for how long at the most."""
 PIXELS = 20_000
 """Of each image, whose values are told."""
+COUNT = "object_count"
+"""The field of a source that was asked for objects."""
 MUCH_VOID = 0.5
 RARE = 1e-3
 
@@ -32,6 +34,9 @@ class Look(NamedTuple):
         without: Examples that have no pixel of the classes that windows look for.
         values: Some pixels [n channels] of images of more than 8 bits, of all examples alike.
         sizes: That images have; of all where the source can tell, see `core.Checkable`.
+        objects: How many each image has, of all where the source can tell, see
+            `core.CountsObjects`; None: it was not asked for any.
+        room: For how many there is room in each.
     """
 
     examples: int
@@ -42,6 +47,8 @@ class Look(NamedTuple):
     others: Int64[np.ndarray, " k"] | None = None
     without: int = 0
     values: np.ndarray | None = None
+    objects: Int64[np.ndarray, " n"] | None = None
+    room: int = 0
 
 
 def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
@@ -61,9 +68,9 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
     multilabel = source.schema["label"].kind == "labels"
     pixels, others = np.zeros((2, num_classes), np.int64)
     void, done, without, begun = 0, 0, 0, time.monotonic()
-    values = []
+    values, objects = [], []
     for number in np.linspace(0, len(source) - 1, count).round().astype(int):
-        example = source[int(number)]
+        example: Any = source[int(number)]
         label, image = example["label"], example["image"]
         if image.dtype != np.uint8 and isinstance(image, np.ndarray):
             every = image.reshape(-1, image.shape[-1])
@@ -72,12 +79,18 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
         own, nots, unknown = _count(label, num_classes, multilabel=multilabel)
         pixels, others, void = pixels + own, others + nots, void + unknown
         without += bool(wanted) and not own[list(wanted)].any()
+        objects += [int(example["object_count"])] if COUNT in source.schema else []
         done += 1
         if time.monotonic() - begun > SECONDS:
             break
     whole = done == len(source)
     seen = np.concatenate(values) if values else None
-    return Look(done, whole, pixels, void, sizes, others if multilabel else None, without, seen)
+    found = Look(done, whole, pixels, void, sizes, others if multilabel else None, without, seen)
+    if COUNT not in source.schema:
+        return found
+    known = source.object_counts() if isinstance(source, core.CountsObjects) else None
+    counts = np.array(objects if known is None else known, np.int64)
+    return found._replace(objects=counts, room=source.schema["object_classes"].shape[0])
 
 
 def _count(
@@ -115,7 +128,8 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
     """Return what smells in a training split, a line each with a remedy.
 
     Raises:
-        DataError: Nothing can be learned: a single class, all void, or one class in all labels.
+        DataError: Nothing can be learned: a single class, all void, one class in all labels and no
+            objects to tell apart, or no object where there should be some.
     """
     masks = f"{split}: {'all' if found.whole else 'a sample of'} {found.examples} masks"
     if len(class_names) < 2 and found.others is None:
@@ -130,14 +144,14 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
             f"{masks}: every pixel is void. If 255 is a class, as in black-and-white masks, set "
             "label_map={0: 0, 255: 1} and no ignore_index."
         )
-    if only := _only_answer(found, class_names):
+    notes = _check_objects(found, split=split)
+    if found.objects is None and (only := _only_answer(found, class_names)):
         text = f"{masks}: every pixel that is not void is {only}"
         if found.whole:
             raise DataError(
                 f"{text}: nothing can be learned. Check masks, ignore_index and label_map."
             )
         return [f"{text}; check masks, ignore_index and label_map"]
-    notes = []
     if found.without:
         notes.append(
             f"{masks}: {found.without} have no pixel of config.input.window.classes; their windows "
@@ -164,6 +178,31 @@ def check(found: Look, class_names: Sequence[str], *, split: str) -> list[str]:
             "and a canvas that keeps small things help"
         )
     return notes
+
+
+def _check_objects(found: Look, *, split: str) -> list[str]:
+    """Return what to say of objects for which there is no room, a line or none.
+
+    Raises:
+        DataError: No image has an object.
+    """
+    if found.objects is None:
+        return []
+    images, most = len(found.objects), int(found.objects.max(initial=0))
+    some = "" if images > found.examples or found.whole else "a sample of "
+    if not most and not some:
+        raise DataError(
+            f"{split}: none of {images:,} images has an object: nothing can be learned. Check the "
+            "annotations, or set config.input.source.objects=0 to learn classes of pixels alone."
+        )
+    over = found.objects[found.objects > found.room]
+    if not len(over):
+        return []
+    return [
+        f"{split}: {len(over):,} of {some}{images:,} images have more than {found.room:,} objects; "
+        f"the smallest of each, {int((over - found.room).sum()):,} in all, are left out of "
+        f"training. Set config.input.source.objects={most} to keep all"
+    ]
 
 
 def _only_answer(found: Look, class_names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""COCO panoptic as class maps: things and stuff alike, the publisher's 133 classes.
+"""COCO panoptic: class maps of things and stuff alike, 133 classes, and the objects of things.
 
 `annotations/panoptic_<split>.json` names the segments of each image, and a PNG beside it holds
 their ids (red + 256 green + 65536 blue). Classes are in the order of the categories' ids; a crowd
-is of its class; pixels of id 0 are void.
+is of its class; pixels of id 0 are void. A segment of a thing is an object, or a crowd of them.
 """
 
 import pathlib
@@ -11,20 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.config import kinds
-from segjax.data import base, core, decode, opening
+from segjax.data import base, core, decode, masks, opening
 from segjax.data.formats import coco, coco_panoptic, parse
 from segjax.errors import DataError
-from segjax.structs import IGNORE_LABEL
+from segjax.structs import IGNORE_LABEL, Objects
 
 
 class _Segments(NamedTuple):
-    """Of an image: ids in order, and the class of each."""
+    """Of an image: ids in order, the class of each, and which are crowds."""
 
     ids: np.ndarray
     classes: np.ndarray
+    crowd: np.ndarray
 
 
-class Source(base.Files):
+class Source(base.ObjectFiles):
     """One split of COCO panoptic.
 
     Args:
@@ -34,6 +35,7 @@ class Source(base.Files):
         annotations: The JSON file; PNG files lie in the folder of its name.
         dtype: Type of the images.
         expected: How many examples splits have, see `folder.Source`.
+        objects: Room for objects in each example; 0: it has none.
 
     Raises:
         DataError: A file is missing or wrong; when an example is read: a segment of no category, or
@@ -49,6 +51,7 @@ class Source(base.Files):
         annotations: str = "annotations/panoptic_{split}2017.json",
         dtype: kinds.PixelType = "uint8",
         expected: base.Expected | None = None,
+        objects: core.MostObjects = 0,
     ):
         folder = base.folder_of(root)
         path = folder / annotations.replace("{split}", split)
@@ -90,6 +93,13 @@ class Source(base.Files):
             channels=3,
             dtype=dtype,
         )
+        self.count(
+            [k for k, one in enumerate(categories) if coco_panoptic.is_thing(one)], most=objects
+        )
+
+    def object_counts(self) -> list[int]:
+        """Return how many segments of things each image has."""
+        return [int(np.isin(own.classes, self.things).sum()) for own in self.segments]
 
     def _segments(self, one: dict[str, Any], *, where: str) -> _Segments:
         segments = parse.fields(one, "segments_info", where=where)
@@ -99,8 +109,9 @@ class Source(base.Files):
         if unknown:
             raise DataError(f"{where}: category_id={unknown[0]} is no category. Mend the file.")
         classes = np.array([self.class_numbers[kind] for kind in kinds_], np.uint8)
+        crowd = np.array([one.get("iscrowd") in (1, True) for one in segments], bool)
         order = np.argsort(ids)
-        return _Segments(ids[order], classes[order])
+        return _Segments(ids[order], classes[order], crowd[order])
 
     def check_one(self, pair: base.Pair) -> tuple[int, ...]:
         """Check an image and its PNG by their headers, and return the sides."""
@@ -112,11 +123,30 @@ class Source(base.Files):
 
     def read_label(self, index: int, image: opening.Opened) -> np.ndarray:
         """Return the class of every pixel's segment."""
+        return self._label(index, self._ids(index, image))
+
+    def read_both(self, index: int, image: opening.Opened) -> tuple[np.ndarray, Objects]:
+        """Return that label, and the segments of things."""
+        ids, own = self._ids(index, image), self.segments[index]
+        about = {
+            number: masks.About(kind, crowd)
+            for number, kind, crowd in zip(*(each.tolist() for each in own), strict=True)
+            if kind in self.things
+        }
+        return self._label(index, ids), masks.of_map(ids, about)
+
+    def _ids(self, index: int, image: opening.Opened) -> np.ndarray:
+        """Return the segment id of every pixel."""
         file, (png, _) = self.files[index]
         assert png is not None  # noqa: S101  every image has its PNG
         ids = coco_panoptic.ids_of(png)
         decode.check_sizes(image.array.shape[:-1], ids.shape, str(file), str(png), exif=True)
-        known, classes = self.segments[index]
+        return ids
+
+    def _label(self, index: int, ids: np.ndarray) -> np.ndarray:
+        """Return the class of every pixel of a map of segments; void where there is none."""
+        png = self.files[index][1][0]
+        known, classes, _ = self.segments[index]
         found, back = np.unique(ids, return_inverse=True)
         place = np.searchsorted(known, found).clip(0, max(0, len(known) - 1))
         there = known[place] == found if len(known) else np.zeros(len(found), bool)

@@ -21,12 +21,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from segjax.config import rules
-from segjax.data import core, store
+from segjax.data import core, masks, store
 from segjax.data.lazy import Lazy, Region
 from segjax.data.store import Store
 from segjax.errors import DataError
 from segjax.runtime import reading
-from segjax.structs import Example, Field, Schema
+from segjax.structs import Example, Field, Objects, Schema
 
 FORMAT = "segjax prepared 1"
 MANIFEST = "manifest.json"
@@ -106,6 +106,7 @@ class Source:
         manifest_hash: Of all that the split holds.
         reading: The arguments by which the files were read that it was made of, as far as what
             predicts for a model trained on it must know them.
+        things: Those of the source that it was made of.
 
     Raises:
         DataError: There is no complete split, or it was edited; when an example is read: it was.
@@ -135,6 +136,7 @@ class Source:
         )
         self.palette = tuple(tuple(colour) for colour in self.manifest["palette"])
         self.schema: Schema = read_schema(self.manifest["fields"])
+        self.things = tuple(self.manifest.get("things", ()))
         self._packs, self._examples = [], []
         for number, pack in enumerate(self.manifest["packs"]):
             sizes = tuple(tuple(each["size"]) for each in pack["examples"])
@@ -166,6 +168,27 @@ class Source:
         if "geometry" in about:
             found["geometry"] = about["geometry"]
         return Example(**found)
+
+    def objects(self, index: int) -> Objects:
+        """Return all objects of example `index`, on its own grid.
+
+        Raises:
+            DataError: It was prepared without objects, or had more than were kept.
+        """
+        if "object_masks" not in self.schema:
+            raise DataError(
+                f"{self.store.shown(split_key(self.split))}: was prepared without objects. Prepare "
+                "it anew, of a source with objects."
+            )
+        example: Any = self[index]
+        found, there = masks.of_fields(example), int(example["object_count"])
+        if there > len(found.masks):
+            raise DataError(
+                f"{self.store.shown(split_key(self.split))}: {example['name']} has {there:,} "
+                f"objects, of which {len(found.masks):,} were kept, and all count in scores. "
+                f"Prepare it anew with --config.input.source.objects={there} or more."
+            )
+        return found
 
     def check(self) -> set[tuple[int, ...]]:
         """Return the sizes of images; with `verify='all'` compare all checksums; see `Checkable`.
@@ -332,6 +355,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
         sound = {"image"} <= {*fields} and len(palette) == len(names)
         sound &= all(len(c) == 3 and all(0 <= v < 256 for v in c) for c in palette)
         sound &= all(isinstance(name, str) for name in names)
+        sound &= all(rules.is_int(k) and 0 <= k < len(names) for k in manifest.get("things", []))
         sound &= isinstance(manifest["made_from"].get("reading", {}), dict)
         for pack in manifest["packs"]:
             sizes = [each["size"] for each in pack["examples"]]

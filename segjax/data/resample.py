@@ -30,7 +30,8 @@ class Resampling(NamedTuple):
         spacing: The size of a pixel along each axis; empty: examples stay as they are.
         image: 'linear' or 'cubic' (Keys 1981, a = -1/2); over more pixels where the image shrinks.
         label: Of maps of classes: 'nearest'; or 'linear': each value's share is interpolated as an
-            image is, and the largest counts, of equal ones the lowest. Instance maps are nearest.
+            image is, and the largest counts, of equal ones the lowest. Instance maps and masks of
+            objects are nearest.
     """
 
     spacing: tuple[float, ...] = ()
@@ -168,7 +169,7 @@ def lazily(
 ) -> Lazy:
     """Return a field [*space …] at the sides `size`, interpolated where it is read."""
     whole, dims = tuple(array.shape[: len(size)]), len(size)
-    how = "nearest" if field.kind == "ids" else resampling.label
+    how = "nearest" if field.kind in ("ids", "masks") else resampling.label
     how = resampling.image if field.kind == "image" else how
     of_map = _nearest if how == "nearest" else _shares
     function = of_map if field.is_map else _blend

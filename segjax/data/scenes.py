@@ -7,6 +7,7 @@ its kind, so colour says nothing: a model must look at patterns and outlines.
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,13 +30,28 @@ Rng = np.random.Generator
 Size = tuple[int, ...]  # height, width
 
 
+class Drawn(NamedTuple):
+    """A thing as it was drawn, whatever later ones hide of it.
+
+    Attributes:
+        kind: Its number.
+        box: The part of the image that it was drawn in.
+        inside: bool [*box]: its pixels, without its rim.
+    """
+
+    kind: int
+    box: tuple[slice, ...]
+    inside: np.ndarray
+
+
 def render(
-    rng: Rng, size: Size, *, overlap: bool = False
+    rng: Rng, size: Size, *, overlap: bool = False, drawn: list[Drawn] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one scene: image uint8 `[h w 3]`, label uint8 `[h w]`, instance uint8 `[h w]`.
 
     With `overlap` things lie anywhere and shine through each other, and the label is multi-label,
-    uint8 `[h w k]` of the k kinds, each with all pixels of its things.
+    uint8 `[h w k]` of the k kinds, each with all pixels of its things. Each thing is added to
+    `drawn`.
     """
     ground = rng.random((2, 3), np.float32)
     ground[1] = ground[0] + (ground[1] - ground[0]) * np.float32(rng.uniform(0.4, 0.8))
@@ -53,7 +69,7 @@ def render(
             opacity *= GLASS
         image[:, *box] += opacity * (_mix(first, second, pattern) - image[:, *box])
         inside, rim = distance < RIM[0], (distance >= RIM[0]) & (distance < RIM[1])
-        paint(label, instance, box, inside, rim, kind=kind, number=number)
+        paint(label, instance, box, inside, rim, kind=kind, number=number, drawn=drawn)
     return _photograph(rng, image), label, instance
 
 
@@ -66,12 +82,15 @@ def paint(
     *,
     kind: int,
     number: int,
+    drawn: list[Drawn] | None = None,
 ) -> None:
     """Write a thing into the maps of its scene, its rim as void: it is part both.
 
     In a class map and the instances it hides what is there; in a multi-label map it changes its own
-    kind's alone, where other things of that kind stay whole.
+    kind's alone, where other things of that kind stay whole. What is drawn is added to `drawn`.
     """
+    if drawn is not None:
+        drawn.append(Drawn(kind, box, inside))
     if label.ndim > len(box):
         own = label[(*box, kind)]
         own[rim & (own != 1)] = IGNORE_LABEL

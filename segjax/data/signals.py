@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segjax.data import core
-from segjax.data.scenes import TAU, Rng, paint
+from segjax.data.scenes import TAU, Drawn, Rng, paint
 from segjax.data.volumes import noise
 
 Line = np.ndarray  # float32 [n]
@@ -22,7 +22,7 @@ GAP = 4
 
 
 def render(
-    rng: Rng, size: tuple[int, ...], *, overlap: bool = False
+    rng: Rng, size: tuple[int, ...], *, overlap: bool = False, drawn: list[Drawn] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one signal: image uint16 `[n 1]`, label uint8 `[n]`, instance uint8 `[n]`.
 
@@ -40,7 +40,9 @@ def render(
         line[start:stop] += height * KINDS[kind](rng, stop - start)
         rim = np.zeros(stop - start, bool)
         rim[[0, -1]] = True
-        paint(label, instance, (slice(start, stop),), ~rim, rim, kind=kind, number=number)
+        paint(
+            label, instance, (slice(start, stop),), ~rim, rim, kind=kind, number=number, drawn=drawn
+        )
     line += rng.standard_normal(length, np.float32) * rng.uniform(0.01, 0.04)
     image = (np.clip(line, 0, 1) * 65535 + 0.5).astype(np.uint16)
     return image[:, None], label, instance

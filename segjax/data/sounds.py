@@ -6,7 +6,7 @@ All have one loudness, whatever their kind: a model must look at how the samples
 import numpy as np
 
 from segjax.data import core
-from segjax.data.scenes import TAU, Rng, paint
+from segjax.data.scenes import TAU, Drawn, Rng, paint
 from segjax.data.volumes import noise
 
 RATE = 8000
@@ -20,7 +20,7 @@ PITCH = (300.0, 1800.0)
 
 
 def render(
-    rng: Rng, size: tuple[int, ...], *, overlap: bool = False
+    rng: Rng, size: tuple[int, ...], *, overlap: bool = False, drawn: list[Drawn] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one sound: image int16 `[n 1]`, label uint8 `[n]`, instance uint8 `[n]`.
 
@@ -42,7 +42,16 @@ def render(
             line[start:stop] += sound * np.minimum(1, np.hanning(stop - start) * 4)
             rim = np.zeros(stop - start, bool)
             rim[:8] = rim[-8:] = True  # it swells and fades: where it begins is a matter of taste
-            paint(label, instance, (slice(start, stop),), ~rim, rim, kind=kind, number=number)
+            paint(
+                label,
+                instance,
+                (slice(start, stop),),
+                ~rim,
+                rim,
+                kind=kind,
+                number=number,
+                drawn=drawn,
+            )
             start = stop + int(rng.integers(GAP, LENGTHS[1]))
     image = np.clip(line * 32767, -32768, 32767).astype(np.int16)
     return image[:, None], label, instance

@@ -216,7 +216,7 @@ def array_spec(shape: Sequence[int], dtype: str, *, dims: int, together: int = 0
         "data_type": dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "fill_value": 0,
+        "fill_value": False if dtype == "bool" else 0,
     }
 
 

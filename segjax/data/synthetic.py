@@ -3,15 +3,15 @@
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from segjax.config import kinds, rules
-from segjax.data import core, scenes, signals, sounds, texts, volumes
+from segjax.data import core, masks, scenes, signals, sounds, texts, volumes
 from segjax.data.readers import text
 from segjax.errors import ConfigError
-from segjax.structs import Example, Field, Schema
+from segjax.structs import IGNORE_LABEL, Example, Field, Objects, Schema
 
 SPLITS = ("train", "val", "test")
 """In the order that numbers their random streams."""
@@ -26,8 +26,9 @@ class Family(NamedTuple):
     """One kind of data.
 
     Attributes:
-        render: `(rng, size, overlap=) -> image [*space c], label uint8 [*space], instance uint8
-            [*space]`; with `overlap` the label is multi-label [*space k], without the background.
+        render: `(rng, size, overlap=, drawn=) -> image [*space c], label uint8 [*space], instance
+            uint8 [*space]`; with `overlap` the label is multi-label [*space k], without the
+            background. Each thing is added to the list `drawn`, that of instance 1 first.
         class_names: In the order of the label values.
         palette: One colour per class.
         channels: Of every image.
@@ -75,12 +76,6 @@ SCENES = {
 """Others of one axis, by name."""
 
 
-class SyntheticExample(Example):
-    """An `Example` with its instances: 1, 2, … where the label is a thing, 0 on the rest."""
-
-    instance: np.ndarray  # uint8 [*space]
-
-
 class Source:
     """One split of an endless family; example `i` is a function of (seed, split, i) alone.
 
@@ -95,6 +90,10 @@ class Source:
         scene: With `dims=1` 'sounds' or 'texts' instead of signals; empty: as `dims` says.
         multilabel: Things shine through each other, and the label has a map for each kind of them
             (no background, no `instance`): for `task.type='multilabel'`.
+        objects: Room for objects in each example; 0: it has none. Later things hide earlier ones,
+            whose masks are what is left to see.
+        overlap: Things shine through each other, and masks of objects are whole; in the class map
+            the later thing counts.
 
     Raises:
         ConfigError: An unknown split, or a number out of range.
@@ -110,6 +109,8 @@ class Source:
         dims: Annotated[int, rules.one_of(1, 2, 3)] = 2,
         scene: Annotated[str, rules.one_of("", *SCENES)] = "",
         multilabel: bool = False,
+        objects: core.MostObjects = 0,
+        overlap: bool = False,
     ):
         if split not in SPLITS:
             known = ", ".join(SPLITS)
@@ -141,19 +142,51 @@ class Source:
             self.schema = core.multilabel_schema(
                 family.channels, len(self.class_names), dtype=family.dtype
             )
+        self.overlap, self.most = overlap, objects
+        self.things = tuple(range(not multilabel, len(self.class_names)))
+        if objects:
+            self.schema = {**self.schema, **core.object_schema(objects)}
 
     def __len__(self) -> int:
         return self.num_examples
 
     def __getitem__(self, index: int) -> Example:
+        image, label, instance, found = self._draw(index)
+        name = f"synthetic/{self.split}/{index:05d}"
+        example: Any = {"image": image, "label": label, "name": name}
+        if not self.multilabel:
+            example["instance"] = instance
+        if self.most:
+            example |= masks.fields(found, self.size, most=self.most)
+        return example
+
+    def objects(self, index: int) -> Objects:
+        """Return all objects of example `index`."""
+        return self._draw(index)[-1]
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Objects]:
         index = operator.index(index)
         if not 0 <= index < self.num_examples:
             raise IndexError(
                 f"synthetic {self.split} has {self.num_examples} examples, not {index}"
             )
         rng = np.random.default_rng([self.seed, self.stream, index])
-        image, label, instance = self.family.render(rng, self.size, overlap=self.multilabel)
-        name = f"synthetic/{self.split}/{index:05d}"
-        if self.multilabel:
-            return Example(image=image, label=label, name=name)
-        return SyntheticExample(image=image, label=label, name=name, instance=instance)
+        drawn: list[scenes.Drawn] = []
+        whole = self.multilabel or self.overlap
+        image, label, instance = self.family.render(rng, self.size, overlap=whole, drawn=drawn)
+        about = [masks.About(each.kind + self.things[0]) for each in drawn]
+        if whole:
+            cut = [masks.trim(each.inside, [part.start for part in each.box]) for each in drawn]
+            found = masks.make(zip(cut, about, strict=True), dims=len(self.size))
+        else:
+            found = masks.of_map(instance, dict(enumerate(about, start=1)))
+        if self.overlap and not self.multilabel:
+            label = _uppermost(label, instance, [each.number for each in about])
+        return image, label, instance, found
+
+
+def _uppermost(label: np.ndarray, instance: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """Return the class map of a scene whose things overlap; a rim is void whatever lies below."""
+    classes = np.array([0, *numbers], np.uint8)[instance]
+    classes[(instance == 0) & (label != 0).any(axis=-1)] = IGNORE_LABEL
+    return classes

@@ -4,14 +4,14 @@ import numpy as np
 
 from segjax.data import core
 from segjax.data.readers import text
-from segjax.data.scenes import Rng
+from segjax.data.scenes import Drawn, Rng
 
 LETTERS = "etaoinshrdlucmfwypvbgkxqjz"
 WEIGHTS = np.linspace(2, 0.2, len(LETTERS))
 
 
 def render(
-    rng: Rng, size: tuple[int, ...], *, overlap: bool = False
+    rng: Rng, size: tuple[int, ...], *, overlap: bool = False, drawn: list[Drawn] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one text: image uint8 `[n 21]` (see `readers.text`), label and instance uint8 `[n]`.
 
@@ -30,6 +30,9 @@ def render(
         if kind:
             number += 1
             label[at : at + len(part)], instance[at : at + len(part)] = kind, number
+            if drawn is not None:
+                inside = instance[at : at + len(part)] == number
+                drawn.append(Drawn(kind - 1, (slice(at, at + len(inside)),), inside))
         at += len(part)
     if overlap:
         label = (label[:, None] == np.arange(1, len(CLASS_NAMES))).astype(np.uint8)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segjax.data import core
-from segjax.data.scenes import GLASS, TAU, Rng, paint, sharpen, smooth_weights
+from segjax.data.scenes import GLASS, TAU, Drawn, Rng, paint, sharpen, smooth_weights
 
 Block = np.ndarray  # float32 [d h w]
 Size = tuple[int, ...]  # depth, height, width
@@ -23,7 +23,7 @@ RIM = (-0.5, 0.5)
 
 
 def render(
-    rng: Rng, size: Size, *, overlap: bool = False
+    rng: Rng, size: Size, *, overlap: bool = False, drawn: list[Drawn] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one volume: image uint8 `[d h w 1]`, label uint8 `[d h w]`, instance uint8 `[d h w]`.
 
@@ -43,7 +43,7 @@ def render(
             opacity *= GLASS
         image[box] += opacity * (first + (second - first) * pattern - image[box])
         inside, rim = distance < RIM[0], (distance >= RIM[0]) & (distance < RIM[1])
-        paint(label, instance, box, inside, rim, kind=kind, number=number)
+        paint(label, instance, box, inside, rim, kind=kind, number=number, drawn=drawn)
     return _scan(rng, image), label, instance
 
 

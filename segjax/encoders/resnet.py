@@ -27,6 +27,8 @@ class Encoder(base.Dilated):
         dilate_first: Dilate the first block of a stage as the others; torchvision's DeepLab and FCN
             weights come from a first block that still has the dilation of the stage before.
         stages: How many stages to compute, the stem counted: 3 ends at stride 8.
+        stride_first: Stride in a bottleneck's first 1x1 convolution, as the paper has it and
+            detectron2's weights want it.
         norm: A name in `norm.NORMS`.
     """
 
@@ -35,6 +37,7 @@ class Encoder(base.Dilated):
     dilate_first: bool = True
     stages: Annotated[int, rules.whole(2, 5)] = 5
     width: kinds.Width = 64
+    stride_first: bool = False
     norm: norm_lib.Norm = "batch"
 
     @property
@@ -45,6 +48,8 @@ class Encoder(base.Dilated):
     def encode(self, x: Features, *, train: bool) -> tuple[Features, ...]:
         """Return one feature map a stage, finest first."""
         block = self.style.block(Basic if self.depth < 50 else Bottleneck)
+        if self.depth >= 50:
+            block = functools.partial(block, stride_first=self.stride_first)
         stem = self.style.conv(self.width, kernel=7, stride=2, name="stem")
         features = [stem(x, train=train)]
         x = resample.max_pool(features[0], window=3)
@@ -104,15 +109,20 @@ class Basic(Residual):
 
 
 class Bottleneck(Residual):
-    """Add a 1x1, 3x3, 1x1 sequence to its input (the paper's figure 5, right)."""
+    """Add a 1x1, 3x3, 1x1 sequence to its input (the paper's figure 5, right).
+
+    Attributes:
+        stride_first: The first convolution has the stride, not the second.
+    """
+
+    stride_first: bool = False
 
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features, four times `features` channels."""
         conv, wide = self.style.conv, 4 * self.features
-        y = conv(self.features, kernel=1, name="conv1")(x, train=train)
-        y = conv(self.features, stride=self.stride, dilation=self.dilation, name="conv2")(
-            y, train=train
-        )
+        first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
+        y = conv(self.features, kernel=1, stride=first, name="conv1")(x, train=train)
+        y = conv(self.features, stride=second, dilation=self.dilation, name="conv2")(y, train=train)
         y = conv(wide, kernel=1, activation="none", name="conv3")(y, train=train)
         return self.add(y, x, train=train)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -217,7 +217,10 @@ class Network:
         rows_each = batch_size // self.forward.row_block[1]
         counting, previous = Counting(rows_each, self._counts_shape()), None
         schema = {name: source.schema[name] for name in self.forward.schema}  # its own types
-        for rows in self._rows(source, schema, batch_size, threads):
+        for rows in batches_of(
+            source, lambda example: Cut(example, self.forward.layout, schema),
+            batch_size=batch_size, threads=threads, row_block=self.forward.row_block,
+        ):  # fmt: skip
             launched = self._launch(rows, batch_size, schema)
             if previous is not None:
                 yield counting.add(*previous)
@@ -236,34 +239,6 @@ class Network:
             jax.ShapeDtypeStruct(label, np.int32),
         )
         return count.shape[1:]
-
-    def _rows(
-        self, source: core.Source, schema: Schema, batch_size: int, threads: int
-    ) -> Iterator[list[Row]]:
-        """Yield this process's rows of each batch; none where only others have some left."""
-        layout, (block, blocks) = self.forward.layout, self.forward.row_block
-        count = pipeline.rows_per_process(batch_size, block, blocks)
-        examples = pipeline.eval_examples(
-            source,
-            lambda example: Cut(example, layout, schema),
-            process_index=block,
-            process_count=blocks,
-            threads=threads,
-        )
-
-        def rows(examples: Iterable[tuple[int, Cut]]) -> Iterator[Row]:
-            for number, cut in examples:
-                windows = Windows(cut.plan)
-                for piece in cut.plan.pieces:
-                    yield Row(number, cut, windows, piece)
-
-        with contextlib.closing(examples):
-            found = rows(examples)
-            while True:
-                chunk = list(itertools.islice(found, count))
-                if not distributed.max_of_all(len(chunk)):
-                    return
-                yield chunk
 
     def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> tuple[Counts, Any]:
         """Start the passes over one batch; return each example's counts, and the loss."""
@@ -294,6 +269,44 @@ class Network:
             if row.windows.is_done:
                 counts.append((row.number, None))
         return counts, loss
+
+
+def batches_of(
+    source: core.Source,
+    cut: Callable[[Any], Cut],
+    *,
+    batch_size: int,
+    threads: int,
+    row_block: tuple[int, int],
+) -> Generator[list[Row]]:
+    """Yield this process's rows of each batch; none where only others have some left.
+
+    Args:
+        source: Examples of any size.
+        cut: Cuts one into pieces, in the threads that read.
+        batch_size: Pieces in a batch, over all processes.
+        threads: Threads that read and decode.
+        row_block: See `sharding.row_block`.
+    """
+    block, blocks = row_block
+    count = pipeline.rows_per_process(batch_size, block, blocks)
+    examples = pipeline.eval_examples(
+        source, cut, process_index=block, process_count=blocks, threads=threads
+    )
+
+    def rows(examples: Iterable[tuple[int, Cut]]) -> Iterator[Row]:
+        for number, pieces in examples:
+            windows = Windows(pieces.plan)
+            for piece in pieces.plan.pieces:
+                yield Row(number, pieces, windows, piece)
+
+    with contextlib.closing(examples):
+        found = rows(examples)
+        while True:
+            chunk = list(itertools.islice(found, count))
+            if not distributed.max_of_all(len(chunk)):
+                return
+            yield chunk
 
 
 def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:

@@ -226,10 +226,11 @@ def make_steps(
     steps, last = [], ""
     for i, section in enumerate(sections):
         where = f"config.inference.postprocess[{i}]"
-        given = {"class_names": tuple(class_names)}
-        steps.append(
-            lookup.build("inference.postprocess", section, where=where, takes=("state",), **given)
-        )
+        step = lookup.build(
+            "inference.postprocess", section, where=where, takes=("state",),
+            class_names=tuple(class_names),
+        )  # fmt: skip
+        steps.append(step)
         pairs = section.get("values", ()) if section["type"] == "thresholds" else ()
         for name in (*section.get("classes", ()), *(pair[0] for pair in pairs)):
             if name not in class_names:

@@ -6,7 +6,15 @@ import numpy as np
 
 from segjax.data import core, intensity, resample
 from segjax.data.lazy import Region
-from segjax.inference.predictor import Image, Measured, Prediction, Predictor
+from segjax.inference.predictor import (
+    Detected,
+    Detection,
+    Image,
+    Measured,
+    ObjectPredictor,
+    Prediction,
+    Predictor,
+)
 
 
 class Scaling:
@@ -33,10 +41,38 @@ class Scaling:
         return self.predictor.measure(seen, batch_size=batch_size, threads=threads)
 
     def _scaled(self, image: Image) -> Image:
-        found = intensity.apply(self.steps, image)
-        return resample.spaced(found, resample.spacing_of(image))
+        return scaled(image, self.steps)
+
+
+class ScalingFinder:
+    """Likewise of an `ObjectPredictor`."""
+
+    def __init__(self, predictor: ObjectPredictor, steps: Sequence[intensity.Find]):
+        self.predictor, self.steps = predictor, steps
+
+    def __call__(self, image: Image, /) -> Detection:
+        """Return what is found in an image [*space c] in its own units."""
+        return self.predictor(scaled(image, self.steps))
+
+    def detect(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Detected]:
+        """Yield what is found in this process's examples, see `ObjectPredictor`."""
+        seen = intensity.view(source, self.steps)
+        return self.predictor.detect(seen, batch_size=batch_size, threads=threads)
+
+
+def scaled(image: Image, steps: Sequence[intensity.Find]) -> Image:
+    """Return an image at the scale that `steps` find, with its spacing."""
+    found = intensity.apply(steps, image)
+    return resample.spaced(found, resample.spacing_of(image))
 
 
 def wrap(predictor: Predictor, steps: Sequence[intensity.Find]) -> Predictor:
     """Return a predictor with these steps; itself where there are none."""
     return Scaling(predictor, steps) if steps else predictor
+
+
+def wrap_finding(predictor: ObjectPredictor, steps: Sequence[intensity.Find]) -> ObjectPredictor:
+    """Return a predictor of objects with these steps; itself where there are none."""
+    return ScalingFinder(predictor, steps) if steps else predictor

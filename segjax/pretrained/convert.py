@@ -6,7 +6,7 @@ here. The same rules serve both directions, and a leaf that no rule names is an 
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from segjax.errors import DataError
 
 State = dict[str, np.ndarray]
+Turn = Callable[[np.ndarray], np.ndarray]
 LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -32,15 +33,43 @@ class Rule(NamedTuple):
             or for a leaf's path where the leaf's name is not in `LEAVES`.
         theirs: Their module's name, with the groups of `ours` filled in (`layer1.0.conv1`).
         layout: How a kernel lies there: '' as its rank says ([O I *window] or [O I]), 'pointwise'
-            [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'transposed'
-            [I O *window] as transposed convolutions, 'stem' as '' for a first convolution, which
-            may take another number of channels, 'raw' as it is, 'raw stem' likewise for a first
-            convolution, or 'i/n': part i of n along their first axis (queries, keys, values).
+            [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'table' [n c] for
+            [1 n c] of ours, 'transposed' [I O *window] as transposed convolutions, 'stem' as '' for
+            a first convolution, which may take another number of channels, 'raw' as it is, 'raw
+            stem' likewise for a first convolution, 'flat n' [O I*n] behind features flattened with
+            their n places last, or 'i/n': part i of n along their first axis (queries, keys,
+            values). Before it, up to '|', what is done to their rows or channels first, by names of
+            `TURNS`, of biases too.
     """
 
     ours: str
     theirs: str
     layout: str = ""
+
+
+def boxes(value: np.ndarray) -> np.ndarray:
+    """Swap x and y in rows of four offsets each: dx dy dw dh and dy dx dh dw; its own inverse."""
+    return value.reshape(-1, 2, 2, *value.shape[1:])[:, :, ::-1].reshape(value.shape)
+
+
+def without_first(value: np.ndarray, rows: int) -> np.ndarray:
+    """Return all but the first rows, those of what is no object; there must be more."""
+    return value[rows:]
+
+
+def with_first(value: np.ndarray, rows: int) -> np.ndarray:
+    """Return the array behind as many rows of zeros: nobody reads what is no object there."""
+    return np.concatenate([np.zeros_like(value[:1].repeat(rows, 0)), value])
+
+
+TURNS: dict[str, tuple[Turn, Turn]] = {
+    "boxes": (boxes, boxes),
+    "background last": (lambda x: np.roll(x, -1, 0), lambda x: np.roll(x, 1, 0)),
+    "no background": (lambda x: without_first(x, 1), lambda x: with_first(x, 1)),
+    "no background's box": (lambda x: without_first(x, 4), lambda x: with_first(x, 4)),
+    "bgr": (lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
+}
+"""What is done to an array of theirs before it is laid out as ours, and its inverse."""
 
 
 def nested(rules: Iterable[Rule], ours: str, theirs: str) -> list[Rule]:
@@ -172,6 +201,8 @@ def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "
 def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
     """Return a state dict with every leaf of `variables`, as the publisher's model names them.
 
+    Parts of an array that our network does not have, such as a bias of keys, are zero there.
+
     Raises:
         DataError: A leaf that no rule names.
     """
@@ -182,19 +213,27 @@ def to_torch(variables: Any, rules: Sequence[Rule]) -> State:
         name, layout = where[path]
         value = theirs(np.asarray(leaf), layout)
         if "/" in layout:
-            parts.setdefault(name, {})[int(layout.split("/")[0])] = value
+            number, _, count = layout.partition("/")
+            parts.setdefault(name, [np.zeros_like(value)] * int(count))[int(number)] = value
         else:
             state[name] = value
         if name.endswith(".running_var"):
             state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    joined = {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
-    return state | joined
+    return state | {name: np.concatenate(several) for name, several in parts.items()}
 
 
 def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
     """Turn an array of theirs into our layout; `rank` is that of our leaf."""
+    *turns, layout = layout.split("|")
+    for turn in turns:
+        value = TURNS[turn][0](value)
+    if layout.startswith("flat") and value.ndim == 2:
+        parts = value.reshape(len(value), -1, int(layout.removeprefix("flat ")))
+        return parts.transpose(2, 1, 0).reshape(-1, len(value))
     if layout == "vector":
         return value.reshape(-1)
+    if layout == "table":
+        return value[None]
     if layout in ("raw", "raw stem") or value.ndim < 2:
         part = layout.partition("/")
         return np.split(value, int(part[2]))[int(part[0])] if part[1] else value
@@ -210,8 +249,19 @@ def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
 
 def theirs(value: np.ndarray, layout: str) -> np.ndarray:
     """Turn an array of ours into their layout."""
+    *turns, layout = layout.split("|")
+    if turns:
+        value = theirs(value, layout)
+        for turn in reversed(turns):
+            value = TURNS[turn][1](value)
+        return value
+    if layout.startswith("flat") and value.ndim == 2:
+        parts = value.reshape(int(layout.removeprefix("flat ")), -1, value.shape[1])
+        return parts.transpose(2, 1, 0).reshape(value.shape[1], -1)
     if layout == "vector":
         return value[:, None, None]
+    if layout == "table":
+        return value[0]
     if layout in ("raw", "raw stem") or value.ndim < 2:
         return value
     order = (-2, -1) if layout == "transposed" else (-1, -2)

@@ -40,6 +40,8 @@ TORCHVISION = {
     "deeplabv3_resnet101": "deeplabv3_resnet101_coco-586e9e4e",
     "deeplabv3_mobilenet_v3_large": "deeplabv3_mobilenet_v3_large-fc3c493d",
     "lraspp_mobilenet_v3_large": "lraspp_mobilenet_v3_large-d234d4ea",
+    "maskrcnn_resnet50_fpn": "maskrcnn_resnet50_fpn_coco-bf2d0c1e",
+    "maskrcnn_resnet50_fpn_v2": "maskrcnn_resnet50_fpn_v2_coco-73cbd019",
 }
 """torchvision's names to its files; `_v2` are the weights it calls IMAGENET1K_V2."""
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")

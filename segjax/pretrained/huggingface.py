@@ -28,19 +28,51 @@ def mit(section: Mapping[str, Any]) -> list[Rule]:
 
 
 def vit(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/vit.py` (`facebook/dinov2-small`)."""
+    """Name the modules of `encoders/vit.py` (`facebook/dinov2-small`, `…-with-registers-small`)."""
     ours, block = r"block(\d+)", r"encoder.layer.\1"
     return [
         Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
         Rule("positions", "embeddings.position_embeddings", "raw"),
         Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
         Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
         Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
         Rule(f"{ours}/attention/out", f"{block}.attention.output.dense"),
         Rule(rf"{ours}/attention/(\w+)", rf"{block}.attention.attention.\2"),
-        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
-        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
+        *perceptron(f"{block}.mlp", gated=section.get("variant") == "g"),
         Rule("norm", "layernorm"),
+    ]
+
+
+def perceptron(theirs: str, *, gated: bool) -> list[Rule]:
+    """Name the perceptrons of DINOv2's blocks."""
+    ours = r"block(\d+)"
+    if gated:
+        return [
+            Rule(f"{ours}/gate", f"{theirs}.weights_in", "0/2"),
+            Rule(f"{ours}/expand", f"{theirs}.weights_in", "1/2"),
+            Rule(f"{ours}/contract", f"{theirs}.weights_out"),
+        ]
+    return [
+        Rule(f"{ours}/expand", f"{theirs}.fc1"),
+        Rule(f"{ours}/contract", f"{theirs}.fc2"),
+    ]
+
+
+def dinov3(section: Mapping[str, Any], layers: str = "layer") -> list[Rule]:
+    """Name the modules of `encoders/dinov3.py` (`facebook/dinov3-vits16-pretrain-lvd1689m`)."""
+    ours, block = r"block(\d+)", rf"{layers}.\1"
+    return [
+        Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
+        Rule("embed/conv", "embeddings.patch_embeddings", "stem"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
+        Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
+        Rule(rf"{ours}/attention/(\w)\w*", rf"{block}.attention.\2_proj"),
+        Rule(f"{ours}/gate", f"{block}.mlp.gate_proj"),
+        Rule(f"{ours}/expand", f"{block}.mlp.up_proj"),
+        Rule(f"{ours}/contract", f"{block}.mlp.down_proj"),
+        Rule("norm", "norm"),
     ]
 
 
@@ -92,6 +124,40 @@ def upernet(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
+def eomt(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/eomt.py` (`tue-mps/coco_panoptic_eomt_large_640`)."""
+    types = ("dinov3", "vit")
+    type_ = lookup.choose(section["encoder"]["type"], types, what="config.model.encoder.type")
+    upscale = r"upscale_block.block.\1"
+    return [
+        Rule("encoder/norm", "layernorm"),
+        *convert.nested(eomt_vit() if type_ == "vit" else dinov3({}, "layers"), "encoder", ""),
+        Rule("queries", "query.weight", "table"),
+        Rule("head/classes", "class_predictor"),
+        *(Rule(f"head/mask{i}", f"mask_head.fc{i + 1}") for i in range(3)),
+        Rule(r"head/upscale(\d)/up", f"{upscale}.conv1", "transposed"),
+        Rule(r"head/upscale(\d)/depthwise", f"{upscale}.conv2"),
+        Rule(r"head/upscale(\d)/norm", f"{upscale}.layernorm2d"),
+    ]
+
+
+def eomt_vit() -> list[Rule]:
+    """Name the modules of DINOv2 as EoMT has it: no position of the class token."""
+    ours, block = r"block(\d+)", r"layers.\1"
+    return [
+        Rule("token", "embeddings.cls_token", "raw"),
+        Rule("registers", "embeddings.register_tokens", "raw"),
+        Rule("positions", "embeddings.position_embeddings.weight", "table"),
+        Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
+        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
+        Rule(rf"{ours}/scale(\d)", rf"{block}.layer_scale\2.lambda1"),
+        Rule(f"{ours}/attention/out", f"{block}.attention.out_proj"),
+        Rule(rf"{ours}/attention/(\w)\w*", rf"{block}.attention.\2_proj"),
+        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
+        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
+    ]
+
+
 def backbone(section: Mapping[str, Any], theirs: str, types: tuple[str, ...]) -> list[Rule]:
     """Name a model's encoder, one of `types`."""
     type_ = lookup.choose(section["encoder"]["type"], types, what="config.model.encoder.type")
@@ -105,10 +171,12 @@ def unit(ours: str, theirs: str) -> list[Rule]:
 
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "convnext": convnext,
+    "dinov3": dinov3,
     "mit": mit,
     "vit": vit,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "eomt": eomt,
     "segformer": segformer,
     "upernet": upernet,
 }

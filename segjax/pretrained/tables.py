@@ -14,7 +14,7 @@ from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 
-PUBLISHERS = ("torchvision", "timm", "smp", "huggingface", "segjax")
+PUBLISHERS = ("torchvision", "timm", "smp", "huggingface", "facebook", "detectron2", "segjax")
 PARTS = ("encoder", "model")
 
 
@@ -54,6 +54,8 @@ def rules_of(
         section = with_defaults("models", model) | {"encoder": encoder}
         try:
             found.append(table.MODELS[model["type"]](section))
+            if model["type"] in (older := vars(table).get("OLDER", {})):
+                found.append(older[model["type"]](section))
         except ConfigError:  # they publish the model on other encoders
             if not found:
                 raise

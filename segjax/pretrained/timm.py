@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax.pretrained import torchvision
+from segjax.pretrained import facebook, torchvision
 from segjax.pretrained.convert import Rule
 
 
@@ -48,21 +48,14 @@ def convnext(section: Mapping[str, Any]) -> list[Rule]:
 
 
 def vit(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/vit.py` (`vit_small_patch14_dinov2`)."""
-    ours, block = r"block(\d+)", r"blocks.\1"
+    """Name the modules of `encoders/vit.py` (`vit_small_patch14_dinov2`, `…_reg4_dinov2`)."""
+    joined = Rule(r"block(\d+)/gate", r"blocks.\1.mlp.fc1", "0/2")
+    gated = [joined, joined._replace(ours=r"block(\d+)/expand", layout="1/2")]
     return [
-        Rule("token", "cls_token", "raw"),
+        Rule("registers", "reg_token", "raw"),
         Rule("positions", "pos_embed", "raw"),
-        Rule("embed/conv", "patch_embed.proj", "stem"),
-        Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
-        Rule(rf"{ours}/scale(\d)", rf"{block}.ls\2.gamma"),
-        Rule(f"{ours}/attention/query", f"{block}.attn.qkv", "0/3"),
-        Rule(f"{ours}/attention/key", f"{block}.attn.qkv", "1/3"),
-        Rule(f"{ours}/attention/value", f"{block}.attn.qkv", "2/3"),
-        Rule(f"{ours}/attention/out", f"{block}.attn.proj"),
-        Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
-        Rule(f"{ours}/contract", f"{block}.mlp.fc2"),
-        Rule("norm", "norm"),
+        *(gated if section.get("variant") == "g" else ()),
+        *facebook.common(),
     ]
 
 

@@ -152,6 +152,51 @@ def lraspp(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
+def mask_rcnn(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/mask_rcnn.py`, whose last class is the first there: none."""
+    convs, head = section["box_convs"], "roi_heads.box_head"
+    first, second = (f"{head}.{convs + 1}", "") if convs else (f"{head}.fc6", f"{head}.fc7")
+    return [
+        *detector_backbone(section),
+        *unit(r"pyramid/lateral(\d)", r"backbone.fpn.inner_blocks.\1"),
+        *unit(r"pyramid/smooth(\d)", r"backbone.fpn.layer_blocks.\1"),
+        Rule(r"rpn_conv(\d+)/conv", r"rpn.head.conv.\1.0"),
+        Rule("rpn_score", "rpn.head.cls_logits", "pointwise"),
+        Rule("rpn_offsets", "rpn.head.bbox_pred", "boxes|pointwise"),
+        *unit(r"box_conv(\d+)", rf"{head}.\1"),
+        Rule("box_layer0", first, f"flat {section['box_cells'] ** 2}"),
+        *([Rule("box_layer1", second)] if second else []),
+        Rule("box_score", "roi_heads.box_predictor.cls_score", "background last|"),
+        Rule("box_offsets", "roi_heads.box_predictor.bbox_pred", "no background's box|boxes|"),
+        *unit(r"mask_conv(\d+)", r"roi_heads.mask_head.\1"),
+        Rule("mask_up", "roi_heads.mask_predictor.conv5_mask", "transposed"),
+        Rule(
+            "mask_score", "roi_heads.mask_predictor.mask_fcn_logits", "no background|pointwise"
+        ),
+    ]  # fmt: skip
+
+
+def detector_backbone(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the encoder of a detector."""
+    encoder = section["encoder"]
+    lookup.choose(encoder["type"], ["resnet"], what="config.model.encoder.type")
+    return convert.nested(resnet(encoder), "encoder", "backbone.body")
+
+
+def older_mask_rcnn(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the same modules as the file of `maskrcnn_resnet50_fpn` does, from before 2022."""
+    older = [
+        Rule(r"pyramid/lateral(\d)/conv", r"backbone.fpn.inner_blocks.\1"),
+        Rule(r"pyramid/smooth(\d)/conv", r"backbone.fpn.layer_blocks.\1"),
+        Rule("rpn_conv0/conv", "rpn.head.conv"),
+    ]
+    older += [
+        Rule(f"mask_conv{i}/conv", f"roi_heads.mask_head.mask_fcn{i + 1}")
+        for i in range(section["mask_convs"])
+    ]
+    return older + mask_rcnn(section)
+
+
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "resnet": resnet,
     "vgg": vgg,
@@ -163,4 +208,7 @@ MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "fcn_dilated": fcn,
     "deeplabv3": deeplabv3,
     "lraspp": lraspp,
+    "mask_rcnn": mask_rcnn,
 }
+OLDER: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {"mask_rcnn": older_mask_rcnn}
+"""Names in files from before theirs changed; torchvision reads both."""

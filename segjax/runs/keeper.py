@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from segjax.config.schedule import itstime
 from segjax.errors import NonFiniteError
 from segjax.evaluators import report
-from segjax.evaluators.report import Evaluator, Report
-from segjax.inference.predictor import Predictor
+from segjax.evaluators.report import Evaluator, Report, Scored
 from segjax.runs import writer as writer_lib
 from segjax.runs.live import Live, Values
 from segjax.runs.log import Log
@@ -54,7 +53,7 @@ class Keeper:
         runs: Sequence[Live],
         evaluators: Sequence[Evaluator],
         *,
-        predictor: Callable[[Any], Predictor],
+        predictor: Callable[[Any], Scored],
         take: Callable[[TrainState, int], TrainState],
         log: Log,
         watchdog: watchdog.Watchdog,
@@ -134,7 +133,7 @@ class Keeper:
                     self._report(run, evaluator, self.predictor(variables), number, draw=True)
 
     def _report(
-        self, run: Live, evaluator: Evaluator, predictor: Predictor, number: int, *, draw: bool
+        self, run: Live, evaluator: Evaluator, predictor: Scored, number: int, *, draw: bool
     ) -> Report:
         """Score, and on the first process write and say what was found."""
         first = jax.process_index() == 0

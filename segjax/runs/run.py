@@ -15,12 +15,12 @@ from segjax.config import lookup, rules, schedule, schema, sections, trials, tru
 from segjax.data import hashes
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
-from segjax.evaluators.report import Evaluator, Report
+from segjax.evaluators.report import Evaluator, Report, Scored
 from segjax.inference.network import Network
-from segjax.inference.predictor import Predictor
 from segjax.runs import data_record, workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runtime import files, sharding
+from segjax.tasks.base import GroupingTask, ObjectTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,11 @@ class Run:
         """Return what the run has logged, a dict a line, each with its `step`."""
         return writer.read(self.path)
 
-    def predictor(self) -> Predictor:
-        """Return what predicts an image of any size with this checkpoint."""
+    def predictor(self) -> Scored:
+        """Return what predicts an image of any size with this checkpoint.
+
+        A `Predictor`, or where the task finds objects an `ObjectPredictor`.
+        """
         return self._predictor
 
     def evaluate(self, name: str = "", *, shown: bool = False, draw: bool = False) -> list[Report]:
@@ -120,6 +123,11 @@ class Run:
             raise ConfigError(
                 "--mode=tune chooses for one run, and this is an ensemble. Name one --workdir and "
                 "one --checkpoint."
+            )
+        if isinstance(self.parts.task, (ObjectTask, GroupingTask)):
+            raise ConfigError(
+                "--mode=tune chooses post-processing, whose steps are of class maps, and the task "
+                "of this run finds objects. Change its thresholds instead."
             )
         if self.parts.multilabel:
             raise ConfigError(
@@ -176,8 +184,15 @@ class Run:
         ]
 
     @functools.cached_property
-    def _predictor(self) -> Predictor:
-        return self.parts.finished(self._network)
+    def _predictor(self) -> Scored:
+        if not isinstance(self.parts.task, ObjectTask):
+            return self.parts.finished(self._network)
+        if self.others:
+            raise ConfigError(
+                "an ensemble joins scores of pixels, and config.task finds objects. Name one "
+                "--workdir and one --checkpoint."
+            )
+        return self.parts.predictor(self.variables)
 
     @functools.cached_property
     def _network(self) -> Network:

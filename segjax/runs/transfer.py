@@ -30,7 +30,8 @@ class Pretrained:
             `https://…`, `torchvision:<name>`, `timm:<name>`, or the workdir of another run
             (`runs/x`, `runs/x@best`, `runs/x@1200`; by default its best checkpoint if it keeps
             one, else its latest).
-        publisher: Who named the arrays: 'torchvision', 'timm', 'smp', 'huggingface' or 'segjax'.
+        publisher: Who named the arrays: 'torchvision', 'timm', 'smp', 'huggingface',
+            'facebook' or 'segjax'.
             Empty where `weights` says it: a workdir, `torchvision:`, `timm:`.
         part: 'encoder', also out of a whole network's file, or 'model'. Of a whole model the
             leaves that count classes are initialised anew where the file has other classes.

@@ -11,10 +11,12 @@ from segjax import structs
 from segjax.config import annotations, kinds, lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
-from segjax.structs import Batch, Key, Kind, Label, Labels, Scalar, Term
+from segjax.structs import Batch, Key, Kind, Label, Labels, Objects, Scalar, Term
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
+Step: TypeAlias = Int32[Array, ""] | int
+"""Of the optimiser."""
 
 
 @runtime_checkable
@@ -23,9 +25,19 @@ class Task(Protocol):
 
     Attributes:
         needs: The fields of a batch that it reads beside `image`, and of what kind they must be.
+        num_classes: Of the model's answers: all classes of the data, or those that it finds.
     """
 
     needs: Mapping[str, Kind]
+    num_classes: int
+
+    def inputs(self, batch: Batch, key: Key, step: Step) -> dict[str, Any]:
+        """Return what the model is given beside the image in training, by name.
+
+        Most get nothing. What finds objects may be given the true ones to choose proposals by, each
+        example with a key of its own; `step` counts the optimiser's steps.
+        """
+        ...
 
     def weights(self, batch: Batch) -> dict[str, Scalar]:
         """Return the weights that labels alone decide, over all of `batch`."""
@@ -38,13 +50,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class DenseTask(Task, Protocol):
-    """A task with a score for every pixel and class, so that windows can be joined.
-
-    Attributes:
-        num_classes: Of its scores.
-    """
-
-    num_classes: int
+    """A task with a score for every pixel and class, so that windows can be joined."""
 
     def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
         """Return what may be resized and blended before the largest is chosen, float32."""
@@ -65,6 +71,48 @@ class DenseTask(Task, Protocol):
         self, pred: Integer[Array, "b ..."], label: Label | Labels
     ) -> Int32[Array, "b k *cells"]:
         """Return the counts of each example that scores are made of; those of its parts add up."""
+        ...
+
+
+@runtime_checkable
+class ObjectTask(Task, Protocol):
+    """A task whose answer is a set of objects, found on the canvas."""
+
+    def find(self, outputs: Outputs) -> Any:
+        """Return candidates as a pytree of arrays [b m ...] of fixed shapes, see `Candidates`."""
+        ...
+
+    def objects(self, row: Any, covered: Sequence[int], size: Sequence[int], /) -> Objects:
+        """Return the objects of one image on its own grid, the highest score first; on the host.
+
+        Args:
+            row: Candidates of the image, as NumPy arrays.
+            covered: The sides of the part of the canvas that it covers, in the low corner.
+            size: Its own sides.
+        """
+        ...
+
+
+@runtime_checkable
+class GroupingTask(DenseTask, Protocol):
+    """A task whose scores of pixels are grouped to objects, so that windows can be joined."""
+
+    def group(self, probabilities: Float[np.ndarray, "*space k"]) -> Objects:
+        """Return the objects of one image, the highest score first; on the host."""
+        ...
+
+
+@runtime_checkable
+class PanopticTask(ObjectTask, Protocol):
+    """A task that says of every pixel of which object or region it is."""
+
+    def segments(
+        self, row: Any, covered: Sequence[int], size: Sequence[int], /
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the segment of every pixel, 1..s or 0, int32 [*space], and their classes [s].
+
+        Arguments are those of `objects`.
+        """
         ...
 
 
@@ -140,6 +188,11 @@ class Supervised:
                 "Set weight=1.0."
             )
 
+    def inputs(self, batch: Batch, key: Key, step: Step) -> dict[str, Any]:
+        """Return nothing: the model sees the image alone."""
+        del batch, key, step
+        return {}
+
     def weights(self, batch: Batch) -> dict[str, Scalar]:
         """Return the weight of each loss, and of each at every resolution of deep supervision."""
         return {
@@ -186,9 +239,13 @@ class Supervised:
             )
         return shares
 
+    def label(self, batch: Batch) -> Label | Labels:
+        """Return what the logits are held against: the label of the data."""
+        return batch["label"]
+
     def _label(self, batch: Batch, level: int) -> Label | Labels:
         """Return the label at 1 / 2^level of its resolution, rounded up."""
-        label = batch["label"]
+        label = self.label(batch)
         for axis in range(1, label.ndim - self.multilabel):
             if level:
                 label = jnp.take(label, middles(label.shape[axis], 2**level), axis, mode="clip")

@@ -57,7 +57,7 @@ def make_gradient(
         def one(item: tuple[Batch, jax.Array]) -> Gradient:
             shard, key = item
             grads, (means, stats) = gradient_of(
-                state.params, state.batch_stats, shard, key, weights
+                state.params, state.batch_stats, shard, key, weights, state.step
             )
             return grads, means, stats
 

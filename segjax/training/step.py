@@ -20,8 +20,8 @@ from segjax.training import state as state_lib
 from segjax.training.fixed_order import Gradient, Scalars
 from segjax.training.state import TrainState
 
-Objective = Callable[[Any, Any, Batch, Key, Scalars], Any]
-"""`(params, batch_stats, batch, key, weights)` to a loss, or to its gradient by `params`."""
+Objective = Callable[[Any, Any, Batch, Key, Scalars, Any], Any]
+"""`(params, batch_stats, batch, key, weights, step)` to a loss, or to its gradient by `params`."""
 
 
 def make_train_step(
@@ -88,7 +88,7 @@ def global_norm(tree: Any) -> jax.Array:
 def make_objective(
     model: nn.Module, task: Task, normalize: Callable, mesh: Mesh | None, *, whole: bool
 ) -> Objective:
-    """Return the loss of some images: `(params, batch_stats, batch, key, weights)` to a scalar.
+    """Return the loss of some images: a function as `Objective` to a scalar.
 
     With it, as auxiliary output, the terms of the sum and the new running statistics.
 
@@ -100,12 +100,16 @@ def make_objective(
         whole: Whether `batch` is the whole global batch, not a part of it.
     """
 
-    def objective(params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars) -> Any:
+    def objective(
+        params: Any, batch_stats: Any, batch: Batch, key: Key, weights: Scalars, step: Any
+    ) -> Any:
+        given = task.inputs(batch, jax.random.fold_in(key, 2), step)
         with sharding.over(mesh):
             outputs, updates = model.apply(
                 {"params": sharding.replicate(params, mesh), "batch_stats": batch_stats},
                 normalize(batch["image"]),
                 train=True,
+                **given,
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
@@ -136,7 +140,7 @@ def make_gradient(
         weights = weigh(batch)
 
         def one(batch_stats: Any, part: Batch, key: Key) -> tuple[Any, tuple[Scalars, Any]]:
-            return gradient_of(state.params, batch_stats, part, key, weights)
+            return gradient_of(state.params, batch_stats, part, key, weights, state.step)
 
         def accumulate(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
             grads, means, batch_stats = carry

@@ -27,24 +27,50 @@ class TestContract(contract.EncoderContract):
         return vit.Encoder(**fields, **overrides)
 
 
+class TestContractWithAllThereIs(contract.EncoderContract):
+    dims = (2,)
+
+    def encoder(self, **overrides):
+        fields = {"variant": "g", "width": 8, "heads": 2, "depth": 2, "grid": 3, "layers": (-1,)}
+        return vit.Encoder(**fields, registers=3, class_position=False, **overrides)
+
+
 # Counted in transformers 5.23's Dinov2Model, less the mask token that only its pre-training uses.
-COUNTS = {"s": 22_056_576 - 384, "b": 86_580_480 - 768}
-
-
-@pytest.mark.parametrize(("variant", "expected"), COUNTS.items())
-def test_parameters_are_those_published(variant, expected):
-    assert contract.count(vit.Encoder(variant=variant)) == expected
+COUNTS = {
+    ("s", 0): 22_056_576 - 384, ("b", 0): 86_580_480 - 768, ("s", 4): 22_058_112 - 384,
+    ("l", 4): 304_372_736 - 1024, ("g", 4): 1_136_486_912 - 1536,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "unused"),
+    ("which", "expected"),
     [
-        ("huggingface-dinov2_small", names, r"embeddings\.mask_token"),
-        ("timm-dinov2_small", timm_names, ""),
+        pytest.param(*each, marks=pytest.mark.slow if each[0][0] in "lg" else ())
+        for each in COUNTS.items()
     ],
 )
-def test_every_published_name_is_used(name, table, unused):
-    published.check(name, vit.Encoder(variant="s"), table.ENCODERS["vit"]({}), unused=unused)
+def test_parameters_are_those_published(which, expected):
+    variant, registers = which
+    assert contract.count(vit.Encoder(variant=variant, registers=registers)) == expected
+
+
+MASK = r"(embeddings\.)?mask_token"
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "fields"),
+    [
+        ("huggingface-dinov2_small", names, {}),
+        ("huggingface-dinov2_with_registers_small", names, {"registers": 4}),
+        ("huggingface-dinov2_gated", names, {"variant": "g", "width": 48, "depth": 1}),
+        ("timm-dinov2_small", timm_names, {}),
+        ("timm-dinov2_small_registers", timm_names, {"registers": 4, "class_position": False}),
+    ],
+)
+def test_every_published_name_is_used(name, table, fields):
+    encoder = vit.Encoder(**fields)
+    rules = table.ENCODERS["vit"]({"variant": encoder.variant})
+    published.check(name, encoder, rules, unused=MASK)
 
 
 # The grid of pre-training, another, and one that patches do not cover: there theirs gets the image
@@ -70,6 +96,31 @@ def test_features_are_hugging_faces(size, float64):
     compare(huggingface.Published(network), names.vit({}), x, expected)
 
 
+@pytest.mark.parametrize("gated", [False, True])
+def test_features_with_registers_are_hugging_faces(gated, float64):
+    """At the grid of pre-training: on another theirs shrinks positions with antialiasing."""
+    transformers = huggingface.library()
+    kind, config = transformers.Dinov2WithRegistersModel, transformers.Dinov2WithRegistersConfig
+    small = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
+    parity.record_names(
+        huggingface.Published(kind(config(**small))), "huggingface-dinov2_with_registers_small"
+    )
+    fields = {"hidden_size": 48, "num_attention_heads": 2, "num_hidden_layers": 1, "patch_size": 14}
+    whole = transformers.Dinov2Model(
+        transformers.Dinov2Config(**fields, use_swiglu_ffn=True, image_size=518)
+    )
+    parity.record_names(huggingface.Published(whole), "huggingface-dinov2_gated")
+    network = parity.randomize(
+        kind(config(**fields | {"num_hidden_layers": 3}, use_swiglu_ffn=gated, image_size=56))
+    )
+    x = parity.image((56, 56))
+    states = network(parity.to_torch(x), output_hidden_states=True).hidden_states
+    expected = [grid(network.layernorm(states[i + 1]), (56, 56), before=5) for i in SMALL["layers"]]
+    encoder = {**SMALL, "width": 48, "registers": 4, "variant": "g" if gated else "s"}
+    rules = names.vit({"variant": encoder["variant"]})
+    compare(huggingface.Published(network), rules, x, expected, **encoder)
+
+
 def test_features_are_timms_on_the_grid_of_pre_training(float64):
     # On other grids timm shrinks positions with antialiasing, Hugging Face and DINOv2 do not.
     parity.torchvision()
@@ -84,16 +135,18 @@ def test_features_are_timms_on_the_grid_of_pre_training(float64):
     layers = list(SMALL["layers"])
     expected = network.get_intermediate_layers(parity.to_torch(x), layers, reshape=True, norm=True)
     compare(network, timm_names.vit({}), x, expected)
+    whole = timm.create_model("vit_small_patch14_reg4_dinov2", num_classes=0)
+    parity.record_names(whole, "timm-dinov2_small_registers")
 
 
-def grid(states, size):
-    """Return [b 1+n c] without the class token as [b c h w]."""
+def grid(states, size, before=1):
+    """Return [b before+n c] without what stands before the patches as [b c h w]."""
     h, w = (n // 14 for n in size)
-    return states[:, 1:].reshape(len(states), h, w, -1).permute(0, 3, 1, 2)
+    return states[:, before:].reshape(len(states), h, w, -1).permute(0, 3, 1, 2)
 
 
-def compare(reference, rules, x, expected):
-    encoder = vit.Encoder(**SMALL, **DOUBLE)
+def compare(reference, rules, x, expected, **fields):
+    encoder = vit.Encoder(**(fields or SMALL), **DOUBLE)
     variables = parity.variables_from(encoder, reference, rules)
     features = jax.jit(lambda v, x: encoder.apply(v, x, train=False))(variables, x)
     for ours, theirs in zip(features, expected, strict=True):

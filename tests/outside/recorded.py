@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "outside"
-FAMILIES = ("torch", "torchvision", "timm", "smp", "huggingface", "surface_distance")
+FAMILIES = ("torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance")
 SAMPLES = 600
 """At most so many numbers of each output of a network are kept."""
 
@@ -104,6 +104,11 @@ def weight(name: str, shape: Sequence[int]) -> np.ndarray:
 def image(size: Sequence[int]) -> np.ndarray:
     """Return a made-up image [1 h w 3] in float64."""
     return noise("image", (1, *size, 3))
+
+
+def points(count: int) -> np.ndarray:
+    """Return made-up points [count 2] between 0 and 1."""
+    return noise("points", (count, 2)) / (2 * math.sqrt(3)) + 0.5
 
 
 def sample(values: np.ndarray) -> np.ndarray:

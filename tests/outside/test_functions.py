@@ -12,11 +12,12 @@ import pytest
 
 from segjax.config import schedule
 from segjax.errors import DataError
-from segjax.layers import norm, resample
+from segjax.layers import norm, queries, resample
 from segjax.losses import pixel, region
 from segjax.metrics import contours, surface
 from segjax.models import segnet
 from segjax.pretrained import convert, files, hub
+from segjax.tasks import query_semantic
 from segjax.training import optim
 from tests.outside import recorded
 
@@ -74,6 +75,33 @@ def test_maximum_over_windows(name):
 def test_averages_over_bins(name):
     case = recorded.case(name)
     check(case.arrays, lambda _, x: resample.adaptive_avg_pool(x, case.about["size"]))
+
+
+@each("huggingface", "matched")
+def test_loss_of_matched_queries(name, monkeypatch):
+    """The same points for every mask; a region for each class of the label."""
+    case = recorded.case(name)
+    x = case.arrays
+
+    def points(key, shape, dtype):
+        return jnp.broadcast_to(recorded.points(shape[-2]), shape)
+
+    monkeypatch.setattr(jax.random, "uniform", points)
+    task = query_semantic.Task(num_classes=4, queries=5, **case.about)
+    batch = {"label": jnp.asarray(x["label"], jnp.int32), "index": jnp.arange(2)}
+
+    def loss(masks, classes):
+        answers = queries.Answers(classes, masks)
+        terms = task.loss(queries.Outputs(answers, size=(12, 14)), batch, jax.random.key(0))
+        means = {k: term.mean(task.weights(batch)) for k, term in terms.items()}
+        return sum(means.values()), means
+
+    value = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    (_, means), slopes = jax.jit(value)(jnp.asarray(x["masks"]), jnp.asarray(x["classes"]))
+    for ours, theirs in {"classes": "cross_entropy", "masks": "mask", "dice": "dice"}.items():
+        close(means[ours] / task.factors[ours], x[f"loss_{theirs}"], tolerance=1e-6)
+    close(slopes[0], x["dmasks"], tolerance=1e-6)
+    close(slopes[1], x["dclasses"], tolerance=1e-6)
 
 
 @each("torch", "unpool")

@@ -11,6 +11,7 @@ import pytest
 
 from segjax.config import lookup
 from segjax.encoders import resnet
+from segjax.layers import queries
 from segjax.models import base
 from segjax.pretrained import convert, huggingface, smp, timm, torchvision
 from segjax.structs import Outputs
@@ -56,7 +57,16 @@ SHALLOW = {"type": "mit", "variant": "b0", "depths": (1, 0, 0, 1), "drop_path": 
 CONVNEXT = {**of_torchvision.CONVNEXT, "edge": "drop"}
 SMALLER = {"type": "convnext", "widths": (4, 8, 12, 16), "depths": (1, 0, 0, 2), "edge": "drop"}
 VIT = {"width": 32, "heads": 2, "depth": 3, "grid": 4, "layers": (0, 2)}
+DINOV3 = {"width": 32, "heads": 2, "depth": 2, "registers": 2}
 LINEAR = {"type": "vit", "width": 8, "heads": 2, "depth": 2, "grid": 4, "layers": (0, 1)}
+EOMT = {"queries": 5, "blocks": 2}
+FORMS = {
+    "vit": {
+        "type": "vit", "width": 16, "heads": 2, "depth": 3, "patch": 16, "grid": 4, "registers": 4,
+        "class_position": False,
+    },
+    "dinov3": {"type": "dinov3", "width": 16, "heads": 2, "depth": 3, "epsilon": 1e-6},
+}  # fmt: skip
 DEEPLAB = {"convs": 1, "dropout": 0.0}
 PLUS = {"rates": (1, 2, 3), "width": 32, "pyramid_convs": 1, "fuse_convs": 1, "dropout": 0.0}
 PSP = {"fuse_kernel": 1, "head_kernel": 3, "norm_of_mean": "none", "aux": (), "width": 32}
@@ -91,8 +101,15 @@ NETWORKS = {
     "huggingface-mit": encoder("mit", **MIT),
     "huggingface-vit-70x28": encoder("vit", **VIT),
     "huggingface-vit-65x97": encoder("vit", **VIT),
+    "huggingface-vit-registers": encoder("vit", registers=4, **VIT),
+    "huggingface-dinov3": encoder("dinov3", **DINOV3),
+    "huggingface-dinov3-gated": encoder("dinov3", variant="s+", **DINOV3),
     "huggingface-linear": model("linear", LINEAR, 5),
     "huggingface-segformer": model("segformer", SHALLOW, 5, width=32),
+    **{
+        f"huggingface-eomt_{form}": model("eomt", section, **EOMT)
+        for form, section in FORMS.items()
+    },
     "huggingface-upernet": model("upernet", SMALLER, 5, **UPER),
 }
 GRADIENTS = {
@@ -100,6 +117,10 @@ GRADIENTS = {
         "deeplabv3", resnet_of(18), rates=(1, 2, 3), aux=(-2,), **DEEPLAB
     ),
     "smp-deeplabv3plus-gradients": model("deeplabv3plus", resnet_of(18, 16), **PLUS),
+    **{
+        f"huggingface-eomt_{form}-gradients": model("eomt", section, **EOMT)
+        for form, section in FORMS.items()
+    },
     "huggingface-segformer-gradients": model("segformer", SHALLOW, 5, width=32, dropout=0.0),
 }
 STATISTICS = {"torchvision-mobilenetv3-statistics": Network("encoders", MOBILE)}
@@ -145,12 +166,19 @@ def rules_of(table: Any, network: Network) -> list[convert.Rule]:
     ]
 
 
+def arrays_of(outputs: Any) -> tuple[Any, ...]:
+    """Return what is recorded of an encoder's or a model's outputs, channels last."""
+    if isinstance(outputs, queries.Outputs):
+        return outputs.last.masks, outputs.last.classes[:, :, None]
+    return (outputs.logits, *outputs.aux) if isinstance(outputs, Outputs) else outputs
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_are_those_recorded(name):
     case, module, variables, _ = prepare(name, NETWORKS[name])
     forward = recorded.compiled(functools.partial(module.apply, train=False))
     outputs = forward(variables, jnp.asarray(recorded.image(case.about["size"])))
-    outputs = (outputs.logits,) if isinstance(outputs, Outputs) else outputs
+    outputs = arrays_of(outputs)
     assert [list(x.shape) for x in outputs] == case.about["shapes"]
     for i, ours in enumerate(outputs):
         theirs = case.arrays[str(i)]
@@ -167,7 +195,7 @@ def test_gradients_are_those_recorded(name, monkeypatch):
     def along(params):
         held = {**variables, "params": params}
         outputs, _ = module.apply(held, x, train=True, mutable=["batch_stats"])
-        logits = (outputs.logits, *outputs.aux)
+        logits = arrays_of(outputs)
         slopes = [recorded.noise(f"slope {i}", each.shape) for i, each in enumerate(logits)]
         return sum(jnp.vdot(a, b) for a, b in zip(logits, slopes, strict=True))
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests import parity
 from tests.golden.outside import record
-from tests.outside import recorded, test_functions, test_networks
+from tests.outside import recorded, test_detection, test_functions, test_networks
 
 REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements-parity.txt"
 
@@ -32,7 +32,7 @@ def test_cases_are_those_of_the_script(family):
 
 def test_every_case_is_compared_with_ours():
     networks = {*test_networks.NETWORKS, *test_networks.GRADIENTS, *test_networks.STATISTICS}
-    assert networks | test_functions.COMPARED == {
+    assert networks | test_functions.COMPARED | test_detection.COMPARED == {
         f"{family}-{name}" for family in recorded.FAMILIES for name in recorded.load(family)[1]
     }
 
@@ -57,7 +57,7 @@ def test_samples_reach_every_channel_and_column():
 def test_their_code_still_gives_what_is_recorded(family):
     made = record.script(family)
     if "torch" in made.PACKAGES:
-        parity.torchvision()
+        parity.detection()
     for package in made.PACKAGES:
         pytest.importorskip(package.replace("-", "_"), reason=parity.REASON)
     for name, make in made.CASES.items():

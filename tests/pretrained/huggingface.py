@@ -1,5 +1,6 @@
 """Networks of Hugging Face's transformers, with the names that its published files have."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -21,13 +22,17 @@ class Published:
     """
 
     def __init__(self, network: Any):
+        self.network = network
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        """The name in files by the name here, where a file has no array that is made of several."""
         from transformers import core_model_loading as loading
 
-        self.network = network
-        tags = {name: tag(i) for i, name in enumerate(network.state_dict())}
-        written = loading.revert_weight_conversion(network, tags)
+        tags = {name: tag(i) for i, name in enumerate(self.network.state_dict())}
+        written = loading.revert_weight_conversion(self.network, tags)
         here = list(tags)
-        self.names = {here[int(number)]: name for name, number in written.items()}
+        return {here[int(number)]: name for name, number in written.items()}
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self.network(*arguments, **options)
@@ -40,7 +45,9 @@ class Published:
         return self.network.modules()
 
     def state_dict(self) -> dict[str, Any]:
-        return {self.names[name]: value for name, value in self.network.state_dict().items()}
+        from transformers import core_model_loading as loading
+
+        return loading.revert_weight_conversion(self.network, dict(self.network.state_dict()))
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         return [(self.names[name], value) for name, value in self.network.named_parameters()]

@@ -19,7 +19,8 @@ ENCODERS = {
     "efficientnet": {"width": 0.1, "depth": 0.1},
     "convnext": {"widths": (4, 6, 8, 10), "depths": (1, 2, 1, 1)},
     "mit": {"widths": (8, 8, 10, 16), "depths": (1, 2, 1, 1), "reduction": (4, 2, 2, 1)},
-    "vit": {"width": 12, "heads": 2, "depth": 2, "grid": 3},
+    "vit": {"width": 12, "heads": 2, "depth": 2, "grid": 3, "registers": 2},
+    "dinov3": {"variant": "s+", "width": 16, "heads": 2, "depth": 2},
 }
 """Small ones; a type that is not here is taken as it is."""
 RESNET = {"type": "resnet", "depth": 18, "width": 2}

@@ -160,6 +160,7 @@ class Annotations:
         background: The class of pixels that no object covers; None: they are void.
         palette: The colours of classes that have one.
         notes: What the user should know, in lines.
+        things: The classes that are counted object by object; None: all but the background.
     """
 
     class_names: tuple[str, ...]
@@ -167,6 +168,7 @@ class Annotations:
     background: str | None = BACKGROUND
     palette: Mapping[str, Colour] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    things: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

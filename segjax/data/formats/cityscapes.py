@@ -91,6 +91,7 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
         functools.partial(_pictures, path / "leftImg8bit", truth, found),
         background=UNLABELED,
         palette={label.name: label.colour for label in LABELS},
+        things=tuple(label.name for label in LABELS if label.counted),
     )
 
 

@@ -111,12 +111,16 @@ class ClassMap:
             if target is not None and name in annotations.palette:
                 palette.setdefault(target, annotations.palette[name])
         known = {*annotations.class_names, annotations.background}
+        things = annotations.things
+        if things is not None:
+            things = tuple(n for n in names if n in {new.get(each) for each in things})
         return dataclasses.replace(
             annotations,
             class_names=tuple(names),
             pictures=functools.partial(self._pictures, annotations, known),
             background=behind,
             palette=palette,
+            things=things,
         )
 
     def _pictures(self, annotations: Annotations, known: set[str | None]) -> Iterator[Picture]:
@@ -171,6 +175,11 @@ def parse_map(text: str) -> ClassMap | None:
                     "Write 'car=vehicle,bus=vehicle,tree=-,sky=void', '*' for all others."
                 )
             entries[name] = new
+    return map_of(entries)
+
+
+def map_of(entries: Mapping[str, str | None]) -> ClassMap:
+    """Return the class map of a config or a flag, in which `void` stands for `VOID`."""
     return ClassMap({name: VOID if new == TO_VOID else new for name, new in entries.items()})
 
 

@@ -51,16 +51,23 @@ def read(path: pathlib.Path, options: Options) -> Annotations:
     root = path if path.is_dir() else path.parent
     contents = [(each, _content(each)) for each in found]
     names: dict[str, None] = {}
-    palette = {}
+    palette, things = {}, {}
     for file, content in contents:
         for one in sorted(content["categories"].values(), key=lambda one: one["id"]):
             name = parse.field(one, "name", str, where=str(file))
             names[name] = None
+            if is_thing(one):
+                things[name] = None
             if "color" in one:
                 palette[name] = folder_format.colour_of(one["color"], where=str(file))
     pictures = functools.partial(_pictures, contents, root, options)
     return Annotations(options.class_names or tuple(names), pictures, background=None,
-                       palette=palette)  # fmt: skip
+                       palette=palette, things=tuple(things))  # fmt: skip
+
+
+def is_thing(category: Mapping[str, Any]) -> bool:
+    """Say whether the objects of a category are counted; of one that does not say they are."""
+    return category.get("isthing", 1) in (1, True)
 
 
 def _content(file: pathlib.Path) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def _objects(
         if category is None:
             raise DataError(f"{where}: segment {value} is of no category. Mend the file.")
         crowd = one.get("iscrowd") in (1, True)
-        thing = category.get("isthing", 1) in (1, True) and not crowd
+        thing = is_thing(category) and not crowd
         found.append(
             Object(str(category["name"]), (Pixels(ids, value),), instance=thing, crowd=crowd)
         )

@@ -1,6 +1,6 @@
 """From objects to maps: the class of every pixel, and which object it is of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +31,20 @@ class Drawn(NamedTuple):
     hidden: int
 
 
-def draw(picture: Picture, numbers: Mapping[str, int], *, background: int) -> Drawn:
+def draw(
+    picture: Picture,
+    numbers: Mapping[str, int],
+    *,
+    background: int,
+    patches: Sequence[raster.Patch] | None = None,
+) -> Drawn:
     """Draw all objects of a picture, the later over the earlier.
 
     Args:
         picture: Its objects' classes are in `numbers`, or void.
         numbers: The number of each class.
         background: What pixels without an object are.
+        patches: The pixels of each object; None: as `raster.patch_of` has them.
 
     Raises:
         DataError: More than `MAX_INSTANCES`, or an outline that cannot be followed.
@@ -48,8 +55,8 @@ def draw(picture: Picture, numbers: Mapping[str, int], *, background: int) -> Dr
     found: dict[object, int] = {}
     labels: list[str] = []
     covered = 0
-    for thing in picture.objects:
-        patch = raster.patch_of(thing, picture.size, where=picture.name)
+    given = iter(patches) if patches is not None else patches_of(picture)
+    for thing, patch in zip(picture.objects, given, strict=True):
         number = VOID_LABEL if thing.label is None else numbers[thing.label]
         own, mask = classes[patch.place], patch.mask
         covered += int((taken[patch.place] & mask & (own != number)).sum())
@@ -68,6 +75,11 @@ def draw(picture: Picture, numbers: Mapping[str, int], *, background: int) -> Dr
     kept = np.zeros(len(labels) + 1, bool)
     kept[np.unique(instances)] = True
     return Drawn(classes, instances, labels, covered, len(labels) - int(kept[1:].sum()))
+
+
+def patches_of(picture: Picture) -> Iterator[raster.Patch]:
+    """Yield the pixels of each object of a picture."""
+    return (raster.patch_of(thing, picture.size, where=picture.name) for thing in picture.objects)
 
 
 def key_of(thing: Object) -> object:

@@ -48,7 +48,7 @@ def patch_of(thing: Object, size: Size, *, where: str) -> Patch:
         DataError: An outline too long to be followed; `where` names it.
     """
     found = [_patch(part, size, where=where) for part in thing.parts]
-    return found[0] if len(found) == 1 else _union(found)
+    return found[0] if len(found) == 1 else union(found)
 
 
 def _patch(part: Part, size: Size, *, where: str) -> Patch:
@@ -77,7 +77,8 @@ def trim(mask: Bool[np.ndarray, "h w"], top: int = 0, left: int = 0) -> Patch:
     return Patch(top + y, left + x, mask[y : int(rows[-1]) + 1, x : int(columns[-1]) + 1])
 
 
-def _union(patches: Sequence[Patch], *, even_odd: bool = False) -> Patch:
+def union(patches: Sequence[Patch], *, even_odd: bool = False) -> Patch:
+    """Return the pixels of any of the patches; with `even_odd` those of an odd number of them."""
     patches = [patch for patch in patches if patch.mask.size]
     if len(patches) < 2:
         return patches[0] if patches else Patch(0, 0, np.zeros((0, 0), bool))
@@ -118,7 +119,7 @@ def _by_pillow(part: Rings, size: Size, where: str) -> Patch:
         points = [(x, y) for x, y in ring.tolist()]
         ImageDraw.Draw(canvas).polygon(points, outline=1, fill=1)
         masks.append(trim(np.asarray(canvas) > 0))
-    return _union(masks, even_odd=part.even_odd)
+    return union(masks, even_odd=part.even_odd)
 
 
 def _by_opencv(part: Rings, size: Size, where: str) -> Patch:
@@ -126,7 +127,7 @@ def _by_opencv(part: Rings, size: Size, where: str) -> Patch:
     for ring in part.rings:
         _check_length(opencv.steps(ring), where=where)
         patches.append(trim(opencv.fill(ring, size)))
-    return _union(patches, even_odd=part.even_odd)
+    return union(patches, even_odd=part.even_odd)
 
 
 def _check_length(steps: int, *, where: str) -> None:
@@ -139,7 +140,7 @@ def _check_length(steps: int, *, where: str) -> None:
 
 def _by_coco(part: Rings, size: Size, where: str) -> Patch:
     patches = [_coco(ring, size, where=where) for ring in part.rings]
-    return _union(patches, even_odd=part.even_odd)
+    return union(patches, even_odd=part.even_odd)
 
 
 def _coco(ring: Ring, size: Size, *, where: str) -> Patch:
@@ -198,7 +199,7 @@ def _between(changes: Int[np.ndarray, " n"], length: int) -> Bool[np.ndarray, " 
 def _by_centre(part: Rings, size: Size, where: str) -> Patch:
     if part.even_odd:
         return _centres(part.rings, size, where=where)
-    return _union([_centres((ring,), size, where=where) for ring in part.rings])
+    return union([_centres((ring,), size, where=where) for ring in part.rings])
 
 
 def _centres(rings: Sequence[Ring], size: Size, *, where: str) -> Patch:

@@ -1,0 +1,170 @@
+"""A network that finds objects, as an `ObjectPredictor`: compiled once, for images of any size."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from segjax.data import core, pipeline, resample
+from segjax.errors import DataError
+from segjax.inference.layout import Layout
+from segjax.inference.network import Row, batches_of
+from segjax.inference.pieces import Cut
+from segjax.inference.predictor import Detected, Detection, Image, Segments
+from segjax.runtime import quirks, sharding, xla
+from segjax.structs import Schema
+from segjax.tasks.base import ObjectTask, PanopticTask
+
+
+class Finding:
+    """The pass of a model that finds objects, compiled at first use, for any variables.
+
+    Args:
+        model: The network.
+        task: Says which objects its outputs stand for.
+        normalize: From a batch's images to the model's input.
+        mesh: Over which batches are split.
+        schema: Of a batch; the image is all that is read.
+        layout: How images of any size are seen: each whole, on one canvas.
+
+    Attributes:
+        find: `(variables, image [b *space c]) → candidates [b m ...]`, each row on its devices.
+        find_for_all: Likewise, every row on every process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: ObjectTask,
+        *,
+        normalize: Callable[[jax.Array], jax.Array],
+        mesh: Mesh,
+        schema: Schema,
+        layout: Layout,
+    ):
+        self.task, self.mesh, self.layout = task, mesh, layout
+        self.schema: Schema = {"image": schema["image"]}
+        self.placement = sharding.batch_sharding(mesh, self.schema)
+        self.row_block = sharding.row_block(mesh)
+        by_row = NamedSharding(mesh, PartitionSpec(sharding.EXAMPLES))
+        options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
+
+        def find(variables: Any, image: jax.Array) -> Any:
+            with sharding.over(mesh):
+                variables = sharding.replicate(variables, mesh)
+                return task.find(model.apply(variables, normalize(image), train=False))
+
+        self.find = jax.jit(find, out_shardings=by_row, **options)
+        self.find_for_all = jax.jit(find, out_shardings=sharding.replicated(mesh), **options)
+
+    def see(self, example: Mapping[str, Any]) -> Cut:
+        """Return an example on the canvas, whole.
+
+        Raises:
+            DataError: It is larger than the canvas and not scaled to it, or has other axes.
+        """
+        cut = Cut(example, self.layout, self.schema)
+        if len(cut.plan.pieces) > 1:
+            sides, canvas = (
+                "x".join(map(str, each)) for each in (cut.plan.whole, self.layout.canvas.size)
+            )
+            raise DataError(
+                f"{example['name']}: {sides} does not fit the canvas {canvas} at its own scale, "
+                "and objects are found in whole images. Set config.inference.fit='resize', or a "
+                "larger config.inference.size."
+            )
+        return cut
+
+
+class ObjectNetwork:
+    """A model with its variables as an `ObjectPredictor`.
+
+    Args:
+        finding: The compiled pass, shared by all variables of a model.
+        variables: `{'params', 'batch_stats'}` on the devices.
+    """
+
+    def __init__(self, finding: Finding, variables: Mapping[str, Any]):
+        self.finding, self.variables = finding, variables
+
+    def __call__(self, image: Image, /) -> Detection:
+        """Return what is found in one image [*space c], on its own grid.
+
+        Raises:
+            DataError: The image has another number of axes than the canvas, or is larger than it
+                and is not scaled.
+        """
+        finding = self.finding
+        about = {"image": image, "name": "image", resample.FIELD: resample.spacing_of(image)}
+        cut = finding.see(about)
+        rows = finding.mesh.shape["data"] * finding.mesh.shape["fsdp"]
+        (piece,) = cut.plan.pieces
+        batch = np.stack([cut.fields(piece)["image"]] * rows)
+        placed = jax.device_put(batch, finding.placement["image"])
+        found = jax.device_get(finding.find_for_all(self.variables, placed))
+        return self._detection(jax.tree.map(lambda x: x[0], found), cut)
+
+    def detect(
+        self, source: core.Source, /, *, batch_size: int, threads: int
+    ) -> Iterator[Detected]:
+        """Yield what is found in this process's examples, batch by batch; without a loss.
+
+        What a loss needs, proposals near the true objects, is made in training alone.
+        """
+        finding, previous = self.finding, None
+        schema = {"image": source.schema["image"]}
+        batches = batches_of(
+            source, finding.see, batch_size=batch_size, threads=threads,
+            row_block=finding.row_block,
+        )  # fmt: skip
+        with contextlib.closing(batches):
+            for rows in batches:
+                launched = rows, self._launch(rows, batch_size, schema)
+                if previous is not None:
+                    yield self._read(*previous)
+                previous = launched  # one late: the devices work on the next meanwhile
+        if previous is not None:
+            yield self._read(*previous)
+
+    def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> Any:
+        finding, canvas = self.finding, self.finding.layout.canvas
+        _, blocks = finding.row_block
+        batch = pipeline.stack(
+            [row.cut.fields(row.piece) for row in rows],
+            [row.number for row in rows],
+            schema=schema,
+            num_rows=batch_size // blocks,
+            size=canvas.size,
+            pad_value=canvas.pad_value,
+        )
+        placed = sharding.put(batch, finding.placement, blocks)
+        found = finding.find(self.variables, placed["image"])
+        quirks.one_at_a_time(found)
+        return found
+
+    def _read(self, rows: list[Row], found: Any) -> Detected:
+        """Return the objects of a batch's rows, which lie on this process's devices."""
+        own = jax.tree.map(local_rows, found)
+        detections = {
+            row.number: self._detection(jax.tree.map(lambda x, at=at: x[at], own), row.cut)
+            for at, row in enumerate(rows)
+        }
+        return Detected(detections, {})
+
+    def _detection(self, found: Any, cut: Cut) -> Detection:
+        """Return what one row of candidates stands for, on the image's own grid."""
+        task, plan, segments = self.finding.task, cut.plan, None
+        covered = tuple(axis.covered() for axis in plan.views[0].axes)
+        if isinstance(task, PanopticTask):
+            segments = Segments(*task.segments(found, covered, plan.whole))
+        return Detection(task.objects(found, covered, plan.whole), plan.whole, segments)
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Return the rows of a batch that lie on this process's devices, whole and in order."""
+    blocks = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(block) for _, block in sorted(blocks.items())])
