@@ -33,6 +33,10 @@ MODELS = {
     "unetpp": {"widths": (6, 5, 4, 3, 2)},
     "pspnet": {"width": 4, "aux": (), "head_kernel": 3, "fuse_kernel": 1, "norm_of_mean": "none"},
     "lraspp": {"encoder": {"type": "mobilenetv3", **ENCODERS["mobilenetv3"]}, "width": 6},
+    "eomt": {
+        "encoder": {"type": "vit", **ENCODERS["vit"], "class_position": False},
+        "queries": 3, "blocks": 1,
+    },
     "segformer": {"encoder": {"type": "mit", **ENCODERS["mit"]}, "width": 6},
     "upernet": {
         "encoder": {"type": "convnext", **ENCODERS["convnext"]}, "width": 6, "aux_width": 4,
