@@ -28,6 +28,7 @@ WEIGHTS = {
     "deeplabv3": "torchvision:resnet50",
     "deeplabv3plus": "torchvision:resnet50",
     "encoder_unet": "torchvision:resnet34",
+    "eomt": "hf:facebook/dinov2-with-registers-base",
     "fcn": "torchvision:vgg16_bn",
     "fcn_dilated": "torchvision:resnet50",
     "linear": "hf:facebook/dinov2-small",

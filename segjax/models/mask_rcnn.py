@@ -333,5 +333,5 @@ class Model(style.Network, kw_only=True):
 
 def chosen(masks: Float[Array, "b m h w k"], classes: Array) -> Float[Array, "b m h w"]:
     """Return the masks of one class each; its gradient is no scatter."""
-    here = jnp.arange(masks.shape[-1]) == classes[:, :, None, None, None]
+    here = jnp.arange(masks.shape[-1], dtype=classes.dtype) == classes[:, :, None, None, None]
     return jnp.where(here, masks, 0).sum(-1)
