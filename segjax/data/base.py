@@ -170,7 +170,7 @@ class Files:
 
 
 class ObjectFiles(Files):
-    """Files that know objects too; see `core.HasObjects`."""
+    """Files that know objects too; see `core.ObjectSource`."""
 
     most = 0
     things: tuple[int, ...] = ()

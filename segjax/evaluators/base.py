@@ -18,9 +18,7 @@ from typing import (
     ClassVar,
     Generic,
     NamedTuple,
-    Protocol,
     TypeVar,
-    runtime_checkable,
 )
 
 import numpy as np
@@ -36,26 +34,11 @@ from segjax.inference.predictor import Detection, ObjectPredictor
 from segjax.metrics import intervals
 from segjax.metrics.intervals import Score
 from segjax.runtime import distributed, quirks
-from segjax.structs import Classes, Mask, Objects
+from segjax.structs import Classes, Mask
 from segjax.views.outlines import Region
 from segjax.views.progress import Progress
 
 R = TypeVar("R")
-
-
-@runtime_checkable
-class ObjectSource(core.Source, Protocol):
-    """A source that knows the objects of its examples.
-
-    Attributes:
-        things: The numbers of the classes that are counted object by object.
-    """
-
-    things: tuple[int, ...]
-
-    def objects(self, index: int, /) -> Objects:
-        """Return all objects of example `index`, at its own size."""
-        ...
 
 
 class About(NamedTuple):
@@ -136,7 +119,7 @@ class Evaluator(Generic[R]):
         source: core.Source,
         classes: Classes,
     ):
-        if not isinstance(source, ObjectSource) or not source.things:
+        if not isinstance(source, core.ObjectSource) or not source.things:
             raise ConfigError(
                 f"config.evals.{name}: scores objects, and those of config.input.source are not "
                 "known. Use a source with objects, or set type='semantic'."

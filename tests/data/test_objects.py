@@ -53,7 +53,7 @@ def as_set(whole, names) -> set:
 
 def check(source: core.Source) -> None:
     """Compare the fields of all examples, copies of the source too, with what `objects` gives."""
-    assert isinstance(source, core.HasObjects)
+    assert isinstance(source, core.ObjectSource)
     again = pickle.loads(pickle.dumps(source))  # noqa: S301  its own
     for index in range(len(source)):
         example, found = source[index], again.objects(index)
