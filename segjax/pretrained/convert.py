@@ -157,7 +157,7 @@ def from_torch(
         if "stem" in place.layout and value.shape != wanted.shape:
             value = adapt_stem(value, wanted.shape[-2])
         if value.shape != wanted.shape:
-            axes = (class_axes or {}).get(path, ())
+            axes = (class_axes or {}).get(path, {})
             if axes and without(value.shape, axes) == without(wanted.shape, axes):
                 continue
             raise DataError(
@@ -202,9 +202,10 @@ def choose_classes(
     return np.take(value, np.concatenate([*parts, behind]), axis)
 
 
-def without(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
+def without(shape: Sequence[int], axes: Iterable[int]) -> list[int]:
     """Return the lengths of all but `axes`."""
-    return [length for axis, length in enumerate(shape) if axis not in axes]
+    left_out = set(axes)
+    return [length for axis, length in enumerate(shape) if axis not in left_out]
 
 
 def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "") -> State:
