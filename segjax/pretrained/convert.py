@@ -6,7 +6,7 @@ here. The same rules serve both directions, and a leaf that no rule names is an 
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -157,7 +157,7 @@ def from_torch(
         if "stem" in place.layout and value.shape != wanted.shape:
             value = adapt_stem(value, wanted.shape[-2])
         if value.shape != wanted.shape:
-            axes = (class_axes or {}).get(path, {})
+            axes: Collection[int] = (class_axes or {}).get(path, ())
             if axes and without(value.shape, axes) == without(wanted.shape, axes):
                 continue
             raise DataError(
@@ -202,10 +202,9 @@ def choose_classes(
     return np.take(value, np.concatenate([*parts, behind]), axis)
 
 
-def without(shape: Sequence[int], axes: Iterable[int]) -> list[int]:
+def without(shape: Sequence[int], axes: Collection[int]) -> list[int]:
     """Return the lengths of all but `axes`."""
-    left_out = set(axes)
-    return [length for axis, length in enumerate(shape) if axis not in left_out]
+    return [length for axis, length in enumerate(shape) if axis not in axes]
 
 
 def below(state: Mapping[str, np.ndarray], names: Iterable[str], prefix: str = "") -> State:

@@ -135,6 +135,22 @@ def test_a_class_map_has_no_objects_but_its_pieces(tmp_path):
     assert min(source.object_counts()) > 3
 
 
+def test_what_annotations_do_not_have_is_named(tmp_path):
+    """By the argument that asks for it: a class, a split, an entry of the class map."""
+    made.coco(tmp_path / "set")
+    given = dict(split="val", root=str(tmp_path), format="coco", annotations="set", objects=4)
+    with pytest.raises(DataError, match=r"no image of split 'val'; there are train\. Set .*only"):
+        annotated.Source(only="{split}", **given)
+    with pytest.raises(DataError, match="class 'table', which is not among .*class_names"):
+        annotated.Source(class_names=("cup",), **given)
+    with pytest.raises(ConfigError, match="config.input.source.class_map: no class 'chair'"):
+        annotated.Source(class_map={"chair": "seat"}, **given)
+    bare = annotated.Source(
+        **given | {"annotations": str(made.coco(tmp_path / "x", annotations=[]))}
+    )
+    assert bare.object_counts() == [0] and len(bare.objects(0).masks) == 0
+
+
 def test_masks_of_coco_overlap_and_crowds_are_crowds(tmp_path):
     """As pycocotools decodes them; the label has the later one on top, the objects all."""
     made.coco(tmp_path / "set")
