@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from segjax.config import rules
+from segjax.layers import ranking
 from segjax.layers.queries import Outputs
 from segjax.losses.points import Truth
 from segjax.structs import Key, Objects
@@ -47,8 +48,8 @@ class Task(Queries):
         """Return the most probable pairs of a query and a class."""
         probable = probabilities(outputs.last)[..., :-1]
         flat = probable.reshape(probable.shape[0], -1)
-        scores, index = jax.lax.top_k(flat, min(self.most, flat.shape[1]))
-        index = index.astype(jnp.int32)
+        most = min(self.most, flat.shape[1])
+        scores, index = jax.vmap(lambda row: ranking.top(row, most))(flat)
         return found_of(outputs, scores, index % self.num_classes, index // self.num_classes)
 
     def objects(self, found: Found, covered: Sequence[int], whole: Sequence[int]) -> Objects:

@@ -314,9 +314,9 @@ def test_names_are_torchvisions(name, whole):
 
 def test_torchvision_reads_the_names_of_its_older_file(whole):
     """It turns them into its own of today, with which the same numbers lie in the same places."""
+    build = parity.torchvision().models.detection.maskrcnn_resnet50_fpn
     import torch
 
-    build = parity.torchvision().models.detection.maskrcnn_resnet50_fpn
     network = published()
     shapes = published_shapes(network)
     rng = np.random.default_rng(0)
