@@ -21,7 +21,7 @@ GIVEN = {
     "models": ["num_classes"],
     "encoders": ["remat", "compute_dtype", "param_dtype", "name"],
     "data": ["split"],
-    "tasks": ["num_classes"],
+    "tasks": ["num_classes", "things"],
     "evaluators": ["name", "source", "classes"],
     "inference.postprocess": ["class_names"],
     ("training.optim", ()): ["lr", "total_steps"],

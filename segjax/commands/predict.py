@@ -23,7 +23,8 @@ NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--outpu
 SHARED = False
 OUTPUTS = (
     "What to write, with commas between: label, overlay, probabilities:npy (or :png, :zarr), "
-    "confidence, entropy, contours:geojson (or :labelme, :coco), areas:csv. See docs/predict.md."
+    "confidence, entropy, contours:geojson (or :labelme, :coco), areas:csv; of objects instances, "
+    "segments, objects:csv (or :coco), segments:coco. See docs/predict.md."
 )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from segjax.data import resample
-from segjax.evaluators import objects
+from segjax.evaluators import base
 from segjax.inference import preview
 from segjax.inference.predictor import Detection, ObjectPredictor
-from segjax.metrics import aji, base, coco, matching, overlap, panoptic
+from segjax.metrics import aji, coco, matching, overlap, panoptic
+from segjax.metrics.base import number
 from segjax.metrics.intervals import Score
 from segjax.views import instances, object_figures
 
@@ -59,7 +60,7 @@ class Row(NamedTuple):
         return aji.value(own.pixels[which] for own in self.classes.values())
 
 
-class Evaluator(objects.Evaluator[Row]):
+class Evaluator(base.Evaluator[Row]):
     """Compare the objects that a predictor finds with those of every example exactly once.
 
     The headline is COCO's AP of masks. That and all that is named like it ('AP50', 'ARs', …; of
@@ -77,9 +78,9 @@ class Evaluator(objects.Evaluator[Row]):
         """Return the names of what it logs, without its own and the loss."""
         return [*LOGGED, *(f"AP/{self.log_names[k]}" for k in self.things)]
 
-    def row(self, number: int, found: Detection) -> Row:
+    def row(self, place: int, found: Detection) -> Row:
         """Return what is kept of one example."""
-        truth = self.source.objects(number)
+        truth = self.source.objects(place)
         compared = overlap.compare(truth, found.objects, found.size)
         matches = coco.match_all(compared)
         classes = {k: self._own(compared, k, matches) for k in matches[""] if k in self.things}
@@ -102,7 +103,7 @@ class Evaluator(objects.Evaluator[Row]):
             np.array([int(true.sum()) - crowds, crowds, found, found - best], np.int64),
         )
 
-    def summarize(self, rows: Sequence[Row]) -> objects.Found:
+    def summarize(self, rows: Sequence[Row]) -> base.Found:
         """Return the scores of a split, see the classes and functions of `metrics` they are of."""
         names = [self.classes.class_names[k] for k in self.things]
         ranked = {kind: self._ranked(rows, kind) for kind in ("", "box_", "boundary_")}
@@ -115,7 +116,7 @@ class Evaluator(objects.Evaluator[Row]):
         result["ap_at"] = matching.ap_at(counts.sum(axis=0))
         for which, name in enumerate(("aji", "aji_plus")):
             values = np.array([row.index(which) for row in rows])
-            result[name] = base.number(objects.mean_of(values))
+            result[name] = number(base.mean_of(values))
         result |= panoptic.means(quality)
         result["least_score"] = self.least_score
         result["objects"] = _counted(every.sum(axis=0))
@@ -134,8 +135,8 @@ class Evaluator(objects.Evaluator[Row]):
             for k, own in zip(self.things, per_kind[""], strict=True)
         }
         shown = {"mask AP": result["AP"], "AP50": result["AP50"], "box AP": result["box_AP"]}
-        scores = np.array([objects.mean_of(row.precision) for row in rows])
-        return objects.Found(result, scalars, shown, scores, self._figures(names, ranked[""]))
+        scores = np.array([base.mean_of(row.precision) for row in rows])
+        return base.Found(result, scalars, shown, scores, self._figures(names, ranked[""]))
 
     def _ranked(self, rows: Sequence[Row], kind: str) -> list[coco.Ranked]:
         """Return the matches of each thing in all examples."""
@@ -166,7 +167,7 @@ class Evaluator(objects.Evaluator[Row]):
         def pq(weights: np.ndarray) -> float:
             total = np.tensordot(weights.astype(np.float64), quality, 1)
             own = [panoptic.scores(each)["PQ"] for each in total]
-            return objects.nan_of(coco.mean(own))
+            return base.nan_of(coco.mean(own))
 
         def ap_at(weights: np.ndarray) -> float:
             right, wrong, missed = weights @ counts
@@ -197,24 +198,24 @@ class Evaluator(objects.Evaluator[Row]):
     ) -> Callable[[pathlib.Path], None]:
         """Return what draws the best, median and worst example, predicted once more."""
         rows: list[instances.Row] = []
-        for title, number in self.picks(scores).items():
-            example = resample.with_spacing(self.source[number])
+        for title, place in self.picks(scores).items():
+            example = resample.with_spacing(self.source[place])
             image = example["image"]
             found = predictor(image)
             kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
-            truth, step = self.source.objects(number), preview.step_of(found.size)
+            truth, step = self.source.objects(place), preview.step_of(found.size)
             pairs, excused = _pairs(overlap.compare(truth, kept, found.size))
             rows.append(
                 instances.Row(
                     title=title,
                     name=example["name"],
                     image=preview.thinned(image, step, dims=len(found.size)),
-                    truth=objects.thinned(truth.masks, step),
+                    truth=base.thinned(truth.masks, step),
                     crowd=truth.crowd.tolist(),
-                    found=objects.thinned(kept.masks, step),
+                    found=base.thinned(kept.masks, step),
                     pairs=pairs,
                     excused=excused,
-                    score=f"AP {scores[number]:.2f}",
+                    score=f"AP {scores[place]:.2f}",
                 )
             )
         return functools.partial(instances.draw, rows=rows)
@@ -237,7 +238,7 @@ def _pairs(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]
 
 def _precision(ranked: Sequence[coco.Ranked], weights: np.ndarray) -> float:
     """Return the AP of a split whose examples count so often."""
-    return objects.nan_of(coco.mean([coco.average_precision(each, weights) for each in ranked]))
+    return base.nan_of(coco.mean([coco.average_precision(each, weights) for each in ranked]))
 
 
 def _counted(numbers: Int64[np.ndarray, " 4"]) -> dict[str, int]:

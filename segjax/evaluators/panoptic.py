@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 
 from segjax.data import resample
 from segjax.errors import DataError
-from segjax.evaluators import objects
+from segjax.evaluators import base
 from segjax.evaluators.semantic import HEADLINES
 from segjax.inference import preview
 from segjax.inference.predictor import Detection, ObjectPredictor, Segments
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     segments: Int64[np.ndarray, "k 3"]
 
 
-class Evaluator(objects.Evaluator[Row]):
+class Evaluator(base.Evaluator[Row]):
     """Compare the segments that a predictor finds with the truth of every example exactly once.
 
     The truth is the objects of the things and, in the label, one segment for each class of stuff;
@@ -63,22 +63,22 @@ class Evaluator(objects.Evaluator[Row]):
             *(f"{name}/{end}" for name in ("PQ", "iou") for end in self.log_names),
         ]
 
-    def row(self, number: int, found: Detection) -> Row:
+    def row(self, place: int, found: Detection) -> Row:
         """Return what is kept of one example.
 
         Raises:
             DataError: The found segments are on another grid than the label.
         """
-        label, truth, crowd = self.truth(number)
-        own = segments_of(found, name=f"{self.split} example {number}", size=label.shape)
+        label, truth, crowd = self.truth(place)
+        own = segments_of(found, name=f"{self.split} example {place}", size=label.shape)
         names = len(self.classes.class_names)
         quality = panoptic.sums(
             truth.numbers, truth.classes, crowd, own.numbers, own.classes, num_classes=names
         )
         pred = class_map(own, none=names)
         valid = (label != IGNORE_LABEL) & (label < names)
-        place = label[valid].astype(np.int64) * (names + 1) + pred[valid]
-        counts = np.bincount(place, minlength=names * (names + 1))
+        flat = label[valid].astype(np.int64) * (names + 1) + pred[valid]
+        counts = np.bincount(flat, minlength=names * (names + 1))
         cells = np.flatnonzero(counts)
         seen = np.bincount(truth.numbers.ravel(), minlength=len(crowd) + 1)[1:] > 0
         used = np.bincount(own.numbers.ravel(), minlength=len(own.classes) + 1)[1:] > 0
@@ -86,17 +86,17 @@ class Evaluator(objects.Evaluator[Row]):
         totals = np.stack([np.bincount(each, minlength=names) for each in parts], axis=1)
         return Row(quality, cells, counts[cells], totals)
 
-    def truth(self, number: int) -> tuple[np.ndarray, Segments, np.ndarray]:
+    def truth(self, place: int) -> tuple[np.ndarray, Segments, np.ndarray]:
         """Return an example's label, its true segments, and which of those are crowds."""
-        label = np.asarray(self.source[number]["label"])
-        known = self.source.objects(number)
+        label = np.asarray(self.source[place]["label"])
+        known = self.source.objects(place)
         stuff = [k for k in range(len(self.classes.class_names)) if k not in self.things]
         numbers, classes = panoptic.segments_of(label, known.masks, known.classes.tolist(), stuff)
         crowd = np.zeros(len(classes), bool)
         crowd[: len(known.crowd)] = known.crowd
         return label, Segments(numbers, classes), crowd
 
-    def summarize(self, rows: Sequence[Row]) -> objects.Found:
+    def summarize(self, rows: Sequence[Row]) -> base.Found:
         """Return the scores of a split, see `panoptic.means` and `confusion.summarize`."""
         names, k = self.classes.class_names, len(self.classes.class_names)
         quality = np.sum([row.quality for row in rows], axis=0).reshape(k, 4)
@@ -125,13 +125,13 @@ class Evaluator(objects.Evaluator[Row]):
             scalars[f"iou/{end}"] = result["per_class"][name]["iou"]
         shown = {"PQ": result["PQ"], "things": result["PQ_things"], "stuff": result["PQ_stuff"]}
         shown["mIoU"] = result["miou"]
-        scores = np.array([objects.nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
+        scores = np.array([base.nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
         drawn = {
             "class_pq": object_figures.class_pq,
             "class_iou": figures.class_iou,
             "confusion_matrix": figures.confusion_matrix,
         }
-        return objects.Found(result, scalars, shown, scores, drawn)
+        return base.Found(result, scalars, shown, scores, drawn)
 
     def resampled(self, rows: Sequence[Row]) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
         """Return PQ and mean IoU as functions of weights, and the PQ of each example and class."""
@@ -141,7 +141,7 @@ class Evaluator(objects.Evaluator[Row]):
 
         def pq(weights: np.ndarray, *, of: Sequence[int]) -> float:
             total = np.tensordot(weights.astype(np.float64), quality[:, [*of]], 1)
-            return objects.nan_of(panoptic.means(total)["PQ"])
+            return base.nan_of(panoptic.means(total)["PQ"])
 
         stuff = [i for i in range(k) if i not in self.things]
         found: dict[str, Score] = {
@@ -158,9 +158,9 @@ class Evaluator(objects.Evaluator[Row]):
     ) -> Callable[[pathlib.Path], None]:
         """Return what draws the best, median and worst example, predicted once more."""
         rows: list[segments.Row] = []
-        for title, number in self.picks(scores).items():
-            example: Mapping[str, Any] = resample.with_spacing(self.source[number])
-            label, truth, _ = self.truth(number)
+        for title, place in self.picks(scores).items():
+            example: Mapping[str, Any] = resample.with_spacing(self.source[place])
+            label, truth, _ = self.truth(place)
             found = segments_of(predictor(example["image"]), name=example["name"], size=label.shape)
             dims, step = label.ndim, preview.step_of(label.shape)
             maps = (
@@ -177,7 +177,7 @@ class Evaluator(objects.Evaluator[Row]):
                     preview.thinned(example["image"], step, dims=dims),
                     segments.Map(*(next(maps) for _ in range(2))),
                     segments.Map(*(next(maps) for _ in range(2))),
-                    f"PQ {scores[number]:.2f}",
+                    f"PQ {scores[place]:.2f}",
                 )
             )
         return functools.partial(

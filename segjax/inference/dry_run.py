@@ -7,7 +7,7 @@ from segjax.data import opening
 from segjax.data.decode import Reading
 from segjax.errors import DataError
 from segjax.inference import paths
-from segjax.inference.outputs import kinds
+from segjax.inference.outputs import kinds, large
 
 
 def lines(
@@ -19,6 +19,7 @@ def lines(
     run: pathlib.Path,
     outputs: Sequence[str],
     multilabel: bool = False,
+    finds: kinds.Finds = "",
 ) -> Iterator[str]:
     """Yield each file that `folder.predict` would write, what it would skip, and counts.
 
@@ -33,11 +34,12 @@ def lines(
         run: Its folder.
         outputs: As `folder.predict` takes them.
         multilabel: Likewise.
+        finds: Likewise.
 
     Raises:
         UserError: As `folder.predict`, before a prediction would begin.
     """
-    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel)
+    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel, finds=finds)
     names, shared = paths.output_names(inputs.files), chosen.shared_names()
     paths.check_folder(output)
     paths.check_free(output, names, run=str(run.resolve()), shared=shared)
@@ -47,6 +49,8 @@ def lines(
     for file, name in names.items():
         try:
             whole, form = opening.header_to_predict(file, reading)
+            if finds:
+                large.check_held(whole, name=str(file))
         except DataError as error:
             skipped += 1
             yield f"would be skipped: {error}"

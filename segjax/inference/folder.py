@@ -15,10 +15,10 @@ from segjax.data.geometry import Geometry
 from segjax.errors import DataError, UserError
 from segjax.inference import paths
 from segjax.inference.layout import Layout
-from segjax.inference.outputs import kinds
+from segjax.inference.outputs import kinds, large, objects
 from segjax.inference.outputs.found import Found
-from segjax.inference.outputs.large import Large, is_large
-from segjax.inference.predictor import Predictor
+from segjax.inference.outputs.large import Large
+from segjax.inference.predictor import ObjectPredictor, Prediction, Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
 from segjax.views import progress
@@ -56,7 +56,7 @@ def predict(
     inputs: paths.Inputs,
     output: pathlib.Path,
     *,
-    predictor: Predictor,
+    predictor: Predictor | ObjectPredictor,
     classes: Classes,
     reading: Reading,
     step: int,
@@ -66,6 +66,8 @@ def predict(
     outputs: Sequence[str] = kinds.DEFAULT,
     without: Collection[int] = (),
     multilabel: bool = False,
+    finds: kinds.Finds = "",
+    least_score: float = 0.5,
     spacing: Sequence[float] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
@@ -77,7 +79,7 @@ def predict(
     Args:
         inputs: See `paths.list_inputs`.
         output: The folder.
-        predictor: Predicts one image.
+        predictor: Predicts one image, or finds its objects.
         classes: What it predicts.
         reading: How the data set of its training reads images.
         step: Of its training, for the JSON.
@@ -87,6 +89,8 @@ def predict(
         outputs: Keys of `kinds.EACH` and `kinds.SHARED`.
         without: Classes that contours leave out.
         multilabel: Whether a pixel may be of several classes, or of none.
+        finds: What the predictor finds; beside nothing it is an `ObjectPredictor`.
+        least_score: From which score on objects are painted; tables hold all.
         spacing: The size of a pixel of all of them; empty: what each file says.
 
     Raises:
@@ -95,14 +99,8 @@ def predict(
             says what was written.
     """
     reading = dataclasses.replace(reading, dims=len(layout.canvas.size))
-    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel)
-    names, shared = paths.output_names(inputs.files), chosen.shared_names()
-    facts = {"run": str(run.resolve())} if run else {}
-    paths.check_free(output, names, run=facts.get("run", ""), shared=shared)
-    paths.make_folder(output)
-    if shared:
-        paths.write_record(output, shared, {"step": step, **facts}, inputs.files)
-    writer = Writer(output, chosen, {"step": step, **facts}, len(names))
+    chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel, finds=finds)
+    names, writer = open_writer(inputs, output, chosen, step=step, run=run)
     below = dict(zip(inputs.files, paths.below_common(inputs.files), strict=True))
     skipped, scales, left_away = 0, {}, frozenset(without)
     with progress.Progress(len(names), unit="images", title="predict") as bar:
@@ -112,15 +110,17 @@ def predict(
                 bar.update(number)
             try:
                 image, place, scale = open_scaled(file, layout, reading, spacing)
-                if is_large(image.shape[:-1]):
-                    one = Large(file, image, predictor, classes, multilabel, geometry=place)
+                if large.is_large(image.shape[:-1]):
+                    dense = large.check_dense(predictor, image.shape[:-1], name=str(file))
+                    one = large.Large(file, image, dense, classes, multilabel, geometry=place)
                     writer.write_large(name, one, scale=scale, tell=bar.message)
                 else:
-                    seen, shown = np.asarray(image), below[file].as_posix()
-                    found = predictor(resample.spaced(seen, resample.spacing_of(image)))
-                    one = Found(file, shown, seen, found, classes, left_away, place)
+                    one = Found(
+                        file, below[file].as_posix(), classes=classes, without=left_away,
+                        geometry=place, segments_file=name + kinds.SEGMENTS,
+                        **answer(predictor, image, classes, least_score=least_score),
+                    )  # fmt: skip
                     writer.write(name, one, scale=scale)
-                    del seen, found
                 scales[name] = scale
                 del image, one  # before the next is read
             except DataError as error:
@@ -129,10 +129,44 @@ def predict(
         bar.update(len(names))
         writer.finish()
         counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
-        said = [f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)]
-        for line in said:
+        for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
             bar.message(line)
     return counts
+
+
+def open_writer(
+    inputs: paths.Inputs,
+    output: pathlib.Path,
+    chosen: kinds.Chosen,
+    *,
+    step: int,
+    run: pathlib.Path | None,
+) -> tuple[dict[pathlib.Path, str], "Writer"]:
+    """Return the name of each image's outputs, and what writes them into a folder that is free.
+
+    Raises:
+        UserError: The folder cannot be written, or holds files of others.
+    """
+    names, shared = paths.output_names(inputs.files), chosen.shared_names()
+    facts = {"run": str(run.resolve())} if run else {}
+    paths.check_free(output, names, run=facts.get("run", ""), shared=shared)
+    paths.make_folder(output)
+    if shared:
+        paths.write_record(output, shared, {"step": step, **facts}, inputs.files)
+    return names, Writer(output, chosen, {"step": step, **facts}, len(names))
+
+
+def answer(
+    predictor: Predictor | ObjectPredictor, image: Any, classes: Classes, *, least_score: float
+) -> dict[str, Any]:
+    """Return what a `Found` holds of an image and what is predicted of it, classes or objects."""
+    seen = np.asarray(image)
+    found = predictor(resample.spaced(seen, resample.spacing_of(image)))
+    if isinstance(found, Prediction):
+        return {"image": seen, "prediction": found}
+    prediction = objects.prediction_of(found, classes, least_score=least_score)
+    own = {"objects": found.objects, "segments": found.segments, "least_score": least_score}
+    return {"image": seen, "prediction": prediction, **own}
 
 
 def open_scaled(
@@ -233,6 +267,8 @@ class Writer:
             name, whole=whole, class_names=found.classes.class_names, form=found.form
         )
         about = {"file": str(found.file), "size": list(whole), "classes": found.areas}
+        if isinstance(found, Found) and found.objects is not None:
+            about["objects"] = objects.counted(found)
         about |= {"scale": scale, "outputs": names[1:], **self.facts}
         files_lib.write_json(self.output / (name + kinds.FACTS), about)
         return names

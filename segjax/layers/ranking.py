@@ -11,12 +11,12 @@ Numbers = Float[Array, " n"] | Int[Array, " n"]
 
 
 def keys_of(x: Numbers) -> UInt[Array, " n"]:
-    """Return unsigned integers in the same order; both zeros are one."""
+    """Return unsigned integers in the same order; -0.0 is below 0.0, as `lax.top_k` has it."""
     width = 8 * x.dtype.itemsize
     signed, unsigned = jnp.dtype(f"int{width}"), jnp.dtype(f"uint{width}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return lax.bitcast_convert_type(x, unsigned) ^ jnp.asarray(1 << (width - 1), unsigned)
-    bits = lax.bitcast_convert_type(jnp.where(x == 0, 0, x), signed)
+    bits = lax.bitcast_convert_type(x, signed)
     negative = bits < 0
     bits = lax.bitcast_convert_type(bits, unsigned)
     return jnp.where(negative, ~bits, bits | jnp.asarray(1 << (width - 1), unsigned))
@@ -43,7 +43,7 @@ def best(x: Numbers, count: Int[Array, ""] | int) -> Bool[Array, " n"]:
     return above | equal & (jnp.cumsum(equal, dtype=jnp.int32) <= left)
 
 
-def top(x: Numbers, count: int) -> tuple[Numbers, Int[Array, " {count}"]]:
+def top(x: Numbers, count: int) -> tuple[Array, Int[Array, " {count}"]]:
     """Return the `count` largest numbers, the largest first, and their places, as `lax.top_k`."""
     chosen = jnp.cumsum(best(x, count), dtype=jnp.int32)
     number = jnp.arange(1, count + 1, dtype=jnp.int32)

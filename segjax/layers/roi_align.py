@@ -159,7 +159,7 @@ def _gathered(
 
 
 def _multiplied(
-    levels: Sequence[Float[Array, "h w c"]],
+    levels: Sequence[Float[Array, "_ _ c"]],
     boxes: Float[Array, "m 4"],
     *,
     strides: Sequence[int],

@@ -56,6 +56,8 @@ def match(
         ious: Of found objects (rows) and true ones.
         near: Which of them may be a pair.
     """
+    if not near.any():
+        return np.zeros((0, 2), np.int64)
     rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
     part, allowed = ious[np.ix_(rows, columns)], near[np.ix_(rows, columns)]
     if (allowed.sum(axis=0) > 1).any() or (allowed.sum(axis=1) > 1).any():

@@ -17,11 +17,11 @@ CELLS = (3.2, 0.08)
 """The widest that a picture may be, and the room between, in inches."""
 MISSED: colour.Colour = (47, 109, 181)
 CROWD: colour.Colour = (150, 150, 150)
-PALE = 0.75
+PALE = 0.94
 """How much white the image has below errors."""
 NUMBERED = 60
 """With more objects in a picture their numbers could not be read."""
-LEAST_AREA = 120
+LEAST_AREA = 300
 """Pixels of a figure that an object needs to be numbered."""
 
 
@@ -77,8 +77,8 @@ def draw(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
         for region, text in own if len(own) <= NUMBERED else ():
             if np.count_nonzero(region[1]) >= LEAST_AREA:
                 y, x = outlines.middle(region)
-                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-                ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox=box, clip_on=True)
+                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4}
+                ax.text(x, y, text, ha="center", va="center", fontsize=6, bbox=box, clip_on=True)
 
     legend = {"matched": colour.CORRECT, "wrongly found": colour.WRONG, "missed": MISSED}
     patches = [examples.patch(name, shade) for name, shade in legend.items()]
@@ -112,11 +112,12 @@ def _panels(
     judged = [(j, region) for j, region in found if j not in row.excused]
     wrong += [(region, colour.WRONG) for j, region in judged if j not in partner]
     wrong += [(region, colour.CORRECT) for j, region in judged if j in partner]
+    wrong.sort(key=lambda one: np.count_nonzero(one[0][1]))  # the small ones on top
     pictures = {
         "image": base,
         "truth": _painted(base, [(region, shades[i]) for i, region in truth]),
         "found": _painted(base, [(region, own[j]) for j, region in found]),
-        "errors": _painted(pale, wrong, alpha=0.7),
+        "errors": _painted(pale, wrong, alpha=0.85),
     }
     texts = {
         "truth": [(region, str(i + 1)) for i, region in truth if not row.crowd[i]],

@@ -12,6 +12,9 @@ from segjax.views import colour, figures, outlines
 
 MOST = len(outlines.SHADES)
 """Classes whose lines have colours of their own."""
+LEGEND: dict[str, Any] = {
+    "loc": "best", "fontsize": 9, "frameon": True, "edgecolor": "none", "framealpha": 0.85,
+}  # fmt: skip
 
 
 def class_ap(path: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
@@ -67,7 +70,7 @@ def precision_recall(
             for (name, line), (shade, style) in zip(shown.items(), looks, strict=True):
                 label = f"{name}: {line.mean():.3f}"
                 left.plot(recalls, line, color=shade, linestyle=style, label=label)
-            left.legend(loc="lower left")
+            left.legend(**LEGEND)
             _draw_classes(right, {name: each[0] for name, each in curves.items()}, recalls)
         else:
             figures.note(left, "no object in the truth")
@@ -75,7 +78,7 @@ def precision_recall(
             ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall")
             ax.grid()
         left.set(ylabel="precision")
-        left.set_title("All classes")
+        left.set_title("Masks, all classes")
         figures.set_titles(right, f"Each class, IoU {ious[0]:.2f}", result)
 
 
@@ -93,7 +96,7 @@ def _draw_classes(
         ax.plot(recalls, lines[name], color=shade, label=label)
     if len(named) < len(order):
         ax.plot([], [], color=figures.GREY, alpha=0.6, label=f"{len(order) - 2} others")
-    ax.legend(loc="lower left", fontsize=9)
+    ax.legend(**LEGEND)
 
 
 def _dark() -> Sequence[str]:

@@ -49,26 +49,25 @@ def flatten(image: Num[np.ndarray, "*space c"], groups: Sequence[Sequence[Region
     if dims == 2:
         seen = [[(i, own) for i, own in enumerate(group) if own[1].any()] for group in groups]
         return Flat(shown, seen)
-    maps = [_numbers(regions, image.shape[:-1]) for regions in groups]
+    maps = [numbers(regions, image.shape[:-1]) for regions in groups]
     if dims == 1:
         picture = np.repeat(shown[None], STRIP, axis=0)
-        return Flat(picture, [_regions(np.repeat(each[None], STRIP, axis=0)) for each in maps])
+        return Flat(picture, [regions(np.repeat(each[None], STRIP, axis=0)) for each in maps])
     at = planes.busiest((maps[0] > 0).astype(np.uint8))
-    flat = [planes.sections(_coded(each), at) for each in maps]
-    return Flat(planes.sections(shown, at), [_regions(_decoded(each)) for each in flat])
+    return Flat(planes.sections(shown, at), [regions(sections(each, at)) for each in maps])
 
 
-def _numbers(regions: Sequence[Region], whole: Sequence[int]) -> Int32[np.ndarray, "*space"]:
-    """Return the object of every pixel, counted from 1; 0 is none."""
-    numbers = np.zeros(whole, np.int32)
-    for i, (corner, inside) in reversed(list(enumerate(regions))):
+def numbers(objects: Sequence[Region], whole: Sequence[int]) -> Int32[np.ndarray, "*space"]:
+    """Return the object of every pixel, counted from 1; 0 is none, and the first is on top."""
+    found = np.zeros(tuple(whole), np.int32)
+    for i, (corner, inside) in reversed(list(enumerate(objects))):
         box = tuple(slice(a, a + side) for a, side in zip(corner, inside.shape, strict=True))
-        numbers[box][inside] = i + 1
-    return numbers
+        found[box][inside] = i + 1
+    return found
 
 
-def _regions(numbers: Int32[np.ndarray, "h w"]) -> list[tuple[int, Region]]:
-    """Return the objects of a map as `_numbers` makes it."""
+def regions(numbers: Int32[np.ndarray, "h w"]) -> list[tuple[int, Region]]:
+    """Return the objects of a map as `numbers` makes it."""
     found: list[tuple[int, Region]] = []
     for i, box in enumerate(ndimage.find_objects(numbers)):
         if box is not None:
@@ -76,14 +75,15 @@ def _regions(numbers: Int32[np.ndarray, "h w"]) -> list[tuple[int, Region]]:
     return found
 
 
-def _coded(numbers: Int32[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d h w 3"]:
-    """Return numbers as three bytes each; -1, which is white, is what no section covers."""
-    return np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+def sections(numbers: Int32[np.ndarray, "d h w"], at: tuple[int, ...]) -> Int32[np.ndarray, "h w"]:
+    """Return the sections of a map of objects, see `planes.sections`; 0 where none is.
 
-
-def _decoded(bytes_: UInt8[np.ndarray, "h w 3"]) -> Int32[np.ndarray, "h w"]:
-    found = sum(bytes_[..., i].astype(np.int32) << 8 * i for i in range(3))
-    return np.where(found == 2**24 - 1, 0, found).astype(np.int32)
+    Numbers are below 2^24 - 1.
+    """
+    coded = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    bytes_ = planes.sections(coded, at).astype(np.int32)
+    found = bytes_[..., 0] + (bytes_[..., 1] << 8) + (bytes_[..., 2] << 16)
+    return np.where(found == 2**24 - 1, 0, found).astype(np.int32)  # white: no section is there
 
 
 def scaled(region: Region, factors: Sequence[float]) -> Region:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Integer, Num, UInt8
 
-from segjax.views import colour, examples, figures, planes
+from segjax.views import colour, examples, figures, outlines, planes
 
 TINTS = (0.0, 0.3, -0.3, 0.15, -0.15, 0.45)
 """How much lighter or darker than its class the segments are, one after the other."""
@@ -75,33 +75,49 @@ def draw(
     lines = [
         examples.Line(row.title, row.name, row.score, _panels(row, palette, void)) for row in rows
     ]
-    cells = examples.CELLS[max(2, rows[0].image.ndim - 1)]
-    examples.draw_lines(path, lines, patches, cells=cells, void=void)
+    examples.draw_lines(path, lines, patches, cells=_cells(rows[0]), void=void)
+
+
+def _cells(row: Row) -> tuple[float, float]:
+    return examples.CELLS[max(2, row.image.ndim - 1)]
 
 
 def _panels(
     row: Row, palette: Sequence[colour.Colour], void: colour.Colour
 ) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
-    """Return the pictures of a row by their titles."""
+    """Return the pictures of a row at the pixels of a figure by their titles."""
     dims = row.image.ndim - 1
-    shown = {
+    pictures = {
         "image": colour.displayable(row.image, axes=dims),
         "truth": colourise(row.truth, palette, void=void),
         "found": colourise(row.found, palette, void=void),
         "wrong classes": colour.error_map(row.found.classes, row.truth.classes, void=void),
     }
+    numbers = {"truth": row.truth.numbers, "found": row.found.numbers}
     if dims == 3:
         at = planes.busiest(row.truth.classes)
-        return {title: planes.sections(each, at) for title, each in shown.items()}
-    if dims == 1:
-        return {title: np.repeat(each[None], 24, axis=0) for title, each in shown.items()}
-    return shown
+        pictures = {title: planes.sections(each, at) for title, each in pictures.items()}
+        numbers = {title: outlines.sections(each, at) for title, each in numbers.items()}
+    elif dims == 1:
+        both = (pictures, numbers)
+        pictures, numbers = ({t: np.repeat(x[None], outlines.STRIP, 0) for t, x in own.items()}
+                             for own in both)  # fmt: skip
+    tall, wide = examples.size_of(pictures["image"], _cells(row)[0])
+    for title, own in numbers.items():
+        picture = examples.fit(pictures[title], wide, tall, smooth=False)
+        places = [
+            (np.arange(new) + 0.5) * old / new
+            for new, old in zip(picture.shape[:2], own.shape, strict=True)
+        ]
+        seen = own[np.ix_(*(each.astype(int) for each in places))]
+        pictures[title] = np.where(edges(seen)[..., None], np.array(EDGE, np.uint8), picture)
+    return pictures
 
 
 def colourise(
     own: Map, palette: Sequence[colour.Colour], *, void: colour.Colour = colour.BLACK
 ) -> UInt8[np.ndarray, "*space 3"]:
-    """Return the colours of a map of segments; several of one class differ, and have edges."""
+    """Return the colours of a map of segments; several of one class differ."""
     flat = colour.colourise(own.classes, palette, void=void)
     tint = np.zeros(own.classes.shape, np.float32)
     for number in np.unique(own.classes[own.classes != colour.VOID_LABEL]).tolist():
@@ -111,8 +127,7 @@ def colourise(
         tint[here] = np.array(TINTS, np.float32)[turn]
     tint = tint[..., None]
     lighter, darker = flat + (255 - flat) * np.maximum(tint, 0), flat * np.minimum(1 + tint, 1)
-    mixed = np.rint(np.where(tint > 0, lighter, darker)).astype(np.uint8)
-    return np.where(edges(own.numbers)[..., None], np.array(EDGE, np.uint8), mixed)
+    return np.rint(np.where(tint > 0, lighter, darker)).astype(np.uint8)
 
 
 def edges(numbers: Integer[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:

@@ -121,7 +121,7 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch):
         predicted(tmp_path, monkeypatch)
 
 
-ALL = [*kinds.EACH, *kinds.SHARED]
+ALL = kinds.possible()
 
 
 def test_a_dry_run_lists_what_is_then_written_and_writes_nothing(tmp_path, monkeypatch, capsys):

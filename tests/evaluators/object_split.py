@@ -48,7 +48,7 @@ class Source:
         for i, mask in enumerate(self.objects(index).masks):
             here = object_scenes.whole(mask, SIZE)
             label[here] = self.objects(index).classes[i]
-            image[here] += np.uint8(60)
+            image[here] = np.minimum(image[here] + 50.0 * (1 + i % 2), 250)
         image[0, 0] = index
         return {
             "image": image,

@@ -1,15 +1,17 @@
 """Scores of objects do not depend on how examples are dealt to processes, and are COCO's."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from segjax.data import synthetic
 from segjax.errors import ConfigError
-from segjax.evaluators import instance, objects
+from segjax.evaluators import base, instance
 from segjax.metrics import coco
 from segjax.runtime import distributed, quirks
+from tests import program
 from tests.evaluators import object_split as split_of
 from tests.metrics import object_scenes
 from tests.metrics.test_coco import reference
@@ -143,6 +145,39 @@ def test_the_best_the_median_and_the_worst_are_by_the_ap_of_an_image():
     assert scored.picks(np.full(3, np.nan)) == {}
 
 
+PAGE = (program.ROOT / "docs" / "metrics.md").read_text()
+EMPTY = {
+    name: row[1:]
+    for row in re.findall(
+        r"^\| (`[^|]+`) \| (\w+) \| (\w+) \| (\w+) \|$",
+        PAGE.partition("| score of objects |")[2].partition("\n\n")[0], re.M,
+    )
+    for name in re.findall(r"`(\w+)`", row[0])
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["nothing true", "nothing found", "neither"])
+def test_what_is_empty_scores_what_the_documentation_says(case):
+    """Each score of the table, of one class."""
+    shown = object_scenes.objects_of([object_scenes.disk(split_of.SIZE, (30, 30), (9, 9))], [0])
+    nothing = object_scenes.objects_of([], [])
+    place = ["nothing true", "nothing found", "neither"].index(case)
+    source = split_of.Source(0)
+    pair = [(nothing, shown), (shown, nothing), (nothing, nothing)][place]
+    source.scenes = [pair]
+    result = score(source, intervals=5).result
+    own = result["per_class"]["cell"] | {name: result[name] for name in ("aji", "aji_plus")}
+    own["image_AP"] = result["per_example"]["values"]["image_AP"][0][0]
+    assert len(EMPTY) == 15
+    for name, row in EMPTY.items():
+        name = {"AP50m": "AP50s", "ARl": "ARs"}.get(name, name)  # it is a small one
+        values = own[name].values() if name == "ap_at" else [own[name]]
+        wanted = {"none": None, "0": 0}[row[place]]
+        assert set(values) == {wanted}, name
+    for name in ("APm", "ARl", "AP50l"):
+        assert own[name] is None
+
+
 def test_a_split_without_objects_is_refused():
     """Of any source that knows none, or counts no class object by object."""
     dense = synthetic.Source(split="val", num_examples=2, size=(32, 32))
@@ -158,7 +193,7 @@ def test_masks_of_every_so_manyth_pixel_lie_where_they_were():
     for step in (2, 3, 7):
         for i in range(3):
             masks = source.objects(i).masks
-            for mask, thin in zip(masks, objects.thinned(masks, step), strict=True):
+            for mask, thin in zip(masks, base.thinned(masks, step), strict=True):
                 whole = object_scenes.whole(mask, split_of.SIZE)[::step, ::step]
                 again = object_scenes.whole(thin, whole.shape) if thin[1].size else whole * 0
                 np.testing.assert_array_equal(whole, again)

@@ -149,7 +149,7 @@ PIXELS = np.random.default_rng(0).integers(0, 250, (18, 24)).astype(np.uint8)
 PIXELS = PIXELS.repeat(5, 0).repeat(5, 1)
 LABEL = (PIXELS[..., None] > np.arange(60, 60 * (K + 1), 60)).astype(np.uint8)
 CUTS = FunctionPredictor(lambda image: image > np.arange(60, 60 * (K + 1), 60), num_classes=K)
-CAN = [name for name in (*kinds.EACH, *kinds.SHARED) if name not in kinds.OF_ONE]
+CAN = kinds.possible(multilabel=True)
 PLAIN = Layout(fit.Canvas((32, 40), "pad", 0))
 
 

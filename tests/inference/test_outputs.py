@@ -22,7 +22,7 @@ from segjax.inference.predictor import Prediction
 from segjax.structs import Classes
 
 CLASSES = Classes(("sky/high", "a,\nb", "c"), ((0, 0, 0), (255, 0, 0), (0, 9, 0)), 1)
-ALL = (*kinds.EACH, *kinds.SHARED)
+ALL = kinds.possible()
 
 
 class Grey:
@@ -185,8 +185,8 @@ def test_volumes_and_signals_have_arrays(tmp_path, dims):
     array = image(0, (5, 6, 7)[:dims])
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in/a.npy", array)
-    can = [name for name, kind in kinds.EACH.items() if kind.array is not None]
-    can += [name for name, kind in kinds.SHARED.items() if dims in kind.dims]
+    can = [name for name in ALL if name in kinds.EACH and kinds.EACH[name].array is not None]
+    can += [name for name in ALL if name in kinds.SHARED and dims in kinds.SHARED[name].dims]
     assert len(can) == 7
     predict(tmp_path / "in", tmp_path / "out", can, dims=dims)
     expected = Grey()(array[..., None]).probabilities()
@@ -213,10 +213,10 @@ def test_no_two_outputs_have_one_name():
     names = ["a" + ending for ending in kinds.ENDINGS] + ["a" + kinds.FACTS, kinds.RECORD]
     names += [shared.name for shared in kinds.SHARED.values()]
     plain = [unicodedata.normalize("NFC", name).casefold() for name in names]
-    assert len(set(plain)) == len(plain) == 22
+    assert len(set(plain)) == len(plain) == 28
     pairs = [
         pair
-        for each in (kinds.EACH, kinds.EACH | kinds.MULTILABEL)
+        for each in (kinds.EACH, kinds.EACH | kinds.MULTILABEL, kinds.EACH | kinds.OBJECTS)
         for pair in itertools.permutations(each.values(), 2)
     ]
     for one, other in pairs:

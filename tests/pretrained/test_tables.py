@@ -43,6 +43,9 @@ MODELS = {
         "feature_norm": "layer",
     },
 }  # fmt: skip
+MODELS["mask_rcnn"] = {
+    "encoder": {**RESNET, "depth": 50}, "width": 4, "box_width": 6, "mask_convs": 2,
+}  # fmt: skip
 PUBLISHERS = [name for name in tables.PUBLISHERS if name != "segjax"]
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 

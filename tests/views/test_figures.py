@@ -153,7 +153,8 @@ def test_drawing_leaves_the_users_matplotlib_alone(tmp_path):
 def test_what_people_look_at_needs_no_jax():
     code = (
         "import sys\nfrom segjax.runs import writer\n"
-        "from segjax.views import colour, examples, figures, progress\n"
+        "from segjax.views import colour, examples, figures, instances, object_figures, progress\n"
+        "from segjax.views import segments\n"
         "sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     root = pathlib.Path(figures.__file__).parents[2]

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,8 +11,8 @@ from jaxtyping import Float, UInt8
 from segjax.data import contours
 from segjax.data.geometry import Geometry
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
-from segjax.inference.predictor import Image, Prediction
-from segjax.structs import Classes
+from segjax.inference.predictor import Image, Prediction, Segments
+from segjax.structs import Classes, Objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Found:
         classes: What was predicted.
         without: Classes that contours leave out.
         geometry: Where the file's pixels lie; None: it does not say.
+        objects: All that were found; None: of a run that does not look for objects.
+        segments: The image in segments; None: of a run that is not panoptic.
+        least_score: From which score on objects are painted.
+        segments_file: The name of the file that the segments are written to.
     """
 
     file: pathlib.Path
@@ -35,6 +40,10 @@ class Found:
     classes: Classes
     without: frozenset[int] = frozenset()
     geometry: Geometry | None = None
+    objects: Objects | None = None
+    segments: Segments | None = None
+    least_score: float = 0.5
+    segments_file: str = ""
 
     @property
     def form(self) -> str:
@@ -64,7 +73,12 @@ class Found:
 
     @functools.cached_property
     def regions(self) -> list[contours.Region]:
-        """The regions of a picture's label map, of a multi-label map each class's by itself."""
+        """The regions of a picture's label map, of a multi-label map each class's by itself.
+
+        Of objects alone they are those of each object by itself, from `least_score` on.
+        """
+        if self.objects is not None and self.segments is None:
+            return list(self._regions_of(self.objects))
         if self.label.ndim == len(self.whole):
             return contours.find(self.label, without={*self.without, 255})
         return [
@@ -73,3 +87,14 @@ class Found:
             if k not in self.without
             for region in contours.find(self.label[..., k], without={0})
         ]
+
+    def _regions_of(self, objects: Objects) -> Iterator[contours.Region]:
+        """Yield the regions of objects, each traced within its own box."""
+        for k, (corner, inside), score in zip(
+            objects.classes.tolist(), objects.masks, objects.scores.tolist(), strict=True
+        ):
+            if k not in self.without and score >= self.least_score:
+                for region in contours.find(inside.astype(np.uint8), without={0}):
+                    shift = np.array(corner[::-1])
+                    outline, holes = region.outline + shift, [ring + shift for ring in region.holes]
+                    yield contours.Region(k, region.pixels, outline, tuple(holes))

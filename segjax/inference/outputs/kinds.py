@@ -6,13 +6,16 @@ writes one file over all images.
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from segjax.config import lookup, rules
 from segjax.errors import ConfigError
-from segjax.inference.outputs import areas, large, maps, polygons
+from segjax.inference.outputs import areas, large, maps, objects, polygons
 from segjax.inference.outputs.found import Found
 from segjax.inference.outputs.large import Large, is_large
+
+Finds: TypeAlias = Literal["", "instance", "panoptic"]
+"""What a run finds beside classes of pixels: nothing, objects, or the whole image in segments."""
 
 
 class Kind(NamedTuple):
@@ -93,6 +96,8 @@ class Shared(NamedTuple):
     takes_large: bool = False
 
 
+SEGMENTS = "_segments.png"
+"""How the name of an image's segments ends."""
 DIGITS = tuple("0123456789")
 ZARR, IN_ZARR = maps.ZARR, ("zarr.json", "c")
 """The ending of an array's folder, and how the names of what lies in it begin."""
@@ -119,6 +124,8 @@ EACH: dict[str, Kind] = {
     "entropy": Kind("_entropy", ".png", ".npy", maps.write_entropy),
     "contours:geojson": Kind("_contours", ".geojson", None, polygons.write_geojson),
     "contours:labelme": Kind("_labelme", ".json", None, polygons.write_labelme),
+    "instances": Kind("_instances", ".png", ".npy", objects.write_instances),
+    "segments": Kind(SEGMENTS.removesuffix(".png"), ".png", None, objects.write_segments),
 }  # fmt: skip
 MULTILABEL: dict[str, Kind] = {
     "label": Kind(
@@ -126,11 +133,28 @@ MULTILABEL: dict[str, Kind] = {
     ),
 }
 """What takes a kind's place in a multi-label run."""
+OBJECTS: dict[str, Kind] = {
+    "overlay": Kind("_overlay", ".png", ".png", objects.write_overlay),
+}
+"""What takes a kind's place in a run of objects."""
 OF_ONE = ("confidence", "entropy")
 """What only runs have that give every pixel one class: of several classes each has its own."""
+OF_PIXELS = tuple(name for name in EACH if name.startswith("probabilities")) + OF_ONE
+"""What only runs have that give every pixel a probability of each class: objects have scores."""
+OF_FINDS: dict[str, tuple[Finds, ...]] = {
+    "instances": ("instance", "panoptic"),
+    "segments": ("panoptic",),
+    "objects:csv": ("instance", "panoptic"),
+    "objects:coco": ("instance", "panoptic"),
+    "segments:coco": ("panoptic",),
+}
+"""What only runs have that find such things."""
 SHARED: dict[str, Shared] = {
     "contours:coco": Shared("contours_coco.json", polygons.Coco, (2,)),
     "areas:csv": Shared("areas.csv", areas.Table, (1, 2, 3), takes_large=True),
+    "objects:csv": Shared("objects.csv", objects.Table, (1, 2, 3)),
+    "objects:coco": Shared("objects_coco.json", objects.Results, (2,)),
+    "segments:coco": Shared("segments_coco.json", objects.Panoptic, (2,)),
 }
 FACTS = ".json"
 """The ending of the file that says of which image and run an image's outputs are."""
@@ -142,7 +166,7 @@ TAILS = ("", *dict.fromkeys(kind.tail for kind in EACH.values()))
 """What follows an image's name, endings left out."""
 ENDINGS = {
     kind.tail + ending: kind
-    for kind in (*MULTILABEL.values(), *EACH.values())
+    for kind in (*MULTILABEL.values(), *OBJECTS.values(), *EACH.values())
     for ending in (kind.picture, kind.array, *kind.large, *dict(kind.forms).values())
     if ending is not None
 }
@@ -162,16 +186,18 @@ class Chosen(NamedTuple):
         each: For each image.
         shared: Over all images.
         multilabel: Whether a pixel may be of several classes, or of none.
+        finds: What is found beside classes of pixels.
     """
 
     each: tuple[Kind, ...]
     shared: tuple[Shared, ...]
     multilabel: bool
+    finds: Finds = ""
 
     @property
     def label(self) -> Kind | None:
         """What writes the label map, if it is asked for."""
-        label = _each(self.multilabel)["label"]
+        label = _each(self.multilabel, self.finds)["label"]
         return label if label in self.each else None
 
     def names(
@@ -185,7 +211,7 @@ class Chosen(NamedTuple):
 
     def left_out(self) -> list[str]:
         """Return what is not written of images too large to be held."""
-        kinds = _each(self.multilabel).items()
+        kinds = _each(self.multilabel, self.finds).items()
         each = [name for name, kind in kinds if kind in self.each and not kind.large]
         shared = [
             name for name, kind in SHARED.items() if kind in self.shared and not kind.takes_large
@@ -197,21 +223,24 @@ class Chosen(NamedTuple):
         return [RECORD, *(each.name for each in self.shared)] if self.shared else []
 
 
-def _each(multilabel: bool) -> dict[str, Kind]:
+def _each(multilabel: bool, finds: Finds) -> dict[str, Kind]:
     """Return what a run can write of each image, by name."""
-    return EACH | MULTILABEL if multilabel else EACH
+    return EACH | (MULTILABEL if multilabel else {}) | (OBJECTS if finds else {})
 
 
-def choose(names: Sequence[str], *, dims: int, multilabel: bool = False) -> Chosen:
+def choose(
+    names: Sequence[str], *, dims: int, multilabel: bool = False, finds: Finds = ""
+) -> Chosen:
     """Return the outputs of these names, each once, in the order of the lists here.
 
     Args:
         names: Keys of `EACH` and `SHARED`.
         dims: Axes of the images.
         multilabel: Whether a pixel may be of several classes, or of none.
+        finds: What the run finds beside classes of pixels.
 
     Raises:
-        ConfigError: No such output, or none that images of so many axes or such classes have.
+        ConfigError: No such output, or none that images of so many axes or such a run have.
     """
     known = [*EACH, *SHARED]
     for name in names:
@@ -231,8 +260,41 @@ def choose(names: Sequence[str], *, dims: int, multilabel: bool = False) -> Chos
                 f"{here}: is of classes of which every pixel has one, and the run's overlap "
                 "(multi-label). Leave it out; --outputs=probabilities:npy has each class's own."
             )
+        _check_finds(name, names, finds)
     return Chosen(
-        tuple(kind for name, kind in _each(multilabel).items() if name in names),
+        tuple(kind for name, kind in _each(multilabel, finds).items() if name in names),
         tuple(kind for name, kind in SHARED.items() if name in names),
         multilabel,
+        finds,
     )
+
+
+def _check_finds(name: str, names: Sequence[str], finds: Finds) -> None:
+    """Raise `ConfigError` for an output that a run has not that finds such things."""
+    here = f"--outputs={name}"
+    if name in OF_FINDS and finds not in OF_FINDS[name]:
+        what = "objects" if "instance" in OF_FINDS[name] else "segments of a panoptic run"
+        raise ConfigError(f"{here}: is of {what}, and the run finds none. Leave it out.")
+    if finds and name in OF_PIXELS:
+        raise ConfigError(
+            f"{here}: is of the probability of each class in every pixel, and the run finds "
+            "objects. Leave it out; --outputs=objects:csv has each object's score."
+        )
+    if name == "segments:coco" and "segments" not in names:
+        raise ConfigError(
+            f"{here}: names the files of the output 'segments', which is not asked for. Add it: "
+            "--outputs=segments,segments:coco."
+        )
+
+
+def possible(*, multilabel: bool = False, finds: Finds = "") -> list[str]:
+    """Return the names of all that a run can write of pictures."""
+    found = []
+    for name in (*EACH, *SHARED):
+        try:
+            choose([name, "segments"][: 1 + (name == "segments:coco")], dims=2,
+                   multilabel=multilabel, finds=finds)  # fmt: skip
+        except ConfigError:
+            continue
+        found.append(name)
+    return found

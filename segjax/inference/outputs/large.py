@@ -5,16 +5,18 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
 from segjax.data import geo
 from segjax.data.geometry import Geometry
 from segjax.data.lazy import Region
+from segjax.errors import DataError
 from segjax.inference import preview, streams
 from segjax.inference.outputs import overlay
 from segjax.inference.outputs.areas import Areas, areas_of, pixels_of
-from segjax.inference.predictor import Image, Predictor
+from segjax.inference.predictor import Image, ObjectPredictor, Predictor
 from segjax.runtime import files
 from segjax.structs import Classes
 
@@ -128,3 +130,25 @@ def _shape(found: Large) -> tuple[int, ...]:
 def is_large(whole: Sequence[int]) -> bool:
     """Return whether an image has so many pixels that no array of its size is made."""
     return math.prod(whole) > preview.LARGE
+
+
+def check_held(whole: Sequence[int], *, name: str) -> None:
+    """Raise `DataError` for an image too large to be held, in which objects are not looked for."""
+    if is_large(whole):
+        raise DataError(
+            f"{name}: {math.prod(whole):,} pixels, objects are found in images of at most "
+            f"{preview.LARGE:,}. Cut it into parts."
+        )
+
+
+def check_dense(
+    predictor: Predictor | ObjectPredictor, whole: Sequence[int], *, name: str
+) -> Predictor:
+    """Return what predicts an image in parts.
+
+    Raises:
+        DataError: It finds objects, and the image is too large to be held.
+    """
+    if hasattr(predictor, "detect"):
+        check_held(whole, name=name)
+    return cast(Predictor, predictor)

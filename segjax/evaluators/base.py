@@ -10,6 +10,7 @@ import functools
 import math
 import pathlib
 import pickle
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import (
     Annotated,
@@ -157,8 +158,8 @@ class Evaluator(Generic[R]):
         """Return the names of what it logs, without its own and the loss."""
         raise NotImplementedError
 
-    def row(self, number: int, found: Detection) -> R:
-        """Return what is kept of one example."""
+    def row(self, place: int, found: Detection) -> R:
+        """Return what is kept of example number `place`."""
         raise NotImplementedError
 
     def summarize(self, rows: Sequence[R]) -> Found:
@@ -212,8 +213,8 @@ class Evaluator(Generic[R]):
             done += len(found)
             progress.update(min(len(self.source), done * processes))
         every: dict[int, tuple[R, About | None]] = {}
-        for part in distributed.bytes_of_all(pickle.dumps(own)):
-            every |= pickle.loads(part)
+        for part in distributed.bytes_of_all(zlib.compress(pickle.dumps(own), 1)):
+            every |= pickle.loads(zlib.decompress(part))
         in_order = [every[number] for number in range(len(self.source))]
         abouts = [about for _, about in in_order if about is not None]
         return Measured([row for row, _ in in_order], abouts, losses)
