@@ -89,6 +89,7 @@ def put(config: ml_collections.ConfigDict, arg: SimpleNamespace) -> None:
             type=entry.task,
             queries=section["queries"],
             annealing=annealing(config, section["blocks"]),
+            **(dict(num_points=128) if size == "debug" else {}),
         )
     config.update_from_flattened_dict(entry.recipe)
 

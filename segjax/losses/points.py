@@ -170,7 +170,8 @@ def uncertain(
     logits = sample_each(lax.stop_gradient(maps), channels, drawn)
     index = smallest(jnp.abs(logits), certain)
     chosen = jnp.take_along_axis(drawn, index[..., None], axis=1)
-    return jnp.concatenate([chosen, jax.random.uniform(second, (n, rest, 2), dtype)], axis=1)
+    others = jax.random.uniform(second, (n, rest, 2), dtype)
+    return jnp.concatenate([chosen, others], axis=1)
 
 
 def smallest(values: Float[Array, "n p"], count: int) -> Int32[Array, "n {count}"]:

@@ -161,7 +161,7 @@ class Matched:
             pixels, dice = jax.vmap(self.of_masks)(masks, truth, query, keys)
             return Sums(entropy.sum(), pixels.sum(), dice.sum())
 
-        return lax.map(layer, (classes, masks, query, keys[..., 1]))
+        return jax.vmap(layer)((classes, masks, query, keys[..., 1]))
 
 
 def two(key: Key, layer: Int32[Array, ""]) -> Array:
