@@ -12,16 +12,7 @@ import pathlib
 import pickle
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Generic,
-    NamedTuple,
-    Protocol,
-    TypeVar,
-    runtime_checkable,
-)
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -36,26 +27,11 @@ from segjax.inference.predictor import Detection, ObjectPredictor
 from segjax.metrics import intervals
 from segjax.metrics.intervals import Score
 from segjax.runtime import distributed, quirks
-from segjax.structs import Classes, Mask, Objects
+from segjax.structs import Classes, Mask
 from segjax.views.outlines import Region
 from segjax.views.progress import Progress
 
 R = TypeVar("R")
-
-
-@runtime_checkable
-class ObjectSource(core.Source, Protocol):
-    """A source that knows the objects of its examples.
-
-    Attributes:
-        things: The numbers of the classes that are counted object by object.
-    """
-
-    things: tuple[int, ...]
-
-    def objects(self, index: int, /) -> Objects:
-        """Return all objects of example `index`, at its own size."""
-        ...
 
 
 class About(NamedTuple):
@@ -117,6 +93,9 @@ class Evaluator(Generic[R]):
         source: The opened split.
         classes: Of the training data.
 
+    Attributes:
+        known: The split, which knows its objects.
+
     Raises:
         ConfigError: The split has no objects.
     """
@@ -136,15 +115,17 @@ class Evaluator(Generic[R]):
         source: core.Source,
         classes: Classes,
     ):
-        if not isinstance(source, ObjectSource) or not source.things:
+        counted = isinstance(source, core.HasObjects) and source.things and classes.things
+        if not isinstance(source, core.HasObjects) or not counted:
             raise ConfigError(
                 f"config.evals.{name}: scores objects, and those of config.input.source are not "
-                "known. Use a source with objects, or set type='semantic'."
+                "known. Set config.input.source.objects, or type='semantic' here."
             )
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.least_score, self.intervals = threads, float(least_score), intervals
         self.name, self.source, self.classes = name, source, classes
-        self.things = tuple(source.things)
+        self.known: core.HasObjects = source
+        self.things = tuple(classes.things)
         self.log_names = log_names(classes.class_names)
 
     def __len__(self) -> int:
