@@ -205,3 +205,106 @@ def _adamw(config: ml_collections.ConfigDict, *, lr: float) -> None:
         clip_norm=1.0,
         schedule=dict(type="one_cycle", rise=0.1),
     )
+
+
+OBJECT_SIZES = ("full", "debug")
+"""Of the recipes that find objects."""
+
+
+def jitter(config: ml_collections.ConfigDict, side: int, *, scale: tuple[float, float]) -> None:
+    """Scale images into a square, then by a random factor; crop or pad them to it, and mirror."""
+    config.input.update(size=(side, side), fit="resize")
+    config.augment = [
+        dict(
+            type="geometry:affine", size=(side, side), scale=scale, horizontal=0.5, fill=0.45
+        )
+    ]  # fmt: skip
+
+
+def mask_rcnn(size: str, *, normed: bool, pretrained: str) -> dict[str, Any]:
+    """Return the section of Mask R-CNN on ResNet-50 and a pyramid, in detectron2's form.
+
+    Args:
+        size: `full` or `debug`.
+        normed: Whether pyramid and heads are normalised, as in the recipes of long trainings.
+        pretrained: Weights of the encoder; empty: none.
+    """
+    if size == "debug":
+        return dict(
+            type="mask_rcnn", encoder=dict(type="resnet", depth=18, width=8), width=16,
+            box_width=32, mask_convs=1, proposals_before=(64, 64), proposals=(32, 32),
+            rpn_samples=32, box_samples=16, candidates=64, detections=8, sampling=1,
+        )  # fmt: skip
+    heads = dict(norm="batch", rpn_convs=2, box_convs=4, box_layers=1) if normed else {}
+    own = dict(weights=pretrained, publisher="torchvision", part="encoder")
+    return dict(
+        type="mask_rcnn", encoder=dict(type="resnet", depth=50), rounded_anchors=False,
+        aligned=True, proposals_before=(2000, 1000), proposals=(1000, 1000),
+        compute_dtype="bfloat16", **heads, **(dict(pretrained=own) if pretrained else {}),
+    )  # fmt: skip
+
+
+BLOCKS, DEPTH, DECAY = 4, 24, 0.8
+"""Of EoMT-L: blocks that see queries, all blocks, and what each has of the rate of the next."""
+
+
+def eomt(
+    config: ml_collections.ConfigDict,
+    size: str,
+    *,
+    task: str,
+    queries: int,
+    epochs: int = 0,
+    steps: int = 0,
+) -> None:
+    """Train EoMT-L on DINOv3 as its authors do (their recipe for COCO), for a number of steps.
+
+    Masked attention ends block by block in the second to the fifth sixth of the training. The rate
+    of each block of the encoder is 0.8 times that of the next.
+
+    Args:
+        config: With its data already.
+        size: `full` or `debug`.
+        task: Its type.
+        queries: The most regions of an image.
+        epochs: Of COCO in batches of 16; 0: `steps` says it.
+        steps: In batches of 16.
+    """
+    total = steps or epochs * 7392
+    config.total_steps, config.input.batch_size = total, 16
+    small = size == "debug"
+    encoder = dict(type="dinov3", variant="l")
+    if small:
+        encoder = dict(type="dinov3", variant="s")
+    sixth = total // 6
+    spans = tuple((sixth * (i + 1), sixth * (i + 2)) for i in range(BLOCKS))
+    config.task = dict(type=task, queries=queries, annealing=spans)
+    config.model = dict(
+        type="eomt", encoder=encoder, queries=queries, blocks=BLOCKS,
+        compute_dtype="float32" if small else "bfloat16",
+    )  # fmt: skip
+    config.optimizer.update(
+        type="adamw", lr=1e-4, weight_decay=0.05, clip_norm=0.01,
+        schedule=dict(type="poly", power=0.9, warmup_steps=500),
+    )  # fmt: skip
+    depth = 12 if small else DEPTH
+    below = [(f"encoder/block{i}/.*", DECAY ** (depth - 1 - i)) for i in range(depth)]
+    config.optimizer.lr_factors = (*below, ("encoder/.*", DECAY**depth))
+
+
+def start_from(config: ml_collections.ConfigDict, weights: str) -> None:
+    """Start the encoder from published weights, if any are named."""
+    if weights:
+        config.model.pretrained = dict(weights=weights, publisher="huggingface", part="encoder")
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+    """Make a test of two steps of a recipe that finds objects."""
+    config.total_steps, config.input.batch_size = 2, 2
+    config.input.update(size=(64, 96), fit="resize")
+    config.augment[0]["size"] = (64, 64)
+    config.optimizer.schedule.warmup_steps = 0
+    config.evals.val.batch_size = 2
+    if "annealing" in config.task:
+        config.task.update(queries=10, annealing=(), num_points=64)
+        config.model.queries = 10

@@ -61,6 +61,7 @@ def find_objects(config: ml_collections.ConfigDict) -> None:
     config.input.source.objects = 16
     config.task.type = "interior"
     config.evals.val.type = "instance"
+    config.checkpoint.keep_best = "val/AP"
 
 
 def volumes(config: ml_collections.ConfigDict) -> None:

@@ -37,6 +37,7 @@ class Entry:
         recipe: Values elsewhere in the config that belong to the model, whatever the data.
         publisher: Who names the arrays of weights for `pretrained`.
         freeze: Parameters that are held once they are pretrained.
+        task: The task that its outputs are for, where not the data set's own of pixels' logits.
     """
 
     full: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Entry:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     publisher: str = "torchvision"
     freeze: tuple[str, ...] = ()
+    task: str = ""
 
 
 def put(config: ml_collections.ConfigDict, arg: SimpleNamespace) -> None:
@@ -82,7 +84,49 @@ def put(config: ml_collections.ConfigDict, arg: SimpleNamespace) -> None:
         config.optimizer.freeze = entry.freeze
     section["compute_dtype"] = "bfloat16" if size == "full" else "float32"
     config.model = section
+    if entry.task:
+        config.task = dict(
+            type=entry.task,
+            queries=section["queries"],
+            annealing=annealing(config, section["blocks"]),
+        )
     config.update_from_flattened_dict(entry.recipe)
+
+
+def annealing(config: ml_collections.ConfigDict, blocks: int) -> tuple[tuple[int, int], ...]:
+    """Return when masked attention ends in each of EoMT's blocks, one after the other.
+
+    As published: of as many equal parts of the training as there are blocks and two, all but the
+    first and the last. Change it with `total_steps`. Empty where nothing says how long that is.
+    """
+    steps = (config.total_steps if "total_steps" in config else 0) or 0
+    if "total_epochs" in config and "expected" in config.input.source:
+        examples = config.total_epochs * config.input.source.expected[config.input.split]
+        steps = int(examples / config.input.batch_size)
+    ends = [steps * i // (blocks + 2) for i in range(1, blocks + 2)]
+    spans = zip(ends, ends[1:], strict=False)
+    return tuple((first, max(last, first + 1)) for first, last in spans) if steps else ()
+
+
+def _dinov2(variant: str, **more: Any) -> dict[str, Any]:
+    return dict(type="vit", variant=variant, registers=4, **more)
+
+
+def _eomt(*variants: str) -> dict[str, Any]:
+    blocks = dict(s=3, b=3, l=4)
+    return {
+        f"{name}_{variant}": dict(encoder=make(variant), blocks=blocks[variant])
+        for name, make in (("dinov2", _dinov2), ("dinov3", _dinov3))
+        for variant in variants
+    }
+
+
+def _dinov3(variant: str, **more: Any) -> dict[str, Any]:
+    return dict(type="dinov3", variant=variant, **more)
+
+
+LAST = (-4, -3, -2, -1)
+"""The blocks whose features a linear head sees."""
 
 
 def _resnet(depth: int, **more: Any) -> dict[str, Any]:
@@ -253,7 +297,28 @@ ZOO = {
                 type="vit", variant="s", width=16, heads=2, depth=2, grid=4, layers=(-1,)
             )
         ),
+        choices=dict(
+            encoder=dict(
+                dinov2_s=dict(encoder=dict(type="vit", variant="s", layers=LAST)),
+                dinov2_s_registers=dict(encoder=_dinov2("s", layers=LAST)),
+                dinov3_s=dict(encoder=_dinov3("s", layers=LAST)),
+                dinov3_b=dict(encoder=_dinov3("b", layers=LAST)),
+            )
+        ),
         publisher="huggingface",
         freeze=("encoder/.*",),
+    ),
+    # EoMT (Kerssies et al. 2025) on DINOv2 ViT-B/14 with registers, semantic: published on ADE20K
+    # with ViT-L: 58.4. hf:facebook/dinov2-with-registers-base fills the encoder.
+    "eomt": Entry(
+        full=dict(encoder=_dinov2("b"), queries=100, blocks=3),
+        cpu=dict(encoder=_dinov2("s"), queries=100, blocks=3),
+        debug=dict(
+            encoder=_dinov2("s", width=16, heads=2, depth=2, grid=4), queries=12, blocks=1
+        ),
+        choices=dict(encoder=_eomt("s", "b", "l")),
+        recipe={"optimizer.lr": 1e-4, "optimizer.weight_decay": 5e-2},
+        publisher="huggingface",
+        task="query_semantic",
     ),
 }  # fmt: skip

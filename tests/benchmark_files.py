@@ -85,6 +85,18 @@ def make_cityscapes(root, kind="gtFine", splits=(("train", "aachen"), ("val", "l
             save(folder / f"{stem}_{kind}_instanceIds.png", ids)
 
 
+def make_cityscapes_panoptic(root):
+    """With cars 0 and 1 beside a group of cars, and one that has no number."""
+    make_cityscapes(root)
+    for file in (root / "cityscapes/gtFine").rglob("*_instanceIds.png"):
+        numbers = np.full((64, 128), 7, np.uint16)
+        numbers[:20] = 23
+        numbers[30:40, 10:30], numbers[30:40, 40:70] = 26_000, 26_001
+        numbers[45:50, 10:90], numbers[52:60, 100:110] = 26, 24_003
+        numbers[:, 125:] = 3
+        save(file, numbers)
+
+
 def make_cityscapes_extra(root):
     make_cityscapes(root)
     make_cityscapes(root, "gtCoarse", [("train_extra", "ulm")])

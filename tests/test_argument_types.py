@@ -26,6 +26,8 @@ GIVEN = {
     "inference.postprocess": ["class_names"],
     ("training.optim", ()): ["lr", "total_steps"],
 }
+FOR_TAKERS = {"tasks": ["things"]}
+"""What the program supplies to those parts alone that take it."""
 
 
 def types():
@@ -35,15 +37,17 @@ def types():
         for module in lookup.modules(package) or [""]:
             found = importlib.import_module(f"segjax.{package}{'.' * bool(module)}{module}")
             for symbol in lookup.symbols(found):
-                name = f"{module}:{symbol}" if module else symbol
+                name, one = f"{module}:{symbol}" if module else symbol, getattr(found, symbol)
                 for takes in TAKES.get(package, (None,)):
                     given = GIVEN.get((package, takes), GIVEN.get(package, []))
+                    if extra := FOR_TAKERS.get(package if inspect.isclass(one) else ""):
+                        given = given + [x for x in extra if x in inspect.signature(one).parameters]
                     try:
                         lookup.check(package, {"type": name}, where="x", takes=takes, given=given)
                     except ConfigError as error:
                         if "needs" not in str(error):  # an argument: it is a type all the same
                             continue
-                    yield package, name, getattr(found, symbol), given
+                    yield package, name, one, given
 
 
 TYPES = {f"{package}:{name}": (symbol, given) for package, name, symbol, given in types()}

@@ -14,7 +14,21 @@ import scipy.io
 import tifffile
 from PIL import Image
 
-from configs import ade20k, cityscapes, coco, dsb2018, isbi2012, lidc, msd, pets, protocols, voc
+from configs import (
+    ade20k,
+    cityscapes,
+    cityscapes_panoptic,
+    coco,
+    coco_instance,
+    coco_panoptic,
+    dsb2018,
+    isbi2012,
+    lidc,
+    msd,
+    pets,
+    protocols,
+    voc,
+)
 from segjax.assemble import parts as parts_lib
 from segjax.config import schema, sections
 from segjax.data import core, fit, hashes, panoptic
@@ -53,6 +67,9 @@ CASES = {
     "coco_stuff": Case(coco, files.make_coco_stuff),
     "coco_panoptic": Case(coco, files.make_coco_panoptic, "labels=panoptic"),
     "coco_instances": Case(coco, files.make_coco_instances, "labels=instances"),
+    "coco_objects": Case(coco_instance, files.make_coco_instances),
+    "coco_regions": Case(coco_panoptic, files.make_coco_panoptic),
+    "cityscapes_regions": Case(cityscapes_panoptic, files.make_cityscapes_panoptic),
     "msd": Case(msd, files.make_msd, "task=Task05_Prostate", TENTHS),
     "lidc": Case(lidc, files.make_lidc, "", TENTHS),
 }
@@ -250,6 +267,31 @@ def test_instances_are_drawn_in_order(tmp_path, monkeypatch):
     assert (label[:9] == 0).all() and (source[1]["label"] == 0).all()
 
 
+def test_cityscapes_objects_are_cars_and_a_group_of_them(tmp_path, monkeypatch):
+    source = parts_lib.make_source(config_of("cityscapes_regions", tmp_path, monkeypatch), "val")
+    names = [source.class_names[number] for number in source.things]
+    assert names == list(cityscapes_panoptic.THINGS)
+    found, label = source.objects(0), source[0]["label"]
+    shown = [source.class_names[number] for number in found.classes]
+    assert shown == ["car", "person", "car", "car"]
+    assert found.crowd.tolist() == [True, False, False, False]
+    assert found.boxes.tolist()[2:] == [[30, 10, 40, 30], [30, 40, 40, 70]]
+    road, sky, car = (source.class_names.index(name) for name in ("road", "sky", "car"))
+    assert label[25, 0] == road and label[0, 0] == sky and (label[45:50, 10:90] == car).all()
+    assert (label[:, 125:] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["coco_objects", "coco_regions", "cityscapes_regions"])
+def test_benchmarks_of_objects_count_things_alone(name, tmp_path, monkeypatch):
+    """Classes that the model answers: all of a panoptic one, the things of the others."""
+    config = config_of(name, tmp_path, monkeypatch)
+    source = parts_lib.make_source(config, "train")
+    parts = parts_lib.make_parts(config, parts_lib.classes_of(source), available=source.schema)
+    things, names = len(parts.classes.things), len(source.class_names)
+    assert 0 < things < names
+    assert parts.model.num_classes == (things if name == "coco_objects" else names)
+
+
 def test_a_decathlon_volume_has_its_modalities_and_labels(tmp_path, monkeypatch):
     source = parts_lib.make_source(config_of("msd", tmp_path, monkeypatch), "val")
     assert source.class_names == ("background", "PZ", "TZ")
@@ -261,8 +303,11 @@ def test_a_decathlon_volume_has_its_modalities_and_labels(tmp_path, monkeypatch)
     np.testing.assert_allclose(source[0]["image"], image.transpose(2, 1, 0, 3), rtol=1e-6)
 
 
+OF_OBJECTS = {"coco_objects": "AP", "coco_regions": "PQ", "cityscapes_regions": "PQ"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OF_OBJECTS])
 def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     """In the windows of its protocol, made small; every valid pixel of the masks counts once."""
     config = config_of(name, tmp_path, monkeypatch)
@@ -277,6 +322,18 @@ def test_a_benchmark_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
     source = parts_lib.make_source(config, config["evals"]["val"]["split"])
     valid = sum(int((np.asarray(source[i]["label"]) != 255).sum()) for i in range(len(source)))
     assert result["num_pixels"] == valid and result["inference"]["blend"] == own["blend"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_OBJECTS)
+def test_a_benchmark_of_objects_takes_two_steps_and_is_scored(name, tmp_path, monkeypatch):
+    config = config_of(name, tmp_path, monkeypatch)
+    config["mesh"] = dict(data=8, fsdp=1, space=1)
+    for section in (config["input"], *config["evals"].values()):
+        section["batch_size"] = 8
+    assert train.run(tmp_path / "run", config) == 0
+    result = json.loads((tmp_path / "run/eval/val.json").read_text())
+    assert 0 <= result[OF_OBJECTS[name]] <= 1 and result["num_examples"] == 2
 
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)

@@ -28,6 +28,7 @@ WEIGHTS = {
     "deeplabv3": "torchvision:resnet50",
     "deeplabv3plus": "torchvision:resnet50",
     "encoder_unet": "torchvision:resnet34",
+    "eomt": "hf:facebook/dinov2-with-registers-base",
     "fcn": "torchvision:vgg16_bn",
     "fcn_dilated": "torchvision:resnet50",
     "linear": "hf:facebook/dinov2-small",
@@ -58,6 +59,14 @@ DATA_SETS = {
     ),
     "ade20k": ("model=upernet", "protocol=ade20k_multi_scale", "size=debug"),
     "coco": ("", "labels=panoptic", "labels=instances", "size=debug"),
+    "coco_instance": (
+        "", "schedule=3x,pretrained=torchvision:resnet50", "schedule=lsj,paste=True", "model=eomt",
+        "size=debug", "paste=True,size=debug", "model=eomt,size=debug",
+    ),
+    "coco_panoptic": (
+        "", "side=1280,pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "size=debug"
+    ),
+    "cityscapes_panoptic": ("", "size=debug"),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
     "isbi2012": ("", "size=cpu", "size=debug"),
     "dsb2018": (

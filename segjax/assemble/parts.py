@@ -123,7 +123,7 @@ class Parts:
 def classes_of(source: core.Source) -> Classes:
     """Return what a model must know of a data set."""
     channels = core.channels_of(source.schema)
-    things = source.things if isinstance(source, core.HasObjects) else ()
+    things = source.things if isinstance(source, core.ObjectSource) else ()
     things = things if "object_masks" in source.schema else ()  # where they are asked for
     return Classes(tuple(source.class_names), tuple(source.palette), channels, things)
 

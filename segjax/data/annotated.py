@@ -18,9 +18,11 @@ from segjax.config import kinds, lookup, rules
 from segjax.data import base, core, decode, masks, opening
 from segjax.data.formats import classes, convert, draw, raster
 from segjax.data.formats import kinds as formats
-from segjax.data.formats.base import Options, Picture
+from segjax.data.formats.base import Annotations, Options, Picture
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Mask, Objects
+
+WHERE = "config.input.source"
 
 
 class Source(base.ObjectFiles):
@@ -65,23 +67,20 @@ class Source(base.ObjectFiles):
         only: str = "",
         class_map: Mapping[str, str] | None = None,
     ):
-        lookup.choose(format, list(formats.FORMATS), what="config.input.source.format")
+        lookup.choose(format, list(formats.FORMATS), what=f"{WHERE}.format")
         folder = base.folder_of(root)
         path = folder / annotations.replace("{split}", split)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder. Set annotations, or put it there.")
         near = folder / images.replace("{split}", split) if images else None
         options = Options(images=near, class_names=tuple(class_names) or None, crowd=crowd)
-        wishes = convert.Wishes(
-            class_map=classes.map_of(class_map) if class_map else None,
-            split=only.replace("{split}", split), components=components,
-        )  # fmt: skip
+        mapped = classes.map_of(class_map, where=f"{WHERE}.class_map") if class_map else None
+        wishes = convert.Wishes(class_map=mapped, components=components)
         found = convert.prepare(format, path, options=options, wishes=wishes)
         self.numbering = classes.number(found)
-        self.pictures = list(found.pictures())
-        if not self.pictures:
-            raise DataError(f"{path}: no image in it. Add some.")
-        if objects and not any(self.object_counts()):
+        self.pictures = _chosen(found, only.replace("{split}", split), path=path)
+        annotated = any(picture.objects for picture in self.pictures)
+        if objects and annotated and not any(self.object_counts()):
             raise DataError(
                 f"{path}: classes of pixels and no object in it. Set components=True to make one "
                 "of each connected piece, or objects=0."
@@ -91,7 +90,7 @@ class Source(base.ObjectFiles):
         for picture in self.pictures:
             if not isinstance(picture.content, pathlib.Path):
                 raise ConfigError(
-                    f"config.input.source.format={format!r}: its images are no files of their own. "
+                    f"{WHERE}.format={format!r}: its images are no files of their own. "
                     "Make a folder of them with --mode=convert."
                 )
             # The file of annotations is there for the hash by which an edited one is noticed.
@@ -143,6 +142,28 @@ class Source(base.ObjectFiles):
             picture, numbering.numbers, background=numbering.background, patches=patches
         )
         return drawn.classes, patches
+
+
+def _chosen(annotations: Annotations, only: str, *, path: pathlib.Path) -> list[Picture]:
+    """Return the pictures of a split, all of them without one; their classes are known.
+
+    Raises:
+        DataError: There are none, or an object is of no class.
+    """
+    found, there = [], set()
+    for picture in annotations.pictures():
+        there.add(picture.split)
+        if not only or picture.split == only:
+            convert.check_labels(picture, annotations, hint=f"Add it to {WHERE}.class_names.")
+            found.append(picture)
+    if not found and not there:
+        raise DataError(f"{path}: no image in it. Add some.")
+    if not found:
+        raise DataError(
+            f"{path}: no image of split {only!r}; there are {core.some(sorted(there), limit=8)}. "
+            f"Set {WHERE}.only to one of them, or to '' for all."
+        )
+    return found
 
 
 def _together(picture: Picture) -> list[list[int]]:

@@ -170,7 +170,7 @@ class Files:
 
 
 class ObjectFiles(Files):
-    """Files that know objects too; see `core.HasObjects`."""
+    """Files that know objects too; see `core.ObjectSource`."""
 
     most = 0
     things: tuple[int, ...] = ()
@@ -191,7 +191,7 @@ class ObjectFiles(Files):
             return super().read_truth(index, image)
         label, found = self.read_both(index, image)
         fields = masks_lib.fields(found, image.array.shape[:-1], most=self.most)
-        return {"label": label, **fields}
+        return {"label": label, masks_lib.WHOLE: found, **fields}
 
     def objects(self, index: int) -> Objects:
         """Return all objects of example `index`, on its own grid."""

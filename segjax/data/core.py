@@ -70,7 +70,7 @@ class Checkable(Protocol):
 
 
 @runtime_checkable
-class HasObjects(Protocol):
+class ObjectSource(Source, Protocol):
     """A source that knows objects; asked for them, its schema has the fields of `object_schema`.
 
     Attributes:
@@ -84,13 +84,13 @@ class HasObjects(Protocol):
         ...
 
 
-def known_objects(source: Source) -> HasObjects:
+def known_objects(source: Source) -> ObjectSource:
     """Return a source that knows objects.
 
     Raises:
         DataError: It does not.
     """
-    if isinstance(source, HasObjects):
+    if isinstance(source, ObjectSource):
         return source
     raise DataError(
         "config.input.source: knows classes of pixels and no objects, expected a source with an "
@@ -134,7 +134,7 @@ class View:
         self.class_names = source.class_names
         self.palette = source.palette
         self.schema: Schema = source.schema
-        self.things = source.things if isinstance(source, HasObjects) else ()
+        self.things = source.things if isinstance(source, ObjectSource) else ()
 
     def __len__(self) -> int:
         return len(self.source)

@@ -36,7 +36,7 @@ class Look(NamedTuple):
         sizes: That images have; of all where the source can tell, see `core.Checkable`.
         objects: How many each image has, of all where the source can tell, see
             `core.CountsObjects`; None: it was not asked for any.
-        room: For how many there is room in each.
+        room: For how many there is room in each; 0: nothing is known of it.
     """
 
     examples: int
@@ -51,7 +51,7 @@ class Look(NamedTuple):
     room: int = 0
 
 
-def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
+def look(source: core.Source, *, wanted: Sequence[int] = (), windows: bool = False) -> Look:
     """Read a sample of a split, the same each time as long as it takes less than `SECONDS`.
 
     Of a source that is `core.Checkable` all headers are looked at before.
@@ -59,6 +59,7 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
     Args:
         source: The split.
         wanted: Classes that windows look for; none: all are well without.
+        windows: Whether training cuts windows out, each of which has room for its own objects.
 
     Raises:
         DataError: An example cannot be used.
@@ -90,7 +91,8 @@ def look(source: core.Source, *, wanted: Sequence[int] = ()) -> Look:
         return found
     known = source.object_counts() if isinstance(source, core.CountsObjects) else None
     counts = np.array(objects if known is None else known, np.int64)
-    return found._replace(objects=counts, room=source.schema["object_classes"].shape[0])
+    room = source.schema["object_classes"].shape[0]
+    return found._replace(objects=counts, room=0 if windows else room)
 
 
 def _count(
@@ -196,7 +198,7 @@ def _check_objects(found: Look, *, split: str) -> list[str]:
             "annotations, or set config.input.source.objects=0 to learn classes of pixels alone."
         )
     over = found.objects[found.objects > found.room]
-    if not len(over):
+    if not found.room or not len(over):
         return []
     return [
         f"{split}: {len(over):,} of {some}{images:,} images have more than {found.room:,} objects; "

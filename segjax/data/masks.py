@@ -11,6 +11,8 @@ from scipy import ndimage
 from segjax.structs import Mask, Objects
 
 Region = tuple[slice, ...]
+WHOLE = "objects"
+"""The key of an example under which a source may give its `Objects`, beside the fields of them."""
 
 
 class About(NamedTuple):
@@ -123,6 +125,27 @@ def fields(objects: Objects, size: Sequence[int], *, most: int) -> dict[str, np.
         "object_crowd": crowd,
         "object_count": np.array(len(objects.masks), np.int32),
     }
+
+
+def crop(objects: Objects, region: Region) -> Objects:
+    """Return the objects of a part of an image, as far as they lie in it; those outside are none.
+
+    Args:
+        objects: Of the whole image.
+        region: Where the part begins and ends along each axis.
+    """
+    kept = []
+    for mask, number, crowd in zip(objects.masks, objects.classes, objects.crowd, strict=True):
+        low = [max(part.start, at) for part, at in zip(region, mask.corner, strict=True)]
+        high = [min(part.stop, place.stop) for part, place in zip(region, place_of(mask),
+                                                                  strict=True)]  # fmt: skip
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            inner = tuple(
+                slice(a - at, b - at) for a, b, at in zip(low, high, mask.corner, strict=True)
+            )
+            first = [a - part.start for a, part in zip(low, region, strict=True)]
+            kept.append((trim(mask.inside[inner], first), About(int(number), bool(crowd))))
+    return make(kept, dims=len(region))
 
 
 def of_fields(example: Mapping[str, Any]) -> Objects:

@@ -83,7 +83,7 @@ def write_split(
         "fields": write_schema(source.schema),
         "num_examples": len(source),
     }
-    if isinstance(source, core.HasObjects) and "object_masks" in source.schema:
+    if isinstance(source, core.ObjectSource) and "object_masks" in source.schema:
         head["things"] = list(source.things)  # what was prepared before there were any has none
     head = json.loads(json.dumps(head))
     key = split_key(split)

@@ -157,7 +157,7 @@ class Source:
         if not self.multilabel:
             example["instance"] = instance
         if self.most:
-            example |= masks.fields(found, self.size, most=self.most)
+            example |= {masks.WHOLE: found} | masks.fields(found, self.size, most=self.most)
         return example
 
     def objects(self, index: int) -> Objects:

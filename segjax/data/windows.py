@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.config import lookup
-from segjax.data import core, fit, lazy, resample
+from segjax.data import core, fit, lazy, masks, resample
 from segjax.data.lazy import Lazy, Region
 from segjax.errors import ConfigError
-from segjax.structs import Example, Schema
+from segjax.structs import Example, Field, Schema
 
 PIXELS = 1024
 """Of each class of an example, that windows are laid over: drawn evenly from all that it has."""
@@ -83,7 +83,8 @@ def make_sampling(
 class Windows:
     """The windows of rows: `windows(number, position)` is one of example `number`.
 
-    A side shorter than the window's is padded at its far end, as `fit.pad` does.
+    A side shorter than the window's is padded at its far end, as `fit.pad` does. Where examples
+    have objects, a window has those that it shows, of more than there is room for the largest.
 
     Args:
         source: Examples of any size.
@@ -117,7 +118,7 @@ class Windows:
         self.pad_value, self.seed, self.sampling, self.cache = pad_value, seed, sampling, cache
         self.resampling, self.plain = resampling, 0
         needed = {**schema, **_spacing(source, resampling)}
-        self._opened = Opened(source, needed, cache=cache)
+        self._opened = Opened(source, needed, cache=cache, packed=bool(resampling.spacing))
         self._places: dict[int, Places] = {}
         self._used, self._lock = 0, threading.Lock()
         self._busy: dict[int, threading.Lock] = {}
@@ -136,7 +137,8 @@ class Windows:
         example = resample.resample(self._opened[number], self.schema, self.resampling)
         whole = example["image"].shape[: -len(self.schema["image"].shape)]
         fit.check_axes(whole, self.size, name=example["name"])
-        fit.check_fields(example, self.schema, name=example["name"])
+        held = {name: field for name, field in self.schema.items() if name in example}
+        fit.check_fields(example, held, name=example["name"])
         low = self._draw(number, position, example, whole)
         region = tuple(
             slice(first, min(first + side, length))
@@ -147,12 +149,28 @@ class Windows:
     def _cut(self, example: Any, region: Region) -> Example:
         found: dict[str, Any] = {"name": example["name"]}
         for name, field in self.schema.items():
+            if name not in example:
+                continue
             array = example[name]
             if field.is_spatial:
                 value = field.fill if field.kind != "image" else self.pad_value
                 array = fit.pad(np.asarray(array[region]), size=self.size, value=value)
             found[name] = np.asarray(array)
-        return Example(**found)
+        return Example(**(found | self._shown(example, found, region)))
+
+    def _shown(self, example: Any, cut: Mapping[str, Any], region: Region) -> dict[str, Any]:
+        """Return the fields of the objects that a window shows, of all that the example has."""
+        if "object_masks" not in self.schema:
+            return {}
+        (width,) = self.schema["object_masks"].shape
+        room = self.schema.get("object_classes", Field("value", (8 * width,))).shape[0]
+        if "object_masks" in cut:
+            unknown = {"object_classes": np.zeros(room, int), "object_crowd": np.zeros(room, bool)}
+            shown = masks.of_fields({**unknown, **cut})
+        else:
+            shown = masks.crop(example[masks.WHOLE], region)
+        fields = masks.fields(shown, self.size, most=room)
+        return {name: array for name, array in fields.items() if name in self.schema}
 
     def _draw(self, number: int, position: int, example: Any, whole: Sequence[int]) -> list[int]:
         """Return the lowest corner of a row's window."""
@@ -197,11 +215,12 @@ class Windows:
 class Opened:
     """The chosen fields of examples; those of large files stay open, others may stay in memory.
 
-    Each thread has open files of its own, as a `Lazy` array is read by one at a time.
+    Each thread has open files of its own, as a `Lazy` array is read by one at a time. Of examples
+    that give their objects by themselves their packed masks are kept only with `packed`.
     """
 
-    def __init__(self, source: core.Source, schema: Schema, *, cache: bool):
-        self.source, self.schema = source, schema
+    def __init__(self, source: core.Source, schema: Schema, *, cache: bool, packed: bool = True):
+        self.source, self.schema, self.packed = source, schema, packed
         self.room = core.CACHE_BYTES if cache else 0
         self._whole: dict[int, Mapping[str, Any]] = {}
         self._lock, self._own = threading.Lock(), threading.local()
@@ -216,12 +235,15 @@ class Opened:
             return files[number]
         given: Mapping[str, Any] = self.source[number]
         example = {name: given[name] for name in ("name", *self.schema)}
+        if masks.WHOLE in given and not self.packed and "object_masks" in example:
+            example[masks.WHOLE] = given[masks.WHOLE]
+            del example["object_masks"]
         if any(isinstance(array, Lazy) for array in example.values()):
             files[number] = example
             while len(files) > OPEN:
                 files.popitem(last=False)
             return example
-        size = sum(example[name].nbytes for name in self.schema)
+        size = sum(example[name].nbytes for name in self.schema if name in example)
         with self._lock:
             if size <= self.room and number not in self._whole:
                 self._whole[number] = example

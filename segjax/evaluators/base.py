@@ -115,8 +115,8 @@ class Evaluator(Generic[R]):
         source: core.Source,
         classes: Classes,
     ):
-        counted = isinstance(source, core.HasObjects) and source.things and classes.things
-        if not isinstance(source, core.HasObjects) or not counted:
+        counted = isinstance(source, core.ObjectSource) and source.things and classes.things
+        if not isinstance(source, core.ObjectSource) or not counted:
             raise ConfigError(
                 f"config.evals.{name}: scores objects, and those of config.input.source are not "
                 "known. Set config.input.source.objects, or type='semantic' here."
@@ -124,7 +124,7 @@ class Evaluator(Generic[R]):
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.least_score, self.intervals = threads, float(least_score), intervals
         self.name, self.source, self.classes = name, source, classes
-        self.known: core.HasObjects = source
+        self.known: core.ObjectSource = source
         self.things = tuple(classes.things)
         self.log_names = log_names(classes.class_names)
 

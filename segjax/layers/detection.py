@@ -143,11 +143,11 @@ def sample(
     state = matching.balance(key, found.state, count=count, positives=positives)
     rank = jnp.where(state == matching.NEITHER, 0, 1 + state)  # negative 1, positive 2
     _, places = ranking.top(rank, min(count, len(rank)))
-    slots = jnp.arange(len(places))
-    valid = slots < (rank > 0).sum()
-    places = places[slots % jnp.maximum(valid.sum(), 1)]
+    slots = jnp.arange(len(places), dtype=jnp.int32)
+    valid = slots < (rank > 0).sum(dtype=jnp.int32)
+    places = places[slots % jnp.maximum(valid.sum(dtype=jnp.int32), 1)]
     positive = valid & (state[places] == matching.POSITIVE)
-    repeated = slots[: max(positives, 1)] % jnp.maximum(positive.sum(), 1)
+    repeated = slots[: max(positives, 1)] % jnp.maximum(positive.sum(dtype=jnp.int32), 1)
     return Sample(boxes[places], found.objects[places], positive, valid, repeated)
 
 

@@ -1,7 +1,8 @@
 """What a model returns that answers with queries: a class and a mask for each of them."""
 
+from typing import Any
+
 import flax.struct
-from jaxtyping import Array, Float
 
 
 @flax.struct.dataclass
@@ -9,12 +10,12 @@ class Answers:
     """Logits of one layer's queries.
 
     Attributes:
-        classes: Of each class, and last of none.
-        masks: Of the pixels of a smaller image; channels are queries.
+        classes: [b q k]: of each class, and last of none.
+        masks: [b h w q]: of the pixels of a smaller image; channels are queries.
     """
 
-    classes: Float[Array, "b q k"]
-    masks: Float[Array, "b h w q"]
+    classes: Any
+    masks: Any
 
 
 @flax.struct.dataclass

@@ -96,7 +96,8 @@ def add_row(cost: Float[Array, "n m"], row: Int32[Array, ""], known: Duals) -> D
         open_ = jnp.where(s.seen, jnp.inf, lengths)
         low = open_.min()
         # Of columns at the same distance a free one ends the search.
-        column = jnp.argmax((open_ == low) * (1 + (known.row_of < 0))).astype(jnp.int32)
+        rank = jnp.where(open_ == low, jnp.where(known.row_of < 0, 2, 1), 0)
+        column = jnp.argmax(rank).astype(jnp.int32)
         then = known.row_of[column]
         sink = jnp.where(then < 0, column, -1)
         return Search(then, low, lengths, before, s.seen.at[column].set(True), sink)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 
 from segjax.structs import IGNORE_LABEL, Key
@@ -100,7 +101,7 @@ def see(truth: Truth, points: Float[Array, "p 2"]) -> Seen:
     height, width, count = truth.packed.shape
     packed = truth.packed.reshape(height * width, count)[pixel]  # [p 4 bytes]
     byte = packed[..., number // 8] if objects else packed[..., :0]
-    bits = (byte >> (number % 8).astype(jnp.uint8)) & 1
+    bits = ((byte >> (number % 8).astype(jnp.uint8)) & 1).astype(bool)
     void = jnp.zeros_like(share)
     if truth.label is not None:
         value = truth.label.reshape(-1)[pixel]  # [p 4]
@@ -108,7 +109,7 @@ def see(truth: Truth, points: Float[Array, "p 2"]) -> Seen:
         if truth.values is not None:
             bits = jnp.concatenate([bits, value[..., None] == truth.values], axis=-1)
     inside = jnp.einsum("ptn,pt->pn", bits.astype(share.dtype), share)
-    return known_share(inside, void.sum(-1, keepdims=True))
+    return known_share(inside, (void.sum(-1) / share.sum(-1))[:, None])
 
 
 def see_each(truth: Truth, points: Float[Array, "n p 2"]) -> Seen:
@@ -126,11 +127,16 @@ def see_each(truth: Truth, points: Float[Array, "n p 2"]) -> Seen:
         if truth.values is not None:
             own = value[len(number) :] == truth.values[:, None, None]
             bits = jnp.concatenate([bits, own])
-    return known_share(jnp.where(bits, share, 0).sum(-1), void.sum(-1))
+    return known_share(jnp.where(bits, share, 0).sum(-1), void.sum(-1) / share.sum(-1))
 
 
 def known_share(inside: Float[Array, "..."], void: Float[Array, "..."]) -> Seen:
-    """Return what is inside of what is known: void neighbours of a point do not count."""
+    """Return what is inside of what is known: void neighbours of a point do not count.
+
+    Args:
+        inside: The share of a region around points.
+        void: The share of void in what of the image is around them.
+    """
     known = 1 - void
     there = known > 1e-6
     return Seen(
@@ -161,10 +167,37 @@ def uncertain(
     first, second = jax.random.split(key)
     dtype = maps.dtype
     drawn = jax.random.uniform(first, (n, int(oversample * count), 2), dtype)
-    logits = sample_each(jax.lax.stop_gradient(maps), channels, drawn)
-    _, index = jax.lax.top_k(-jnp.abs(logits), certain)
+    logits = sample_each(lax.stop_gradient(maps), channels, drawn)
+    index = smallest(jnp.abs(logits), certain)
     chosen = jnp.take_along_axis(drawn, index[..., None], axis=1)
     return jnp.concatenate([chosen, jax.random.uniform(second, (n, rest, 2), dtype)], axis=1)
+
+
+def smallest(values: Float[Array, "n p"], count: int) -> Int32[Array, "n {count}"]:
+    """Return the places of the smallest values of each row, in the order of places.
+
+    `lax.top_k` gathers rows from all devices, and takes longer on a CPU: here the largest value
+    that is small enough is found bit by bit, as non-negative numbers lie in the order of their
+    bits, and what is not above it is counted.
+
+    Args:
+        values: Not negative; told apart in float32.
+        count: How many.
+    """
+    bits = lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
+
+    def halve(_: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = limits
+        middle = low + (high - low) // 2
+        enough = (bits <= middle[:, None]).sum(-1, dtype=jnp.int32) >= count
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    rows = values.shape[:1]
+    ends = jnp.zeros(rows, jnp.int32), jnp.full(rows, jnp.iinfo(jnp.int32).max)
+    limit, _ = lax.fori_loop(0, 31, halve, ends)
+    before = jnp.cumsum(bits <= limit[:, None], axis=1, dtype=jnp.int32)
+    wanted = jnp.arange(1, count + 1, dtype=jnp.int32)
+    return jax.vmap(lambda row: jnp.searchsorted(row, wanted))(before).astype(jnp.int32)
 
 
 def present(label: Integer[Array, "h w"], values: Int32[Array, " k"]) -> Bool[Array, " k"]:

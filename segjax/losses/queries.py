@@ -106,13 +106,15 @@ class Matched:
     ) -> Float[Array, ""]:
         """Return the cross-entropy of an image's queries; 0 where nothing of it is known."""
         none = logits.shape[-1] - 1
-        mine = query[:, None] == jnp.arange(logits.shape[0])  # [n q]
+        mine = query[:, None] == jnp.arange(logits.shape[0], dtype=query.dtype)  # [n q]
         matched = mine.any(0)
-        label = jnp.where(matched, (mine * classes[:, None]).sum(0), none)
-        weight = jnp.where(matched, 1, self.no_object_weight) * known
-        truth = label[:, None] == jnp.arange(none + 1)
+        label = jnp.where(
+            matched, jnp.where(mine, classes[:, None], 0).sum(0, dtype=classes.dtype), none
+        )
+        weight = jnp.where(known, jnp.where(matched, 1.0, self.no_object_weight), 0.0)
+        truth = label[:, None] == jnp.arange(none + 1, dtype=label.dtype)
         entropy = jax.nn.logsumexp(logits, axis=-1) - jnp.where(truth, logits, 0).sum(-1)
-        return (weight * entropy).sum()
+        return (weight.astype(entropy.dtype) * entropy).sum()
 
     def of_masks(
         self, masks: Logits, truth: Truth, query: Int32[Array, " n"], key: Key
@@ -130,7 +132,7 @@ class Matched:
         self, regions: Int32[Array, " b"], known: Bool[Array, " b"], queries: int
     ) -> Float[Array, ""]:
         """Return the weights of all queries of images that have so many regions."""
-        matched = jnp.minimum(regions, queries)
+        matched = jnp.minimum(regions, queries).astype(float)
         weight = matched + self.no_object_weight * (queries - matched)
         return jnp.where(known, weight, 0).sum()
 

@@ -83,7 +83,8 @@ class Model(style.Network, kw_only=True):
 
     Numbers are torchvision's. Its second form has `norm='batch'`, `rpn_convs=2`, `box_convs=4` and
     `box_layers=1`; detectron2's has `rounded_anchors=False`, `sampling=0`, `aligned=True` and
-    `proposals=(1000, 1000)`, and its encoder `stride_first=True`.
+    `proposals=(1000, 1000)`, and its encoder `stride_first=True`. Both hold the encoder's batch
+    norms where its weights are published ones: `optimizer.freeze=['encoder/.*/norm/.*']`.
 
     Attributes:
         encoder: Section of an encoder with features at strides 4, 8, 16 and 32.
@@ -333,5 +334,5 @@ class Model(style.Network, kw_only=True):
 
 def chosen(masks: Float[Array, "b m h w k"], classes: Array) -> Float[Array, "b m h w"]:
     """Return the masks of one class each; its gradient is no scatter."""
-    here = jnp.arange(masks.shape[-1]) == classes[:, :, None, None, None]
+    here = jnp.arange(masks.shape[-1], dtype=classes.dtype) == classes[:, :, None, None, None]
     return jnp.where(here, masks, 0).sum(-1)

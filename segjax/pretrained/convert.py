@@ -6,7 +6,7 @@ here. The same rules serve both directions, and a leaf that no rule names is an 
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -124,7 +124,8 @@ def from_torch(
     target: Any,
     rules: Sequence[Rule],
     *,
-    class_axes: Mapping[str, Sequence[int]] | None = None,
+    class_axes: Mapping[str, Mapping[int, int]] | None = None,
+    classes: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Return the leaves of `target` that `rules` name, by path, taken from `state`.
 
@@ -132,11 +133,13 @@ def from_torch(
         state: Their names to arrays.
         target: Our `{'params', 'batch_stats'}` as shapes; its dtypes are kept.
         rules: The publisher's table for this network.
-        class_axes: The axes of our leaves that count classes, by path. Leaves whose shape differs
-            in nothing else are left out.
+        class_axes: The axes of our leaves that count classes, and how long a class is there, by
+            path. Leaves whose shape differs in nothing else are left out.
+        classes: Which of their classes ours are, in the order of ours; empty: all of them.
 
     Raises:
-        DataError: An array is missing or has another shape; the message names both.
+        DataError: An array is missing or has another shape, or there is no such class; the message
+            names both.
     """
     shapes, result = dict(leaves(target)), {}
     for path, place in places(target, rules).items():
@@ -149,10 +152,12 @@ def from_torch(
         value = np.asarray(state[place.name])
         with contextlib.suppress(ValueError):  # of another shape altogether, which is said below
             value = ours(value, place.layout, wanted.ndim)
+        for axis, length in (class_axes or {}).get(path, {}).items() if classes else ():
+            value = choose_classes(value, wanted.shape, axis, length, classes, where=place.name)
         if "stem" in place.layout and value.shape != wanted.shape:
             value = adapt_stem(value, wanted.shape[-2])
         if value.shape != wanted.shape:
-            axes = (class_axes or {}).get(path, ())
+            axes: Collection[int] = (class_axes or {}).get(path, ())
             if axes and without(value.shape, axes) == without(wanted.shape, axes):
                 continue
             raise DataError(
@@ -163,7 +168,41 @@ def from_torch(
     return result
 
 
-def without(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
+def choose_classes(
+    value: np.ndarray,
+    wanted: Sequence[int],
+    axis: int,
+    length: int,
+    classes: Sequence[int],
+    *,
+    where: str,
+) -> np.ndarray:
+    """Return the parts of some classes, and behind them what is of no class.
+
+    Args:
+        value: An array of theirs, laid out as ours.
+        wanted: The shape of ours.
+        axis: Where the classes lie, in a row.
+        length: Of each of them along it.
+        classes: Their numbers.
+        where: The array's name, for messages.
+
+    Raises:
+        DataError: The array has fewer classes.
+    """
+    rest = wanted[axis] - length * len(classes)
+    count = (value.shape[axis] - rest) // length
+    if max(classes) >= count:
+        raise DataError(
+            f"{where}: has {count} classes, expected more than {max(classes)}. Take out of "
+            "config.model.pretrained.classes what it has not."
+        )
+    parts = [np.arange(i * length, (i + 1) * length) for i in classes]
+    behind = np.arange(value.shape[axis] - rest, value.shape[axis])
+    return np.take(value, np.concatenate([*parts, behind]), axis)
+
+
+def without(shape: Sequence[int], axes: Collection[int]) -> list[int]:
     """Return the lengths of all but `axes`."""
     return [length for axis, length in enumerate(shape) if axis not in axes]
 

@@ -83,8 +83,10 @@ def stems_of(module: nn.Module, image: Any, shapes: Any) -> list[str]:
     return list(differences(shapes, variable_shapes(module, more)))
 
 
-def class_axes(module: Any, image: Any, shapes: Any) -> dict[str, list[int]]:
-    """Return the axes of a model's leaves that count classes, by path: those of its heads.
+def class_axes(module: Any, image: Any, shapes: Any) -> dict[str, dict[int, int]]:
+    """Return the axes of a model's leaves that count classes, and how long a class is on each.
+
+    Of its heads, by path: one, or four where each class has a box.
 
     Found by asking for one class more, so that no table has to name heads.
     """
@@ -92,11 +94,13 @@ def class_axes(module: Any, image: Any, shapes: Any) -> dict[str, list[int]]:
     return differences(shapes, variable_shapes(more, image))
 
 
-def differences(one: Any, other: Any) -> dict[str, list[int]]:
-    """Return the axes along which leaves of two trees of shapes have other lengths, by path."""
+def differences(one: Any, other: Any) -> dict[str, dict[int, int]]:
+    """Return by path along which axes leaves of two trees of shapes differ, and by how much."""
     pairs = zip(convert.leaves(one), convert.leaves(other), strict=True)
     axes = {
-        path: [axis for axis, (a, b) in enumerate(zip(x.shape, y.shape, strict=True)) if a != b]
+        path: {
+            axis: b - a for axis, (a, b) in enumerate(zip(x.shape, y.shape, strict=True)) if a != b
+        }
         for (path, x), (_, y) in pairs
     }
     return {path: found for path, found in axes.items() if found}

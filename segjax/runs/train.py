@@ -162,7 +162,8 @@ def look_at(
     parts, split = setup.parts, setup.config["input"]["split"]
     if "label" not in parts.schema:
         return [], []
-    found = look.look(source, wanted=parts.window.classes if parts.window.share else ())
+    wanted = parts.window.classes if parts.window.share else ()
+    found = look.look(source, wanted=wanted, windows=parts.canvas.fit == "window")
     for other in {each.split: each.source for each in evaluators if each.split != split}.values():
         look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]

@@ -31,7 +31,7 @@ class Pretrained:
             (`runs/x`, `runs/x@best`, `runs/x@1200`; by default its best checkpoint if it keeps
             one, else its latest).
         publisher: Who named the arrays: 'torchvision', 'timm', 'smp', 'huggingface',
-            'facebook' or 'segjax'.
+            'detectron2', 'facebook' or 'segjax'.
             Empty where `weights` says it: a workdir, `torchvision:`, `timm:`.
         part: 'encoder', also out of a whole network's file, or 'model'. Of a whole model the
             leaves that count classes are initialised anew where the file has other classes.
@@ -39,6 +39,9 @@ class Pretrained:
             its name ends with it as torchvision's do.
         prefix: What the names of the arrays begin with, where a file holds the network twice
             (`state_dict_ema.`). Otherwise it is found.
+        classes: Which of a whole model's classes ours are, in the order of ours, where it has more.
+            Of torchvision's detectors, whose 90 classes are the numbers of COCO's categories less
+            one, the 80 that COCO has: `0, …, 10, 12, …`. Empty: all.
     """
 
     weights: str
@@ -46,6 +49,9 @@ class Pretrained:
     part: Annotated[str, rules.one_of(*tables.PARTS)] = "encoder"
     sha256: str = ""
     prefix: str = ""
+    classes: Annotated[
+        Sequence[Annotated[int, rules.whole(0, 2**16)]], rules.length(0, rules.ITEMS)
+    ] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +138,24 @@ def load(model: Mapping[str, Any], module: nn.Module, image: Any, *, shown: bool
     axes = tables.class_axes(module, image, shapes) if chosen.part == "model" else {}
     try:
         rules, names, state = tables.pick(found, state, target, chosen.prefix)
-        leaves = convert.from_torch(state, target, rules, class_axes=axes)
+        check_classes(chosen, module)
+        leaves = convert.from_torch(state, target, rules, class_axes=axes, classes=chosen.classes)
     except DataError as error:
         raise DataError(f"{WHERE}.weights={chosen.weights!r}: {error}") from error
     new = [path for path in paths if path not in leaves]
     unused = [k for k in state if k not in names and not k.endswith("num_batches_tracked")]
     return Loaded(leaves, describe(chosen.part, source, paths, new, unused))
+
+
+def check_classes(chosen: Pretrained, module: Any) -> None:
+    """Raise `DataError` if `classes` does not name one of the file for each of the model."""
+    if chosen.classes and chosen.part == "encoder":
+        raise DataError("an encoder has no classes. Use part='model', or classes=().")
+    if chosen.classes and len(chosen.classes) != module.num_classes:
+        raise DataError(
+            f"config.model.pretrained.classes names {len(chosen.classes)}, the model has "
+            f"{module.num_classes}. Name one of the file for each."
+        )
 
 
 def describe(

@@ -142,7 +142,7 @@ def region_losses(outputs: Training, targets: Targets) -> dict[str, Loss]:
     classes = detection.rows(targets.classes, regions.objects)
     label = jnp.where(regions.positive, classes, background)
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    mine = jnp.arange(background) == label[..., None]
+    mine = jnp.arange(background, dtype=label.dtype) == label[..., None]
     offsets = jnp.where(mine[..., None], outputs.offsets, 0).sum(-2)
     truth = detection.rows(targets.boxes, regions.objects)
     total = offset_loss(offsets, truth, regions.boxes, regions.positive, mask_rcnn.WEIGHTS)

@@ -1,15 +1,19 @@
 """Masks of queries on an image's own grid, and segments made of them; on the host."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from segjax.layers import resample
 from segjax.structs import Mask, Objects
 
+Sides: TypeAlias = Sequence[int] | np.ndarray
+"""Of an image or a canvas, in pixels."""
+
 
 def matrices(
-    masks: Sequence[int], canvas: Sequence[int], covered: Sequence[int], whole: Sequence[int]
+    masks: Sequence[int], canvas: Sides, covered: Sequence[int], whole: Sequence[int]
 ) -> list[np.ndarray]:
     """Return for each axis the matrix [whole masks] from a mask's cells to an image's pixels.
 
@@ -21,13 +25,13 @@ def matrices(
         return resample.interpolation(size, to, method="bilinear", align_corners=False)
 
     return [
-        (linear(part, n) @ linear(cells, side)[:part]).astype(np.float32)
+        (linear(part, n) @ linear(cells, int(side))[:part]).astype(np.float32)
         for cells, side, part, n in zip(masks, canvas, covered, whole, strict=True)
     ]
 
 
 def masks_of(
-    logits: np.ndarray, canvas: Sequence[int], covered: Sequence[int], whole: Sequence[int]
+    logits: np.ndarray, canvas: Sides, covered: Sequence[int], whole: Sequence[int]
 ) -> tuple[list[Mask], np.ndarray]:
     """Return the masks of logits [m h w] above 0, and the mean probability inside of each.
 
@@ -82,7 +86,7 @@ def objects_of(masks: Sequence[Mask], classes: np.ndarray, scores: np.ndarray) -
 
 def merge(
     logits: np.ndarray,
-    canvas: Sequence[int],
+    canvas: Sides,
     covered: Sequence[int],
     whole: Sequence[int],
     *,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.augment.compose import Sample
+from segjax.data import masks
 from segjax.structs import Field
 
 
@@ -15,6 +16,7 @@ def schema(channels, dtype="uint8"):
         "image": Field("image", (channels,), dtype),
         "label": Field("classes"),
         "instance": Field("ids"),
+        "object_masks": Field("masks", (1,)),
         "spacing": Field("value", (3,), "float32"),
     }
 
@@ -30,12 +32,13 @@ def over_keys(op, channels, dtype):
 
 
 def run_fields(op, image, label, instance, *, keys=32, seed=7, dtype="uint8"):
-    """Return all fields of one example after `op` with many keys."""
+    """Return all fields of one example after `op` with many keys; classes 1 to 7 are objects."""
     keys = jax.random.split(jax.random.key(seed), keys)
     arrays = {
         "image": jnp.asarray(image, jnp.float32),
         "label": jnp.asarray(label, jnp.int32),
         "instance": jnp.asarray(instance, jnp.int32),
+        "object_masks": jnp.asarray(masks.pack(np.stack([label == k for k in range(1, 8)]))),
         "spacing": jnp.arange(3, dtype=jnp.float32),
     }
     out = jax.device_get(over_keys(op, image.shape[-1], dtype)(keys, arrays))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.augment import geometry, photometric
+from segjax.data import masks
 from segjax.errors import ConfigError
 from tests.augment.samples import run, run_fields
 
@@ -48,6 +49,9 @@ def test_image_label_and_instance_move_together(axes, name):
     void = out["label"] == 255
     np.testing.assert_array_equal(out["instance"], np.where(void, 0, 100 * out["label"]))
     assert set(np.unique(out["label"])) <= set(np.unique(label)) | {255}
+    moved = masks.unpack(out["object_masks"], 7)
+    for number, mask in enumerate(moved, start=1):
+        np.testing.assert_array_equal(mask, out["label"] == number)
     # Inside a box both show the same class; where the image is a blend, an edge must be near.
     shown = np.where(void, 4, out["label"]) / 8
     pure = np.ones(shown.shape, bool)

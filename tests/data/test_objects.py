@@ -53,7 +53,7 @@ def as_set(whole, names) -> set:
 
 def check(source: core.Source) -> None:
     """Compare the fields of all examples, copies of the source too, with what `objects` gives."""
-    assert isinstance(source, core.HasObjects)
+    assert isinstance(source, core.ObjectSource)
     again = pickle.loads(pickle.dumps(source))  # noqa: S301  its own
     for index in range(len(source)):
         example, found = source[index], again.objects(index)
@@ -133,6 +133,22 @@ def test_a_class_map_has_no_objects_but_its_pieces(tmp_path):
     source = annotated.Source(components=True, **given)
     check(source)
     assert min(source.object_counts()) > 3
+
+
+def test_what_annotations_do_not_have_is_named(tmp_path):
+    """By the argument that asks for it: a class, a split, an entry of the class map."""
+    made.coco(tmp_path / "set")
+    given = dict(split="val", root=str(tmp_path), format="coco", annotations="set", objects=4)
+    with pytest.raises(DataError, match=r"no image of split 'val'; there are train\. Set .*only"):
+        annotated.Source(only="{split}", **given)
+    with pytest.raises(DataError, match="class 'table', which is not among .*class_names"):
+        annotated.Source(class_names=("cup",), **given)
+    with pytest.raises(ConfigError, match="config.input.source.class_map: no class 'chair'"):
+        annotated.Source(class_map={"chair": "seat"}, **given)
+    bare = annotated.Source(
+        **given | {"annotations": str(made.coco(tmp_path / "x", annotations=[]))}
+    )
+    assert bare.object_counts() == [0] and len(bare.objects(0).masks) == 0
 
 
 def test_masks_of_coco_overlap_and_crowds_are_crowds(tmp_path):
@@ -339,6 +355,8 @@ def test_of_more_objects_than_there_is_room_for_the_log_says_so_once(tmp_path):
     assert len(source.objects(2).masks) == 5, "the truth is not cut"
     roomy = instances.Source(split="train", root=str(tmp_path), class_names=NAMES, objects=5)
     assert look.check(look.look(roomy), NAMES, split="train") == []
+    cut = look.look(source, windows=True)
+    assert look.check(cut, NAMES, split="train") == [], "a window has room of its own"
 
 
 def test_no_object_in_any_image_is_an_error_and_one_class_everywhere_is_none(tmp_path):
@@ -428,12 +446,69 @@ def test_fit_resampling_and_windows_move_masks_to_the_nearest_pixel():
         assert size == (32, 53)
         moved_alike(example, {"object_masks": np.asarray(thin["object_masks"])},
                     lambda m, size=size: fit.resize_map(m, size))  # fmt: skip
-    cut = windows.Windows(
-        SCENE, schema=SCENE.schema, size=(32, 96), pad_value=0, seed=1, sampling=windows.PLAIN
-    )
-    row = cut(2, 5)
-    painted = np.zeros((32, 96), np.uint8)
-    masks.paint(painted, masks.of_fields(row))
-    known = row["label"] != 255
-    np.testing.assert_array_equal((painted > 0)[known], (row["label"] > 0)[known])
-    assert not row["object_masks"][:, 80:].any()
+
+
+class Bare(core.View):
+    """A source whose examples have fields alone, as what was prepared."""
+
+    def __getitem__(self, index):
+        example = dict(self.source[index])
+        del example[masks.WHOLE]
+        return example
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_window_has_the_objects_that_it_shows(cache):
+    """In slots of its own, so that there need be room for no more; cut of objects or of bits."""
+    given = dict(schema=SCENE.schema, size=(32, 96), pad_value=0, seed=1, sampling=windows.PLAIN)
+    cut, bare = windows.Windows(SCENE, cache=cache, **given), windows.Windows(Bare(SCENE), **given)
+    narrow = {**SCENE.schema, **core.object_schema(2)}
+    few = windows.Windows(SCENE, **{**given, "schema": narrow})
+    fewer = 0
+    for position in range(12):
+        row, other, two = (each(position % 4, position) for each in (cut, bare, few))
+        for name in SCENE.schema:
+            np.testing.assert_array_equal(row[name], other[name], err_msg=name)
+        whole = masks.unpack(row["object_masks"], 12)
+        there = whole.any((1, 2))
+        number = int(there.sum())
+        assert there[:number].all() and row["object_count"] == number
+        assert (row["object_classes"][:number] > 0).all()
+        assert (row["object_classes"][number:] == -1).all() and not whole[..., 80:].any()
+        known = row["label"] != 255
+        np.testing.assert_array_equal(whole.any(0)[known], (row["label"] > 0)[known])
+        fewer += number < len(SCENE.objects(position % 4).masks)
+        largest = np.sort(np.argsort(-whole.sum((1, 2)), kind="stable")[: min(2, number)])
+        shown = masks.unpack(two["object_masks"], 2)[: len(largest)]
+        np.testing.assert_array_equal(shown, whole[largest])
+    assert fewer > 3
+
+
+def test_windows_of_masks_alone_and_of_resampled_objects(tmp_path):
+    """Where a task asks for fewer fields, and where the spacing changes them first."""
+    some = {name: SCENE.schema[name] for name in ("image", "label", "object_masks")}
+    given = dict(size=(32, 40), pad_value=0, seed=1, sampling=windows.PLAIN)
+    for source in (SCENE, Bare(SCENE)):
+        alone = windows.Windows(source, schema=some, **given)(1, 3)
+        every = windows.Windows(source, schema=SCENE.schema, **given)(1, 3)
+        assert alone.keys() == {*some, "name"}
+        np.testing.assert_array_equal(
+            masks.unpack(alone["object_masks"], 12), masks.unpack(every["object_masks"], 12)
+        )
+
+    class Spaced(core.View):
+        schema = {**SCENE.schema, "spacing": core.Field("value", (2,), "float32")}
+
+        def __init__(self):
+            super().__init__(SCENE)
+            self.schema = Spaced.schema
+
+        def __getitem__(self, index):
+            return {**SCENE[index], "spacing": np.float32([1, 1])}
+
+    double = resample.Resampling((0.5, 0.5), "linear", "linear")
+    cut = windows.Windows(Spaced(), schema=Spaced.schema, resampling=double, **given)(1, 3)
+    known = cut["label"] != 255
+    whole = masks.unpack(cut["object_masks"], 12)
+    wrong = (whole.any(0) != (cut["label"] > 0)) & known
+    assert whole.any() and wrong.mean() < 0.05, "labels go by shares there, masks by the nearest"

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
+from segjax.errors import ConfigError
 from segjax.pretrained import convert
 from segjax.pretrained import huggingface as names
 from tests import parity
 from tests.models import contract
+from tests.outside import recorded
 from tests.pretrained import huggingface
 from tests.pretrained import names as published
 
@@ -125,3 +127,83 @@ def to_tensor(x):
     import torch
 
     return torch.from_numpy(x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (97, 64)])
+def test_answers_are_of_the_whole_image(form, size):
+    """At a quarter of a patch's side, the image being enlarged to whole patches."""
+    model = build(FORMS[form])
+    image = jax.ShapeDtypeStruct((2, *size, 3), "float32")
+    for train in (True, False):
+        outputs, _ = shapes(model, image, train=train)
+        assert outputs.size == size and len(outputs.earlier) == 2 * train
+        for answers in (*outputs.earlier, outputs.last):
+            assert answers.classes.shape == (2, 6, 6)
+            assert answers.masks.shape == (2, *(4 * -(-n // 16) for n in size), 6)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("form", FORMS)
+def test_dtypes_are_those_of_the_config(form, remat):
+    model = build(FORMS[form], compute_dtype="bfloat16", param_dtype="float32", remat=remat)
+    image = jax.ShapeDtypeStruct((2, 32, 32, 3), "float32")
+    outputs, variables = shapes(model, image, train=True)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(outputs)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+
+
+def shapes(model, image, *, train):
+    init = functools.partial(model.init_with_output, train=train)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    return jax.eval_shape(init, keys, image)
+
+
+@pytest.mark.slow
+def test_queries_see_less_as_often_as_they_are_told():
+    """Never: training answers as inference does; always: as without a schedule; by block."""
+    model = build(VIT)
+    image = jnp.asarray(parity.image((40, 64), count=1), "float32")
+    rng = np.random.default_rng(1)
+    _, variables = shapes(model, image, train=False)
+
+    def value(path, x):
+        spread = np.prod(x.shape[:-1]) ** -0.5 if x.ndim > 1 else 0.1
+        ones = path[-1].key.startswith("scale")
+        return jnp.asarray(ones + spread * rng.normal(size=x.shape), x.dtype)
+
+    variables = jax.tree.map_with_path(value, variables)
+
+    @recorded.compiled
+    def trained(attend):
+        rngs = {"dropout": jax.random.key(1)}
+        return model.apply(variables, image, train=True, attend=attend, rngs=rngs).last.masks
+
+    @recorded.compiled
+    def both(image):
+        return [model.apply(variables, image, train=train).last.masks for train in (False, True)]
+
+    plain, always = both(image)
+    np.testing.assert_allclose(trained(jnp.ones(2)), always, atol=1e-4)
+    np.testing.assert_allclose(trained(jnp.zeros(2)), plain, atol=1e-4)
+    first = trained(jnp.asarray([1.0, 0.0]))
+    assert jnp.abs(always - plain).max() > 1e-2 < jnp.abs(first - always).max()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"blocks": 4}, "blocks=4: expected at most 3"),
+        ({"encoder": {"type": "mit"}}, "type='mit': EoMT expects a ViT"),
+        ({"queries": 0}, "queries"),
+    ],
+)
+def test_what_cannot_be_built_says_why(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        shapes(build(**fields), jax.ShapeDtypeStruct((1, 32, 32, 3), "float32"), train=True)
+
+
+def test_as_many_probabilities_as_blocks():
+    model, image = build(), jnp.zeros((1, 32, 32, 3))
+    with pytest.raises(ConfigError, match="annealing is of 3 blocks"):
+        model.init(jax.random.key(0), image, train=True, attend=jnp.ones(3))

@@ -33,11 +33,18 @@ MODELS = {
     "unetpp": {"widths": (6, 5, 4, 3, 2)},
     "pspnet": {"width": 4, "aux": (), "head_kernel": 3, "fuse_kernel": 1, "norm_of_mean": "none"},
     "lraspp": {"encoder": {"type": "mobilenetv3", **ENCODERS["mobilenetv3"]}, "width": 6},
+    "eomt": {
+        "encoder": {"type": "vit", **ENCODERS["vit"], "class_position": False},
+        "queries": 3, "blocks": 1,
+    },
     "segformer": {"encoder": {"type": "mit", **ENCODERS["mit"]}, "width": 6},
     "upernet": {
         "encoder": {"type": "convnext", **ENCODERS["convnext"]}, "width": 6, "aux_width": 4,
         "feature_norm": "layer",
     },
+}  # fmt: skip
+MODELS["mask_rcnn"] = {
+    "encoder": {**RESNET, "depth": 50}, "width": 4, "box_width": 6, "mask_convs": 2,
 }  # fmt: skip
 PUBLISHERS = [name for name in tables.PUBLISHERS if name != "segjax"]
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)

@@ -286,3 +286,38 @@ def test_a_config_without_it_is_as_before(tiny_config):
     plain = assemble.make_parts(config, classes).model
     config["model"]["pretrained"] = {"weights": "x"}
     assert assemble.make_parts(config, classes).model == plain
+
+
+DETECTOR = {
+    "type": "mask_rcnn", "encoder": {"type": "resnet", "depth": 50, "width": 2}, "width": 4,
+    "box_width": 6, "mask_convs": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("publisher", ["torchvision", "detectron2"])
+def test_some_of_the_published_classes_are_taken(tmp_path, publisher):
+    """In the order of ours: of scores, of boxes with four numbers each, of masks."""
+
+    def detector(num_classes):
+        return lookup.build("models", DETECTOR, where="config.model", num_classes=num_classes)
+
+    theirs, path = made_up(detector(4)), tmp_path / "x.safetensors"
+    rules, *_ = tables.rules_of(publisher, "model", DETECTOR, detector(4))
+    weights.save(path, convert.to_torch(theirs, rules), about={})
+    options = {"weights": str(path), "publisher": publisher, "part": "model", "classes": (2, 0)}
+    section = DETECTOR | {"pretrained": options}
+    found, params = transfer.load(section, detector(2), image()).leaves, theirs["params"]
+    score, offsets = params["box_score"]["kernel"], params["box_offsets"]["bias"].reshape(4, 4)
+    np.testing.assert_array_equal(found["box_score/kernel"], score[:, [2, 0, 4]])
+    np.testing.assert_array_equal(found["box_offsets/bias"], offsets[[2, 0]].ravel())
+    masks = params["mask_score"]["kernel"]
+    np.testing.assert_array_equal(found["mask_score/kernel"], masks[:, [2, 0]])
+    np.testing.assert_array_equal(found["box_layer0/bias"], params["box_layer0"]["bias"])
+    for classes, message in (((1, 4), "has 4 classes"), ((1,), "names 1, the model has 2")):
+        section["pretrained"] = options | {"classes": classes}
+        with pytest.raises(DataError, match=message):
+            transfer.load(section, detector(2), image())
+    section["pretrained"] = options | {"part": "encoder"}
+    if publisher == "detectron2":
+        with pytest.raises(DataError, match="no classes"):
+            transfer.load(section, detector(2), image())

@@ -85,9 +85,11 @@ class ClassMap:
 
     Attributes:
         entries: By name; `OTHERS` stands for all that are not named.
+        where: What says so, for messages.
     """
 
     entries: Mapping[str, str | None]
+    where: str = "--class_map"
 
     def __call__(self, name: str | None) -> str | None:
         """Return a class's new name, `VOID` or `DROP`."""
@@ -132,7 +134,7 @@ class ClassMap:
             if name != OTHERS and name not in seen:
                 names = [each for each in seen if each]
                 raise ConfigError(
-                    f"--class_map: no class {rules.shown(name)}.{lookup.suggest(name, names)}"
+                    f"{self.where}: no class {rules.shown(name)}.{lookup.suggest(name, names)}"
                 )
 
     def _picture(self, picture: Picture) -> Picture:
@@ -141,7 +143,7 @@ class ClassMap:
         for thing in picture.objects:
             label = self(thing.label)
             if label == DROP:
-                dropped.append(f"of class {thing.label}, as --class_map says")
+                dropped.append(f"of class {thing.label}, as {self.where} says")
             else:
                 things.append(dataclasses.replace(thing, label=label))
         return dataclasses.replace(picture, objects=tuple(things), dropped=tuple(dropped))
@@ -175,12 +177,13 @@ def parse_map(text: str) -> ClassMap | None:
                     "Write 'car=vehicle,bus=vehicle,tree=-,sky=void', '*' for all others."
                 )
             entries[name] = new
-    return map_of(entries)
+    return map_of(entries, where="--class_map")
 
 
-def map_of(entries: Mapping[str, str | None]) -> ClassMap:
+def map_of(entries: Mapping[str, str | None], *, where: str) -> ClassMap:
     """Return the class map of a config or a flag, in which `void` stands for `VOID`."""
-    return ClassMap({name: VOID if new == TO_VOID else new for name, new in entries.items()})
+    named = {name: VOID if new == TO_VOID else new for name, new in entries.items()}
+    return ClassMap(named, where)
 
 
 def parse_names(text: str) -> tuple[str, ...] | None:

@@ -171,6 +171,18 @@ def _arranged(picture: Picture, options: Options, components: bool) -> Picture:
     return dataclasses.replace(picture, objects=tuple(things))
 
 
+def check_labels(picture: Picture, annotations: Annotations, *, hint: str) -> None:
+    """Raise `DataError` for an object of a class that is none of the classes."""
+    known = {*annotations.class_names, annotations.background, VOID}
+    for thing in picture.objects:
+        if thing.label not in known:
+            raise DataError(
+                f"{picture.name}: an object of class {thing.label!r:.200}, which is not among "
+                f"the classes.{lookup.suggest(thing.label or '', list(annotations.class_names))} "
+                f"{hint}"
+            )
+
+
 def survey(annotations: Annotations, *, source: str, path: pathlib.Path) -> Iterator[str]:
     """Go through a data set, and yield lines that say what is in it and what was dropped.
 
@@ -179,7 +191,6 @@ def survey(annotations: Annotations, *, source: str, path: pathlib.Path) -> Iter
     """
     splits_, objects, names = collections.Counter(), collections.Counter(), []
     dropped: collections.Counter[str] = collections.Counter()
-    known = {*annotations.class_names, annotations.background}
     crowds = tags = 0
     for picture in annotations.pictures():
         splits_[picture.split] += 1
@@ -188,13 +199,7 @@ def survey(annotations: Annotations, *, source: str, path: pathlib.Path) -> Iter
         dropped.update(picture.dropped)
         crowds += sum(thing.crowd for thing in picture.objects)
         tags += len(picture.tags)
-        for thing in picture.objects:
-            if thing.label is not None and thing.label not in known:
-                raise DataError(
-                    f"{picture.name}: an object of class {thing.label!r:.200}, which is not among "
-                    f"the classes.{lookup.suggest(thing.label, list(annotations.class_names))} "
-                    "Add it to them, or map it with --class_map."
-                )
+        check_labels(picture, annotations, hint="Add it to them, or map it with --class_map.")
     if not names:
         raise DataError(f"--input={path}: no images in it. Name another folder, or another --from.")
     images.check_names(names)
