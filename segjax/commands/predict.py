@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
 SHARED = False
+LEAST_SCORE = 0.5
 OUTPUTS = (
     "What to write, with commas between: label, overlay, probabilities:npy (or :png, :zarr), "
     "confidence, entropy, contours:geojson (or :labelme, :coco), areas:csv; of objects instances, "
@@ -37,6 +38,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("outputs", "label,overlay", OUTPUTS, flag_values=values)
     text = "Classes that contours leave out, with commas between, such as 'background'."
     flags.DEFINE_list("contours_without", "", text, flag_values=values)
+    text = "From which score on objects are painted and outlined; tables hold all."
+    flags.DEFINE_float("least_score", LEAST_SCORE, text, flag_values=values)
     text = "Size of a pixel along each axis, of all images; for a model with input.spacing."
     flags.DEFINE_list("spacing", "", text, flag_values=values)
     text = "List what would be written, and write nothing; no checkpoint is read."
@@ -59,8 +62,9 @@ def run(values: flags.FlagValues) -> int:
     as_trained |= recorded(workdir.load_facts(opened.path).get("reading"))
     suffix = str(as_trained.pop("label_suffix", ""))
     reading = Reading(**as_trained | {"channels": resolved["channels"]})
-    multilabel = opened.parts.multilabel
-    kinds.choose(values.outputs, dims=dims, multilabel=multilabel)
+    multilabel, finds = opened.parts.multilabel, kinds.finds_of(opened.parts.task)
+    kinds.choose(values.outputs, dims=dims, multilabel=multilabel, finds=finds)
+    check_score(values.least_score, finds=finds)
     without = numbers_of(values.contours_without, class_names)
     output = options.path(values.output)
     inputs = paths.list_inputs(
@@ -70,7 +74,7 @@ def run(values: flags.FlagValues) -> int:
     if values.dry_run:
         for line in dry_run.lines(
             inputs, output, class_names=class_names, reading=reading, run=opened.path,
-            outputs=values.outputs, multilabel=multilabel,
+            outputs=values.outputs, multilabel=multilabel, finds=finds,
         ):  # fmt: skip
             print(printable(line))
         return 0
@@ -90,6 +94,8 @@ def run(values: flags.FlagValues) -> int:
         outputs=values.outputs,
         without=without,
         multilabel=multilabel,
+        finds=finds,
+        least_score=values.least_score,
         spacing=spacing_of(values.spacing, opened.parts.layout),
     )
     return 2 if counts.skipped else 0
@@ -124,6 +130,16 @@ def spacing_of(texts: list[str], layout: "Layout") -> tuple[float, ...]:
             "spacing. Leave it out."
         )
     return found
+
+
+def check_score(score: float, *, finds: str) -> None:
+    """Raise `ConfigError` for a `--least_score` that is none, or of a run that finds no objects."""
+    if not 0 <= score <= 1:
+        raise ConfigError(f"--least_score={score:g}: expected a number from 0 to 1. Change it.")
+    if not finds and score != LEAST_SCORE:
+        raise ConfigError(
+            f"--least_score={score:g}: is of objects, and the run finds none. Leave it out."
+        )
 
 
 def numbers_of(names: list[str], class_names: list[str]) -> list[int]:

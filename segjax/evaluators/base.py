@@ -12,14 +12,7 @@ import pathlib
 import pickle
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Generic,
-    NamedTuple,
-    TypeVar,
-)
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -100,6 +93,9 @@ class Evaluator(Generic[R]):
         source: The opened split.
         classes: Of the training data.
 
+    Attributes:
+        known: The split, which knows its objects.
+
     Raises:
         ConfigError: The split has no objects.
     """
@@ -119,15 +115,17 @@ class Evaluator(Generic[R]):
         source: core.Source,
         classes: Classes,
     ):
-        if not isinstance(source, core.ObjectSource) or not source.things:
+        counted = isinstance(source, core.ObjectSource) and source.things and classes.things
+        if not isinstance(source, core.ObjectSource) or not counted:
             raise ConfigError(
                 f"config.evals.{name}: scores objects, and those of config.input.source are not "
-                "known. Use a source with objects, or set type='semantic'."
+                "known. Set config.input.source.objects, or type='semantic' here."
             )
         self.split, self.batch_size, self.every_steps = split, batch_size, every_steps
         self.threads, self.least_score, self.intervals = threads, float(least_score), intervals
         self.name, self.source, self.classes = name, source, classes
-        self.things = tuple(source.things)
+        self.known: core.ObjectSource = source
+        self.things = tuple(classes.things)
         self.log_names = log_names(classes.class_names)
 
     def __len__(self) -> int:

@@ -80,7 +80,7 @@ class Evaluator(base.Evaluator[Row]):
 
     def row(self, place: int, found: Detection) -> Row:
         """Return what is kept of one example."""
-        truth = self.source.objects(place)
+        truth = self.known.objects(place)
         compared = overlap.compare(truth, found.objects, found.size)
         matches = coco.match_all(compared)
         classes = {k: self._own(compared, k, matches) for k in matches[""] if k in self.things}
@@ -203,7 +203,7 @@ class Evaluator(base.Evaluator[Row]):
             image = example["image"]
             found = predictor(image)
             kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
-            truth, step = self.source.objects(place), preview.step_of(found.size)
+            truth, step = self.known.objects(place), preview.step_of(found.size)
             pairs, excused = _pairs(overlap.compare(truth, kept, found.size))
             rows.append(
                 instances.Row(
@@ -216,6 +216,7 @@ class Evaluator(base.Evaluator[Row]):
                     pairs=pairs,
                     excused=excused,
                     score=f"AP {scores[place]:.2f}",
+                    column=f"found, score ≥ {self.least_score:g}",
                 )
             )
         return functools.partial(instances.draw, rows=rows)

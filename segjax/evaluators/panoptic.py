@@ -89,7 +89,7 @@ class Evaluator(base.Evaluator[Row]):
     def truth(self, place: int) -> tuple[np.ndarray, Segments, np.ndarray]:
         """Return an example's label, its true segments, and which of those are crowds."""
         label = np.asarray(self.source[place]["label"])
-        known = self.source.objects(place)
+        known = self.known.objects(place)
         stuff = [k for k in range(len(self.classes.class_names)) if k not in self.things]
         numbers, classes = panoptic.segments_of(label, known.masks, known.classes.tolist(), stuff)
         crowd = np.zeros(len(classes), bool)

@@ -38,6 +38,7 @@ class Row(NamedTuple):
         pairs: True and found objects that match, by their numbers.
         excused: Found objects that are neither right nor wrong.
         score: What the example is worth, in words.
+        column: The title of the found objects, alike in all rows.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Row(NamedTuple):
     pairs: Sequence[tuple[int, int]]
     excused: Sequence[int]
     score: str
+    column: str = "found"
 
 
 def draw(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
@@ -116,12 +118,12 @@ def _panels(
     pictures = {
         "image": base,
         "truth": _painted(base, [(region, shades[i]) for i, region in truth]),
-        "found": _painted(base, [(region, own[j]) for j, region in found]),
+        row.column: _painted(base, [(region, own[j]) for j, region in found]),
         "errors": _painted(pale, wrong, alpha=0.85),
     }
     texts = {
         "truth": [(region, str(i + 1)) for i, region in truth if not row.crowd[i]],
-        "found": [(r, str(partner[j] + 1) if j in partner else "+") for j, r in found],
+        row.column: [(r, str(partner[j] + 1) if j in partner else "+") for j, r in found],
     }
     return pictures, texts
 

@@ -41,6 +41,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             multilabel=False,
+            task=None,
             classes=Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), channels),
             layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
@@ -51,6 +52,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
         workdir="run", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
         outputs=["label", "overlay"], contours_without=[], dry_run=False, spacing=[],
+        least_score=0.5,
     )  # fmt: skip
     for name, value in dict(flags).items():
         setattr(values, name, value)
@@ -173,3 +175,28 @@ def test_the_spacing_of_all_images_is_said_where_the_model_has_one(dims):
     image = np.zeros((*[20] * dims, 1), np.uint8)
     known = resample.spaced(image, (0.5,) * dims)
     assert spaced.scale(image.shape[:-1], name="x", spacing=resample.spacing_of(known)) == 0.5
+
+
+@pytest.mark.parametrize(("score", "finds", "said"), [
+    (1.5, "instance", "expected a number from 0 to 1"),
+    (float("nan"), "panoptic", "expected a number from 0 to 1"),
+    (0.3, "", "is of objects, and the run finds none"),
+])  # fmt: skip
+def test_a_least_score_that_says_nothing_is_refused(score, finds, said):
+    with pytest.raises(ConfigError, match=f"--least_score=.*{said}"):
+        predict.check_score(score, finds=finds)
+    predict.check_score(0.5, finds=finds)
+
+
+def test_what_a_run_finds_is_told_by_its_task():
+    """By what the task can do, whoever wrote it."""
+
+    def task(*names):
+        needed = ("inputs", "weights", "loss", "needs", "num_classes", *names)
+        return type("Task", (), dict.fromkeys(needed, print))()
+
+    dense = ("scores", "probabilities", "decide", "compare")
+    assert kinds.finds_of(task(*dense)) == ""
+    assert kinds.finds_of(task(*dense, "group")) == "instance"
+    assert kinds.finds_of(task("find", "objects")) == "instance"
+    assert kinds.finds_of(task("find", "objects", "segments")) == "panoptic"

@@ -17,9 +17,9 @@ from tests.metrics import object_scenes
 from tests.metrics.test_coco import reference
 
 
-def evaluator(source, **given):
+def evaluator(source, *, classes=split_of.CLASSES, **given):
     return instance.Evaluator(
-        split="val", batch_size=4, name="val", source=source, classes=split_of.CLASSES, **given
+        split="val", batch_size=4, name="val", source=source, classes=classes, **given
     )
 
 
@@ -183,9 +183,12 @@ def test_a_split_without_objects_is_refused():
     dense = synthetic.Source(split="val", num_examples=2, size=(32, 32))
     uncounted = split_of.Source(1)
     uncounted.things = ()
-    for source in (dense, uncounted):
+    plain = split_of.CLASSES._replace(things=())
+    for source, classes in (
+        (dense, plain), (uncounted, split_of.CLASSES), (split_of.Source(1), plain),
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match="config.evals.val: scores objects"):
-            evaluator(source)
+            evaluator(source, classes=classes)
 
 
 def test_masks_of_every_so_manyth_pixel_lie_where_they_were():

@@ -13,6 +13,7 @@ from segjax.errors import ConfigError
 from segjax.inference.outputs import areas, large, maps, objects, polygons
 from segjax.inference.outputs.found import Found
 from segjax.inference.outputs.large import Large, is_large
+from segjax.tasks.base import GroupingTask, ObjectTask, PanopticTask, Task
 
 Finds: TypeAlias = Literal["", "instance", "panoptic"]
 """What a run finds beside classes of pixels: nothing, objects, or the whole image in segments."""
@@ -285,6 +286,13 @@ def _check_finds(name: str, names: Sequence[str], finds: Finds) -> None:
             f"{here}: names the files of the output 'segments', which is not asked for. Add it: "
             "--outputs=segments,segments:coco."
         )
+
+
+def finds_of(task: Task) -> Finds:
+    """Return what a run with this task finds beside classes of pixels."""
+    if isinstance(task, PanopticTask):
+        return "panoptic"
+    return "instance" if isinstance(task, ObjectTask | GroupingTask) else ""
 
 
 def possible(*, multilabel: bool = False, finds: Finds = "") -> list[str]:
