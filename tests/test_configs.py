@@ -134,7 +134,8 @@ def test_no_data_set_is_left_out():
 def test_every_model_has_a_zoo_entry():
     names = {path.stem for path in (ROOT / "segjax" / "models").glob("*.py")}
     models = names - {"__init__", "base"}
-    assert set(zoo.ZOO) == models
+    detectors = {"mask_rcnn"}  # of data with objects: configs/benchmark.py has its sizes
+    assert set(zoo.ZOO) == models - detectors
     assert set(WEIGHTS) == {name for name, entry in zoo.ZOO.items() if "encoder" in entry.full}
 
 

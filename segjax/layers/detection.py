@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from segjax.kernels import ranking
 from segjax.layers import boxes as boxes_lib
-from segjax.layers import matching, nms, ranking
+from segjax.layers import matching, nms
 from segjax.structs import Key
 
 CROWD = 0.7

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from segjax.layers import ranking
+from segjax.kernels import ranking
 from segjax.structs import Key
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1

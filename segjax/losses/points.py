@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 
+from segjax.kernels import ranking
 from segjax.structs import IGNORE_LABEL, Key
 
 Points = Float[Array, "*n p 2"]
@@ -175,28 +176,9 @@ def uncertain(
 
 
 def smallest(values: Float[Array, "n p"], count: int) -> Int32[Array, "n {count}"]:
-    """Return the places of the smallest values of each row, in the order of places.
-
-    `lax.top_k` gathers rows from all devices, and takes longer on a CPU: here the largest value
-    that is small enough is found bit by bit, as non-negative numbers lie in the order of their
-    bits, and what is not above it is counted.
-
-    Args:
-        values: Not negative; told apart in float32.
-        count: How many.
-    """
-    bits = lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
-
-    def halve(_: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = limits
-        middle = low + (high - low) // 2
-        enough = (bits <= middle[:, None]).sum(-1, dtype=jnp.int32) >= count
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
-
-    rows = values.shape[:1]
-    ends = jnp.zeros(rows, jnp.int32), jnp.full(rows, jnp.iinfo(jnp.int32).max)
-    limit, _ = lax.fori_loop(0, 31, halve, ends)
-    before = jnp.cumsum(bits <= limit[:, None], axis=1, dtype=jnp.int32)
+    """Return the places of the smallest values of each row, in the order of places."""
+    chosen = jax.vmap(lambda row: ranking.best(-row, count))(values)
+    before = jnp.cumsum(chosen, axis=1, dtype=jnp.int32)
     wanted = jnp.arange(1, count + 1, dtype=jnp.int32)
     return jax.vmap(lambda row: jnp.searchsorted(row, wanted))(before).astype(jnp.int32)
 

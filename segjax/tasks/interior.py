@@ -22,16 +22,17 @@ BACKGROUND = 0
 class Task(semantic.Task):
     """Find objects as the interiors that a model of pixels sees, with what is near each.
 
-    The pixels of every image are of the background, of the boundary of an object, or of the
-    interior of an object of one class; any model of class maps learns that, in any number of axes
-    (Caicedo et al. 2019, doi:10.1002/cyto.a.23863, whose three classes these are). An object is a
-    connected interior, together with the pixels of the foreground that are nearest to it. Objects
-    that touch stay apart by their boundaries; of an object that another one cuts in two, two are
-    found.
+    The pixels of every image are of the background, of a boundary between objects, or of the
+    interior of an object of one class; any model of class maps learns that, in any number of axes.
+    A boundary is what of an object lies near another one, as in the best entries of the 2018 Data
+    Science Bowl (Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7): what is thin or small and
+    stands alone is interior throughout. An object is a connected interior, together with the
+    pixels of the foreground that are nearest to it. Of an object that another one cuts in two, two
+    are found.
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`, see `Supervised`.
-        width: Of a boundary, in pixels of the canvas, inside of the object.
+        width: How near another object is at a boundary, in pixels of the canvas along each axis.
         interior: From this probability on a pixel is of an interior.
         foreground: From this probability on, of interiors and boundaries together, a pixel is of an
             object.
@@ -56,7 +57,7 @@ class Task(semantic.Task):
         losses: LossSections,
         num_classes: int,
         things: Sequence[int],
-        width: Annotated[int, rules.whole(1, 64)] = 1,
+        width: Annotated[int, rules.whole(1, 64)] = 2,
         interior: kinds.Probability = 0.5,
         foreground: kinds.Probability = 0.5,
         smallest: Annotated[int, rules.whole(1)] = 8,
@@ -84,19 +85,17 @@ class Task(semantic.Task):
     def label(self, batch: Batch) -> Label:
         """Return the class of every pixel as the model learns it, int32 [b *space].
 
-        Void is what the data calls so away from objects, and objects that nobody told apart. Next
-        to an object, as far as its boundary is wide and a pixel, void is background: the outline is
-        known there.
+        Void is what the data calls so away from objects, and objects that nobody told apart. Within
+        `width` of an object void is background: the outline is known there.
         """
         fields = cast(Mapping[str, Any], batch)
         masks, numbers = fields["object_masks"], fields["object_classes"]
         axes = tuple(range(1, masks.ndim - 1))
         there, crowd = numbers >= 0, fields["object_crowd"]
         crowds, single = (masks & _bits(chosen, axes) for chosen in (there & crowd, there & ~crowd))
-        outside = (~_any(single)).astype(jnp.uint8)[..., None]
-        far = _any(eroded(outside, self.width + 1, axes=axes))
-        inside = eroded(single, self.width, axes=axes)
-        void = (batch["label"] == IGNORE_LABEL) & far
+        near = dilated(single, self.width, axes=axes)
+        inside = jnp.where((_any(near & ~single) | _several(single))[..., None], 0, single)
+        void = (batch["label"] == IGNORE_LABEL) & ~_any(near)
         label = jnp.where(void | _any(crowds), IGNORE_LABEL, jnp.int32(BACKGROUND))
         label = jnp.where(_any(single), self.boundary, label)
         for k, thing in enumerate(self.things):
@@ -144,22 +143,21 @@ class Task(semantic.Task):
         return np.where(seeds > 0, seeds, grown)
 
 
-def eroded(
+def dilated(
     packed: UInt8[Array, "b *space bytes"], width: int, *, axes: Sequence[int]
 ) -> UInt8[Array, "b *space bytes"]:
-    """Return the pixels of packed masks that lie more than `width` from the edge of their object.
+    """Return the pixels that lie within `width` of each object along every axis.
 
-    All objects at once, bit by bit, in a square of 2 * width + 1 pixels. What lies outside of the
-    image counts as inside of the object.
+    All objects at once, bit by bit, in squares of 2 * width + 1 pixels.
     """
     for axis in axes:
         ends = [(width, width) if at == axis else (0, 0) for at in range(packed.ndim)]
-        wide = jnp.pad(packed, ends, constant_values=255)
+        wide = jnp.pad(packed, ends)
         near = [
             lax.slice_in_dim(wide, start, start + packed.shape[axis], axis=axis)
             for start in range(2 * width + 1)
         ]
-        packed = functools.reduce(jnp.bitwise_and, near)
+        packed = functools.reduce(jnp.bitwise_or, near)
     return packed
 
 
@@ -171,6 +169,12 @@ def _bits(chosen: Bool[Array, "b n"], axes: Sequence[int]) -> UInt8[Array, "b *o
 
 def _any(packed: UInt8[Array, "b *space bytes"]) -> Array:
     return (packed != 0).any(axis=-1)
+
+
+def _several(packed: UInt8[Array, "b *space bytes"]) -> Bool[Array, "b *space"]:
+    """Return which pixels are of more than one object."""
+    within = (packed & (packed - jnp.uint8(1))) != 0  # more than one bit; of 0 none
+    return within.any(axis=-1) | ((packed != 0).sum(axis=-1, dtype=jnp.int32) > 1)
 
 
 def _components(mask: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from segjax.config import rules
-from segjax.layers import ranking
+from segjax.kernels import ranking
 from segjax.layers.queries import Outputs
 from segjax.losses.points import Truth
 from segjax.structs import Key, Objects

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from segjax.layers import ranking
+from segjax.kernels import ranking
 
 
 def numbers(kind: str) -> jax.Array:
