@@ -1,13 +1,13 @@
 """Objects bottom-up: interiors told apart from boundaries, pixel by pixel, and then grown."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 from scipy import ndimage
 
 from segjax.config import kinds, rules
@@ -22,17 +22,16 @@ BACKGROUND = 0
 class Task(semantic.Task):
     """Find objects as the interiors that a model of pixels sees, with what is near each.
 
-    The pixels of every image are of the background, of a boundary between objects, or of the
-    interior of an object of one class; any model of class maps learns that, in any number of axes.
-    A boundary is what of an object lies near another one, as in the best entries of the 2018 Data
-    Science Bowl (Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7): what is thin or small and
-    stands alone is interior throughout. An object is a connected interior, together with the
-    pixels of the foreground that are nearest to it. Of an object that another one cuts in two, two
-    are found.
+    The pixels of every image are of the background, of the boundary of an object, or of the
+    interior of an object of one class; any model of class maps learns that, in any number of axes
+    (Caicedo et al. 2019, doi:10.1002/cyto.a.23863, whose three classes these are). What is too thin
+    to have an interior is interior throughout. An object is a connected interior, together with
+    the pixels of the foreground that are nearest to it. Objects that touch stay apart by their
+    boundaries; of an object that another one cuts in two, two are found.
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`, see `Supervised`.
-        width: How near another object is at a boundary, in pixels of the canvas along each axis.
+        width: Of a boundary, in pixels of the canvas, inside of the object.
         interior: From this probability on a pixel is of an interior.
         foreground: From this probability on, of interiors and boundaries together, a pixel is of an
             object.
@@ -57,7 +56,7 @@ class Task(semantic.Task):
         losses: LossSections,
         num_classes: int,
         things: Sequence[int],
-        width: Annotated[int, rules.whole(1, 64)] = 2,
+        width: Annotated[int, rules.whole(1, 64)] = 1,
         interior: kinds.Probability = 0.5,
         foreground: kinds.Probability = 0.5,
         smallest: Annotated[int, rules.whole(1)] = 8,
@@ -85,17 +84,20 @@ class Task(semantic.Task):
     def label(self, batch: Batch) -> Label:
         """Return the class of every pixel as the model learns it, int32 [b *space].
 
-        Void is what the data calls so away from objects, and objects that nobody told apart. Within
-        `width` of an object void is background: the outline is known there.
+        Void is what the data calls so away from objects, and objects that nobody told apart. Next
+        to an object, as far as its boundary is wide and a pixel, void is background: the outline is
+        known there.
         """
         fields = cast(Mapping[str, Any], batch)
         masks, numbers = fields["object_masks"], fields["object_classes"]
         axes = tuple(range(1, masks.ndim - 1))
         there, crowd = numbers >= 0, fields["object_crowd"]
         crowds, single = (masks & _bits(chosen, axes) for chosen in (there & crowd, there & ~crowd))
-        near = dilated(single, self.width, axes=axes)
-        inside = jnp.where((_any(near & ~single) | _several(single))[..., None], 0, single)
-        void = (batch["label"] == IGNORE_LABEL) & ~_any(near)
+        near = moved(_any(single)[..., None], self.width + 1, axes=axes, join=jnp.bitwise_or)
+        core = moved(single, self.width, axes=axes, join=jnp.bitwise_and)
+        thick = moved(core, self.width, axes=axes, join=jnp.bitwise_or)
+        inside = core | single & ~thick
+        void = (batch["label"] == IGNORE_LABEL) & ~near[..., 0]
         label = jnp.where(void | _any(crowds), IGNORE_LABEL, jnp.int32(BACKGROUND))
         label = jnp.where(_any(single), self.boundary, label)
         for k, thing in enumerate(self.things):
@@ -143,21 +145,33 @@ class Task(semantic.Task):
         return np.where(seeds > 0, seeds, grown)
 
 
-def dilated(
-    packed: UInt8[Array, "b *space bytes"], width: int, *, axes: Sequence[int]
-) -> UInt8[Array, "b *space bytes"]:
-    """Return the pixels that lie within `width` of each object along every axis.
+def moved(
+    packed: Integer[Array, "b *space bytes"] | Bool[Array, "b *space bytes"],
+    width: int,
+    *,
+    axes: Sequence[int],
+    join: Callable[[Array, Array], Array],
+) -> Array:
+    """Return packed masks eroded, or dilated, in squares of 2 * width + 1 pixels.
 
-    All objects at once, bit by bit, in squares of 2 * width + 1 pixels.
+    All objects at once, bit by bit.
+
+    Args:
+        packed: Masks of objects, or of one.
+        width: Reach along every axis.
+        axes: Those in space.
+        join: `bitwise_and` erodes, and what lies outside of the image is inside of an object;
+            `bitwise_or` dilates.
     """
+    outside = 0 if join is jnp.bitwise_or else 255
     for axis in axes:
         ends = [(width, width) if at == axis else (0, 0) for at in range(packed.ndim)]
-        wide = jnp.pad(packed, ends)
+        wide = jnp.pad(packed, ends, constant_values=outside)
         near = [
             lax.slice_in_dim(wide, start, start + packed.shape[axis], axis=axis)
             for start in range(2 * width + 1)
         ]
-        packed = functools.reduce(jnp.bitwise_or, near)
+        packed = functools.reduce(join, near)
     return packed
 
 
@@ -169,12 +183,6 @@ def _bits(chosen: Bool[Array, "b n"], axes: Sequence[int]) -> UInt8[Array, "b *o
 
 def _any(packed: UInt8[Array, "b *space bytes"]) -> Array:
     return (packed != 0).any(axis=-1)
-
-
-def _several(packed: UInt8[Array, "b *space bytes"]) -> Bool[Array, "b *space"]:
-    """Return which pixels are of more than one object."""
-    within = (packed & (packed - jnp.uint8(1))) != 0  # more than one bit; of 0 none
-    return within.any(axis=-1) | ((packed != 0).sum(axis=-1, dtype=jnp.int32) > 1)
 
 
 def _components(mask: np.ndarray) -> np.ndarray:
