@@ -25,9 +25,9 @@ class Task(semantic.Task):
     The pixels of every image are of the background, of the boundary of an object, or of the
     interior of an object of one class; any model of class maps learns that, in any number of axes
     (Caicedo et al. 2019, doi:10.1002/cyto.a.23863, whose three classes these are). What is too thin
-    to have an interior is interior throughout. An object is a connected interior, together with
-    the pixels of the foreground that are nearest to it. Objects that touch stay apart by their
-    boundaries; of an object that another one cuts in two, two are found.
+    to have an interior is interior throughout. An object is a connected interior of one class,
+    together with the pixels of the foreground that are nearest to it. Objects of a class that
+    touch stay apart by their boundaries; of an object that another one cuts in two, two are found.
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`, see `Supervised`.
@@ -111,7 +111,7 @@ class Task(semantic.Task):
         """
         inner = probabilities[..., 1 : self.boundary]
         foreground = 1 - probabilities[..., BACKGROUND] >= self.foreground
-        seeds = _components(inner.sum(axis=-1) >= self.interior)
+        seeds = _seeds(inner.argmax(axis=-1), inner.sum(axis=-1) >= self.interior, len(self.things))
         regions = self._grown(seeds, foreground)
         found = []
         for number, box in enumerate(ndimage.find_objects(regions), start=1):
@@ -183,6 +183,15 @@ def _bits(chosen: Bool[Array, "b n"], axes: Sequence[int]) -> UInt8[Array, "b *o
 
 def _any(packed: UInt8[Array, "b *space bytes"]) -> Array:
     return (packed != 0).any(axis=-1)
+
+
+def _seeds(classes: np.ndarray, interior: np.ndarray, count: int) -> np.ndarray:
+    """Return the number of each pixel's interior: connected pixels of one class; 0: of none."""
+    seeds = np.zeros(classes.shape, np.int32)
+    for k in range(count):
+        own = _components(interior & (classes == k))
+        seeds = np.where(own > 0, own + seeds.max(initial=0), seeds)
+    return seeds
 
 
 def _components(mask: np.ndarray) -> np.ndarray:

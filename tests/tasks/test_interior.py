@@ -125,3 +125,14 @@ def test_data_that_counts_no_objects_is_refused():
     with pytest.raises(ConfigError, match="counts none"):
         make(things=())
     assert interior.Task.needs.keys() - core.object_schema(8).keys() == {"label"}
+
+
+def test_things_of_two_classes_never_grow_together():
+    """Side by side without a boundary between them, as a network may see them."""
+    pixels = np.zeros((12, 20, 4), np.float32)
+    pixels[..., 0] = 1
+    pixels[2:8, 2:10] = (0, 1, 0, 0)
+    pixels[2:8, 10:16] = (0, 0, 1, 0)
+    found = make().group(pixels)
+    assert found.classes.tolist() == [1, 2]
+    assert found.boxes.tolist() == [[2, 2, 8, 10], [2, 10, 8, 16]]
