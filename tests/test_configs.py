@@ -43,7 +43,7 @@ WEIGHTS = {
 DATA_SETS = {
     "quickstart": (
         "", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug",
-        "multilabel", "multilabel,dims=3,debug",
+        "multilabel", "multilabel,dims=3,debug", "task=instance", "task=instance,debug",
     ),
     "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
     "own_data": (

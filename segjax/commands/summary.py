@@ -96,7 +96,7 @@ def kept(setup: "Setup", state: "TrainState") -> int:
 
     def loss(params: Any, batch_stats: Any, batch: Any) -> jax.Array:
         weights = parts.task.weights(batch)
-        return objective(params, batch_stats, batch, jax.random.key(0), weights, state.step)[0]
+        return objective(params, batch_stats, batch, jax.random.key(0), weights, 0)[0]
 
     return summary.residual_bytes(
         loss, state.params, state.batch_stats, dict(setup.trained_shapes())

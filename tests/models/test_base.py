@@ -8,6 +8,7 @@ import pytest
 from segjax.config import lookup
 from segjax.encoders import resnet
 from segjax.errors import ConfigError
+from segjax.layers import style
 from segjax.layers.style import Style
 from segjax.models import base
 from segjax.structs import Outputs
@@ -63,9 +64,11 @@ def test_features_are_found_by_stride():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_is_a_segmenter(name):
+def test_every_model_of_pixels_is_a_segmenter(name):
     model = lookup.resolve("models", name, where="config.model")
-    assert issubclass(model, base.Segmenter)
+    gives = getattr(model, "outputs", "logits")
+    assert issubclass(model, base.Segmenter) == (gives == "logits")
+    assert issubclass(model, style.Network)
     assert {"norm", "remat", "compute_dtype", "param_dtype"} <= model.__dataclass_fields__.keys()
 
 
