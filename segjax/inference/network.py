@@ -242,16 +242,9 @@ class Network:
 
     def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> tuple[Counts, Any]:
         """Start the passes over one batch; return each example's counts, and the loss."""
-        forward, canvas = self.forward, self.forward.layout.canvas
+        forward = self.forward
         _, blocks = forward.row_block
-        batch = pipeline.stack(
-            [row.cut.fields(row.piece) for row in rows],
-            [row.number for row in rows],
-            schema=schema,
-            num_rows=batch_size // blocks,
-            size=canvas.size,
-            pad_value=canvas.pad_value,
-        )
+        batch = stack(rows, batch_size // blocks, schema, forward.layout)
         placed = sharding.put(batch, forward.placement, blocks)
         outputs = self._outputs(placed["image"])
         loss = {}
@@ -307,6 +300,19 @@ def batches_of(
             if not distributed.max_of_all(len(chunk)):
                 return
             yield chunk
+
+
+def stack(rows: Sequence[Row], count: int, schema: Schema, layout: Layout) -> Batch:
+    """Return pieces as `count` rows of a batch; those that are missing are masked."""
+    canvas = layout.canvas
+    return pipeline.stack(
+        [row.cut.fields(row.piece) for row in rows],
+        [row.number for row in rows],
+        schema=schema,
+        num_rows=count,
+        size=canvas.size,
+        pad_value=canvas.pad_value,
+    )
 
 
 def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segjax.data import core, pipeline, resample
+from segjax.data import core, resample
 from segjax.errors import DataError
+from segjax.inference import network
 from segjax.inference.layout import Layout
-from segjax.inference.network import Row, batches_of
+from segjax.inference.network import Row
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Detected, Detection, Image, Segments
 from segjax.runtime import quirks, sharding, xla
@@ -117,7 +118,7 @@ class ObjectNetwork:
         """
         finding, previous = self.finding, None
         schema = {"image": source.schema["image"]}
-        batches = batches_of(
+        batches = network.batches_of(
             source, finding.see, batch_size=batch_size, threads=threads,
             row_block=finding.row_block,
         )  # fmt: skip
@@ -131,16 +132,9 @@ class ObjectNetwork:
             yield self._read(*previous)
 
     def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> Any:
-        finding, canvas = self.finding, self.finding.layout.canvas
+        finding = self.finding
         _, blocks = finding.row_block
-        batch = pipeline.stack(
-            [row.cut.fields(row.piece) for row in rows],
-            [row.number for row in rows],
-            schema=schema,
-            num_rows=batch_size // blocks,
-            size=canvas.size,
-            pad_value=canvas.pad_value,
-        )
+        batch = network.stack(rows, batch_size // blocks, schema, finding.layout)
         placed = sharding.put(batch, finding.placement, blocks)
         found = finding.find(self.variables, placed["image"])
         quirks.one_at_a_time(found)
