@@ -25,13 +25,13 @@ class Scaling:
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of an image [*space c] in its own units."""
-        return self.predictor(self._scaled(image))
+        return self.predictor(scaled(image, self.steps))
 
     def tiles(
         self, image: Image, /, *, probabilities: bool = False
     ) -> Iterator[tuple[Region, np.ndarray]]:
         """Yield one part after the other, see `Predictor`."""
-        return self.predictor.tiles(self._scaled(image), probabilities=probabilities)
+        return self.predictor.tiles(scaled(image, self.steps), probabilities=probabilities)
 
     def measure(
         self, source: core.Source, /, *, batch_size: int, threads: int
@@ -39,9 +39,6 @@ class Scaling:
         """Yield what there is to say of every example, see `Predictor`."""
         seen = intensity.view(source, self.steps)
         return self.predictor.measure(seen, batch_size=batch_size, threads=threads)
-
-    def _scaled(self, image: Image) -> Image:
-        return scaled(image, self.steps)
 
 
 class ScalingFinder:

@@ -1,6 +1,7 @@
 """Write files that are whole or not there, and say in one line why one cannot be written."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import glob
@@ -11,13 +12,26 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from segjax.errors import UserError
 
 NUMBERS = re.compile(r"\[\n([^\[\]{}\"]+)\]")
 """A list in indented JSON without lists, sections or strings; no string holds a line end."""
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table atomically, UTF-8; names of files that are none keep their bytes.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> None:

@@ -1,6 +1,5 @@
 """How much of an image each class covers, of one image and in one table of all."""
 
-import csv
 import math
 import pathlib
 from collections.abc import Sequence
@@ -74,9 +73,4 @@ class Table:
         Raises:
             UserError: The disk is full or cannot be written.
         """
-        with files.replacing(path) as temporary:
-            with temporary.open(
-                "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([COLUMNS, *self.lines])
+        files.write_csv(path, [COLUMNS, *self.lines])

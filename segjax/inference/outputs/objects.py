@@ -1,6 +1,5 @@
 """What is written of objects: numbered maps, outlines, and tables of all of them."""
 
-import csv
 import pathlib
 import re
 from typing import Any
@@ -170,12 +169,7 @@ class Table:
         Raises:
             UserError: The disk is full or cannot be written.
         """
-        with files.replacing(path) as temporary:
-            with temporary.open(
-                "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([(*COLUMNS, *self.sides), *self.lines])
+        files.write_csv(path, [(*COLUMNS, *self.sides), *self.lines])
 
 
 class _Dataset:
