@@ -49,6 +49,10 @@ class DataError(UserError):
     """A file or example that cannot be used; the message names it."""
 
 
+class LockedError(UserError):
+    """A folder that another process is writing into."""
+
+
 class NonFiniteError(UserError):
     """A logged quantity became NaN or infinite; the message names it and the step."""
 

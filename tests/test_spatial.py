@@ -215,7 +215,9 @@ def test_rows_that_do_not_divide_deep_in_a_network_give_the_same_gradient(rows, 
 
         def loss(params, image):
             batch = {"image": image, "label": jnp.asarray(label)}
-            return objective(params, {}, batch, jax.random.key(0), task.weights(batch))
+            return objective(
+                params, {}, batch, jax.random.key(0), task.weights(batch), jnp.int32(0)
+            )
 
         return loss
 

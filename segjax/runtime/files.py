@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from segjax.errors import UserError
+from segjax.errors import LockedError, UserError
 
 NUMBERS = re.compile(r"\[\n([^\[\]{}\"]+)\]")
 """A list in indented JSON without lists, sections or strings; no string holds a line end."""
@@ -176,7 +176,7 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
     The kernel releases it when the process ends, also after SIGKILL. The file stays.
 
     Raises:
-        UserError: Another process holds it; `what` says what of.
+        LockedError: Another process holds it; `what` says what of.
     """
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(
+            raise LockedError(
                 f"{what}: {file.read().strip() or 'another process'} is writing there. Wait for "
                 "its end, or name another folder."
             ) from None

@@ -109,7 +109,14 @@ def small_unet():
     variables = model.init(key, jnp.asarray(batch["image"]), train=False)
     weights = {"cross_entropy": jnp.asarray(2.0 * 33 * 41)}
     objective = step.make_objective(model, task, lambda image: image, None, whole=True)
-    return objective, (variables["params"], variables["batch_stats"], batch, key, weights, 0)
+    return objective, (
+        variables["params"],
+        variables["batch_stats"],
+        batch,
+        key,
+        weights,
+        jnp.int32(0),
+    )
 
 
 @pytest.mark.slow
