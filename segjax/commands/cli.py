@@ -3,6 +3,7 @@
 A mode is a file of this folder. Nothing here imports jax before the mode runs.
 """
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -28,12 +29,13 @@ class Command(Protocol):
 
     Attributes:
         NEEDS: Flags that must be given, each with an example.
-        SHARED: Whether the processes of one job can do it together.
+        SHARED: Whether the processes of one job can do it together; None: each does it by itself,
+            as a worker of its own.
     """
 
     __doc__: str | None
     NEEDS: dict[str, str]
-    SHARED: bool
+    SHARED: bool | None
 
     def define(self, values: flags.FlagValues) -> None:
         """Define the mode's flags in `values`."""
@@ -81,9 +83,12 @@ def run(argv: list[str]) -> int:
         values = parse(argv, mode)
         names = ("coordinator", "process_id", "num_processes")
         place: Any = {name: values[name].value for name in names if name in values}
-        with distributed.job(**place, shared=load(mode).SHARED, what=mode):
-            with files.named_os_errors():
-                return load(mode).run(values)
+        with contextlib.ExitStack() as stack:
+            if load(mode).SHARED is not None:
+                shared = bool(load(mode).SHARED)
+                stack.enter_context(distributed.job(**place, shared=shared, what=mode))
+            stack.enter_context(files.named_os_errors())
+            return load(mode).run(values)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         return BAD_INPUT

@@ -186,7 +186,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         start, state = start_state(runs, program, ready.weights)
         check_length(ready.path, start or 0, setup.clock)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
-        live.record(ready.path, ready.resolved, runs, facts(ready, program.costs))
+        live.record(ready.path, ready.resolved, runs, facts(ready, program))
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
         for run in runs:
@@ -333,8 +333,9 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
         )
 
 
-def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
-    """Return what `run.json` says of the machine and the compiled step."""
+def facts(ready: Ready, program: Program) -> dict[str, Any]:
+    """Return what `run.json` says of the machine, the model and the compiled step."""
+    costs = program.costs
     return {
         "devices": [device.device_kind for device in jax.devices()],
         "cores": len(os.sched_getaffinity(0)),
@@ -343,6 +344,7 @@ def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
         "image_scales": ready.image_scales,
         "reading": ready.reading,
         "data": ready.data,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(program.target.params)),
         "device_step_flops": costs.flops,
         "device_step_bytes": costs.memory,
         "compile_seconds": costs.seconds,
