@@ -39,6 +39,7 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
+    begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
 
@@ -48,6 +49,8 @@ def run(
         allow_config_change: Go on in a folder that another config made.
         profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
+        begun: When it was begun, by `time.monotonic`; None: with the process. The log says how long
+            the first step took from there.
 
     Returns:
         The exit code: 0 when done; after a saved checkpoint 75, or 130 where Ctrl-C ended it.
@@ -62,7 +65,7 @@ def run(
     with workdir.locked(path):
         with tracer.compiling() as options:
             program = ready.traced.compile(options)
-        return go_on(ready, program, tracer, on_score)
+        return go_on(ready, program, tracer, on_score, begun)
 
 
 class Ready(NamedTuple):
@@ -171,7 +174,13 @@ def look_at(
     return notes + look.describe_values(found, split=split), [min(scales), max(scales)]
 
 
-def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
+def go_on(
+    ready: Ready,
+    program: Program,
+    tracer: profile.Tracer,
+    on_score: OnScore,
+    begun: float | None,
+) -> int:
     """Restore what is there, train to the end, and return the exit code."""
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
@@ -193,7 +202,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             stack.enter_context(run.open_log(start))
         dtype = parts.model.compute_dtype
         log = stack.enter_context(
-            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
+            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype, begun)
         )
         log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
         for line in (*ready.notes, *ready.traced.warnings, *ready.weights.notes):

@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def folder_of(cell: Cell, root: pathlib.Path) -> pathlib.Path:
 
 def _train(cell: Cell, folder: pathlib.Path, results: pathlib.Path) -> int:
     """Train a run and record what came of it; return the exit code of the training."""
-    code = train.run(folder, cell.config)
+    code = train.run(folder, cell.config, begun=time.monotonic())
     jax.clear_caches()  # the next row is another program
     if code == train.DONE:
         found = {"row": cell.row, "seed": cell.seed, **outcome.of_run(folder)}

@@ -36,7 +36,7 @@ def trained(monkeypatch):
     """Let training take no time; return the folders in which it was begun."""
     begun = []
 
-    def run(path, config):
+    def run(path, config, *, begun):
         begun.append(path)
         if path.with_name("fails").exists():
             raise NonFiniteError("val/loss is nan at step 1")
