@@ -34,10 +34,10 @@ def rates(tmp_path):
 @pytest.fixture
 def trained(monkeypatch):
     """Let training take no time; return the folders in which it was begun."""
-    begun = []
+    folders = []
 
     def run(path, config, *, begun):
-        begun.append(path)
+        folders.append(path)
         if path.with_name("fails").exists():
             raise NonFiniteError("val/loss is nan at step 1")
         if path.with_name("preempted").exists():
@@ -60,7 +60,7 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(study.train, "run", run)
     monkeypatch.setattr(study.jax, "clear_caches", lambda: None)
-    return begun
+    return folders
 
 
 def run(rates, tmp_path):
