@@ -28,7 +28,7 @@ class Command(Protocol):
     """What the file of a mode has; its docstring says what it does.
 
     Attributes:
-        NEEDS: Flags that must be given, each with an example.
+        NEEDS: Flags that must be given, each with an example; of 'a or b' one must be.
         SHARED: Whether the processes of one job can do it together; None: each does it by itself,
             as a worker of its own.
     """
@@ -146,8 +146,10 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
     for name, example in load(mode).NEEDS.items():
-        if not values[name].value:
-            raise ConfigError(f"--mode={mode} needs --{name}, e.g. {example}.")
+        names = name.split(" or ")
+        if not any(values[each].value for each in names):
+            needed = " or ".join(f"--{each}" for each in names)
+            raise ConfigError(f"--mode={mode} needs {needed}, e.g. {example}.")
     return values
 
 
