@@ -12,18 +12,29 @@ Neighbouring slices resemble each other, which flatters. Models and sizes: confi
 import ml_collections
 
 from configs import benchmark
+from segjax.config import lookup
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config of a model of the zoo in one of its sizes, `full` without an argument."""
-    arg = benchmark.arguments(arg)
+    arg = benchmark.arguments(arg, **{"from": "stack"})
+    origin = lookup.choose(vars(arg)["from"], ["stack", "folder"], what="config argument from")
+    names = ("cell", "membrane")
     source = dict(
         type="planes",
         root="$SEGJAX_DATA/isbi2012",
         images="train-volume.tif",
         labels="train-labels.tif",
-        class_names=("cell", "membrane"),
+        class_names=names,
         label_map={"255": 0, "0": 1},
         expected=dict(train=21, val=3, test=6, all=30),
     )
-    return benchmark.make_small(arg, source, side=512, crop=384, steps=4_000)
+    if origin == "folder":
+        source = dict(
+            type="folder", root="$SEGJAX_DATA/isbi2012", class_names=names,
+            expected=dict(train=24, val=6),
+        )  # fmt: skip
+    config = benchmark.make_small(arg, source, side=512, crop=384, steps=4_000)
+    if origin == "folder":
+        del config.evals["test"]
+    return config

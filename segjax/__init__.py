@@ -77,7 +77,8 @@ def open_run(
     """Open the run in a folder; nothing in it is changed, and nothing else is needed.
 
     Args:
-        path: The run's folder. Several make an ensemble, whose scores are averaged.
+        path: The run's folder. Several make an ensemble, whose scores are averaged; that of a
+            cross-validation stands for all its folds.
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest. Several of one run make an ensemble.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.

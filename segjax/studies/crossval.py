@@ -1,0 +1,447 @@
+"""Cross-validation: a run for each fold, its scores, and those of all predictions joined."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from segjax.assemble import setup as setup_lib
+from segjax.config import load, schema, trials
+from segjax.data import dealing, folds, hashes
+from segjax.data.folds import HELD, TRAIN
+from segjax.errors import ConfigError, DataError, UserError
+from segjax.runs import run as run_lib
+from segjax.runs import train, workdir
+from segjax.runtime import files, reading
+from segjax.studies import out_of_fold, scores, work
+from segjax.views.progress import Progress
+
+DONE = "fold.json"
+"""In a fold's folder, once it is trained and scored."""
+RESULT = "crossval.json"
+
+Config = dict[str, Any]
+Search = Callable[[pathlib.Path, Config], tuple[int, Config]]
+"""`(folder, config) → exit code, config`: the best config that a search in the folder finds."""
+
+
+class Wishes(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        folds: How many there are.
+        splits: That are dealt; empty: the one that is trained on, and `val` where it is scored.
+        kind: See `dealing.deal`.
+        groups: See `folds.Source`.
+        seed: Decides what is shuffled.
+        keep_best: Let folds keep their best checkpoint by the part that they hold out.
+        only: The folds that this process may do; empty: all.
+        keep_predictions: Write what is predicted of each example by the fold that held it out.
+    """
+
+    folds: int
+    splits: tuple[str, ...] = ()
+    kind: str = "plain"
+    groups: str = ""
+    seed: int = 0
+    keep_best: bool = False
+    only: tuple[int, ...] = ()
+    keep_predictions: bool = False
+
+
+class Plan(NamedTuple):
+    """A checked cross-validation, of which nothing is written yet.
+
+    Attributes:
+        root: Its folder.
+        config: What each fold trains, but for its data.
+        wishes: With the splits that are dealt.
+        joined: The examples.
+        data: Which they are, see `hashes.of_source`.
+        notes: What is to be said.
+        shown: The names of the scores that are shown.
+    """
+
+    root: pathlib.Path
+    config: Config
+    wishes: Wishes
+    joined: folds.Joined
+    data: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides which example is in which fold."""
+        names = ("folds", "splits", "kind", "groups", "seed")
+        found = {name: getattr(self.wishes, name) for name in names}
+        return found | {"splits": [*self.wishes.splits]}
+
+    def fold_config(self, fold: int, dealt: Sequence[int]) -> Config:
+        """Return the config of a fold's run, which needs nothing but itself."""
+        source = {"type": "folds", "source": self.config["input"]["source"], "fold": fold}
+        source |= self.settings()
+        if self.wishes.kind.startswith("stratified"):  # else labels would be read each time
+            source["assignment"] = dealing.written(dealt)
+        config = self.config | {"input": {**self.config["input"], "source": source}}
+        if root := config["checkpoint"]["root"]:
+            section = {**config["checkpoint"], "root": f"{root.rstrip('/')}/fold{fold}"}
+            config["checkpoint"] = section
+        return config
+
+    def folder(self, fold: int) -> pathlib.Path:
+        """Return the folder of a fold's run."""
+        return workdir.fold_folder(self.root, fold)
+
+
+def run(
+    root: pathlib.Path,
+    config: Mapping[str, Any],
+    wishes: Wishes,
+    *,
+    say: Callable[[str], None] = print,
+    search: Search | None = None,
+) -> int:
+    """Train and score all folds that nobody has done, and all together once all are there.
+
+    Args:
+        root: The folder of the cross-validation; several processes may work in it.
+        config: The config of a run, whose data is dealt.
+        wishes: How.
+        say: Takes a line for whoever watches.
+        search: Finds the config that a fold is trained with, on its training part alone.
+
+    Returns:
+        The exit code: 0; that of a fold which a signal ended; 1 where a fold failed.
+
+    Raises:
+        UserError: Bad config or data, or a folder of something else; nothing was written.
+    """
+    plan = prepare(root, config, wishes)
+    for note in plan.notes:
+        say(note)
+    dealt = assign(plan, say)
+    if dealt is None:
+        return 1
+    chosen = plan.wishes.only or range(plan.wishes.folds)
+    tally = work.share([_item(plan, fold, dealt, search) for fold in chosen], say=say)
+    say(f"folds: {tally.line()}")
+    if tally.code or tally.failed:
+        return tally.code or 1
+    left = [i for i in range(plan.wishes.folds) if not (plan.folder(i) / DONE).exists()]
+    if left:
+        say(f"folds {', '.join(map(str, left))} are left; with the last {RESULT} is written")
+        return 0
+    tally = work.share(_last_items(plan, dealt), say=say)
+    say(f"out of fold: {tally.line()}")
+    if tally.code or tally.failed:
+        return tally.code or 1
+    for line in describe(reading.read_json(root / RESULT), plan.shown):
+        say(line)
+    say(f"written to {root / RESULT}")
+    return 0
+
+
+def prepare(root: pathlib.Path, config: Mapping[str, Any], wishes: Wishes) -> Plan:
+    """Find everything that can be wrong before anything is written.
+
+    Raises:
+        UserError: Bad config or data, or a folder of something else.
+    """
+    config = schema.fill(config)
+    schema.check(config)
+    if trials.count(config):
+        raise ConfigError(
+            "config.trials: each fold would be several runs, expected none. Set it to its default."
+        )
+    if (root / "config.json").exists():
+        raise ConfigError(
+            f"--workdir={root}: holds a run, expected a new folder or that of a cross-validation. "
+            "Use another one."
+        )
+    scored = {section["split"] for section in config["evals"].values()}
+    usual = (config["input"]["split"], *([HELD] if HELD in scored else []))
+    wishes = wishes._replace(splits=wishes.splits or tuple(dict.fromkeys(usual)))
+    outside = [fold for fold in wishes.only if not 0 <= fold < wishes.folds]
+    if outside:
+        raise ConfigError(
+            f"--folds_only={outside[0]}: there are the folds 0 to {wishes.folds - 1}. Change it."
+        )
+    joined = folds.join(config["input"]["source"], wishes.splits)
+    groups = folds.groups_of(joined, kind=wishes.kind, pattern=wishes.groups)
+    dealing.deal(  # as many folds can be made
+        joined.example_names(), wishes.folds, seed=0, groups=groups,
+        kind=wishes.kind.replace("stratified_grouped", "grouped").replace("stratified", "plain"),
+    )  # fmt: skip
+    evals, notes = _evals(config, wishes, joined)
+    config |= {"evals": evals, "input": {**config["input"], "split": TRAIN}}
+    best, more = _keep_best(config, wishes)
+    config["checkpoint"] = {**config["checkpoint"], "keep_best": best}
+    notes += [*more, *_groups_note(joined, wishes)]
+    plan = Plan(root, config, wishes, joined, hashes.of_source(joined), tuple(notes))
+    _check_same(plan)
+    return plan._replace(shown=tuple(_check_fold(plan)))
+
+
+def _evals(
+    config: Config, wishes: Wishes, joined: folds.Joined
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the evaluations of a fold, and what is to be said of them.
+
+    Raises:
+        ConfigError: None is of what folds hold out.
+    """
+    found, notes = {}, []
+    for name, section in config["evals"].items():
+        split = section["split"]
+        if split == HELD or (split in wishes.splits and split != config["input"]["split"]):
+            found[name] = {**section, "split": HELD}
+        elif split in wishes.splits:
+            found[name] = {**section, "split": TRAIN}
+        else:
+            own = folds.open_split(config["input"]["source"], split)
+            try:
+                folds.check_apart(own, split, joined)
+            except DataError:
+                notes.append(
+                    f"evals.{name} is left out: examples of its split {split!r} are dealt to folds"
+                )
+            else:
+                found[name] = section
+    if not any(section["split"] == HELD for section in found.values()):
+        raise ConfigError(
+            f"config.evals: scores no {HELD!r}, which is what a fold holds out, and no other split "
+            f"that is dealt ({', '.join(wishes.splits)}). Set the split of one: "
+            f"--config.evals.<name>.split={HELD}."
+        )
+    return found, notes
+
+
+def _keep_best(config: Config, wishes: Wishes) -> tuple[str, list[str]]:
+    """Return `checkpoint.keep_best` of a fold, and what is to be said of it."""
+    best = config["checkpoint"]["keep_best"]
+    section = config["evals"].get(best.partition("/")[0])
+    if not best or (section is not None and (wishes.keep_best or section["split"] != HELD)):
+        return best, []
+    return "", [
+        "folds keep their last checkpoint: the best by what a fold holds out would flatter its "
+        "score (--keep_best keeps it)"
+    ]
+
+
+def _groups_note(joined: folds.Joined, wishes: Wishes) -> list[str]:
+    """Return what is to be said of groups that folds tear apart; a line or none."""
+    known = None if wishes.kind.endswith("grouped") else joined.example_groups()
+    if known is None or len({*known}) == len(known):
+        return []
+    return [
+        f"warning: {len(known)} examples are of {len({*known})} groups, which kind="
+        f"{wishes.kind!r} tears apart; --kind=grouped keeps each in one fold"
+    ]
+
+
+def _check_same(plan: Plan) -> None:
+    """Refuse a folder whose cross-validation is another one.
+
+    Raises:
+        UserError: What is different.
+    """
+    there = workdir.load_folds(plan.root)
+    if there is None:
+        return
+    if there["data"].get("hash") != plan.data["hash"] or there["names"] != _names(plan):
+        raise DataError(
+            f"{plan.root / workdir.FOLDS}: was dealt of other data: {len(there['names'])} examples "
+            f"then, {len(plan.joined)} now, or files of other sizes. Put it back, or use another "
+            "--workdir."
+        )
+    now = plan.settings() | {"fingerprint": schema.fingerprint(plan.config)}
+    before = there["settings"] | {"fingerprint": there["fingerprint"]}
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise ConfigError(
+                f"--workdir={plan.root}: holds a cross-validation with {key}={before.get(key)!r}, "
+                f"got {value!r}. Use another --workdir, or the same command."
+            )
+
+
+def _check_fold(plan: Plan) -> list[str]:
+    """Check the config of a fold, and return the names of the scores that are shown.
+
+    Raises:
+        UserError: Bad config or data.
+    """
+    # Which fold an example is in does not matter here, and labels are not read for it.
+    dealt = [i % plan.wishes.folds for i in range(len(plan.joined))]
+    config = plan.fold_config(0, dealt)
+    setup, _ = setup_lib.make_setup(config)
+    evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
+    train.check_saving(setup, evaluators)
+    return [f"{each.name}/{each.headline[0]}" for each in evaluators if each.split != TRAIN]
+
+
+def assign(plan: Plan, say: Callable[[str], None]) -> list[int] | None:
+    """Return the fold of each example, dealt by the first process; None: it cannot be.
+
+    It is kept in `<root>/folds.json`, with the pixels of each class where they were counted.
+    """
+    path = plan.root / workdir.FOLDS
+
+    def do() -> int:
+        pixels, wishes = None, plan.wishes
+        if wishes.kind.startswith("stratified"):
+            threads = plan.config["input"]["threads"]
+            with Progress(len(plan.joined), unit="labels", title="folds", leave=False) as bar:
+                pixels = folds.count_pixels(plan.joined, threads=threads, tell=bar.update)
+        groups = folds.groups_of(plan.joined, kind=wishes.kind, pattern=wishes.groups)
+        dealt = dealing.deal(
+            _names(plan), wishes.folds, kind=wishes.kind, seed=wishes.seed, groups=groups,
+            order=plan.joined.order(), pixels=pixels,
+        )  # fmt: skip
+        content: dict[str, Any] = {
+            "settings": plan.settings(),
+            "fingerprint": schema.fingerprint(plan.config),
+            "data": plan.data,
+            "class_names": [*plan.joined.class_names],
+            "names": _names(plan),
+            "fold": dealt,
+        }
+        content |= {"groups": groups} if groups else {}
+        content |= {"pixels": pixels.tolist()} if pixels is not None else {}
+        files.write_json(path, content)
+        say(_sizes(dealt, plan.wishes.folds))
+        return 0
+
+    item = work.Item("folds", plan.root, path.exists, do)
+    if work.share([item], say=lambda line: None).failed:
+        reason = reading.read_json(plan.root / work.FAILURE)["reason"]
+        say(f"folds: failed: {reason}")
+        return None
+    _check_same(plan)
+    return _folds(plan.root)["fold"]
+
+
+def _folds(root: pathlib.Path) -> dict[str, Any]:
+    """Return the content of `folds.json`, which is there.
+
+    Raises:
+        UserError: It is not.
+    """
+    found = workdir.load_folds(root)
+    if found is None:
+        raise UserError(f"{root}: holds no cross-validation. Run --mode=crossval there.")
+    return found
+
+
+def _sizes(dealt: Sequence[int], number: int) -> str:
+    counts = ", ".join(str(dealt.count(fold)) for fold in range(number))
+    return f"{len(dealt)} examples dealt to {number} folds: {counts}"
+
+
+def _names(plan: Plan) -> list[str]:
+    return plan.joined.example_names()
+
+
+def _item(plan: Plan, fold: int, dealt: Sequence[int], search: Search | None) -> work.Item:
+    """Return what trains a fold."""
+    folder = plan.folder(fold)
+
+    def do() -> int:
+        config = plan.fold_config(fold, dealt)
+        if search is not None:
+            code, config = search(folder, config)
+            if code:
+                return code
+        code = train.run(folder, config)
+        jax.clear_caches()
+        if code:
+            return code
+        opened = run_lib.open_run(folder, trust_code=True)
+        content = {
+            "fold": fold,
+            "examples": list(dealt).count(fold),
+            "checkpoint": opened.find(),
+            "fingerprint": schema.fingerprint(config),
+        }
+        files.write_json(folder / DONE, content)
+        return 0
+
+    return work.Item(folder.name, folder, (folder / DONE).exists, do)
+
+
+def _last_items(plan: Plan, dealt: Sequence[int]) -> list[work.Item]:
+    """Return what is done of all folds together."""
+    root = plan.root
+
+    def members() -> list[run_lib.Run]:
+        numbers = range(plan.wishes.folds)
+        return [run_lib.open_run(plan.folder(fold), trust_code=True) for fold in numbers]
+
+    def score() -> int:
+        for found in out_of_fold.score(plan.joined, dealt, members()):
+            found.write(root)
+        jax.clear_caches()
+        files.write_json(root / RESULT, collect(root))
+        return 0
+
+    def predict() -> int:
+        out_of_fold.write_predictions(root, plan.joined, dealt, members())
+        jax.clear_caches()
+        return 0
+
+    found = [work.Item("scores", root, (root / RESULT).exists, score)]
+    if plan.wishes.keep_predictions:
+        there = (root / out_of_fold.PREDICTIONS / out_of_fold.RECORD).exists
+        found.append(work.Item("predictions", root, there, predict))
+    return found
+
+
+def collect(root: pathlib.Path) -> dict[str, Any]:
+    """Return the content of `crossval.json`, made of files alone: reports, folds, their configs.
+
+    Raises:
+        UserError: One is missing or cannot be read.
+    """
+    dealt = _folds(root)
+    found: list[dict[str, Any]] = []
+    for fold in range(dealt["settings"]["folds"]):
+        folder = workdir.fold_folder(root, fold)
+        config = load.recorded(folder / "config.json")
+        names = config["resolved"]["class_names"]
+        about = reading.read_json(folder / DONE)
+        found.append(about | {"scores": _scores(folder, [*config["evals"]], names)})
+    held = [path.stem for path in sorted((root / "eval").glob("*.json"))]
+    mean, std = scores.means(each["scores"] for each in found)
+    return {
+        "folds": found,
+        "mean": mean,
+        "std": std,
+        "out_of_fold": _scores(root, held, dealt["class_names"]),
+        "examples": len(dealt["names"]),
+        "assignment": dict(zip(dealt["names"], dealt["fold"], strict=True)),
+        **{key: dealt[key] for key in ("settings", "fingerprint", "data")},
+    }
+
+
+def _scores(folder: pathlib.Path, evals: Sequence[str], names: Sequence[str]) -> scores.Scores:
+    found: scores.Scores = {}
+    for name in evals:
+        found |= scores.of_result(name, reading.read_json(folder / "eval" / f"{name}.json"), names)
+    return found
+
+
+def describe(result: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """Return what to show of a `crossval.json`: some scores of each fold, and of all."""
+    lines = []
+    for name in shown:
+        own = [each["scores"].get(name) for each in result["folds"]]
+        folds_ = ", ".join("-" if value is None else f"{value:.4f}" for value in own)
+        line = f"{name}: folds {folds_}"
+        if name in result["mean"]:
+            line += f"; mean {result['mean'][name]:.4f}"
+        if name in result["std"]:
+            line += f", std {result['std'][name]:.4f}"
+        if name in result["out_of_fold"]:
+            line += f"; out of fold {result['out_of_fold'][name]:.4f}"
+        lines.append(line)
+    return lines
