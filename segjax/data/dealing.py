@@ -22,7 +22,7 @@ LINE = 1000
 SHARE = 1 << 20
 """What all pixels of a class together count as, when folds are made alike."""
 OTHERS = 256
-"""Units that each is tried to be swapped with."""
+"""Units with which a swap of each is tried."""
 SWEEPS = 4
 
 
@@ -185,7 +185,10 @@ def _stratified(
     shares = _shares(units, pixels)
     sizes = np.array([len(unit.places) for unit in units], np.int64)
     tries = [np.array(even), _iterative(shares, sizes, folds)]
-    improved = [_swapped(shares, sizes, folds, each) for each in tries]
+    if grouped := bool(sizes.max() > 1):  # how many examples a fold has counts as a class does
+        share = sizes * SHARE // sizes.sum()
+        shares = np.concatenate([shares, np.stack([share, share], axis=1)], axis=1)
+    improved = [_improved(shares, folds, each, grouped=grouped) for each in tries]
     return min(improved, key=lambda each: _distance(shares, folds, each)).tolist()
 
 
@@ -261,33 +264,52 @@ def _distance(
     return sum(int(value) ** 2 for value in (held * folds - SHARE).ravel().tolist())
 
 
-def _swapped(
+def _improved(
     shares: Int64[np.ndarray, "u columns"],
-    sizes: Int64[np.ndarray, " u"],
     folds: int,
     dealt: Int64[np.ndarray, " u"],
+    *,
+    grouped: bool,
 ) -> Int64[np.ndarray, " u"]:
-    """Swap units of one size between folds as long as that brings shares nearer to each other."""
+    """Swap units between folds, and move groups, as long as that brings shares nearer."""
     dealt = dealt.copy()
     held = np.zeros((folds, shares.shape[1]), np.int64)
     np.add.at(held, dealt, shares)
     for _ in range(SWEEPS):
         before = dealt.copy()
         for unit in range(len(shares)):
-            others = (unit + 1 + np.arange(min(OTHERS, len(shares) - 1))) % len(shares)
-            others = others[(dealt[others] != dealt[unit]) & (sizes[others] == sizes[unit])]
-            if not len(others):
-                continue
-            # d = what the other has more: sum of (a + d)^2 + (b - d)^2 changes by 2 d (a - b + d).
-            more = shares[others] - shares[unit]
-            gap = held[dealt[unit]] - held[dealt[others]]
-            change = (more * (gap + more)).sum(axis=1)
-            best = int(change.argmin())
-            if change[best] < 0:
-                other = int(others[best])
-                held[dealt[unit]] += more[best]
-                held[dealt[other]] -= more[best]
-                dealt[unit], dealt[other] = dealt[other], dealt[unit]
+            _swap(unit, shares, held, dealt)
+            if grouped and (dealt == dealt[unit]).sum() > 1:
+                _move(unit, shares, held, dealt)
         if (dealt == before).all():
             break
     return dealt
+
+
+def _swap(unit: int, shares: np.ndarray, held: np.ndarray, dealt: np.ndarray) -> None:
+    """Swap a unit with the one for which that helps most, if with any."""
+    others = (unit + 1 + np.arange(min(OTHERS, len(shares) - 1))) % len(shares)
+    others = others[dealt[others] != dealt[unit]]
+    if not len(others):
+        return
+    # With d more in the other unit, (a + d)^2 + (b - d)^2 - a^2 - b^2 is 2 d (a - b + d).
+    more = shares[others] - shares[unit]
+    change = (more * (held[dealt[unit]] - held[dealt[others]] + more)).sum(axis=1)
+    best = int(change.argmin())
+    if change[best] < 0:
+        other = int(others[best])
+        held[dealt[unit]] += more[best]
+        held[dealt[other]] -= more[best]
+        dealt[unit], dealt[other] = dealt[other], dealt[unit]
+
+
+def _move(unit: int, shares: np.ndarray, held: np.ndarray, dealt: np.ndarray) -> None:
+    """Move a unit to the fold where it helps most, if anywhere."""
+    own, fold = shares[unit], dealt[unit]
+    change = (own * (held - held[fold] + own)).sum(axis=1)
+    change[fold] = 0
+    best = int(change.argmin())
+    if change[best] < 0:
+        held[fold] -= own
+        held[best] += own
+        dealt[unit] = best

@@ -363,6 +363,8 @@ def _item(plan: Plan, fold: int, dealt: Sequence[int], search: Search | None) ->
             "checkpoint": opened.find(),
             "fingerprint": schema.fingerprint(config),
         }
+        for stale in (plan.root / RESULT, _record(plan.root)):  # of the fold before it was new
+            stale.unlink(missing_ok=True)
         files.write_json(folder / DONE, content)
         return 0
 
@@ -391,9 +393,12 @@ def _last_items(plan: Plan, dealt: Sequence[int]) -> list[work.Item]:
 
     found = [work.Item("scores", root, (root / RESULT).exists, score)]
     if plan.wishes.keep_predictions:
-        there = (root / out_of_fold.PREDICTIONS / out_of_fold.RECORD).exists
-        found.append(work.Item("predictions", root, there, predict))
+        found.append(work.Item("predictions", root, _record(root).exists, predict))
     return found
+
+
+def _record(root: pathlib.Path) -> pathlib.Path:
+    return root / out_of_fold.PREDICTIONS / out_of_fold.RECORD
 
 
 def collect(root: pathlib.Path) -> dict[str, Any]:
