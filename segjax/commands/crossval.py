@@ -51,7 +51,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> int:
-    """Train, score and join; return 0, 75 or 130 as training does, or 1 where a fold failed."""
+    """Train, score and join; return 0, or 75 or 130 as training does."""
     root, config = options.path(values.workdir), options.read_config(values)
     only = numbers_of(values.folds_only)
     xla.prepare(keep_memory=True)

@@ -112,34 +112,44 @@ def run(
         search: Finds the config that a fold is trained with, on its training part alone.
 
     Returns:
-        The exit code: 0; that of a fold which a signal ended; 1 where a fold failed.
+        The exit code: 0, or that of a fold which a signal ended.
 
     Raises:
-        UserError: Bad config or data, or a folder of something else; nothing was written.
+        UserError: Bad config or data, or a folder of something else, and nothing was written; or
+            some folds failed, and the same command tries them again.
     """
     plan = prepare(root, config, wishes)
     for note in plan.notes:
         say(note)
     dealt = assign(plan, say)
-    if dealt is None:
-        return 1
     chosen = plan.wishes.only or range(plan.wishes.folds)
-    tally = work.share([_item(plan, fold, dealt, search) for fold in chosen], say=say)
-    say(f"folds: {tally.line()}")
-    if tally.code or tally.failed:
-        return tally.code or 1
+    items = [_item(plan, fold, dealt, search) for fold in chosen]
+    if code := _share("folds", items, say):
+        return code
     left = [i for i in range(plan.wishes.folds) if not (plan.folder(i) / DONE).exists()]
     if left:
         say(f"folds {', '.join(map(str, left))} are left; with the last {RESULT} is written")
         return 0
-    tally = work.share(_last_items(plan, dealt), say=say)
-    say(f"out of fold: {tally.line()}")
-    if tally.code or tally.failed:
-        return tally.code or 1
+    if code := _share("out of fold", _last_items(plan, dealt), say):
+        return code
     for line in describe(reading.read_json(root / RESULT), plan.shown):
         say(line)
     say(f"written to {root / RESULT}")
     return 0
+
+
+def _share(what: str, items: Sequence[work.Item], say: Callable[[str], None]) -> int:
+    """Do items beside others, say what became of them, and return the exit code.
+
+    Raises:
+        UserError: One failed.
+    """
+    tally = work.share(items, say=say)
+    say(f"{what}: {tally.line()}")
+    if tally.failed and not tally.code:
+        name, reason = next(iter(tally.failed.items()))
+        raise UserError(f"{name}: {reason} The same command tries it again.")
+    return tally.code
 
 
 def prepare(root: pathlib.Path, config: Mapping[str, Any], wishes: Wishes) -> Plan:
@@ -280,10 +290,13 @@ def _check_fold(plan: Plan) -> list[str]:
     return [f"{each.name}/{each.headline[0]}" for each in evaluators if each.split != TRAIN]
 
 
-def assign(plan: Plan, say: Callable[[str], None]) -> list[int] | None:
-    """Return the fold of each example, dealt by the first process; None: it cannot be.
+def assign(plan: Plan, say: Callable[[str], None]) -> list[int]:
+    """Return the fold of each example, dealt by the first process.
 
     It is kept in `<root>/folds.json`, with the pixels of each class where they were counted.
+
+    Raises:
+        UserError: They cannot be dealt: a label cannot be read.
     """
     path = plan.root / workdir.FOLDS
 
@@ -313,10 +326,8 @@ def assign(plan: Plan, say: Callable[[str], None]) -> list[int] | None:
         return 0
 
     item = work.Item("folds", plan.root, path.exists, do)
-    if work.share([item], say=lambda line: None).failed:
-        reason = reading.read_json(plan.root / work.FAILURE)["reason"]
-        say(f"folds: failed: {reason}")
-        return None
+    if failed := work.share([item], say=lambda line: None).failed:
+        raise UserError(f"{plan.root}: {failed['folds']}")
     _check_same(plan)
     return _folds(plan.root)["fold"]
 

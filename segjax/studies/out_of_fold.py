@@ -31,10 +31,19 @@ RECORD = "out_of_fold.json"
 
 
 class Ordered(core.Subset):
-    """Examples fold by fold; it knows which of them each thread has read last."""
+    """All examples; it knows which of them each thread has read last.
 
-    def __init__(self, source: core.Source, dealt: Sequence[int]):
-        order = sorted(range(len(dealt)), key=lambda place: dealt[place])
+    Args:
+        source: The examples.
+        dealt: The fold of each.
+        by_fold: Fold by fold, so that those who go through them need one fold at a time; else in
+            their own order, by which equal scores of objects are ranked.
+    """
+
+    def __init__(self, source: core.Source, dealt: Sequence[int], *, by_fold: bool = True):
+        order = [*range(len(dealt))]
+        if by_fold:
+            order.sort(key=dealt.__getitem__)
         super().__init__(source, order)
         self.dealt = [dealt[place] for place in order]
         self.names = core.names_of(source, "")
@@ -117,8 +126,9 @@ def score(joined: core.Source, dealt: Sequence[int], members: Sequence[Run]) -> 
         dealt: The fold of each.
         members: The run of each fold.
     """
-    ordered = Ordered(joined, dealt)
-    predictor, first = OutOfFold(ordered, members), members[0]
+    first = members[0]
+    ordered = Ordered(joined, dealt, by_fold=not kinds.finds_of(first.parts.task))
+    predictor = OutOfFold(ordered, members)
     clock = schedule.Clock(*(first.config["resolved"][key] for key in schedule.Clock._fields))
     steps, found = [member.find() for member in members], []
     about = first.parts.about_scores(max(steps)) | {"checkpoint": steps}
