@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from segjax.views.figures import BLUE, FAINT, GREY, INK, ORANGE, drawing, shorten
 
@@ -91,8 +91,8 @@ def importance(path: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
 def slices(path: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
     """Draw the value of each trial over each leaf, later trials darker."""
     complete, space = of(found, "complete"), found["search"]["space"]
-    columns = min(COLUMNS, len(space))
-    rows = math.ceil(len(space) / columns)
+    rows = math.ceil(len(space) / COLUMNS)
+    columns = math.ceil(len(space) / rows)
     with drawing(path, 1.6 + 3.2 * columns, 0.9 + 3.1 * rows) as figure:
         axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
         numbers = [each["number"] for each in complete]
@@ -111,7 +111,8 @@ def slices(path: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
             ax.set_visible(False)
         for ax in axes[::columns]:
             ax.set_ylabel(metric_of(found))
-        bar = figure.colorbar(dots, ax=axes.tolist(), aspect=30, pad=0.02)
+        ticks = MaxNLocator(6, integer=True)
+        bar = figure.colorbar(dots, ax=axes.tolist(), aspect=30, pad=0.02, ticks=ticks)
         bar.outline.set_visible(False)
         bar.set_label("trial")
         title(axes[0], "Slices, the best circled", found, right=axes[columns - 1])
@@ -182,6 +183,9 @@ def scale(ax: Axes, section: Mapping[str, Any]) -> None:
     choices = section.get("choices")
     if section.get("log"):
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     elif choices is not None:
         ax.set_xlim(-0.5, len(choices) - 0.5)
         ax.set_xticks(range(len(choices)), [text_of(value) for value in choices], rotation=30,
