@@ -71,22 +71,30 @@ def recorded(file: pathlib.Path) -> dict[str, Any]:
     return sections.section(found)
 
 
-def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
+def from_python(
+    file: pathlib.Path, argument: str, *, function: str = "get_config", expected: str = EXPECTED
+) -> dict[str, Any]:
     """Return what `get_config` of a Python file returns.
+
+    Args:
+        file: The file.
+        argument: What follows the colon after its name; empty: nothing.
+        function: Another function of it.
+        expected: What should have been named, for messages.
 
     Raises:
         ConfigError: The file does not run, has no such function, or it returns something else.
     """
     try:
-        function = getattr(run(file), "get_config", None)
-        if not callable(function):
-            raise ConfigError(f"{file}: has no function get_config. {EXPECTED}")
-        if argument and not inspect.signature(function).parameters:
-            raise ConfigError(f"{file}: get_config takes no argument, got {argument!r}.")
-        found = function(argument) if argument else function()
+        get = getattr(run(file), function, None)
+        if not callable(get):
+            raise ConfigError(f"{file}: has no function {function}. {expected}")
+        if argument and not inspect.signature(get).parameters:
+            raise ConfigError(f"{file}: {function} takes no argument, got {argument!r}.")
+        found = get(argument) if argument else get()
         if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
             kind = type(found).__name__
-            raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
+            raise ConfigError(f"{file}: {function} returned {kind}, expected a ConfigDict.")
         return sections.section(dict(found))  # a placeholder without a value is found here
     except UserError:
         raise

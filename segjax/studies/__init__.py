@@ -1,1 +1,1 @@
-"""Many runs that answer one question, all lists of runs: studies, searches, cross-validation."""
+"""Many runs that answer one question: studies, searches, cross-validation; all lists of runs."""
