@@ -20,7 +20,7 @@ from tests import camvid, program
 README = program.ROOT / "README.md"
 PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
 RUN = "<!-- run by tests/test_readme.py -->"
-SEVERAL_PROCESSES = {"scale.md": 2}
+SEVERAL_PROCESSES = {"scale.md": 2, "crossval.md": 1}
 """Commands in ```text, because it takes several processes at once to run them."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 

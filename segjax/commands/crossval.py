@@ -10,6 +10,7 @@ See docs/crossval.md.
 from absl import flags
 
 from segjax.commands import options
+from segjax.config import searches
 from segjax.data import dealing
 from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
@@ -46,6 +47,11 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("folds_only", "", text, flag_values=values)
     text = "Keep the best checkpoint by what a fold holds out, as the config says; it flatters."
     flags.DEFINE_bool("keep_best", False, text, flag_values=values)
+    text = (
+        "A search file: inside each fold its space is searched on the fold's training part alone, "
+        "dealt once more, and the best values train the fold. Its own config is not used."
+    )
+    flags.DEFINE_string("search", "", text, flag_values=values)
     text = "Write what is predicted of each example out of fold, into <workdir>/predictions."
     flags.DEFINE_bool("keep_predictions", False, text, flag_values=values)
 
@@ -54,12 +60,15 @@ def run(values: flags.FlagValues) -> int:
     """Train, score and join; return 0, or 75 or 130 as training does."""
     root, config = options.path(values.workdir), options.read_config(values)
     only = numbers_of(values.folds_only)
+    search = None
+    if values.search:
+        search = searches.read(values.search, trust_code=values.trust_code)
     xla.prepare(keep_memory=True)
     from segjax.studies import crossval
 
     wishes = crossval.Wishes(
         values.folds, tuple(filter(None, values.splits)), values.kind, values.groups, values.seed,
-        values.keep_best, only, values.keep_predictions,
+        values.keep_best, only, values.keep_predictions, search,
     )  # fmt: skip
     return crossval.run(root, config, wishes, say=lambda line: print(printable(line), flush=True))
 

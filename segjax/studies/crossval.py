@@ -5,25 +5,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from segjax.assemble import setup as setup_lib
-from segjax.config import load, schema, trials
+from segjax.config import schema, searches, trials
+from segjax.config.searches import Search
 from segjax.data import dealing, folds, hashes
 from segjax.data.folds import HELD, TRAIN
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runs import run as run_lib
 from segjax.runs import train, workdir
 from segjax.runtime import files, reading
-from segjax.studies import out_of_fold, scores, work
+from segjax.studies import folds_found, nested, out_of_fold, work
+from segjax.studies.folds_found import DONE, RESULT
 from segjax.views.progress import Progress
 
-DONE = "fold.json"
-"""In a fold's folder, once it is trained and scored."""
-RESULT = "crossval.json"
-
 Config = dict[str, Any]
-Search = Callable[[pathlib.Path, Config], tuple[int, Config]]
-"""`(folder, config) → exit code, config`: the best config that a search in the folder finds."""
 
 
 class Wishes(NamedTuple):
@@ -38,6 +35,7 @@ class Wishes(NamedTuple):
         keep_best: Let folds keep their best checkpoint by the part that they hold out.
         only: The folds that this process may do; empty: all.
         keep_predictions: Write what is predicted of each example by the fold that held it out.
+        search: Finds values for the config inside each fold, on its training part alone.
     """
 
     folds: int
@@ -48,6 +46,7 @@ class Wishes(NamedTuple):
     keep_best: bool = False
     only: tuple[int, ...] = ()
     keep_predictions: bool = False
+    search: Search | None = None
 
 
 class Plan(NamedTuple):
@@ -89,6 +88,38 @@ class Plan(NamedTuple):
             config["checkpoint"] = section
         return config
 
+    def inner_config(self, fold: int, dealt: Sequence[int], pixels: Any = None) -> Config:
+        """Return the config of a search's trials inside a fold: its training part, dealt again.
+
+        Args:
+            fold: Its number.
+            dealt: The fold of each example.
+            pixels: Of each class in each example, where folds are stratified; None: the inner ones
+                are not, as it is for a look at the config.
+        """
+        outer, number = self.fold_config(fold, dealt), max(2, self.wishes.folds - 1)
+        source = {"type": "folds", "source": outer["input"]["source"], "fold": 0}
+        source |= self.settings() | {"folds": number, "splits": [TRAIN]}
+        if self.wishes.kind.startswith("stratified"):
+            own = [place for place, other in enumerate(dealt) if other != fold]
+            inner = [place % number for place in range(len(own))]
+            if pixels is not None:
+                inner = self.deal(number, own, np.array(pixels, np.int64))
+            source["assignment"] = dealing.written(inner)
+        return outer | {"input": {**outer["input"], "source": source}}
+
+    def deal(self, number: int, places: Sequence[int], pixels: np.ndarray | None) -> list[int]:
+        """Return the fold of some of the examples, of so many folds."""
+        joined, wishes = self.joined, self.wishes
+        groups = folds.groups_of(joined, kind=wishes.kind, pattern=wishes.groups)
+        names, order = joined.example_names(), joined.order()
+        return dealing.deal(
+            [names[i] for i in places], number, kind=wishes.kind, seed=wishes.seed,
+            order=[order[i] for i in places],
+            groups=None if groups is None else [groups[i] for i in places],
+            pixels=None if pixels is None else pixels[[*places]],
+        )  # fmt: skip
+
     def folder(self, fold: int) -> pathlib.Path:
         """Return the folder of a fold's run."""
         return workdir.fold_folder(self.root, fold)
@@ -100,7 +131,6 @@ def run(
     wishes: Wishes,
     *,
     say: Callable[[str], None] = print,
-    search: Search | None = None,
 ) -> int:
     """Train and score all folds that nobody has done, and all together once all are there.
 
@@ -109,7 +139,6 @@ def run(
         config: The config of a run, whose data is dealt.
         wishes: How.
         say: Takes a line for whoever watches.
-        search: Finds the config that a fold is trained with, on its training part alone.
 
     Returns:
         The exit code: 0, or that of a fold which a signal ended.
@@ -123,7 +152,7 @@ def run(
         say(note)
     dealt = assign(plan, say)
     chosen = plan.wishes.only or range(plan.wishes.folds)
-    items = [_item(plan, fold, dealt, search) for fold in chosen]
+    items = [_item(plan, fold, dealt, say) for fold in chosen]
     if code := _share("folds", items, say):
         return code
     left = [i for i in range(plan.wishes.folds) if not (plan.folder(i) / DONE).exists()]
@@ -132,7 +161,7 @@ def run(
         return 0
     if code := _share("out of fold", _last_items(plan, dealt), say):
         return code
-    for line in describe(reading.read_json(root / RESULT), plan.shown):
+    for line in folds_found.describe(reading.read_json(root / RESULT), plan.shown):
         say(line)
     say(f"written to {root / RESULT}")
     return 0
@@ -266,7 +295,8 @@ def _check_same(plan: Plan) -> None:
             "--workdir."
         )
     now = plan.settings() | {"fingerprint": schema.fingerprint(plan.config)}
-    before = there["settings"] | {"fingerprint": there["fingerprint"]}
+    now["search"] = nested.fingerprint(plan.wishes.search)
+    before = there["settings"] | {key: there.get(key) for key in ("fingerprint", "search")}
     for key, value in now.items():
         if before.get(key) != value:
             raise ConfigError(
@@ -287,6 +317,8 @@ def _check_fold(plan: Plan) -> list[str]:
     setup, _ = setup_lib.make_setup(config)
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     train.check_saving(setup, evaluators)
+    if plan.wishes.search:
+        nested.check(plan.wishes.search, plan.inner_config(0, dealt))
     return [f"{each.name}/{each.headline[0]}" for each in evaluators if each.split != TRAIN]
 
 
@@ -307,13 +339,11 @@ def assign(plan: Plan, say: Callable[[str], None]) -> list[int]:
             with Progress(len(plan.joined), unit="labels", title="folds", leave=False) as bar:
                 pixels = folds.count_pixels(plan.joined, threads=threads, tell=bar.update)
         groups = folds.groups_of(plan.joined, kind=wishes.kind, pattern=wishes.groups)
-        dealt = dealing.deal(
-            _names(plan), wishes.folds, kind=wishes.kind, seed=wishes.seed, groups=groups,
-            order=plan.joined.order(), pixels=pixels,
-        )  # fmt: skip
+        dealt = plan.deal(wishes.folds, range(len(plan.joined)), pixels)
         content: dict[str, Any] = {
             "settings": plan.settings(),
             "fingerprint": schema.fingerprint(plan.config),
+            "search": nested.fingerprint(wishes.search),
             "data": plan.data,
             "class_names": [*plan.joined.class_names],
             "names": _names(plan),
@@ -329,19 +359,7 @@ def assign(plan: Plan, say: Callable[[str], None]) -> list[int]:
     if failed := work.share([item], say=lambda line: None).failed:
         raise UserError(f"{plan.root}: {failed['folds']}")
     _check_same(plan)
-    return _folds(plan.root)["fold"]
-
-
-def _folds(root: pathlib.Path) -> dict[str, Any]:
-    """Return the content of `folds.json`, which is there.
-
-    Raises:
-        UserError: It is not.
-    """
-    found = workdir.load_folds(root)
-    if found is None:
-        raise UserError(f"{root}: holds no cross-validation. Run --mode=crossval there.")
-    return found
+    return folds_found.read(plan.root)["fold"]
 
 
 def _sizes(dealt: Sequence[int], number: int) -> str:
@@ -353,16 +371,18 @@ def _names(plan: Plan) -> list[str]:
     return plan.joined.example_names()
 
 
-def _item(plan: Plan, fold: int, dealt: Sequence[int], search: Search | None) -> work.Item:
+def _item(plan: Plan, fold: int, dealt: Sequence[int], say: Callable[[str], None]) -> work.Item:
     """Return what trains a fold."""
     folder = plan.folder(fold)
 
     def do() -> int:
         config = plan.fold_config(fold, dealt)
-        if search is not None:
-            code, config = search(folder, config)
+        if search := plan.wishes.search:
+            inner = plan.inner_config(fold, dealt, folds_found.read(plan.root).get("pixels"))
+            code, found = nested.best(folder / nested.FOLDER, search, inner, say=say)
             if code:
                 return code
+            config = searches.assign(config, found)
         code = train.run(folder, config)
         jax.clear_caches()
         if code:
@@ -394,7 +414,7 @@ def _last_items(plan: Plan, dealt: Sequence[int]) -> list[work.Item]:
         for found in out_of_fold.score(plan.joined, dealt, members()):
             found.write(root)
         jax.clear_caches()
-        files.write_json(root / RESULT, collect(root))
+        files.write_json(root / RESULT, folds_found.collect(root))
         return 0
 
     def predict() -> int:
@@ -410,54 +430,3 @@ def _last_items(plan: Plan, dealt: Sequence[int]) -> list[work.Item]:
 
 def _record(root: pathlib.Path) -> pathlib.Path:
     return root / out_of_fold.PREDICTIONS / out_of_fold.RECORD
-
-
-def collect(root: pathlib.Path) -> dict[str, Any]:
-    """Return the content of `crossval.json`, made of files alone: reports, folds, their configs.
-
-    Raises:
-        UserError: One is missing or cannot be read.
-    """
-    dealt = _folds(root)
-    found: list[dict[str, Any]] = []
-    for fold in range(dealt["settings"]["folds"]):
-        folder = workdir.fold_folder(root, fold)
-        config = load.recorded(folder / "config.json")
-        names = config["resolved"]["class_names"]
-        about = reading.read_json(folder / DONE)
-        found.append(about | {"scores": _scores(folder, [*config["evals"]], names)})
-    held = [path.stem for path in sorted((root / "eval").glob("*.json"))]
-    mean, std = scores.means(each["scores"] for each in found)
-    return {
-        "folds": found,
-        "mean": mean,
-        "std": std,
-        "out_of_fold": _scores(root, held, dealt["class_names"]),
-        "examples": len(dealt["names"]),
-        "assignment": dict(zip(dealt["names"], dealt["fold"], strict=True)),
-        **{key: dealt[key] for key in ("settings", "fingerprint", "data")},
-    }
-
-
-def _scores(folder: pathlib.Path, evals: Sequence[str], names: Sequence[str]) -> scores.Scores:
-    found: scores.Scores = {}
-    for name in evals:
-        found |= scores.of_result(name, reading.read_json(folder / "eval" / f"{name}.json"), names)
-    return found
-
-
-def describe(result: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
-    """Return what to show of a `crossval.json`: some scores of each fold, and of all."""
-    lines = []
-    for name in shown:
-        own = [each["scores"].get(name) for each in result["folds"]]
-        folds_ = ", ".join("-" if value is None else f"{value:.4f}" for value in own)
-        line = f"{name}: folds {folds_}"
-        if name in result["mean"]:
-            line += f"; mean {result['mean'][name]:.4f}"
-        if name in result["std"]:
-            line += f", std {result['std'][name]:.4f}"
-        if name in result["out_of_fold"]:
-            line += f"; out of fold {result['out_of_fold'][name]:.4f}"
-        lines.append(line)
-    return lines

@@ -139,6 +139,38 @@ def every_fold_is_a_run_and_all_are_an_ensemble(root: pathlib.Path, tmp_path: pa
     assert code == 0 and "evals.val is left out" in text, text
 
 
+SEARCH = """
+def get_search(arg=""):
+    return {
+        "config": "configs/quickstart.py:debug", "method": "random", "trials": 2,
+        "overrides": ["total_steps=1"], "space": {"optimizer.lr": {"low": 1e-3, "high": 1e-1}},
+    }
+"""
+
+
+@pytest.mark.slow
+def test_a_search_inside_folds_trains_them_with_what_it_found(tmp_path):
+    (tmp_path / "search.py").write_text(SEARCH)
+    root = tmp_path / "root"
+    given = ["--mode=crossval", "--config=configs/quickstart.py:debug", "--folds=2",
+             f"--search={tmp_path / 'search.py'}", f"--workdir={root}"]  # fmt: skip
+    code, text = program.run(*given)
+    assert code == 0 and "trials: 2 found, 0 finished before, 2 done now" in text, text
+    found = json.loads((root / "crossval.json").read_text())
+    for fold in range(2):
+        best = json.loads((root / f"fold{fold}/search/search.json").read_text())["best"]
+        config = workdir.load_config(root / f"fold{fold}")
+        assert config["optimizer"]["lr"] == best["parameters"]["optimizer.lr"]
+        trial = workdir.load_config(root / f"fold{fold}/search/trial0")
+        assert trial["resolved"]["num_examples"] < config["resolved"]["num_examples"]
+        assert trial["resolved"]["total_steps"] == 1
+    assert [each["examples"] for each in found["folds"]] == [8, 8]
+    code, text = program.run(*given)
+    assert code == 0 and "2 finished before, 0 done now" in text, text
+    code, text = program.run(*given[:3], *given[4:])
+    assert code == 2 and "holds a cross-validation with search=" in text, text
+
+
 def test_a_file_that_is_none_is_said_and_a_folder_without_it_is_no_cross_validation(tmp_path):
     assert workdir.folds_in(tmp_path) == []
     for content in ("[]", "{}", '{"settings": {"folds": 1}}', '{"settings": {"folds": 3}}', "{"):

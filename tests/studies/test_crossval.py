@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.config import schema
+from segjax.config import schema, searches
 from segjax.data import folds
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runs import workdir
-from segjax.studies import crossval
+from segjax.studies import crossval, folds_found, nested
 from segjax.studies.crossval import Wishes
 from tests.studies import folds_of
 
@@ -120,7 +120,7 @@ def test_the_same_command_finds_all_done(done):
 
 def test_a_table_can_be_made_again_of_files_alone(done):
     root, _ = done
-    assert crossval.collect(root) == folds_of.result(root)
+    assert folds_found.collect(root) == folds_of.result(root)
 
 
 def test_any_number_of_workers_make_the_same(done, tmp_path):
@@ -180,27 +180,43 @@ def test_a_fold_that_is_new_makes_the_scores_new(done, tmp_path):
     assert "out of fold: 1 found, 0 finished before, 1 done now" in said
 
 
-def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path):
-    """It decides the config that the fold is trained with."""
-    seen = []
+SPACE = {
+    "config": "configs/quickstart.py:debug", "method": "random", "trials": 2, "metric": "val/dice",
+    "overrides": ["total_steps=1"],
+    "space": {"optimizer.lr": {"low": 0.01, "high": 0.1}, "seed": {"choices": [7, 8]}},
+}  # fmt: skip
 
-    def search(folder, config):
-        seen.append((folder.name, config["input"]["source"]["fold"]))
-        inner = {**config["input"]["source"]}
-        source = folds.open_split(inner, "train")
-        held = {*folds.open_split(inner, "val").example_names()}
-        assert not held & {*source.example_names()}
-        return 0, config | {"seed": 7 + len(seen)}
 
-    root = tmp_path / "root"
-    assert crossval.run(root, folds_of.config(), Wishes(2), say=seen.append, search=search) == 0
-    assert ("fold0", 0) in seen and ("fold1", 1) in seen
-    seeds = [workdir.load_config(root / f"fold{i}")["seed"] for i in range(2)]
-    assert seeds[0] != seeds[1] and min(seeds) > 7
-    assert crossval.run(
-        tmp_path / "other", folds_of.config(), Wishes(2), say=seen.append,
-        search=lambda folder, config: (130, config),
-    ) == 130  # fmt: skip
+@pytest.mark.parametrize("kind", ["plain", "stratified"])
+def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypatch, kind):
+    """It decides the values that the fold is trained with, and nothing else of its config."""
+    seen = {}
+
+    def best(folder, search, config, *, say):
+        nested.check(search, config)
+        base = nested.inside(search, config).config({}, "trial0")
+        assert base["total_steps"] == 1 and base["checkpoint"]["keep_best"] == "val/dice"
+        inner = base["input"]["source"]
+        own = [folds.open_split(inner, split).example_names() for split in ("train", "val")]
+        seen[folder.parent.name] = own
+        return 0, {"seed": 7 + len(seen), "optimizer.lr": 0.03}
+
+    monkeypatch.setattr(nested, "best", best)
+    root, wishes = tmp_path / "root", Wishes(3, kind=kind, search=searches.make(SPACE))
+    assert run(root, wishes) == 0
+    dealt = folds_of.result(root)["assignment"]
+    for fold in range(3):
+        trained, validated = seen[f"fold{fold}"]
+        outside = {name for name, other in dealt.items() if other != fold}
+        assert {*trained} | {*validated} == outside and not {*trained} & {*validated}
+        assert len(validated) == pytest.approx(len(outside) / 2, abs=1)  # of two inner folds
+        config = workdir.load_config(root / f"fold{fold}")
+        assert config["seed"] == 8 + fold and config["optimizer"]["lr"] == 0.03
+        assert config["total_steps"] == 2 and config["input"]["source"]["fold"] == fold
+    with pytest.raises(ConfigError, match="with search=.*, got ''"):
+        run(root, wishes._replace(search=None))
+    monkeypatch.setattr(nested, "best", lambda *_, **__: (130, {}))
+    assert run(tmp_path / "other", wishes) == 130
 
 
 @pytest.mark.parametrize(
@@ -216,6 +232,10 @@ def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path):
         (Wishes(3), {"optimizer__lr": -1.0}, "optimizer.lr=-1.0"),
         (Wishes(3), {"model__widths": [0, 1]}, r"model.widths\[0\]=0"),
         (Wishes(3), {"checkpoint__keep_best": "test/nothing"}, "keep_best='test/nothing'"),
+        (
+            Wishes(3, search=searches.make(SPACE | {"metric": "val/nothing"})), {},
+            "keep_best='val/nothing'",
+        ),
         (Wishes(3), {"evals__test__split": "tset"}, "split='tset': synthetic has no such split"),
     ],
 )  # fmt: skip
