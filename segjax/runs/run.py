@@ -12,7 +12,7 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
-from segjax.data import hashes
+from segjax.data import folds, hashes
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
 from segjax.evaluators.report import Evaluator, Report, Scored
@@ -308,7 +308,9 @@ def _without_folds(members: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     if all(source["type"] != "folds" or source == sources[0] for source in sources):
         return first, []
     evals = first["evals"]
-    kept = {name: each for name, each in evals.items() if each["split"] not in ("train", "val")}
+    kept = {
+        name: each for name, each in evals.items() if each["split"] not in (folds.TRAIN, folds.HELD)
+    }
     left = [name for name in evals if name not in kept]
     return first | {"evals": kept}, [
         f"evals.{name} is left out: it scores what other folds were trained on; crossval.json has "

@@ -206,6 +206,11 @@ def prepare(root: pathlib.Path, config: Mapping[str, Any], wishes: Wishes) -> Pl
         raise ConfigError(
             f"--folds_only={outside[0]}: there are the folds 0 to {wishes.folds - 1}. Change it."
         )
+    if wishes.kind.startswith("stratified") and wishes.folds > len(dealing.DIGITS):
+        raise ConfigError(
+            f"--folds={wishes.folds}: folds of kind={wishes.kind!r} are at most "
+            f"{len(dealing.DIGITS)}. Use fewer, or another kind."
+        )
     joined = folds.join(config["input"]["source"], wishes.splits)
     groups = folds.groups_of(joined, kind=wishes.kind, pattern=wishes.groups)
     dealing.deal(  # as many folds can be made
@@ -217,9 +222,9 @@ def prepare(root: pathlib.Path, config: Mapping[str, Any], wishes: Wishes) -> Pl
     best, more = _keep_best(config, wishes)
     config["checkpoint"] = {**config["checkpoint"], "keep_best": best}
     notes += [*more, *_groups_note(joined, wishes)]
-    plan = Plan(root, config, wishes, joined, hashes.of_source(joined), tuple(notes))
-    _check_same(plan)
-    return plan._replace(shown=tuple(_check_fold(plan)))
+    plan = Plan(root, config, wishes, joined, hashes.of_source(joined))
+    notes += _check_same(plan)
+    return plan._replace(notes=tuple(notes), shown=tuple(_check_fold(plan)))
 
 
 def _evals(
@@ -279,15 +284,15 @@ def _groups_note(joined: folds.Joined, wishes: Wishes) -> list[str]:
     ]
 
 
-def _check_same(plan: Plan) -> None:
-    """Refuse a folder whose cross-validation is another one.
+def _check_same(plan: Plan) -> list[str]:
+    """Refuse a folder whose cross-validation is another one; return what is to be said of its data.
 
     Raises:
         UserError: What is different.
     """
     there = workdir.load_folds(plan.root)
     if there is None:
-        return
+        return []
     if there["data"].get("hash") != plan.data["hash"] or there["names"] != _names(plan):
         raise DataError(
             f"{plan.root / workdir.FOLDS}: was dealt of other data: {len(there['names'])} examples "
@@ -303,6 +308,7 @@ def _check_same(plan: Plan) -> None:
                 f"--workdir={plan.root}: holds a cross-validation with {key}={before.get(key)!r}, "
                 f"got {value!r}. Use another --workdir, or the same command."
             )
+    return hashes.compare(there["data"], plan.data, split=" and ".join(plan.wishes.splits))
 
 
 def _check_fold(plan: Plan) -> list[str]:

@@ -63,7 +63,7 @@ def wait_for(path: pathlib.Path, process) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_one_of_them_killed_make_what_one_makes(tmp_path):
+def test_two_workers_one_of_them_killed_make_what_one_makes(tmp_path, capsys):
     """The rules: every fold is a run by itself; folds are shared out; SIGKILL costs no result."""
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     (tmp_path / "config.py").write_text(CONFIG)
@@ -101,17 +101,22 @@ def test_two_workers_one_of_them_killed_make_what_one_makes(tmp_path):
         found = json.loads((root / "eval/val.json").read_text())
         np.testing.assert_array_equal(found["confusion_matrix"], total)
 
-    every_fold_is_a_run_and_all_are_an_ensemble(alone, tmp_path)
+    every_fold_is_a_run_and_all_are_an_ensemble(alone, tmp_path, capsys)
 
 
-def every_fold_is_a_run_and_all_are_an_ensemble(root: pathlib.Path, tmp_path: pathlib.Path):
+def every_fold_is_a_run_and_all_are_an_ensemble(root, tmp_path, capsys):
     for fold in range(3):
         opened = run_lib.open_run(root / f"fold{fold}")
         kept = json.loads((root / f"fold{fold}/eval/val.json").read_text())
         (report,) = opened.evaluate("val")
         assert report.result["miou"] == kept["miou"]
     assert [run.path.name for run in run_lib.list_runs(root)] == ["fold0", "fold1", "fold2"]
-    code, text = program.run("--mode=eval", f"--workdir={root}")
+
+    def command(*flags):
+        code = cli.run(["run.py", *flags])
+        return code, "".join(capsys.readouterr())
+
+    code, text = command("--mode=eval", f"--workdir={root}")
     assert code == 0 and "the folds of a cross-validation. ensemble of 3" in text, text
     assert "evals.val is left out: it scores what other folds were trained on" in text
     assert "test: mIoU" in text
@@ -124,7 +129,7 @@ def every_fold_is_a_run_and_all_are_an_ensemble(root: pathlib.Path, tmp_path: pa
     mean /= mean.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(found.probabilities(), mean, atol=1e-5)
     Image.fromarray(image).save(tmp_path / "image.png")
-    code, text = program.run(
+    code, text = command(
         "--mode=predict", f"--workdir={root}", f"--input={tmp_path / 'image.png'}",
         f"--output={tmp_path / 'out'}", "--outputs=label",
     )  # fmt: skip
@@ -133,9 +138,9 @@ def every_fold_is_a_run_and_all_are_an_ensemble(root: pathlib.Path, tmp_path: pa
         np.asarray(Image.open(tmp_path / "out/image_label.png")), found.classes
     )
     for mode, more in (("tune", ()), ("export", ("--publisher=segjax", "--output=x"))):
-        code, text = program.run(f"--mode={mode}", f"--workdir={root}", *more)
+        code, text = command(f"--mode={mode}", f"--workdir={root}", *more)
         assert code == 2 and "ensemble" in text, text
-    code, text = program.run("--mode=eval", f"--workdir={root / 'fold0'},{root / 'fold1'}")
+    code, text = command("--mode=eval", f"--workdir={root / 'fold0'},{root / 'fold1'}")
     assert code == 0 and "evals.val is left out" in text, text
 
 

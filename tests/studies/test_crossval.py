@@ -225,6 +225,7 @@ def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypat
         (Wishes(15), {}, "15 folds of 14 examples"),
         (Wishes(3, kind="grouped"), {}, "does not know which examples belong together"),
         (Wishes(3, kind="stratified_grouped", groups="train|val"), {}, "3 folds of 2 groups"),
+        (Wishes(37, kind="stratified"), {}, "--folds=37: folds of kind=.* at most 36"),
         (Wishes(3, groups="train"), {}, "are of the kinds 'grouped'"),
         (Wishes(3, splits=("train",)), {"evals__val__split": "test"}, "scores no 'val'"),
         (Wishes(3, only=(0, 3)), {}, "--folds_only=3: there are the folds 0 to 2"),
