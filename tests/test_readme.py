@@ -115,6 +115,7 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/own_data\.py:\S+)", r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/quickstart\.py:\S+)", r"\1,debug", a) for a in arguments]
+    arguments = [re.sub(r"(experiments/search/\w+\.py)$", r"\1:debug", a) for a in arguments]
     return [
         re.sub(r"(configs/(?!camvid|streets)\w+\.py)$", r"\1:debug", a) for a in arguments
     ], settings

@@ -22,7 +22,7 @@ RATES = [float(f"{10 ** (-5 + i * 5 / 11):.3g}") for i in range(12)]
 """From 1e-5 to 1, at equal factors."""
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"type": "none"},
-    "median": {"type": "median", "startup": 2, "warmup_percent": 10},
+    "median": {"type": "median", "startup": 1, "warmup_percent": 30},
 }
 
 

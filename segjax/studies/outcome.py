@@ -83,6 +83,14 @@ def read_note(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
+def ended(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return in words how a trial ended."""
+    words = found["state"]
+    if found["value"] is not None:
+        words += f", {settings['metric']} {found['value']:.4f} at step {found['step']:,}"
+    return f"{words}: {found['reason']}" if "reason" in found else words
+
+
 def scores(folder: pathlib.Path, metric: str) -> dict[int, float]:
     """Return what the run in a folder has logged of a metric, by step."""
     records = writer.read(folder)

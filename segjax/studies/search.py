@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 
 from segjax.assemble import setup as setup_lib
-from segjax.config import schedule, searches, sections
+from segjax.config import rules, schedule, searches, sections
 from segjax.config.searches import Search
-from segjax.errors import ConfigError, DataError, LockedError, NonFiniteError, UserError
+from segjax.errors import ConfigError, NonFiniteError, UserError
 from segjax.runs import train
 from segjax.runtime import files, reading
 from segjax.studies import beside, outcome, suggest, work
@@ -57,7 +57,7 @@ def run(root: pathlib.Path, search: Search, *, say: Callable[[str], None] = prin
     warmup, total = prepare(root, search)
     suggester = Suggester(root, search, warmup_steps=warmup, total_steps=total)
     objective = training(search)
-    items = trials(root, suggester, objective)
+    items = trials(root, suggester, objective, say=say)
     if several := search.settings["side_by_side"]:
         items = beside.join(root, search, suggester, items, several)
     tally = work.share(items, say=say)
@@ -163,7 +163,13 @@ def check_pruner(search: Search, setup: setup_lib.Setup) -> None:
         )
 
 
-def trials(root: pathlib.Path, suggester: Suggester, objective: Objective) -> list[work.Item]:
+def trials(
+    root: pathlib.Path,
+    suggester: Suggester,
+    objective: Objective,
+    *,
+    say: Callable[[str], None] = print,
+) -> list[work.Item]:
     """Return all trials of a search as work that several processes share."""
 
     def item(number: int) -> work.Item:
@@ -172,13 +178,13 @@ def trials(root: pathlib.Path, suggester: Suggester, objective: Objective) -> li
             folder.name,
             folder,
             lambda: outcome.is_finished(folder),
-            lambda: do(Trial(number, folder, {}, lambda *_: False), suggester, objective),
+            lambda: do(Trial(number, folder, {}, lambda *_: False), suggester, objective, say),
         )
 
     return [item(number) for number in range(suggester.search.trials)]
 
 
-def do(trial: Trial, suggester: Suggester, objective: Objective) -> int:
+def do(trial: Trial, suggester: Suggester, objective: Objective, say: Callable[[str], None]) -> int:
     """Do a trial, or go on with it; return the exit code of its run.
 
     Raises:
@@ -203,22 +209,24 @@ def do(trial: Trial, suggester: Suggester, objective: Objective) -> int:
             if is_of_the_machine(error):
                 raise
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            reason = f"{kind}{error}"
+            reason = rules.cut(" ".join(f"{kind}{error}".split()), 400)
         known = suggester.tell(number, failed=bool(reason))
         if known.state == suggest.FAILED:
             reason = reason or f"{suggester.search.settings['metric']} was never logged"
     outcome.note(folder, number, known, suggester.search.settings, reason=reason)
+    say(f"{folder.name}: {outcome.ended(outcome.read_note(folder), suggester.search.settings)}")
     return 0
 
 
 def is_of_the_machine(error: Exception) -> bool:
-    """Say whether the same trial may go well at another time: a full disk, a folder that is locked.
+    """Say whether the same trial may go well at another time: a full disk, data that is not there.
 
-    What a config, its data or its numbers bring about happens again.
+    What a trial's config or its numbers bring about happens again. Data is that of all trials: were
+    they failed for it, nothing would be left of the search.
     """
     if isinstance(error, UserError):
-        return not isinstance(error, (ConfigError, DataError, NonFiniteError))
-    return isinstance(error, (OSError, LockedError))
+        return not isinstance(error, (ConfigError, NonFiniteError))
+    return isinstance(error, OSError)
 
 
 def training(search: Search) -> Objective:

@@ -53,7 +53,8 @@ def make(space=SPACE, **settings) -> Search:
 def go(root: pathlib.Path, search: Search, objective, **given) -> work.Tally:
     """Search with an objective of one's own instead of a training."""
     suggester = Suggester(root, search, **given)
-    return work.share(search_lib.trials(root, suggester, objective), say=lambda line: None)
+    items = search_lib.trials(root, suggester, objective, say=lambda line: None)
+    return work.share(items, say=lambda line: None)
 
 
 def once(trial: search_lib.Trial) -> int:

@@ -88,35 +88,36 @@ def test_values_keep_to_their_range(tmp_path):
 
 
 def test_what_fails_is_failed_and_the_rest_goes_on(tmp_path):
-    """Of the trial: NaN, its config, its data, a bug. Of the machine: whatever may pass."""
+    """Of the trial: NaN, its config, a bug. Not of it: what may pass, or is the same for all."""
     errors = {
         0: NonFiniteError("train/loss is nan at step 3"),
         1: ConfigError("config.model.widths=[1]: too few"),
         2: ValueError("odd"),
-        3: DataError("x.png: cut short"),
+        3: MemoryError("too much"),
         4: UserError("disk full"),
         5: OSError("no such device"),
+        6: DataError("x.png: not there"),
     }
 
     def objective(trial):
         if trial.number in errors:
             raise errors[trial.number]
-        return surrogate.once(trial) if trial.number != 6 else 0
+        return surrogate.once(trial) if trial.number != 7 else 0
 
-    search = surrogate.make(trials=8, storage="sqlite")
+    search = surrogate.make(trials=9, storage="sqlite")
     tally = surrogate.go(tmp_path, search, objective)
-    assert set(tally.failed) == {"trial4", "trial5"} and tally.done == 6
+    assert set(tally.failed) == {"trial4", "trial5", "trial6"} and tally.done == 6
     states = [each["state"] for each in outcome.notes(tmp_path)]
-    assert states == ["failed"] * 4 + ["running"] * 2 + ["failed", "complete"]
+    assert states == ["failed"] * 4 + ["running"] * 3 + ["failed", "complete"]
     reasons = [each.get("reason") for each in outcome.notes(tmp_path)]
     assert reasons[0] == "train/loss is nan at step 3" and reasons[2] == "ValueError: odd"
-    assert reasons[6] == "val/miou was never logged"
+    assert reasons[7] == "val/miou was never logged"
     kept = Suggester(tmp_path, search).study.get_trials()
-    assert [t.state.name for t in kept] == ["FAIL"] * 4 + ["RUNNING"] * 2 + ["FAIL", "COMPLETE"]
+    assert [t.state.name for t in kept] == ["FAIL"] * 4 + ["RUNNING"] * 3 + ["FAIL", "COMPLETE"]
 
     again = surrogate.go(tmp_path, search, surrogate.once)
-    assert (again.already, again.done, again.failed) == (6, 2, {})
-    assert [each["state"] for each in outcome.notes(tmp_path)][4:6] == ["complete"] * 2
+    assert (again.already, again.done, again.failed) == (6, 3, {})
+    assert [each["state"] for each in outcome.notes(tmp_path)][4:7] == ["complete"] * 3
 
 
 def steps(trial, *, good, last=10, log=None):
