@@ -210,7 +210,7 @@ def _shares(
         [int(value) * SHARE // int(total) for value, total in zip(row, totals[kept], strict=True)]
         for row in found[:, kept]
     ]
-    return np.array(parts, np.int64).reshape(len(units), -1)
+    return np.array(parts, np.int64).reshape(len(units), int(kept.sum()))
 
 
 def _iterative(

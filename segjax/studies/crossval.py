@@ -1,7 +1,7 @@
 """Cross-validation: a run for each fold, its scores, and those of all predictions joined."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -218,8 +218,9 @@ def prepare(root: pathlib.Path, config: Mapping[str, Any], wishes: Wishes) -> Pl
         kind=wishes.kind.replace("stratified_grouped", "grouped").replace("stratified", "plain"),
     )  # fmt: skip
     evals, notes = _evals(config, wishes, joined)
+    left_out = config["evals"].keys() - evals.keys()
     config |= {"evals": evals, "input": {**config["input"], "split": TRAIN}}
-    best, more = _keep_best(config, wishes)
+    best, more = _keep_best(config, wishes, left_out)
     config["checkpoint"] = {**config["checkpoint"], "keep_best": best}
     notes += [*more, *_groups_note(joined, wishes)]
     plan = Plan(root, config, wishes, joined, hashes.of_source(joined))
@@ -261,11 +262,12 @@ def _evals(
     return found, notes
 
 
-def _keep_best(config: Config, wishes: Wishes) -> tuple[str, list[str]]:
+def _keep_best(config: Config, wishes: Wishes, left_out: Collection[str]) -> tuple[str, list[str]]:
     """Return `checkpoint.keep_best` of a fold, and what is to be said of it."""
     best = config["checkpoint"]["keep_best"]
-    section = config["evals"].get(best.partition("/")[0])
-    if not best or (section is not None and (wishes.keep_best or section["split"] != HELD)):
+    name = best.partition("/")[0]
+    held = name in config["evals"] and config["evals"][name]["split"] == HELD
+    if name not in left_out and (not held or wishes.keep_best):
         return best, []
     return "", [
         "folds keep their last checkpoint: the best by what a fold holds out would flatter its "

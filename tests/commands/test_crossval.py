@@ -178,6 +178,14 @@ def test_a_search_inside_folds_trains_them_with_what_it_found(tmp_path):
 
 def test_a_file_that_is_none_is_said_and_a_folder_without_it_is_no_cross_validation(tmp_path):
     assert workdir.folds_in(tmp_path) == []
+    whole = {"settings": {"folds": 2}, "names": [], "fold": [], "data": {}, "fingerprint": ""}
+    (tmp_path / "folds.json").write_text(json.dumps(whole))
+    assert workdir.folds_in(tmp_path) == [tmp_path / "fold0", tmp_path / "fold1"]
+    with pytest.raises(UserError, match="fold0: no config.json there"):
+        run_lib.open_ensemble([tmp_path])
+    (tmp_path / "config.json").write_text("{}")  # of a run
+    assert workdir.folds_in(tmp_path) == []
+    (tmp_path / "config.json").unlink()
     for content in ("[]", "{}", '{"settings": {"folds": 1}}', '{"settings": {"folds": 3}}', "{"):
         (tmp_path / "folds.json").write_text(content)
         with pytest.raises(UserError, match="folds.json"):

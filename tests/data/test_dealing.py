@@ -123,6 +123,14 @@ def test_folds_are_the_same_on_any_machine(kind):
     assert text == EXPECTED[kind]
 
 
+def test_without_any_class_folds_are_as_even():
+    """All is void: there is nothing to stratify by."""
+    names, pixels = [f"image{i}" for i in range(7)], np.zeros((7, 3), np.int64)
+    for kind, groups in (("stratified", None), ("stratified_grouped", ["a", *"abcdef"])):
+        dealt = dealing.deal(names, 3, kind=kind, seed=0, groups=groups, pixels=pixels)
+        assert np.bincount(dealt).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+
+
 def test_another_seed_deals_otherwise_and_blocks_have_none():
     names = [f"image{i}" for i in range(40)]
     for kind, differs in (("plain", True), ("grouped", True), ("consecutive", False)):

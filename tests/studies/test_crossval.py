@@ -233,6 +233,7 @@ def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypat
         (Wishes(3), {"optimizer__lr": -1.0}, "optimizer.lr=-1.0"),
         (Wishes(3), {"model__widths": [0, 1]}, r"model.widths\[0\]=0"),
         (Wishes(3), {"checkpoint__keep_best": "test/nothing"}, "keep_best='test/nothing'"),
+        (Wishes(3), {"checkpoint__keep_best": "vall/miou"}, "keep_best='vall/miou'"),
         (
             Wishes(3, search=searches.make(SPACE | {"metric": "val/nothing"})), {},
             "keep_best='val/nothing'",
@@ -281,6 +282,11 @@ def test_what_folds_keep_and_score_is_said(tmp_path):
     assert plan.config["checkpoint"]["keep_best"] == "test/miou" and not plan.notes
     plan = crossval.prepare(tmp_path, folds_of.config(), Wishes(3, splits=("train", "val", "test")))
     assert {each["split"] for each in plan.config["evals"].values()} == {"val"}
+    whole = folds_of.config()  # of a fold
+    inner = {"folds": 2, "fold": 0, "splits": ["test"], "source": whole["input"]["source"]}
+    whole["input"]["source"] = {"type": "folds", **inner}
+    with pytest.raises(UserError, match="split 'test' is dealt to folds"):
+        crossval.prepare(tmp_path, whole, Wishes(3))
     root = {"checkpoint__root": "/elsewhere/x/"}
     plan = crossval.prepare(tmp_path, folds_of.config(**root), Wishes(3))
     assert plan.fold_config(1, [])["checkpoint"]["root"] == "/elsewhere/x/fold1"
