@@ -8,7 +8,7 @@ import json
 import pathlib
 
 from segjax.config import spelling
-from segjax.studies import outcome
+from segjax.studies import finished
 
 HERE = pathlib.Path(__file__).parent
 RECORDS = HERE / "results.jsonl"
@@ -23,7 +23,7 @@ def record(workdir: pathlib.Path) -> list[dict]:
     """
     run = json.loads((workdir / "run.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-    costs = outcome.costs(lines)
+    costs = finished.costs(lines)
     costs["train_minutes"] = costs.pop("minutes")
     packages = {name: run["packages"][name] for name in ("jax", "jaxlib", "flax")}
     return [

@@ -9,6 +9,7 @@
     run.predictor()(image).classes                      # uint8 [*space], at the image's size;
                                                         # where classes overlap [*space k]
     segjax.compare("a/eval/val.json", "b/eval/val.json")  # do two runs differ?
+    run = segjax.search("my_search.py", "runs/search")  # the best of many trials
 
 jax is imported by the first call, not by `import segjax`.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from segjax.runs.run import Run
 
 __version__ = "0.2.0"
-__all__ = ["compare", "list_runs", "open_run", "train"]
+__all__ = ["compare", "list_runs", "open_run", "search", "train"]
 
 
 def train(
@@ -60,11 +61,16 @@ def train(
     path = files.expanded(workdir)
     options: dict[str, Any] = {} if on_score is None else {"on_score": on_score}
     code = train.run(path, config, allow_config_change=allow_config_change, **options)
+    _pass_on(code)
+    return run.list_runs(path, trust_code=True)[0]  # the caller gave the config
+
+
+def _pass_on(code: int) -> None:
+    """Raise what stands for the exit code of a training that a signal ended."""
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
-    if code != train.DONE:
+    if code:
         raise SystemExit(code)
-    return run.list_runs(path, trust_code=True)[0]  # the caller gave the config
 
 
 def open_run(
@@ -78,7 +84,7 @@ def open_run(
 
     Args:
         path: The run's folder, or a file that was exported. Several folders make an ensemble, whose
-            scores are averaged.
+            scores are averaged; that of a cross-validation stands for all its folds.
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest. Several of one run make an ensemble.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.
@@ -118,6 +124,38 @@ def list_runs(path: str | pathlib.Path, *, trust_code: bool = False) -> "list[Ru
     from segjax.runs import run
 
     return run.list_runs(pathlib.Path(path), trust_code=trust_code)
+
+
+def search(search: str | pathlib.Path | Mapping[str, Any], workdir: str | pathlib.Path) -> "Run":
+    """Search hyperparameters, going on with what is in `workdir`, and open the best trial.
+
+    Args:
+        search: A file with `get_search`, or what that returns; see `config.searches`.
+        workdir: The search's folder. Several processes may share it.
+
+    Returns:
+        The run of the best trial; `list_runs(workdir)` has all.
+
+    Raises:
+        UserError: A bad search, config or folder; no trial was complete.
+        SystemExit: As `train`; call it again to go on.
+        KeyboardInterrupt: Likewise.
+    """
+    from segjax.config import searches
+    from segjax.errors import printable
+    from segjax.runtime import files, xla
+
+    given = isinstance(search, Mapping)
+    found = searches.make(search) if given else searches.read(str(search))
+    xla.prepare(keep_memory=True)
+    from segjax.runs import run
+    from segjax.studies import outcome
+    from segjax.studies import search as search_lib
+
+    root = files.expanded(workdir)
+    _pass_on(search_lib.run(root, found, say=lambda line: print(printable(line), flush=True)))
+    best = outcome.collect(root)["best"]["number"]
+    return run.open_run(root / f"trial{best}", trust_code=True)  # the caller gave the config
 
 
 def compare(

@@ -151,6 +151,38 @@ def test_an_edited_label_is_noticed(name, tmp_path, monkeypatch):
     assert hashes.of_source(parts_lib.make_source(config, split))["times"] != before["times"]
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_benchmark_is_dealt_to_folds(name, tmp_path, monkeypatch):
+    """Whatever reads it: names without reading, each example held out once, objects as they are."""
+    config = config_of(name, tmp_path, monkeypatch)
+    inner, split = config["input"]["source"], config["input"]["split"]
+    whole = parts_lib.make_source(config, split)
+    every = {whole[i]["name"]: i for i in range(len(whole))}
+    assert core.names_of(whole, split) == [*every]
+    kind = "grouped" if name == "lidc" else "plain"
+    about = {"type": "folds", "source": inner, "splits": [split], "folds": 2, "kind": kind}
+    held, trained = [], []
+    for fold in range(2):
+        config["input"]["source"] = {**about, "fold": fold}
+        for part, found in (("val", held), ("train", trained)):
+            source = pickle.loads(pickle.dumps(parts_lib.make_source(config, part)))  # noqa: S301
+            names = core.names_of(source, part)
+            assert names == [source[i]["name"] for i in range(len(source))]
+            assert core.reading_of(source) == core.reading_of(whole)
+            assert hashes.of_source(source)["hash"] and source.schema == whole.schema
+            source.check()
+            found += names
+            np.testing.assert_array_equal(
+                np.asarray(source[0]["label"]), np.asarray(whole[every[names[0]]]["label"])
+            )
+            if "object_masks" in whole.schema:
+                one, other = source.objects(0), whole.objects(every[names[0]])
+                np.testing.assert_array_equal(one.boxes, other.boxes)
+                counts = source.object_counts()
+                assert counts is None or counts[0] == len(one.classes)
+    assert sorted(held) == sorted(trained) == sorted(every)
+
+
 def stored_and_label(name, split, tmp_path, monkeypatch, index=0):
     """Return a mask as Pillow reads it, and the label that the source makes of it."""
     source = parts_lib.make_source(config_of(name, tmp_path, monkeypatch), split)

@@ -68,7 +68,7 @@ DATA_SETS = {
     ),
     "cityscapes_panoptic": ("", "size=debug"),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
-    "isbi2012": ("", "size=cpu", "size=debug"),
+    "isbi2012": ("", "size=cpu", "from=folder,size=cpu", "size=debug"),
     "dsb2018": (
         "", "size=cpu", "data=stage1", "data=stage1,task=semantic", "size=debug",
         "task=semantic,size=debug",

@@ -20,7 +20,7 @@ from tests import camvid, program
 README = program.ROOT / "README.md"
 PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
 RUN = "<!-- run by tests/test_readme.py -->"
-SEVERAL_PROCESSES = {"scale.md": 2}
+SEVERAL_PROCESSES = {"scale.md": 2, "crossval.md": 1}
 """Commands in ```text, because it takes several processes at once to run them."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 
@@ -115,6 +115,7 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/own_data\.py:\S+)", r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/quickstart\.py:\S+)", r"\1,debug", a) for a in arguments]
+    arguments = [re.sub(r"(experiments/search/\w+\.py)$", r"\1:debug", a) for a in arguments]
     return [
         re.sub(r"(configs/(?!camvid|streets)\w+\.py)$", r"\1:debug", a) for a in arguments
     ], settings

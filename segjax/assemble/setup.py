@@ -151,17 +151,34 @@ def make_evaluators(
     Raises:
         UserError: Bad config or data.
     """
-    evaluators = []
-    for name, section in config["evals"].items():
-        where = f"config.evals.{name}"
-        section = schedule.in_steps(section, ("every",), clock, where)
-        source = parts_lib.make_source(config, section["split"], where=where)
-        parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
-        parts_lib.check_same_classes(source, parts.classes, where=where)
-        resample.make_resampling(config["input"], source.schema)  # has a spacing where it needs one
-        size = parts.layout.canvas.size
-        sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
-        check_forward(section["batch_size"], parts, where=where)
-        given = {"name": name, "source": source, "classes": parts.classes}
-        evaluators.append(lookup.build("evaluators", section, where=where, **given))
-    return evaluators
+    return [
+        make_evaluator(
+            config, name, parts, clock,
+            parts_lib.make_source(config, section["split"], where=f"config.evals.{name}"),
+        )
+        for name, section in config["evals"].items()
+    ]  # fmt: skip
+
+
+def make_evaluator(
+    config: Mapping[str, Any],
+    name: str,
+    parts: Parts,
+    clock: schedule.Clock,
+    source: core.Source,
+) -> Evaluator:
+    """Build the evaluator `config.evals.<name>` for some examples.
+
+    Raises:
+        UserError: Bad config or data.
+    """
+    where = f"config.evals.{name}"
+    section = schedule.in_steps(config["evals"][name], ("every",), clock, where)
+    parts_lib.select(source.schema, parts.task, parts.classes)  # has what the task needs
+    parts_lib.check_same_classes(source, parts.classes, where=where)
+    resample.make_resampling(config["input"], source.schema)  # has a spacing where it needs one
+    size = parts.layout.canvas.size
+    sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
+    check_forward(section["batch_size"], parts, where=where)
+    given = {"name": name, "source": source, "classes": parts.classes}
+    return lookup.build("evaluators", section, where=where, **given)

@@ -54,7 +54,10 @@ def workdir(values: flags.FlagValues) -> None:
 
 def checkpoint(values: flags.FlagValues) -> None:
     """Define what opens a run: `--workdir`, `--checkpoint`, `--override`, `--trust_code`."""
-    text = "The run's folder; of an ensemble several, separated by commas."
+    text = (
+        "The run's folder; of an ensemble several, separated by commas, or the folder of a "
+        "cross-validation for all its folds."
+    )
     flags.DEFINE_string("workdir", "", text, flag_values=values)
     trust_code(values)
     text = (

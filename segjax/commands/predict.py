@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.commands import options
-from segjax.config import lookup, rules
+from segjax.config import lookup, rules, sections
 from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
@@ -104,7 +104,7 @@ def run(values: flags.FlagValues) -> int:
 
 def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a data set was told to read images, and how the names of its masks end."""
-    names = ("exif", "dtype", "label_suffix")
+    source, names = sections.innermost(source), ("exif", "dtype", "label_suffix")
     return {name: source[name] for name in names if source.get(name, "") != ""}
 
 

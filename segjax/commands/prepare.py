@@ -29,7 +29,7 @@ def run(values: flags.FlagValues) -> int:
     config = options.read_config(values)
     xla.prepare()
     from segjax.assemble import parts
-    from segjax.config import schema
+    from segjax.config import schema, sections
     from segjax.data import core, hashes, preparing, store
     from segjax.views.progress import Progress
 
@@ -47,7 +47,7 @@ def run(values: flags.FlagValues) -> int:
             made_from = {"source": inputs["source"], "split": split}
             made_from |= {"files": hashes.of_source(source)}
             made_from["reading"] = core.reading_of(source)
-            if suffix := inputs["source"].get("label_suffix"):
+            if suffix := sections.innermost(inputs["source"]).get("label_suffix"):
                 made_from["reading"]["label_suffix"] = suffix
             with Progress(len(source), unit="examples", title=split, leave=False) as bar:
                 done = preparing.write_split(

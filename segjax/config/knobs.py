@@ -100,8 +100,22 @@ def fill_spec(spec: Any, value: Any) -> Any:
     return value if spec.many else fill(spec.common, value)
 
 
-def check_table(table: Table, section: Any, where: str, *, typed: bool = False) -> None:
-    """Check keys and values; `typed`: other keys, and a lack of what has a default, are fine.
+def check_table(
+    table: Table,
+    section: Any,
+    where: str,
+    *,
+    typed: bool = False,
+    documented: str = "segjax/config/schema.py",
+) -> None:
+    """Check keys and values.
+
+    Args:
+        table: What there is.
+        section: What was given.
+        where: Its place, for messages.
+        typed: Other keys, and a lack of what has a default, are fine.
+        documented: The file that says what each key is.
 
     Raises:
         ConfigError: The first that is wrong, and what was expected.
@@ -127,7 +141,7 @@ def check_table(table: Table, section: Any, where: str, *, typed: bool = False) 
             schedule.key_of(section, name, where)
     if missing:
         names = ", ".join(map(repr, missing))
-        raise ConfigError(f"{where}: needs {names}. Add it: segjax/config/schema.py says what.")
+        raise ConfigError(f"{where}: needs {names}. Add it: {documented} says what.")
     for key, value in section.items():
         if key in known:
             check_spec(known[key], value, f"{where}.{key}")

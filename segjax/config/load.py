@@ -77,21 +77,21 @@ def from_python(
     """Return what a function of a Python file returns, as plain data.
 
     Args:
-        file: Is run.
-        argument: Passed on; empty: nothing is.
-        function: Its name.
-        expected: What an error says at its end.
+        file: The file.
+        argument: What follows the colon after its name; empty: nothing.
+        function: Another function of it.
+        expected: What should have been named, for messages.
 
     Raises:
         ConfigError: The file does not run, has no such function, or it returns something else.
     """
     try:
-        call = getattr(run(file), function, None)
-        if not callable(call):
+        get = getattr(run(file), function, None)
+        if not callable(get):
             raise ConfigError(f"{file}: has no function {function}. {expected}")
-        if argument and not inspect.signature(call).parameters:
+        if argument and not inspect.signature(get).parameters:
             raise ConfigError(f"{file}: {function} takes no argument, got {argument!r}.")
-        found = call(argument) if argument else call()
+        found = get(argument) if argument else get()
         if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
             kind = type(found).__name__
             raise ConfigError(f"{file}: {function} returned {kind}, expected a ConfigDict.")

@@ -88,6 +88,13 @@ def section(config: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): plain(item) for key, item in dict(config).items()}
 
 
+def innermost(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the section of the data set that another one, such as 'folds', is made of; or it."""
+    while isinstance(source.get("source"), Mapping):
+        source = source["source"]
+    return source
+
+
 def flatten(config: Mapping[str, Any] | list, prefix: str = "") -> dict[str, Any]:
     """Return `{'optimizer.lr': 0.1, 'augment[0].type': 'geometry:flip', …}` of plain data."""
     items: Iterable = (

@@ -105,6 +105,10 @@ class Files:
     def __len__(self) -> int:
         return len(self.files)
 
+    def example_names(self) -> list[str]:
+        """Return the name of each example: its image's path below the root."""
+        return [os.path.relpath(image, self.root) for image, _ in self.files]
+
     def __getitem__(self, index: int) -> Example:
         file = self.files[index][0]
         self._check_colour(file)

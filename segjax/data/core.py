@@ -108,6 +108,41 @@ class CountsObjects(Protocol):
 
 
 @runtime_checkable
+class Named(Protocol):
+    """A source that knows the names of its examples without reading any."""
+
+    def example_names(self) -> Sequence[str]:
+        """Return the `name` of each example."""
+        ...
+
+
+def names_of(source: Source, split: str) -> list[str]:
+    """Return the name of each example of a split, made of its place where the source has none."""
+    if isinstance(source, Named):
+        return list(source.example_names())
+    return [f"{split}/{place}" for place in range(len(source))]
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A source that knows which of its examples belong together: to a patient, to a clip."""
+
+    def example_groups(self) -> Sequence[str] | None:
+        """Return the group of each example; None: it does not know after all."""
+        ...
+
+
+def groups_of(source: Source) -> Sequence[str] | None:
+    """Return the group of each example; None: the source does not know."""
+    return source.example_groups() if isinstance(source, Grouped) else None
+
+
+def object_counts_of(source: Source) -> Sequence[int] | None:
+    """Return how many objects each example has; None: not without reading."""
+    return source.object_counts() if isinstance(source, CountsObjects) else None
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A source that reads files, and whose way of reading them a prediction takes over.
 

@@ -24,14 +24,29 @@ class Hashed(Protocol):
     manifest_hash: str
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """A source that is made of others."""
+
+    def made_of(self) -> Sequence[core.Source]:
+        """Return them."""
+        ...
+
+
 def of_source(source: core.Source) -> dict[str, Any]:
     """Return what tells a split from an edited one.
 
     `examples` is their number. `hash` is of the manifest that a prepared split has, else of the
     names and sizes of the files, `times` of when these were last written; no file is read. Both are
-    empty where the source has neither.
+    empty where the source has neither. Of a source that is made of others they are those of all.
     """
     found: dict[str, Any] = {"examples": len(source), "hash": "", "times": ""}
+    if isinstance(source, Composed):
+        parts = [of_source(each) for each in source.made_of()]
+        for key in ("hash", "times"):
+            own = [part[key] for part in parts]
+            found[key] = _hash(own) if all(own) else ""
+        return found
     if isinstance(source, Hashed):
         return found | {"hash": source.manifest_hash}
     if isinstance(source, Files):

@@ -119,6 +119,10 @@ class Source(base.Files):
             dtype=dtype,
         )
 
+    def example_groups(self) -> list[str]:
+        """Return the patient of each series."""
+        return [series.relative_to(self.root).parts[0] for series, _ in self.files]
+
     def read_label(self, index: int, image: opening.Opened) -> Lazy:
         """Return where at least so many readers see a nodule; planes are drawn as they are read."""
         series, (file,) = self.files[index]

@@ -77,7 +77,7 @@ def look(source: core.Source, *, wanted: Sequence[int] = (), windows: bool = Fal
             every = image.reshape(-1, image.shape[-1])
             values.append(every[:: -(-len(every) // PIXELS)])
         sizes.add(tuple(label.shape[: len(label.shape) - multilabel]))
-        own, nots, unknown = _count(label, num_classes, multilabel=multilabel)
+        own, nots, unknown = count_pixels(label, num_classes, multilabel=multilabel)
         pixels, others, void = pixels + own, others + nots, void + unknown
         without += bool(wanted) and not own[list(wanted)].any()
         objects += [int(example["object_count"])] if COUNT in source.schema else []
@@ -89,13 +89,13 @@ def look(source: core.Source, *, wanted: Sequence[int] = (), windows: bool = Fal
     found = Look(done, whole, pixels, void, sizes, others if multilabel else None, without, seen)
     if COUNT not in source.schema:
         return found
-    known = source.object_counts() if isinstance(source, core.CountsObjects) else None
+    known = core.object_counts_of(source)
     counts = np.array(objects if known is None else known, np.int64)
     room = source.schema["object_classes"].shape[0]
     return found._replace(objects=counts, room=0 if windows else room)
 
 
-def _count(
+def count_pixels(
     label: np.ndarray, num_classes: int, *, multilabel: bool
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the pixels of each class, those known not to be of it, and how many are void."""

@@ -72,6 +72,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.places)
 
+    def example_names(self) -> list[str]:
+        """Return the name of each plane: that of the file, and its place in it."""
+        return [f"{self.files[0][0].name}/{place}" for place in self.places]
+
     def __getitem__(self, index: int) -> Example:
         plane = slice(self.places[index], self.places[index] + 1)
         image_file, (label_file,) = self.files[0]

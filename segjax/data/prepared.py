@@ -156,6 +156,10 @@ class Source:
     def __len__(self) -> int:
         return len(self._examples)
 
+    def example_names(self) -> list[str]:
+        """Return the name of each example."""
+        return [about["name"] for about in self._examples]
+
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.split} has {len(self)} examples, not {index}")

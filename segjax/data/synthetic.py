@@ -150,6 +150,10 @@ class Source:
     def __len__(self) -> int:
         return self.num_examples
 
+    def example_names(self) -> list[str]:
+        """Return the name of each example."""
+        return [f"synthetic/{self.split}/{index:05d}" for index in range(self.num_examples)]
+
     def __getitem__(self, index: int) -> Example:
         image, label, instance, found = self._draw(index)
         name = f"synthetic/{self.split}/{index:05d}"

@@ -86,6 +86,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.records)
 
+    def example_names(self) -> list[str]:
+        """Return the name of each example: its place in the split."""
+        return [f"{self.title}/{index}" for index in range(len(self.records))]
+
     def __getitem__(self, index: int) -> Example:
         encoded = dict.fromkeys(self.keys, tfds.decode.SkipDecoding())
         record: Any = self.features.deserialize_example_np(self.records[index], decoders=encoded)

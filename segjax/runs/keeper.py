@@ -89,15 +89,17 @@ class Keeper:
 
     def catch_up(self, number: int, state: TrainState) -> Next:
         """Score what was due at `number` and cut short."""
+        enough = False
         for i, run in enumerate(self.runs):
             if self._missed(run, number):
                 own = self.take(state, i)
                 scalars, stop = self.score(run, number, own)
+                enough |= bool(scalars) and self._is_enough(run, number, scalars)
                 if run.saver.keep_best in scalars:
                     run.saver.save(number, own, scalars)  # again, now with its rank
                 if stop:
                     return Next.PREEMPTED
-        return Next.GO_ON
+        return Next.ENOUGH if enough else Next.GO_ON
 
     def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
         """Return the scalars of the evaluators that are due, and whether a signal came."""

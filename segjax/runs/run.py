@@ -12,7 +12,7 @@ from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
-from segjax.data import hashes
+from segjax.data import folds, hashes
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
 from segjax.evaluators.report import Evaluator, Report, Scored
@@ -151,6 +151,11 @@ class Run:
             for key, section in self.config["evals"].items()
             if name in ("", key, section["split"])
         }
+        if not self.config["evals"]:
+            raise ConfigError(
+                "config.evals: is empty, and nothing is scored. Add an evaluation of a split that "
+                "none of the members was trained on."
+            )
         if not chosen:
             known = list(self.config["evals"])
             raise ConfigError(f"{name!r} is no key of config.evals.{lookup.suggest(name, known)}")
@@ -246,8 +251,11 @@ def open_ensemble(
 ) -> Run:
     """Open several runs, or several checkpoints of one, as the first of them with its `others`.
 
+    What folds of a cross-validation hold out, others of them have been trained on: an ensemble of
+    them has no evaluation of it.
+
     Args:
-        paths: Their folders, such as those of the folds of a cross-validation.
+        paths: Their folders; that of a cross-validation stands for all its folds.
         checkpoints: One for all, or of a single run several; those that are one count once.
         overrides: Changes to the config of each.
         trust_code: See `open_run`.
@@ -255,6 +263,7 @@ def open_ensemble(
     Raises:
         UserError: As `open_run`; or they do not go together: other classes, channels or window.
     """
+    given, paths = paths, [each for path in paths for each in _members(files.expanded(path))]
     if len(paths) > 1 and len(checkpoints) > 1:
         raise ConfigError(
             f"{len(paths)} runs and {len(checkpoints)} checkpoints: expected several of one of "
@@ -273,6 +282,8 @@ def open_ensemble(
     remarks = [f"{path} step {step}" for path, step in different]
     twice = f" ({len(members)} were named, of which some are one)" * (len(members) > len(different))
     remark = f"ensemble of {len(different)}{twice}: {', '.join(remarks)}"
+    if len(given) < len(paths):
+        remark = f"{', '.join(map(str, given))}: the folds of a cross-validation. {remark}"
     for other in others:
         for what in ("classes", "layout"):
             mine, its = getattr(first.parts, what), getattr(other.parts, what)
@@ -282,7 +293,34 @@ def open_ensemble(
                     f"averaged: {rules.shown(its)} instead of {rules.shown(mine)}. Use runs on the "
                     "same data and config.inference."
                 )
-    return dataclasses.replace(first, others=tuple(others), remarks=(remark,))
+    config, more = _without_folds([first, *others])
+    return dataclasses.replace(first, config=config, others=tuple(others), remarks=(remark, *more))
+
+
+def _members(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the folders of the runs that a folder stands for: itself, or those of all folds."""
+    return workdir.folds_in(path) or [path]
+
+
+def _without_folds(members: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
+    """Return the first's config without evaluations of what other folds were trained on.
+
+    And what is to be said of them.
+    """
+    first = members[0].config
+    sources = [member.config["input"]["source"] for member in members]
+    if all(source["type"] != "folds" or source == sources[0] for source in sources):
+        return first, []
+    evals = first["evals"]
+    kept = {
+        name: each for name, each in evals.items() if each["split"] not in (folds.TRAIN, folds.HELD)
+    }
+    left = [name for name in evals if name not in kept]
+    return first | {"evals": kept}, [
+        f"evals.{name} is left out: it scores what other folds were trained on; crossval.json has "
+        "the scores out of fold"
+        for name in left
+    ]
 
 
 def list_runs(path: pathlib.Path, *, trust_code: bool = False) -> list[Run]:

@@ -15,6 +15,8 @@ from segjax.runtime import distributed, files, reading
 LOCK = ".lock"
 POSTPROCESS = "postprocess.json"
 """What `--mode=tune` chose for the run, and why."""
+FOLDS = "folds.json"
+"""In the folder of a cross-validation: which example is in which fold."""
 
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any], *, allow_change: bool) -> None:
@@ -124,6 +126,39 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     if not reading.is_file(path):
         raise UserError(f"--workdir={workdir}: no config.json there. Expected a run's folder.")
     return schema.fill(load.recorded(path))
+
+
+def fold_folder(root: pathlib.Path, fold: int) -> pathlib.Path:
+    """Return the folder of a fold's run in that of a cross-validation."""
+    return root / f"fold{fold}"
+
+
+def load_folds(root: pathlib.Path) -> dict[str, Any] | None:
+    """Return what `folds.json` says of the cross-validation in `root`; None: it holds none.
+
+    Raises:
+        DataError: The file is not one.
+    """
+    path = root / FOLDS
+    if not reading.is_file(path) or (root / "config.json").exists():
+        return None
+    found = reading.read_json(path)
+    settings = found.get("settings") if isinstance(found, dict) else None
+    number = settings.get("folds") if isinstance(settings, dict) else None
+    whole = isinstance(found, dict) and found.keys() >= {"names", "fold", "data", "fingerprint"}
+    if not whole or not rules.whole(2, 1000).holds(number):
+        raise DataError(f"{path}: is not what --mode=crossval writes. Move it away.")
+    return found
+
+
+def folds_in(root: pathlib.Path) -> list[pathlib.Path]:
+    """Return the folders of all runs of the cross-validation in `root`; empty: it holds none.
+
+    Raises:
+        DataError: As `load_folds`.
+    """
+    found = load_folds(root)
+    return [fold_folder(root, i) for i in range(found["settings"]["folds"])] if found else []
 
 
 def load_facts(workdir: pathlib.Path) -> dict[str, Any]:

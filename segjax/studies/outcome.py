@@ -1,126 +1,213 @@
-"""What a finished run has to say in a table: its scores and what they cost, of its files alone."""
+"""What a search has found, from its files alone: tables, the best config, figures."""
 
-import functools
+import collections
 import json
 import pathlib
-import statistics
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segjax.errors import DataError
+from segjax.config.searches import Search
+from segjax.errors import DataError, UserError
 from segjax.runs import workdir, writer
 from segjax.runtime import files, reading
+from segjax.studies import suggest
+from segjax.studies.suggest import COMPLETE, FAILED, PRUNED, RUNNING, Known
+from segjax.views import search_figures
 
-EVAL_BYTES = 512 << 20
-"""Of a report that is read into memory."""
-PACKAGES = ("jax", "jaxlib", "flax", "optax")
-
-
-def of_run(path: pathlib.Path) -> dict[str, Any]:
-    """Return scores and costs of a finished run.
-
-    `scores` has every logged score of the checkpoint that the run is known by, by its logged name.
-
-    Raises:
-        DataError: A file of the run is not there or damaged, or it is of a run without scores.
-    """
-    run, lines = workdir.load_facts(path), writer.read(path)
-    reports = [report for _, report in sorted(_reports(path).items())]
-    if not run or not lines or not reports:
-        raise DataError(f"{path}: lacks run.json, metrics.jsonl or eval/. Expected a finished run.")
-    scores: dict[str, float] = {}
-    for report in reports:
-        scores |= report.get("logged", {})
-    return {
-        "scores": dict(sorted(scores.items())),
-        "examples": {r["split"]: r["num_examples"] for r in reports if "num_examples" in r},
-        "checkpoint": reports[0].get("step", reports[0].get("checkpoint")),
-        "steps": lines[-1]["step"],
-        **costs(lines),
-        "parameters": run.get("parameters"),
-        "gflops": run["device_step_flops"] / 1e9,
-        "memory_mb": sum(run["device_step_bytes"].values()) / 1e6,
-        "devices": f"{len(run['devices'])} × {run['devices'][0]}",
-        "cores": run["cores"],
-        "python": run["python"],
-        "packages": {name: run["packages"].get(name, "") for name in PACKAGES},
-        "git_revision": run["git_revision"],
-        "data": run["data"],
-    }
+SETTINGS, NOTE = "settings.json", "trial.json"
+FOLDER = re.compile(r"trial\d+")
 
 
-def costs(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what a log says of time: `minutes` of all steps, and the rates of the median line."""
-    timed = [line for line in lines if "time/step_ms" in line]
-    seconds, last = 0.0, 0
-    for line in timed:
-        seconds += (line["step"] - last) * line["time/step_ms"] / 1e3
-        last = line["step"]
-    if not timed:
-        return {"minutes": 0.0}
-    step = statistics.median(line["time/step_ms"] for line in timed)
-    return {
-        "minutes": seconds / 60,
-        "step_ms": step,
-        "images_per_s": statistics.median(line["time/images_per_s"] for line in timed),
-        "data_wait_percent": 100
-        * statistics.median(line["time/data_wait_ms"] for line in timed)
-        / step,
-    }
+def settings(search: Search) -> dict[str, Any]:
+    """Return what a search's folder records of it."""
+    own = {"fingerprint": search.fingerprint(), "trials": search.trials}
+    return own | search.comparable()
 
 
-def _reports(path: pathlib.Path) -> dict[str, Any]:
-    """Return the reports of the run as training made them, by their names."""
-    found = {}
-    for file in (path / "eval").glob("*.json"):
-        name = file.name.removesuffix(".json")
-        if "." in name:
-            continue  # scored in another way afterwards
-        report = reading.read_json(file, limit=EVAL_BYTES)
-        if not report.get("inference", {}).get("postprocess"):
-            found[name] = report
-    return found
-
-
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the records of a results file in its order; none where there is no file.
+def read_settings(root: pathlib.Path) -> dict[str, Any]:
+    """Return what the folder of a search says of it.
 
     Raises:
-        DataError: A line is no record.
+        UserError: It is none.
     """
+    path = root / SETTINGS
     if not reading.is_file(path):
-        return []
-    status = path.stat()
-    return [*_parsed(path, status.st_ino, status.st_mtime_ns, status.st_size)]
-
-
-@functools.lru_cache(maxsize=4)
-def _parsed(path: pathlib.Path, *version: int) -> list[dict[str, Any]]:
-    """Return the records of one version of a file: it is asked for each run of a study."""
-    found = []
-    for number, line in enumerate(reading.raw_lines(path, limit=EVAL_BYTES), start=1):
-        try:
-            record = reading.parse_json(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            raise DataError(
-                f"{path}, line {number}: expected a JSON object, got {line[:60]!r}. Mend or delete "
-                "the line."
-            )
-        found.append(record)
+        raise UserError(f"--workdir={root}: no {SETTINGS} there. Expected the folder of a search.")
+    found = reading.read_json(path)
+    keys = {"fingerprint": str, "trials": int, "search": dict, "config": dict}
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(key), kind) for key, kind in keys.items()
+    ):
+        raise DataError(f"{path}: is not what --mode=search writes. Put it back from a copy.")
     return found
 
 
-def append(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Add a record to a results file, which at any time holds whole records only.
+def note(
+    folder: pathlib.Path,
+    number: int,
+    known: Known,
+    settings: Mapping[str, Any],
+    *,
+    reason: str = "",
+) -> None:
+    """Write into a trial's folder with which values it is tried, and what became of it."""
+    step, value = known.best(settings) or (0, None)
+    steps = max([step, *known.scores, *(record["step"] for record in writer.read(folder))])
+    found = {
+        "number": number,
+        "state": known.state,
+        "value": value if known.state != FAILED else None,
+        "step": step,
+        "steps": steps,
+        "parameters": known.parameters,
+    }
+    if known.state == PRUNED:
+        reason = f"{settings['pruner']['type']} pruner, after step {max(known.scores)}"
+    files.write_json(folder / NOTE, found | ({"reason": reason} if reason else {}))
 
-    Other processes that add to it wait.
+
+def read_note(folder: pathlib.Path) -> dict[str, Any]:
+    """Return what is known of a trial; nothing before it has begun.
 
     Raises:
-        UserError: As `read`, or the disk is full or cannot be written.
+        DataError: The file was not written by `note`.
     """
-    with files.locked(path.with_name(f".{path.name}.lock"), what=str(path), wait=True):
-        lines = [json.dumps(each) + "\n" for each in (*read(path), record)]
-        with files.replacing(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    path = folder / NOTE
+    if not reading.is_file(path):
+        return {}
+    found = reading.read_json(path)
+    whole = isinstance(found, dict) and isinstance(found.get("parameters"), dict)
+    if not whole or found.get("state") not in suggest.STATES.values():
+        raise DataError(f"{path}: is not what --mode=search writes. Put it back from a copy.")
+    return found
+
+
+def ended(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return in words how a trial ended."""
+    words = found["state"]
+    if found["value"] is not None:
+        words += f", {settings['metric']} {found['value']:.4f} at step {found['step']:,}"
+    return f"{words}: {found['reason']}" if "reason" in found else words
+
+
+def scores(folder: pathlib.Path, metric: str) -> dict[int, float]:
+    """Return what the run in a folder has logged of a metric, by step."""
+    records = writer.read(folder)
+    found = {record["step"]: record.get(metric) for record in records}
+    return {step: value for step, value in found.items() if value is not None}
+
+
+def is_finished(folder: pathlib.Path) -> bool:
+    """Return whether a trial has ended, well or not."""
+    return read_note(folder).get("state", RUNNING) != RUNNING
+
+
+def notes(root: pathlib.Path) -> list[dict[str, Any]]:
+    """Return what is known of each trial that has begun, by number."""
+    folders = [path for path in root.glob("trial*") if FOLDER.fullmatch(path.name)]
+    found = filter(None, map(read_note, folders))
+    return sorted(found, key=lambda each: each["number"])
+
+
+def collect(root: pathlib.Path) -> dict[str, Any]:
+    """Return all that a search has found: what `search.json` holds.
+
+    Raises:
+        UserError: The folder is not that of a search.
+    """
+    there, trials = read_settings(root), notes(root)
+    mode = there["search"]["mode"]
+    complete = [each for each in trials if each["state"] == COMPLETE]
+    choose = max if mode == "max" else min
+    best = choose(complete, key=lambda each: each["value"]) if complete else None
+    whole = [whole_steps(root / f"trial{each['number']}", each) for each in trials]
+    states = collections.Counter(each["state"] for each in trials)
+    return {
+        **there,
+        "wanted": there["trials"],
+        "states": {state: states[state] for state in suggest.STATES.values()},
+        "best": best,
+        "budget": {"steps": sum(each["steps"] for each in trials), "whole": sum(whole)},
+        "importance": suggest.importance(there["search"]["space"], complete, mode),
+        "trials": trials,
+    }
+
+
+def whole_steps(folder: pathlib.Path, found: Mapping[str, Any]) -> int:
+    """Return how many steps a trial would have had without pruner and failure."""
+    if not (folder / "config.json").exists():
+        return found["steps"]
+    return workdir.load_config(folder)["resolved"]["total_steps"]
+
+
+def write(root: pathlib.Path) -> list[str]:
+    """Write what a search has found into its folder; return what to say of it.
+
+    `search.json`, `search.csv`, `best.json` (a config that trains as it stands) and figures.
+
+    Raises:
+        UserError: The folder is not that of a search, or no trial of it is complete.
+    """
+    found = collect(root)
+    files.write_json(root / "search.json", found)
+    files.write_csv(root / "search.csv", table(found))
+    best = found["best"]
+    if best is None:
+        reasons = [each["reason"] for each in found["trials"] if "reason" in each]
+        tail = f" The first that failed: {reasons[0]}" if reasons else ""
+        raise UserError(
+            f"{root}: no trial is complete ({states(found)}), so there is no best one.{tail}"
+        )
+    written = ["search.json", "search.csv", *write_best(root, found)]
+    written += search_figures.draw(root / "figures", found)
+    return [*describe(found), f"written to {root}: {', '.join(written)}"]
+
+
+def write_best(root: pathlib.Path, found: Mapping[str, Any]) -> list[str]:
+    """Write the config of the best trial, with the checkpoints' place that all had; its name."""
+    folder = root / f"trial{found['best']['number']}"
+    if not (folder / "config.json").exists():
+        return []
+    config = workdir.load_config(folder)
+    del config["resolved"]
+    config["checkpoint"]["root"] = found["config"]["checkpoint"]["root"]
+    files.write_json(root / "best.json", config)
+    return ["best.json"]
+
+
+def table(found: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the trials as a table."""
+    leaves = list(found["search"]["space"])
+    rows: list[list[Any]] = [["trial", "state", "value", "step", "steps", *leaves, "reason"]]
+    for each in found["trials"]:
+        own = [each["number"], each["state"], each["value"], each["step"], each["steps"]]
+        rows.append(
+            [*own, *map(shown, (each["parameters"][k] for k in leaves)), each.get("reason")]
+        )
+    return rows
+
+
+def describe(found: Mapping[str, Any]) -> Sequence[str]:
+    """Return the lines that say what was found."""
+    best, budget = found["best"], found["budget"]
+    values = ", ".join(f"{leaf}={shown(value)}" for leaf, value in best["parameters"].items())
+    saved = 100 * (1 - budget["steps"] / budget["whole"]) if budget["whole"] else 0
+    return [
+        f"{found['wanted']} trials: {states(found)}; {budget['steps']:,} of {budget['whole']:,} "
+        f"steps trained ({saved:.0f} % saved)",
+        f"best: trial{best['number']}, {found['search']['metric']} {best['value']:.4f} at step "
+        f"{best['step']:,} with {values}",
+    ]
+
+
+def states(found: Mapping[str, Any]) -> str:
+    """Return how many trials ended how."""
+    begun = [f"{number} {state}" for state, number in found["states"].items() if number]
+    left = found["wanted"] - sum(found["states"].values())
+    return ", ".join(begun + ([f"{left} not begun"] if left > 0 else []))
+
+
+def shown(value: Any) -> str:
+    """Return a value as tables show it: as JSON, numbers with six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)

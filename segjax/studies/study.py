@@ -16,7 +16,7 @@ from segjax.data import hashes
 from segjax.errors import UserError
 from segjax.runs import train
 from segjax.runtime import files, reading
-from segjax.studies import outcome, tables, work
+from segjax.studies import finished, tables, work
 from segjax.studies.definition import Cell, Study
 from segjax.views import dots
 
@@ -72,14 +72,14 @@ def _train(cell: Cell, folder: pathlib.Path, results: pathlib.Path) -> int:
     code = train.run(folder, cell.config, begun=time.monotonic())
     jax.clear_caches()  # the next row is another program
     if code == train.DONE:
-        found = {"row": cell.row, "seed": cell.seed, **outcome.of_run(folder)}
-        outcome.append(results, found | {"command": cell.command, "config": cell.config})
+        found = {"row": cell.row, "seed": cell.seed, **finished.of_run(folder)}
+        finished.append(results, found | {"command": cell.command, "config": cell.config})
     return code
 
 
 def is_recorded(path: pathlib.Path, cell: Cell, data: Mapping[str, Any]) -> bool:
     """Return whether the results have a run, of this config and data."""
-    return any(_is_of(r, cell) and same_data(r["data"], data) for r in outcome.read(path))
+    return any(_is_of(r, cell) and same_data(r["data"], data) for r in finished.read(path))
 
 
 def _is_of(record: Mapping[str, Any], cell: Cell) -> bool:
@@ -113,7 +113,7 @@ def same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def records_of(study: Study, output: pathlib.Path) -> list[dict[str, Any]]:
     """Return the newest record of each run of a study; those of other configs are left out."""
-    known = outcome.read(output / RESULTS)
+    known = finished.read(output / RESULTS)
     found = [[r for r in known if _is_of(r, cell)] for cell in study.cells]
     return [records[-1] for records in found if records]
 

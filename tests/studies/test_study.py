@@ -9,7 +9,7 @@ import pytest
 from segjax.config import schema
 from segjax.errors import NonFiniteError, UserError
 from segjax.runtime import files
-from segjax.studies import definition, outcome, study
+from segjax.studies import definition, finished, study
 
 TEXT = """
 def get_study():
@@ -68,7 +68,7 @@ def run(rates, tmp_path):
 
 
 def records(tmp_path):
-    return outcome.read(tmp_path / study.RESULTS)
+    return finished.read(tmp_path / study.RESULTS)
 
 
 def test_all_is_recorded_once_with_scores_costs_and_what_made_them(rates, trained, tmp_path):
@@ -162,7 +162,7 @@ def test_a_results_file_with_a_torn_line_is_named(tmp_path):
     path = tmp_path / study.RESULTS
     path.write_text('{"row": "a"}\n{"row": \n')
     with pytest.raises(UserError, match=r"results\.jsonl, line 2: expected a JSON object"):
-        outcome.read(path)
+        finished.read(path)
 
 
 @pytest.mark.slow

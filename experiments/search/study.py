@@ -1,0 +1,106 @@
+"""How many steps does pruning save in a search for the learning rate, and is the best one kept?
+
+python -m experiments.search.study --workdir=runs/search_study
+
+The quickstart at a small size is trained with each of twelve learning rates, in an order drawn from
+the seed, twice: to the end, and with the median pruner. The seed is also that of the runs. One line
+a seed goes to results.jsonl; the same command goes on where it was ended.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import random
+import sys
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+RATES = [float(f"{10 ** (-5 + i * 5 / 11):.3g}") for i in range(12)]
+"""From 1e-5 to 1, at equal factors."""
+PRUNERS: dict[str, dict[str, Any]] = {
+    "none": {"type": "none"},
+    "median": {"type": "median", "startup": 1, "warmup_percent": 30},
+}
+
+
+def settings(seed: int, pruner: str) -> dict[str, Any]:
+    """Return a search as its file would."""
+    rates = [*RATES]
+    random.Random(seed).shuffle(rates)
+    return {
+        "config": "configs/quickstart.py:debug",
+        "overrides": [
+            f"seed={seed}", "total_steps=120", "evals.val.every_percent=10",
+            "input.source.num_examples=64", "input.cache=True", "log_steps=60",
+            "checkpoint.save_percent=100",
+        ],
+        "method": "grid",
+        "pruner": PRUNERS[pruner],
+        "space": {"optimizer.lr": {"choices": rates}},
+    }  # fmt: skip
+
+
+def measure(root: pathlib.Path, seed: int) -> dict[str, Any]:
+    """Search with and without pruner, and compare."""
+    from segjax.config import searches
+    from segjax.studies import outcome
+    from segjax.studies import search as search_lib
+
+    found = {}
+    for pruner in PRUNERS:
+        folder = root / f"seed{seed}_{pruner}"
+        if code := search_lib.run(folder, searches.make(settings(seed, pruner))):
+            sys.exit(code)
+        found[pruner] = outcome.collect(folder)
+    whole, pruned = found["none"], found["median"]
+    best = {name: each["best"] for name, each in found.items()}
+    return {
+        "seed": seed,
+        "pruner": PRUNERS["median"],
+        "trials": len(RATES),
+        "steps_whole": whole["budget"]["steps"],
+        "steps_pruned": pruned["budget"]["steps"],
+        "saved_percent": round(100 * (1 - pruned["budget"]["steps"] / whole["budget"]["steps"]), 1),
+        "states": pruned["states"],
+        "best_lr": {name: each["parameters"]["optimizer.lr"] for name, each in best.items()},
+        "best_value": {name: each["value"] for name, each in best.items()},
+        "same_best": best["none"]["number"] == best["median"]["number"],
+        "values": {
+            f"{each['parameters']['optimizer.lr']:g}": each["value"] for each in whole["trials"]
+        },
+    }
+
+
+def main() -> None:
+    """Measure each seed that results.jsonl does not have."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", default="runs/search_study", help="where the searches are")
+    parser.add_argument("--seeds", default="0,1,2,3,4", help="which, by comma")
+    options = parser.parse_args()
+    results = HERE / "results.jsonl"
+    lines = results.read_text().splitlines() if results.exists() else []
+    done = {json.loads(line)["seed"] for line in lines}
+
+    from segjax.runtime import xla
+
+    xla.prepare(keep_memory=True)
+    names = ("jax", "optuna")
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python -m experiments.search.study", *sys.argv[1:]]),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": {name: importlib.metadata.version(name) for name in names},
+    }
+    for seed in map(int, options.seeds.split(",")):
+        if seed not in done:
+            line = json.dumps(measure(pathlib.Path(options.workdir), seed) | facts)
+            print(line, flush=True)
+            with results.open("a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
