@@ -83,7 +83,7 @@ class Keeper:
             enough |= bool(scalars) and self._is_enough(run, number, scalars)
             if save or stop or enough or run.saver.keep_best in scalars:
                 self.watchdog.now("checkpoint save", number)
-                self._check_sound(number, own)
+                self._check_sound(run, number, own)
                 run.saver.save(number, own, scalars)
         return Next.PREEMPTED if stop else Next.ENOUGH if enough else Next.GO_ON
 
@@ -159,19 +159,19 @@ class Keeper:
         first = jax.process_index() == 0
         return bool(distributed.from_first(first and self.on_score(run, number, scalars)))
 
-    def _check_sound(self, number: int, state: TrainState) -> None:
+    def _check_sound(self, run: Live, number: int, state: TrainState) -> None:
         """Refuse to save a model that has diverged: its loss is known one step later only.
 
         Raises:
             NonFiniteError: A parameter is beyond `LARGEST`, or one or a statistic is not finite.
         """
-        largest = float(self._largest(state))
-        if not largest < LARGEST:
+        found = float(self._largest(state))
+        if not found < LARGEST:
             raise NonFiniteError(
-                f"the largest parameter is {largest:.3g} after step {number}; expected less than "
+                f"the largest parameter is {found:.3g} after step {number}; expected less than "
                 f"{LARGEST:.0e}. Lower the learning rate or clip the gradients; the checkpoint "
                 "before this step stays."
-            )
+            ).at(number, {"the largest parameter": found}, run.path)
 
     def _missed(self, run: Live, number: int) -> bool:
         """Return whether evaluation was due at `number` and is not in the log: it was cut short."""

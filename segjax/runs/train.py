@@ -1,9 +1,9 @@
 """Train: set up, trace, compile, restore, loop."""
 
 import contextlib
-import os
+import functools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,18 @@ from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.runs import checkpoint, data_record, digest, live, owner, transfer, workdir, writer
+from segjax.runs import (
+    checkpoint,
+    data_record,
+    digest,
+    failure,
+    live,
+    owner,
+    place,
+    transfer,
+    workdir,
+    writer,
+)  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
 from segjax.runs.log import Log
@@ -83,6 +94,7 @@ class Ready(NamedTuple):
         image_scales: The least and the largest factor that brings images to the canvas.
         reading: How the data set reads images; empty: it does not say.
         data: Which data it is, see `data_record`.
+        files: Lists its files, and reads those of small data sets.
     """
 
     path: pathlib.Path
@@ -99,6 +111,7 @@ class Ready(NamedTuple):
     image_scales: list[float]
     reading: dict[str, Any]
     data: dict[str, dict[str, Any]]
+    files: Callable[[], dict[str, dict[str, list[Any]]]]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -121,7 +134,9 @@ def prepare(
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
     notes, image_scales = look_at(setup, source, evaluators)
-    data = data_record.of_splits(setup.config["input"]["split"], source, evaluators)
+    splits = setup.config["input"]["split"], source, evaluators
+    data = data_record.of_splits(*splits)
+    files = functools.partial(data_record.files_of_splits, *splits)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
@@ -130,7 +145,7 @@ def prepare(
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data,
+        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data, files,
     )  # fmt: skip
 
 
@@ -175,6 +190,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
     """Restore what is there, train to the end, and return the exit code."""
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
+        failure.leaving(setup, ready.source, runs),
         watchdog.Watchdog() as watcher,
         interrupt.stopping() as stop,
         contextlib.ExitStack() as stack,
@@ -187,6 +203,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         check_length(ready.path, start or 0, setup.clock)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
         live.record(ready.path, ready.resolved, runs, facts(ready, program.costs))
+        live.record_files(ready.path, runs, ready.files)
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
         for run in runs:
@@ -336,10 +353,7 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
 def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
     """Return what `run.json` says of the machine and the compiled step."""
     return {
-        "devices": [device.device_kind for device in jax.devices()],
-        "cores": len(os.sched_getaffinity(0)),
-        "processes": jax.process_count(),
-        "mesh": dict(ready.setup.parts.mesh.shape),
+        **place.of_mesh(ready.setup.parts.mesh),
         "image_scales": ready.image_scales,
         "reading": ready.reading,
         "data": ready.data,

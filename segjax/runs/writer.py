@@ -86,7 +86,7 @@ class Writer:
         values = {name: float(value) for name, value in scalars.items()}
         if self._enabled:
             self._append(int(step), values)
-        check_finite(int(step), values)
+        check_finite(int(step), values, folder=self.path.parent)
 
     def close(self) -> None:
         """Close the event file; a second call does nothing."""
@@ -170,11 +170,14 @@ def open_events(folder: pathlib.Path, *, purge_step: int) -> EventsWriter:
     return events
 
 
-def check_finite(step: int, values: Mapping[str, float]) -> None:
+def check_finite(
+    step: int, values: Mapping[str, float], *, folder: pathlib.Path | None = None
+) -> None:
     """Raise NonFiniteError naming the step and every value that is NaN or infinite."""
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
+        listed = ", ".join(f"{name} is {value}" for name, value in bad.items())
         raise NonFiniteError(
-            f"{', '.join(bad)} at step {step}; expected finite numbers. Lower the learning rate, "
+            f"{listed} at step {step}; expected finite numbers. Lower the learning rate, "
             "clip the gradients, or check the images and labels; the last good checkpoint stays."
-        )
+        ).at(step, bad, folder)
