@@ -12,6 +12,7 @@ from segjax.config.schedule import itstime
 from segjax.errors import NonFiniteError
 from segjax.evaluators import report
 from segjax.evaluators.report import Evaluator, Report, Scored
+from segjax.runs import stopping
 from segjax.runs import writer as writer_lib
 from segjax.runs.live import Live, Values
 from segjax.runs.log import Log
@@ -31,6 +32,7 @@ class Next(enum.Enum):
     GO_ON = "go on"
     PREEMPTED = "preempted"
     ENOUGH = "enough"
+    OVER = "over"
 
 
 class Keeper:
@@ -46,6 +48,9 @@ class Keeper:
         preempted: Says whether SIGTERM came.
         on_score: May end training early: pruning, early stopping.
         about: From a step to what else decides its scores.
+
+    Attributes:
+        final: The last step; the run's length, until it stops early.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Keeper:
         self.runs, self.evaluators, self.predictor, self.take = runs, evaluators, predictor, take
         self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
         self.about = about
+        self.final = log.total_steps
         self._largest = jax.jit(largest)
 
     def due(self, number: int) -> list[Evaluator]:
@@ -75,20 +81,43 @@ class Keeper:
 
         With `stop`, or once a signal came, nothing is scored any more and all is saved.
         """
-        enough = False
+        enough, found = False, []
         for i, run in enumerate(self.runs):
-            own, scalars = self.take(state, i), {}
+            scalars: Values = {}
             if not stop:
-                scalars, stop = self.score(run, number, own)
+                scalars, stop = self.score(run, number, self.take(state, i))
             enough |= bool(scalars) and self._is_enough(run, number, scalars)
-            if save or stop or enough or run.saver.keep_best in scalars:
+            found.append(scalars)
+        over = any(found) and not stop and self.is_over(number)
+        for i, (run, scalars) in enumerate(zip(self.runs, found, strict=True)):
+            if save or stop or enough or over or run.saver.keep_best in scalars:
                 self.watchdog.now("checkpoint save", number)
+                own = self.take(state, i)
                 self._check_sound(run, number, own)
                 run.saver.save(number, own, scalars)
-        return Next.PREEMPTED if stop else Next.ENOUGH if enough else Next.GO_ON
+        if stop:
+            return Next.PREEMPTED
+        return Next.OVER if over else Next.ENOUGH if enough else Next.GO_ON
+
+    def is_over(self, number: int) -> bool:
+        """Return whether all runs have to stop early after step `number`, by their logs."""
+        section = self.runs[0].config["early_stopping"]
+        if not section["metric"] or number >= self.log.total_steps:
+            return False
+        first = jax.process_index() == 0  # only it is sure to see the logs
+        found = [
+            stopping.verdict(section, writer_lib.read(run.path), until=number)
+            for run in (self.runs if first else ())
+        ]
+        if not distributed.from_first(first and all(found)):
+            return False
+        self.final = number
+        for run, each in zip(self.runs, found, strict=False):
+            self._say(run, each.text if each else "")
+        return True
 
     def catch_up(self, number: int, state: TrainState) -> Next:
-        """Score what was due at `number` and cut short."""
+        """Score what was due at `number` and cut short; the run may be over by it."""
         for i, run in enumerate(self.runs):
             if self._missed(run, number):
                 own = self.take(state, i)
@@ -97,7 +126,7 @@ class Keeper:
                     run.saver.save(number, own, scalars)  # again, now with its rank
                 if stop:
                     return Next.PREEMPTED
-        return Next.GO_ON
+        return Next.OVER if self.is_over(number) else Next.GO_ON
 
     def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
         """Return the scalars of the evaluators that are due, and whether a signal came."""
@@ -114,7 +143,9 @@ class Keeper:
         return scalars, False
 
     def report_best(self, shapes: Mapping[str, Any]) -> None:
-        """Score each run's best checkpoint where that is not its last: it is what others will use.
+        """Score each run's best checkpoint, unless that was done: it is what others will use.
+
+        Of a run that stopped early all is scored that would have been at its end.
 
         A signal ends it: the run itself is complete.
 
@@ -125,7 +156,7 @@ class Keeper:
             run.saver.wait()
             number = run.saver.find("")
             if number == self.log.total_steps:
-                continue
+                continue  # scored as the last step
             _, variables = run.saver.restore_variables(str(number), shapes)
             self._say(run, "the best checkpoint, which eval and predict use:")
             with contextlib.suppress(Preempted):

@@ -27,6 +27,7 @@ from segjax.runs import (
     live,
     owner,
     place,
+    stopping,
     transfer,
     workdir,
     writer,
@@ -133,6 +134,8 @@ def prepare(
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
+    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
+    stopping.check(setup.config["early_stopping"], logged)
     notes, image_scales = look_at(setup, source, evaluators)
     splits = setup.config["input"]["split"], source, evaluators
     data = data_record.of_splits(*splits)
@@ -233,9 +236,9 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             begin, then = loop(
                 ready, program, batches, state, keeper, tracer, range(begin + 1, total_steps + 1)
             )
-        if then is not Next.GO_ON:
+        if then in (Next.PREEMPTED, Next.ENOUGH):
             return stopped(then, begin, keeper, stop)
-        watcher.now("checkpoint save", total_steps)
+        watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
     draw_curves(runs, ready.evaluators)
     return DONE
