@@ -179,6 +179,9 @@ class Keeper:
         )
         if first:
             found.write(run.path)
+            for ending in found.figures:
+                path = run.path / "figures" / f"{found.name}_{ending}.png"
+                run.writer.figure(f"{found.name}/{ending}", path)
             for line in found.lines():
                 self._say(run, line)
         return found

@@ -49,7 +49,8 @@ class Live:
 
     def open_log(self, start: int | None) -> Writer:
         """Open its log after step `start`; None: empty."""
-        self.writer = Writer(self.path, resume_step=start, enabled=jax.process_index() == 0)
+        first = jax.process_index() == 0
+        self.writer = Writer(self.path, resume_step=start, enabled=first, config=self.config)
         return self.writer
 
     def check(self, number: int, values: Values) -> None:

@@ -31,6 +31,7 @@ from segjax.runs import (
     transfer,
     workdir,
     writer,
+    writers,
 )  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
@@ -135,6 +136,7 @@ def prepare(
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
     logged = [name for evaluator in evaluators for name in evaluator.metrics()]
+    writers.check(setup.config["writers"])
     stopping.check(setup.config["early_stopping"], logged)
     notes, image_scales = look_at(setup, source, evaluators)
     splits = setup.config["input"]["split"], source, evaluators
@@ -240,7 +242,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-    draw_curves(runs, ready.evaluators)
+        draw_curves(runs, ready.evaluators)
     return DONE
 
 
@@ -286,6 +288,8 @@ def stopped(then: Next, number: int, keeper: Keeper, stop: interrupt.Stop) -> in
         keeper.log.message(f"stopped after step {number}, as asked; its checkpoint is saved")
         return DONE
     keeper.log.message(f"preempted: checkpoint {number} is saved, run again to go on")
+    for run in keeper.runs:
+        run.writer.close(stop.code())
     return stop.code()
 
 
@@ -345,12 +349,14 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
     """Draw the learning curves of each run, from the first process."""
     metric, title = next((e.headline for e in evaluators), ("", ""))
     for run in runs if jax.process_index() == 0 else ():
+        path = run.path / "figures" / "learning_curves.png"
         figures.learning_curves(
-            run.path / "figures" / "learning_curves.png",
+            path,
             writer.read(run.path),
             metric=metric,
             title=title,
         )
+        run.writer.figure("learning_curves", path)
 
 
 def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
