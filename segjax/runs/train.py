@@ -139,6 +139,11 @@ def prepare(
     writers.check(setup.config["writers"])
     stopping.check(setup.config["early_stopping"], logged)
     notes, image_scales = look_at(setup, source, evaluators)
+    if "train/loss" in logged:
+        notes.append(
+            "config.evals.train logs train/loss, as training does: name it otherwise, such as "
+            "'trained', to tell them apart"
+        )
     splits = setup.config["input"]["split"], source, evaluators
     data = data_record.of_splits(*splits)
     files = functools.partial(data_record.files_of_splits, *splits)
@@ -242,7 +247,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-        draw_curves(runs, ready.evaluators)
+        draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
     return DONE
 
 
@@ -345,9 +350,12 @@ def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
         )
 
 
-def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
-    """Draw the learning curves of each run, from the first process."""
+def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: str) -> None:
+    """Draw the learning curves of each run, from the first process; `split` is trained on."""
     metric, title = next((e.headline for e in evaluators), ("", ""))
+    alike = [e for e in evaluators if e.headline[0] == metric]
+    seen = [e.name for e in alike if e.split == split][:1]
+    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
     for run in runs if jax.process_index() == 0 else ():
         path = run.path / "figures" / "learning_curves.png"
         figures.learning_curves(
@@ -355,6 +363,7 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
             writer.read(run.path),
             metric=metric,
             title=title,
+            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
         )
         run.writer.figure("learning_curves", path)
 
