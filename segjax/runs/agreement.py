@@ -15,10 +15,12 @@ from segjax.runs.replay import Replay
 from segjax.runs.saved import Saved
 from segjax.training.state import TrainState
 
-MOVED = 0.1
+MOVED = 0.5
 """Where bits cannot be expected: how far each branch of the state may end from where it had ended,
-as a share of the way that it had gone in these steps (2-norms). Other sums move the last bits, and
-each step makes more of them; other data, rates or keys go another way at once."""
+as a share of the way that it had gone in these steps (2-norms). Other data, keys or signs go another
+way, and end about as far apart as they went, or farther. Rounding alone can make a fifth of the way:
+Adam takes whole steps even where a gradient is nothing but rounding, as that of a bias before a
+batch norm."""
 LOSS = 0.02
 """There too: how far a logged number may lie from the one taken again, relative to it."""
 Arrays = Mapping[str, np.ndarray]
@@ -96,9 +98,10 @@ def compare_logs(
     hashed = {r["step"]: r["data/batch_hash"] for r in records if "data/batch_hash" in r}
     if known := [step for step in batch_hashes if step in hashed]:
         other = [step for step in known if hashed[step] != batch_hashes[step]]
-        text = f"other than logged at step {other[0]}, and {len(other)} in all"
-        found = differs("batches", text) if other else ok("batches", f"all {len(known)} as logged")
-        yield found
+        if other:
+            yield differs("batches", f"others than logged: {len(other)}, first at step {other[0]}")
+        else:
+            yield ok("batches", f"all {len(known)} as logged")
     faults, count = [], 0
     for record, begins in replay.windows_of(records, saved):
         step = record["step"]
