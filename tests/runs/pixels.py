@@ -3,6 +3,7 @@
 import pathlib
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -11,17 +12,32 @@ from segjax.config import schema, sections
 from segjax.structs import Outputs
 
 
+class Late(nn.Module):
+    """Return what it is given, and after two batches NaN."""
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        gain = self.param("gain", nn.initializers.ones, ())
+        seen = self.variable("batch_stats", "seen", jnp.zeros, ())
+        factor = jnp.where(seen.value >= 2, jnp.nan, 1.0)
+        if train and not self.is_initializing():
+            seen.value += 1
+        return x * gain * factor
+
+
 class Model(nn.Module):
-    """Two layers with a batch norm between them."""
+    """Two layers with a batch norm between them; with `explodes` not finite at the third step."""
 
     num_classes: int
     width: int = 4
+    explodes: bool = False
     compute_dtype: str = "float32"
 
     @nn.compact
     def __call__(self, image, *, train: bool):
         x = nn.Dense(self.width, name="first")(image)
         x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+        x = Late(name="late")(x, train=train) if self.explodes else x
         return Outputs(nn.Dense(self.num_classes, name="head")(nn.relu(x)))
 
 
