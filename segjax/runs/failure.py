@@ -73,7 +73,7 @@ def leave(setup: Setup, source: core.Source, run: Live, error: NonFiniteError) -
         with contextlib.closing(program.make_batches(setup, source, step - 1)) as batches:
             batch = next(batches)
         content["batch_hash"] = digest.of_arrays(batch)
-        with files.replacing(folder / "batch.npz") as temporary, open(temporary, "wb") as file:
+        with files.replacing(folder / "batch.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **jax.device_get(dict(batch)))
     files.write_json(folder / "failure.json", content)
 

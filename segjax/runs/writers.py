@@ -78,10 +78,10 @@ def check(writers: Sequence[Mapping[str, Any]]) -> None:
                 importlib.import_module(EXTRAS[section["type"]])
 
 
-def open_all(writers: Sequence[Mapping[str, Any]], about: About) -> list[Shown]:
+def open_all(writers: Sequence[Mapping[str, Any]], run: About) -> list[Shown]:
     """Return what shows a run, open."""
     return [
-        lookup.build("runs.writers", section, where=f"config.writers[{i}]", about=about)
+        lookup.build("runs.writers", section, where=f"config.writers[{i}]", about=run)
         for i, section in enumerate(writers)
     ]
 

@@ -39,6 +39,7 @@ def test_the_batch_the_step_and_the_keys_are_left(failed):
     assert left["key"] == folded
 
 
+@pytest.mark.slow
 def test_the_step_is_taken_again_and_the_first_that_is_not_finite_is_named(failed):
     path, _ = failed
     lines = [each.line() for each in verify.verify(path, step=3, trust_code=True)]
