@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from segjax.commands import cli
 from segjax.config import schema
 from segjax.errors import ConfigError
-from segjax.runs import records, train, verify
+from segjax.runs import agreement, records, train, verify
 from tests.runs import pixels
 
 
@@ -258,6 +259,30 @@ def test_steps_are_taken_again_from_the_first_on(trained, monkeypatch):
         again(run, step=4)
     with pytest.raises(ConfigError, match="give one of them"):
         again(run, step=2, steps=1)
+
+
+def test_a_line_of_the_log_is_held_to_the_steps_that_it_is_the_mean_of(monkeypatch, tmp_path):
+    """Those since the line before, or since a checkpoint from which the run went on.
+
+    Where some of them are not taken again, only a line that agrees is counted.
+    """
+    steps = {i: {"train/loss": float(i), "train/lr": 0.1} for i in range(1, 9)}
+    made = types.SimpleNamespace(path=tmp_path)
+
+    def found(losses, start, saved):
+        lines = [{"step": s, "train/loss": x, "train/lr": 0.1} for s, x in losses.items()]
+        monkeypatch.setattr(agreement.writer, "read", lambda _: lines)
+        taken = {i: each for i, each in steps.items() if i > start}
+        return [e.line() for e in agreement.compare_logs(made, start, taken, {}, saved, why="")]
+
+    means = {4: 2.5, 8: 6.5}
+    assert found(means, 0, [2, 4]) == ["ok: log of steps 1 to 8: 2 lines of losses and norms as "
+                                       "logged, exactly"]  # fmt: skip
+    assert has(found(means, 4, [4]), "ok: log of steps 5 to 8: 1 lines")
+    assert has(found(means, 6, [4, 6]), "note: .*no line of it is of these steps alone")
+    assert has(found({4: 2.5, 8: 7.5}, 4, [6]), "ok: .*1 lines")  # it went on from step 6
+    assert has(found({4: 2.5, 8: 7.5}, 6, [6]), "ok: .*1 lines")
+    assert has(found({4: 2.5, 8: 6.6}, 4, [6]), "differs: .*step 8: train/loss 6.6 logged")
 
 
 @pytest.mark.slow
