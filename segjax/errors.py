@@ -1,8 +1,10 @@
 """The one exception type that ends a run with exit code 2: one clear line, no traceback."""
 
 import contextlib
+import pathlib
 import unicodedata
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from typing import Self
 
 LONGEST = 4000
 """Characters of a line that is shown; of what is longer both ends are."""
@@ -54,7 +56,24 @@ class LockedError(UserError):
 
 
 class NonFiniteError(UserError):
-    """A logged quantity became NaN or infinite; the message names it and the step."""
+    """A logged quantity became NaN or infinite; the message names it and the step.
+
+    Attributes:
+        step: The number of updates done when it was measured; 0: not known.
+        quantities: What was not finite, or too large, by name.
+        folder: Of the run; None: not known.
+    """
+
+    step: int = 0
+    quantities: Mapping[str, float] = {}
+    folder: pathlib.Path | None = None
+
+    def at(
+        self, step: int, quantities: Mapping[str, float], folder: pathlib.Path | None = None
+    ) -> Self:
+        """Return the error, which then knows what became wrong, when and in which run."""
+        self.step, self.quantities, self.folder = step, dict(quantities), folder
+        return self
 
 
 @contextlib.contextmanager

@@ -180,5 +180,6 @@ def make_evaluator(
     size = parts.layout.canvas.size
     sharding.check_divides(section["batch_size"], size[0], parts.mesh, where=where)
     check_forward(section["batch_size"], parts, where=where)
+    source = core.spread(source, section.pop("examples", 0))
     given = {"name": name, "source": source, "classes": parts.classes}
     return lookup.build("evaluators", section, where=where, **given)

@@ -9,7 +9,7 @@ checked by `lookup` when it is built.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
 
@@ -130,6 +130,20 @@ CHECKPOINT: Table = {
 }
 """What of a run is saved, where, and what is kept."""
 
+EARLY_STOPPING: Table = {
+    "metric": Knob(
+        "",
+        rules.TEXT,
+        "A logged metric, such as 'val/miou', that ends the run once it stands still; '': none.",
+    ),
+    "patience": Knob(
+        10, rules.whole(1), "Evaluations of it, one after the other, that may bring nothing."
+    ),
+    "min_delta": Knob(0.0, rules.number(0), "How much better than the best is something."),
+    "mode": Knob("max", rules.one_of("max", "min"), "Which value of the metric is the best."),
+}
+"""When a run ends before `total_…`, see `runs.stopping`."""
+
 OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
     "lr": Knob(REQUIRED, RATE, "The peak of the learning rate."),
     "schedule": Typed(REQUIRED, "How the rate moves over the run, such as 'one_cycle'."),
@@ -213,6 +227,12 @@ EVALS: Mapping[str, Knob | Duration | Typed] = {
     "split": Knob(REQUIRED, rules.NAME, "The split that is scored."),
     "batch_size": Knob(REQUIRED, rules.whole(1), "Images in a global batch; the last is padded."),
     "every": Duration(0, "steps", "How often training scores it; 0: at the end."),
+    "examples": Knob(
+        0,
+        rules.whole(0),
+        "Score so many examples, spread evenly over the split, as to compare the training split "
+        "with val; 0: all.",
+    ),
 }
 """Keys of every evaluator."""
 
@@ -255,6 +275,12 @@ CONFIG: Table = {
     "trials": TRIALS,
     "inference": INFERENCE,
     "checkpoint": CHECKPOINT,
+    "early_stopping": EARLY_STOPPING,
+    "writers": Typed(
+        [{"type": "tensorboard"}],
+        "Where scalars go beside metrics.jsonl: classes of segjax/runs/writers.py.",
+        many=list,
+    ),
     "evals": Typed({}, "What is scored, by the name that its scores get.", EVALS, many=dict),
 }
 """The whole config."""
@@ -345,10 +371,26 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+LATER = ("early_stopping", "writers", "evals.*.examples")
+"""Keys that came after runs had recorded fingerprints; a new key of the schema is added here."""
+
+
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Return twelve hex digits that two configs share if and only if their values are equal.
 
-    A key that is not there has its default.
+    A key that is not there has its default. One of `LATER` that has its default is left out, so
+    that runs from before it keep their fingerprint.
     """
-    canonical = json.dumps(fill(config), sort_keys=True, separators=(",", ":"))
+    filled, plain = fill(config), sections.section(knobs.fill(CONFIG, {}))
+    for path in LATER:
+        *above, key = path.split(".")
+        places, default = [filled], plain.get(key)
+        if above == ["evals", "*"]:
+            evals = filled.get("evals")
+            places = list(evals.values()) if isinstance(evals, dict) else []
+            default = cast(Knob, EVALS[key]).default
+        for place in places:
+            if isinstance(place, dict) and key in place and place[key] == default:
+                del place[key]
+    canonical = json.dumps(filled, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

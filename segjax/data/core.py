@@ -197,6 +197,14 @@ class Subset(View):
         return known_objects(self.source).objects(self.indices[index])
 
 
+def spread(source: Source, most: int) -> Source:
+    """Return at most so many examples of a source, spread evenly over it; 0: all, as it is."""
+    number = len(source)
+    if not 0 < most < number:
+        return source
+    return Subset(source, [place * number // most for place in range(most)])
+
+
 class Cached(View):
     """The examples of `source`, kept in memory once read, until `max_bytes` are used.
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grain
 import jax
@@ -93,9 +93,9 @@ def train_batches(
     else:
         read = read_whole(source, **canvas, fit=fit, **more)
     load = functools.partial(load_batch, read=read, **canvas)
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     batches = (
-        order.map_with_index(lambda position, example: (example, position))
+        order_of(len(source), seed)
+        .map_with_index(lambda position, example: (example, position))
         .batch(rows, drop_remainder=True)[
             start_step * process_count + process_index :: process_count
         ]
@@ -137,6 +137,18 @@ def eval_examples(
         .map(lambda number: (int(number), transform(source[int(number)])))
         .to_iter_dataset(_read_options(threads, prefetch))
     )
+
+
+def order_of(num_examples: int, seed: int) -> grain.MapDataset[int]:
+    """Return the numbers of the examples at each position of the stream, without end."""
+    return grain.MapDataset.range(num_examples).seed(seed).shuffle().repeat()
+
+
+def examples_of_step(num_examples: int, seed: int, batch_size: int, step: int) -> list[int]:
+    """Return the numbers of the examples in the batch of step number `step`, 1 or more."""
+    order = order_of(num_examples, seed)
+    places = range((step - 1) * batch_size, step * batch_size)
+    return [int(cast(int, order[place])) for place in places]
 
 
 def batch_shapes(batch_size: int, schema: Schema, size: Sequence[int]) -> Batch:

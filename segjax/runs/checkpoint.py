@@ -17,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from segjax.data import core
 from segjax.errors import ConfigError, UserError
-from segjax.runs import damage, owner
+from segjax.runs import damage, owner, saved
 from segjax.runs.workdir import is_step, steps_in
 from segjax.runtime import distributed, files, quirks, reading
 from segjax.training.state import TrainState
@@ -87,6 +87,7 @@ class Checkpointer:
             self.path, options=options, item_handlers=damage.VerifiedHandler()
         )
         self._folder = _identity(workdir)
+        self._to_note: set[int] | None = None
 
     @classmethod
     def of_section(
@@ -114,6 +115,8 @@ class Checkpointer:
         tree = _tree(state)
         if step in self.manager.all_steps():
             self.manager.delete(step)  # saved before it was evaluated; the one before is there
+        if self._to_note is not None:
+            self._to_note.add(step)
         with self.explain_failure():
             self.manager.save(step, args=damage.VerifiedSave(tree), metrics=ranked)
 
@@ -185,10 +188,24 @@ class Checkpointer:
         newest = self.manager.latest_step()
         writes = not self.read_only and distributed.is_first() and self.workdir.exists()
         if newest is not None and writes:
+            self._note_digests()
             note = self.workdir / NEWEST
             if not reading.is_file(note) or _note(note) != str(newest):
                 with files.replacing(note) as temporary:
                     temporary.write_text(f"{newest}\n")
+
+    def _note_digests(self) -> None:
+        """Write what was saved beside the checkpoints, see `runs.saved`."""
+        there = {*self.manager.all_steps()}
+        if self._to_note is None:  # a kill may have come between a save and its note
+            self._to_note = there - saved.load(self.workdir).keys()
+        found: dict[int, dict[str, int]] = {}
+        for step in there & self._to_note:
+            with contextlib.suppress(Exception):  # what is damaged is named where it is restored
+                found[step] = damage.digests_in(self.path / str(step))
+        if any(found.values()):
+            saved.note(self.workdir, found)
+        self._to_note = set()
 
     def close(self) -> None:
         """Wait and release the manager."""

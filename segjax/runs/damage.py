@@ -159,8 +159,13 @@ def is_whole(folder: Folder) -> bool:
 
 def shapes_of(tree: Tree) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a tree's arrays by path, however its containers are called."""
+    return {path: x.shape for path, x in by_path(tree).items()}
+
+
+def by_path(tree: Tree) -> dict[str, Any]:
+    """Return the leaves of a tree by path, however its containers are called."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
 def unreadable_json(file: Folder) -> str | None:
@@ -195,16 +200,37 @@ def _restore(folder: Folder, target: Tree | None) -> dict[str, Any]:
 
 def _saved_digests(folder: Folder, tree: Tree) -> dict[str, int]:
     """Return the digest of each branch of `tree` as it was saved."""
+    found = digests_in(folder)
+    if not found:
+        _check_as_a_whole(folder)
+        return {}
+    return {name: found[name] for name in tree}
+
+
+def digests_in(folder: Folder) -> dict[str, int]:
+    """Return the digests that a checkpoint holds, of each of its branches; empty: it has none.
+
+    Raises:
+        Damaged: Those of some processes are missing.
+        ValueError: One is no JSON; `LookupError` and others: it holds something else.
+    """
     shares = [
         json.loads(file.read_text())
         for file in (folder / "default").glob(DIGESTS.format(process="*"))
     ]
     if shares and len(shares) != shares[0]["processes"]:
         raise Damaged(f"{len(shares)} of {shares[0]['processes']} digests are there")
-    if not shares:
-        _check_as_a_whole(folder)
-        return {}
-    return {name: sum(share["digests"][name] for share in shares) % 2**32 for name in tree}
+    names = shares[0]["digests"] if shares else ()
+    return {name: sum(share["digests"][name] for share in shares) % 2**32 for name in names}
+
+
+def changed_branches(folder: Folder) -> list[str]:
+    """Return the branches of a checkpoint whose arrays can be read and are not those saved."""
+    try:
+        tree, saved = _restore(folder / "default", None), digests_in(folder)
+        return [name for name, value in saved.items() if digest.of_host(tree[name]) != value]
+    except Exception:  # as many kinds as in `read`
+        return []
 
 
 def _check_as_a_whole(folder: Folder) -> None:

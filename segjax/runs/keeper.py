@@ -12,6 +12,7 @@ from segjax.config.schedule import itstime
 from segjax.errors import NonFiniteError
 from segjax.evaluators import report
 from segjax.evaluators.report import Evaluator, Report, Scored
+from segjax.runs import stopping
 from segjax.runs import writer as writer_lib
 from segjax.runs.live import Live, Values
 from segjax.runs.log import Log
@@ -31,6 +32,7 @@ class Next(enum.Enum):
     GO_ON = "go on"
     PREEMPTED = "preempted"
     ENOUGH = "enough"
+    OVER = "over"
 
 
 class Keeper:
@@ -46,6 +48,9 @@ class Keeper:
         preempted: Says whether SIGTERM came.
         on_score: May end training early: pruning, early stopping.
         about: From a step to what else decides its scores.
+
+    Attributes:
+        final: The last step; the run's length, until it stops early.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Keeper:
         self.runs, self.evaluators, self.predictor, self.take = runs, evaluators, predictor, take
         self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
         self.about = about
+        self.final = log.total_steps
         self._largest = jax.jit(largest)
 
     def due(self, number: int) -> list[Evaluator]:
@@ -75,20 +81,43 @@ class Keeper:
 
         With `stop`, or once a signal came, nothing is scored any more and all is saved.
         """
-        enough = False
+        enough, found = False, []
         for i, run in enumerate(self.runs):
-            own, scalars = self.take(state, i), {}
+            scalars: Values = {}
             if not stop:
-                scalars, stop = self.score(run, number, own)
+                scalars, stop = self.score(run, number, self.take(state, i))
             enough |= bool(scalars) and self._is_enough(run, number, scalars)
-            if save or stop or enough or run.saver.keep_best in scalars:
+            found.append(scalars)
+        over = any(found) and not stop and self.is_over(number)
+        for i, (run, scalars) in enumerate(zip(self.runs, found, strict=True)):
+            if save or stop or enough or over or run.saver.keep_best in scalars:
                 self.watchdog.now("checkpoint save", number)
-                self._check_sound(number, own)
+                own = self.take(state, i)
+                self._check_sound(run, number, own)
                 run.saver.save(number, own, scalars)
-        return Next.PREEMPTED if stop else Next.ENOUGH if enough else Next.GO_ON
+        if stop:
+            return Next.PREEMPTED
+        return Next.OVER if over else Next.ENOUGH if enough else Next.GO_ON
+
+    def is_over(self, number: int) -> bool:
+        """Return whether all runs have to stop early after step `number`, by their logs."""
+        section = self.runs[0].config["early_stopping"]
+        if not section["metric"] or number >= self.log.total_steps:
+            return False
+        first = jax.process_index() == 0  # only it is sure to see the logs
+        found = [
+            stopping.verdict(section, writer_lib.read(run.path), until=number)
+            for run in (self.runs if first else ())
+        ]
+        if not distributed.from_first(first and all(found)):
+            return False
+        self.final = number
+        for run, each in zip(self.runs, found, strict=False):
+            self._say(run, each.text if each else "")
+        return True
 
     def catch_up(self, number: int, state: TrainState) -> Next:
-        """Score what was due at `number` and cut short."""
+        """Score what was due at `number` and cut short; the run may be over by it."""
         enough = False
         for i, run in enumerate(self.runs):
             if self._missed(run, number):
@@ -99,6 +128,8 @@ class Keeper:
                     run.saver.save(number, own, scalars)  # again, now with its rank
                 if stop:
                     return Next.PREEMPTED
+        if self.is_over(number):
+            return Next.OVER
         return Next.ENOUGH if enough else Next.GO_ON
 
     def score(self, run: Live, number: int, state: TrainState) -> tuple[Values, bool]:
@@ -116,7 +147,9 @@ class Keeper:
         return scalars, False
 
     def report_best(self, shapes: Mapping[str, Any]) -> None:
-        """Score each run's best checkpoint where that is not its last: it is what others will use.
+        """Score each run's best checkpoint, unless that was done: it is what others will use.
+
+        Of a run that stopped early all is scored that would have been at its end.
 
         A signal ends it: the run itself is complete.
 
@@ -127,7 +160,7 @@ class Keeper:
             run.saver.wait()
             number = run.saver.find("")
             if number == self.log.total_steps:
-                continue
+                continue  # scored as the last step
             _, variables = run.saver.restore_variables(str(number), shapes)
             self._say(run, "the best checkpoint, which eval and predict use:")
             with contextlib.suppress(Preempted):
@@ -150,6 +183,9 @@ class Keeper:
         )
         if first:
             found.write(run.path)
+            for ending in found.figures:
+                path = run.path / "figures" / f"{found.name}_{ending}.png"
+                run.writer.figure(f"{found.name}/{ending}", path)
             for line in found.lines():
                 self._say(run, line)
         return found
@@ -161,19 +197,19 @@ class Keeper:
         first = jax.process_index() == 0
         return bool(distributed.from_first(first and self.on_score(run, number, scalars)))
 
-    def _check_sound(self, number: int, state: TrainState) -> None:
+    def _check_sound(self, run: Live, number: int, state: TrainState) -> None:
         """Refuse to save a model that has diverged: its loss is known one step later only.
 
         Raises:
             NonFiniteError: A parameter is beyond `LARGEST`, or one or a statistic is not finite.
         """
-        largest = float(self._largest(state))
-        if not largest < LARGEST:
+        found = float(self._largest(state))
+        if not found < LARGEST:
             raise NonFiniteError(
-                f"the largest parameter is {largest:.3g} after step {number}; expected less than "
+                f"the largest parameter is {found:.3g} after step {number}; expected less than "
                 f"{LARGEST:.0e}. Lower the learning rate or clip the gradients; the checkpoint "
                 "before this step stays."
-            )
+            ).at(number, {"the largest parameter": found}, run.path)
 
     def _missed(self, run: Live, number: int) -> bool:
         """Return whether evaluation was due at `number` and is not in the log: it was cut short."""

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from segjax.config import trials
-from segjax.runs import workdir
+from segjax.runs import data_record, workdir
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runs.writer import Writer
 from segjax.structs import Key
@@ -49,7 +49,8 @@ class Live:
 
     def open_log(self, start: int | None) -> Writer:
         """Open its log after step `start`; None: empty."""
-        self.writer = Writer(self.path, resume_step=start, enabled=jax.process_index() == 0)
+        first = jax.process_index() == 0
+        self.writer = Writer(self.path, resume_step=start, enabled=first, config=self.config)
         return self.writer
 
     def check(self, number: int, values: Values) -> None:
@@ -87,6 +88,18 @@ def record(
     configs = {path: resolved} | {run.path: run.config for run in runs}
     for folder, config in configs.items() if jax.process_index() == 0 else ():
         workdir.record(folder, config, facts)
+
+
+def record_files(
+    path: pathlib.Path,
+    runs: Sequence[Live],
+    list_files: Callable[[], Mapping[str, Mapping[str, list[Any]]]],
+) -> None:
+    """Write which files the data has into the folder of each run and of all together."""
+    if jax.process_index() == 0:
+        found = list_files()
+        for folder in {path, *(run.path for run in runs)}:
+            data_record.write_files(folder, found)
 
 
 def step_keys(runs: Sequence[Live]) -> Key:

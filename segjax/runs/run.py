@@ -345,18 +345,27 @@ def read_config(
         UserError: As `open_run`.
     """
     found = workdir.load_config(path)
-    _check_found(found, path / "config.json", trust_code=trust_code)
+    check_config(found, path / "config.json", trust_code=trust_code)
     chosen = workdir.load_postprocess(path)
     if chosen is not None:
         found["inference"]["postprocess"] = chosen
-        _check_found(found, path / workdir.POSTPROCESS, trust_code=trust_code)
+        check_config(found, path / workdir.POSTPROCESS, trust_code=trust_code)
     config = sections.override(found, overrides)
     schema.check_recorded(config)
     return config
 
 
-def _check_found(config: Mapping[str, Any], file: pathlib.Path, *, trust_code: bool) -> None:
-    """Refuse what a run's folder cannot hold; `file` is to blame."""
+def check_config(config: Mapping[str, Any], file: pathlib.Path, *, trust_code: bool) -> None:
+    """Refuse a config that no run can have recorded.
+
+    Args:
+        config: Filled, with `resolved`.
+        file: Of the run's folder, for messages.
+        trust_code: See `open_run`.
+
+    Raises:
+        ConfigError: What is wrong with it, or that it names code outside of segjax.
+    """
     if not trust_code:
         trust.check(config, where=str(file))
     try:

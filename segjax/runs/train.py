@@ -1,9 +1,9 @@
 """Train: set up, trace, compile, restore, loop."""
 
 import contextlib
-import os
+import functools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,20 @@ from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.runs import checkpoint, data_record, digest, live, owner, transfer, workdir, writer
+from segjax.runs import (
+    checkpoint,
+    data_record,
+    digest,
+    failure,
+    live,
+    owner,
+    place,
+    stopping,
+    transfer,
+    workdir,
+    writer,
+    writers,
+)  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
 from segjax.runs.log import Log
@@ -86,6 +99,7 @@ class Ready(NamedTuple):
         image_scales: The least and the largest factor that brings images to the canvas.
         reading: How the data set reads images; empty: it does not say.
         data: Which data it is, see `data_record`.
+        files: Lists its files, and reads those of small data sets.
     """
 
     path: pathlib.Path
@@ -102,6 +116,7 @@ class Ready(NamedTuple):
     image_scales: list[float]
     reading: dict[str, Any]
     data: dict[str, dict[str, Any]]
+    files: Callable[[], dict[str, dict[str, list[Any]]]]
 
     def resumes(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -123,8 +138,18 @@ def prepare(
     transfer.options(setup.config["model"])
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
     save_steps = check_saving(setup, evaluators)
+    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
+    writers.check(setup.config["writers"])
+    stopping.check(setup.config["early_stopping"], logged)
     notes, image_scales = look_at(setup, source, evaluators)
-    data = data_record.of_splits(setup.config["input"]["split"], source, evaluators)
+    if "train/loss" in logged:
+        notes.append(
+            "config.evals.train logs train/loss, as training does: name it otherwise, such as "
+            "'trained', to tell them apart"
+        )
+    splits = setup.config["input"]["split"], source, evaluators
+    data = data_record.of_splits(*splits)
+    files = functools.partial(data_record.files_of_splits, *splits)
     resolved = setup.resolved()
     workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
@@ -133,7 +158,7 @@ def prepare(
     weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data,
+        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data, files,
     )  # fmt: skip
 
 
@@ -184,6 +209,7 @@ def go_on(
     """Restore what is there, train to the end, and return the exit code."""
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
+        failure.leaving(setup, ready.source, runs),
         watchdog.Watchdog() as watcher,
         interrupt.stopping() as stop,
         contextlib.ExitStack() as stack,
@@ -196,6 +222,7 @@ def go_on(
         check_length(ready.path, start or 0, setup.clock)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
         live.record(ready.path, ready.resolved, runs, facts(ready, program))
+        live.record_files(ready.path, runs, ready.files)
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
         for run in runs:
@@ -225,11 +252,11 @@ def go_on(
             begin, then = loop(
                 ready, program, batches, state, keeper, tracer, range(begin + 1, total_steps + 1)
             )
-        if then is not Next.GO_ON:
+        if then in (Next.PREEMPTED, Next.ENOUGH):
             return stopped(then, begin, keeper, stop)
-        watcher.now("checkpoint save", total_steps)
+        watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-    draw_curves(runs, ready.evaluators)
+        draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
     return DONE
 
 
@@ -275,6 +302,8 @@ def stopped(then: Next, number: int, keeper: Keeper, stop: interrupt.Stop) -> in
         keeper.log.message(f"stopped after step {number}, as asked; its checkpoint is saved")
         return DONE
     keeper.log.message(f"preempted: checkpoint {number} is saved, run again to go on")
+    for run in keeper.runs:
+        run.writer.close(stop.code())
     return stop.code()
 
 
@@ -330,26 +359,29 @@ def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
         )
 
 
-def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator]) -> None:
-    """Draw the learning curves of each run, from the first process."""
+def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: str) -> None:
+    """Draw the learning curves of each run, from the first process; `split` is trained on."""
     metric, title = next((e.headline for e in evaluators), ("", ""))
+    alike = [e for e in evaluators if e.headline[0] == metric]
+    seen = [e.name for e in alike if e.split == split][:1]
+    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
     for run in runs if jax.process_index() == 0 else ():
+        path = run.path / "figures" / "learning_curves.png"
         figures.learning_curves(
-            run.path / "figures" / "learning_curves.png",
+            path,
             writer.read(run.path),
             metric=metric,
             title=title,
+            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
         )
+        run.writer.figure("learning_curves", path)
 
 
 def facts(ready: Ready, program: Program) -> dict[str, Any]:
     """Return what `run.json` says of the machine, the model and the compiled step."""
     costs = program.costs
     return {
-        "devices": [device.device_kind for device in jax.devices()],
-        "cores": len(os.sched_getaffinity(0)),
-        "processes": jax.process_count(),
-        "mesh": dict(ready.setup.parts.mesh.shape),
+        **place.of_mesh(ready.setup.parts.mesh),
         "image_scales": ready.image_scales,
         "reading": ready.reading,
         "data": ready.data,

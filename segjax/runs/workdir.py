@@ -68,7 +68,7 @@ def is_step(name: str) -> bool:
 
 
 def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write `config.json` and `run.json`: fingerprint, revision, packages, command, `facts`.
+    """Write `config.json` and `run.json`: config and its fingerprint, packages, command, `facts`.
 
     A config that was there and says something else is kept as `config.<n>.json`.
     """
@@ -80,11 +80,12 @@ def record(workdir: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str,
     files.write_json(path, text)
     run = {
         "fingerprint": schema.fingerprint(config),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "command": sys.argv,
-        "python": sys.version.split()[0],
-        "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
+        "python": python_version(),
+        "packages": packages(),
         **facts,
+        "config": text,
     }
     files.write_json(workdir / "run.json", run)
 
@@ -198,7 +199,18 @@ def image_scales(facts: Mapping[str, Any]) -> list[float]:
     return scales if isinstance(scales, list) and two.holds(scales) else []
 
 
-def _git_revision() -> str:
+def python_version() -> str:
+    """Return Python's version."""
+    return sys.version.split()[0]
+
+
+def packages() -> dict[str, str]:
+    """Return the version of every installed package."""
+    return {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+
+
+def git_revision() -> str:
+    """Return the revision of the code, `-dirty` where files of it were changed since."""
     root = pathlib.Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

@@ -1,9 +1,7 @@
-"""Log scalars to `metrics.jsonl` and TensorBoard, stop at the first NaN, lose nothing to a kill.
+"""Log scalars to `metrics.jsonl`, show them, stop at the first NaN, lose nothing to a kill.
 
-`metrics.jsonl` is the record: one JSON object a line, in the file before `write` returns. The event
-files hold the same numbers for TensorBoard. They are written in the calling thread, because
-tensorboardX.SummaryWriter leaves them to another, where a full disk goes unseen until its queue
-fills and the training loop blocks for ever.
+`metrics.jsonl` is the record: one JSON object a line, in the file before `write` returns. What
+shows the same numbers, `config.writers`, gets each of them once, however often a run is killed.
 """
 
 import json
@@ -11,19 +9,15 @@ import math
 import os
 import pathlib
 import re
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
-from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
-
-from segjax.errors import ConfigError, DataError, NonFiniteError
+from segjax.config import schema
+from segjax.errors import ConfigError, DataError, NonFiniteError, UserError
+from segjax.runs import writers
 from segjax.runtime import files, reading
 
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_DIR = "tensorboard"
 READ_BYTES = 256 << 20
 """Of a log that is read into memory."""
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
@@ -38,6 +32,7 @@ class Writer:
         resume_step: The step that was restored: later lines are dropped, because those steps are
             about to run again. None when nothing was restored: the log starts empty.
         enabled: False on every process but the first: checks the values, writes nothing.
+        config: Of the run; its `writers` show it. None: the default's do.
 
     Raises:
         DataError: A line before the last of an existing log is not one this class writes.
@@ -45,26 +40,51 @@ class Writer:
     """
 
     def __init__(
-        self, workdir: str | os.PathLike[str], *, resume_step: int | None, enabled: bool = True
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        resume_step: int | None,
+        enabled: bool = True,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = pathlib.Path(workdir) / METRICS_FILE
-        self._events: EventsWriter | None = None
-        self._enabled = enabled
+        self._enabled, self._open = enabled, enabled
+        self._shown: list[tuple[writers.Shown, set[tuple[int, str]]]] = []
         if not enabled:
             return
-        folder = self.path.parent / TENSORBOARD_DIR
+        with files.explain_os_errors(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         first_step = 0 if resume_step is None else resume_step + 1
-        with files.explain_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        logged = records_before(self.path)
         drop_lines(self.path, from_step=first_step if resume_step is not None else None)
-        with files.explain_os_errors(folder):
-            self._events = open_events(folder, purge_step=first_step)
+        config = schema.fill({} if config is None else config)
+        about = writers.About(self.path.parent, config, first_step)
+        self._show(config["writers"], about, logged)
+
+    def _show(
+        self, sections: list[dict[str, Any]], about: writers.About, logged: list[dict[str, Any]]
+    ) -> None:
+        """Open what shows the run; to what is new of it, tell what was logged before.
+
+        What an earlier process has told of steps that are about to run again is not told twice.
+        TensorBoard hides it.
+        """
+        again = {(r["step"], name) for r in logged if r["step"] >= about.first_step for name in r}
+        before = [writers.is_known(about.workdir, section) for section in sections]
+        opened = writers.open_all(sections, about)
+        for shown, section, known in zip(opened, sections, before, strict=True):
+            outside = section["type"] in writers.EXTRAS
+            self._shown.append((shown, again if outside and known else set()))
+            for record in logged if outside and not known else ():
+                if record["step"] < about.first_step:
+                    values = {k: x for k, x in record.items() if k != "step" and x is not None}
+                    shown.write(record["step"], values)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(0 if kind is None else 2 if issubclass(kind, UserError) else 1)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append one line to the log; it is on its way to disk when this returns.
@@ -86,27 +106,39 @@ class Writer:
         values = {name: float(value) for name, value in scalars.items()}
         if self._enabled:
             self._append(int(step), values)
-        check_finite(int(step), values)
+        check_finite(int(step), values, folder=self.path.parent)
 
-    def close(self) -> None:
-        """Close the event file; a second call does nothing."""
-        events, self._events = self._events, None
-        if events is not None:
-            with files.explain_os_errors(self.path.parent / TENSORBOARD_DIR):
-                events.close()
+    def figure(self, name: str, path: pathlib.Path) -> None:
+        """Show a PNG that was drawn, as of the step written last."""
+        for shown, _ in self._shown:
+            shown.figure(name, path)
+
+    def close(self, code: int = 0) -> None:
+        """Close what shows the run, with its exit code; a second call does nothing."""
+        found, self._shown, self._open = self._shown, [], False
+        for shown, _ in found:
+            shown.close(code)
 
     def _append(self, step: int, values: dict[str, float]) -> None:
+        if not self._open:
+            raise ValueError(f"Writer for {self.path.parent} is closed.")
         finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
         line = json.dumps({"step": step, **finite}, allow_nan=False) + "\n"
         # Opened for each line: a reader on another machine sees it at once, also over NFS.
         with files.explain_os_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(line)
-        if self._events is None:
-            raise ValueError(f"Writer for {self.path.parent} is closed.")
-        summary = Summary(value=[Summary.Value(tag=n, simple_value=x) for n, x in values.items()])
-        with files.explain_os_errors(self.path.parent / TENSORBOARD_DIR):
-            self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-            self._events.flush()
+        for shown, told in self._shown:
+            new = {name: x for name, x in values.items() if (step, name) not in told}
+            if new:
+                shown.write(step, new)
+
+
+def records_before(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the records of a log that is about to be gone on with; none of one that is broken."""
+    try:
+        return [record for _, record in parse(path, limit=READ_BYTES)]
+    except DataError:
+        return []
 
 
 def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -156,25 +188,14 @@ def drop_lines(path: pathlib.Path, *, from_step: int | None) -> None:
         os.fsync(file.fileno())  # else a power failure can leave the new name on an empty file
 
 
-def open_events(folder: pathlib.Path, *, purge_step: int) -> EventsWriter:
-    """Open a new event file that has TensorBoard hide what older ones hold from `purge_step` on.
-
-    TensorBoard takes the first session start of a folder for the run's own and heeds the second, so
-    one is written on a fresh start too.
-    """
-    # The name has whole seconds: a quick restart would truncate the file of the run before it.
-    events = EventsWriter(os.fspath(folder / "events"), f".{time.time_ns()}")
-    start = SessionLog(status=SessionLog.START)
-    events.write_event(Event(wall_time=time.time(), step=purge_step, session_log=start))
-    events.flush()
-    return events
-
-
-def check_finite(step: int, values: Mapping[str, float]) -> None:
+def check_finite(
+    step: int, values: Mapping[str, float], *, folder: pathlib.Path | None = None
+) -> None:
     """Raise NonFiniteError naming the step and every value that is NaN or infinite."""
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
+        listed = ", ".join(f"{name} is {value}" for name, value in bad.items())
         raise NonFiniteError(
-            f"{', '.join(bad)} at step {step}; expected finite numbers. Lower the learning rate, "
+            f"{listed} at step {step}; expected finite numbers. Lower the learning rate, "
             "clip the gradients, or check the images and labels; the last good checkpoint stays."
-        )
+        ).at(step, bad, folder)

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -190,12 +191,20 @@ def through_onednn(dtype: Any) -> bool:
 def onednn_there() -> bool:
     """Return whether jaxlib carries oneDNN, and the processor has AVX-512."""
     version = importlib.metadata.version("jaxlib").split(".")
-    processor = pathlib.Path("/proc/cpuinfo")
-    return (
-        (int(version[0]), int(version[1])) >= (0, 12)
-        and processor.exists()
-        and "avx512f" in processor.read_text()
-    )
+    return (int(version[0]), int(version[1])) >= (0, 12) and "avx512f" in _processor()
+
+
+def processor() -> str:
+    """Return what the processor calls itself; empty where the kernel does not say."""
+    found = re.search(r"^model name\s*: *(.+)$", _processor(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _processor() -> str:
+    try:
+        return pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def self_check() -> None:

@@ -200,6 +200,14 @@ def one_cycle(
     return optax.cosine_onecycle_schedule(steps, lr, rise, start_factor, end_factor)
 
 
+def exponential(
+    *, lr: float, total_steps: int, start: Annotated[kinds.Real, rules.number(1e-12, 1e6)]
+) -> optax.Schedule:
+    """Go from `start` to `lr` by the same factor at every step: the range test (Smith 2017)."""
+    steps = max(1, total_steps - 1)
+    return optax.exponential_decay(start, steps, lr / start)
+
+
 def step(
     *,
     lr: float,

@@ -74,6 +74,7 @@ def learning_curves(
     *,
     metric: str = "miou",
     title: str = "Mean IoU",
+    gap: tuple[str, str] = ("", ""),
 ) -> None:
     """Draw training and validation loss on one plot, a score of every split and the learning rate.
 
@@ -82,12 +83,16 @@ def learning_curves(
         records: Lines of `metrics.jsonl`; any key may be missing, a value of None is left out.
         metric: The score, 0 to 1 and best at 1: what follows the split in its name. Empty: none.
         title: What the score is called in prose.
+        gap: The evaluation on the training split and the one that it is compared with: the gap
+            between their scores is shaded. Empty: there are no two.
     """
     rate = series(records, "train/lr")[1].size > 0
+    names = [*dict.fromkeys([*splits(records, "loss"), *splits(records, metric)])]
     with drawing(path, 13.5 if rate else 10.5, 4.2) as figure:
         axes = figure.subplots(1, 2 + rate, width_ratios=[4, 4, 2.8][: 2 + rate], sharex=True)
-        draw_losses(axes[0], records)
-        draw_scores(axes[1], records, metric=metric, title=title)
+        draw_losses(axes[0], records, names)
+        draw_scores(axes[1], records, names, metric=metric, title=title)
+        draw_gap(axes[1], records, metric=metric, names=gap)
         if rate:
             draw_rate(axes[2], records)
         for ax in axes:
@@ -98,13 +103,16 @@ def learning_curves(
             ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
 
 
-def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw `train/loss` smoothed over its raw values, and the loss of every other split."""
+def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Draw `train/loss` smoothed over its raw values, and the loss of every other split.
+
+    Each of `names` has the same colour in every plot.
+    """
     ax.set_title("Loss")
     tops = []
-    for index, split in enumerate(splits(records, "loss")):
+    for split in splits(records, "loss"):
         step, loss = series(records, f"{split}/loss")
-        shade = split_colour(split, index)
+        shade = split_colour(split, names.index(split))
         # A few points far above the rest would squash the part that matters.
         usual = np.percentile(loss, 97)
         tops.append(usual if loss.max() > 3 * usual else loss.max())
@@ -120,23 +128,49 @@ def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
         note(ax, "no loss logged yet")
 
 
-def draw_scores(ax: Axes, records: Sequence[Mapping[str, Any]], *, metric: str, title: str) -> None:
-    """Draw every `<split>/<metric>` on one scale from 0, with its best value named."""
+def draw_scores(
+    ax: Axes,
+    records: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    metric: str,
+    title: str,
+) -> None:
+    """Draw every `<split>/<metric>` on one scale from 0, with its best value named.
+
+    Each of `names` has the same colour in every plot.
+    """
     ax.set_title(title)
-    names = splits(records, metric)
-    top = 0.0
-    for index, split in enumerate(names):
+    top, shown = 0.0, splits(records, metric)
+    for split in shown:
         step, score = series(records, f"{split}/{metric}")
         best = int(score.argmax())
         top = max(top, float(score[best]))
-        shade = split_colour(split, index)
+        shade = split_colour(split, names.index(split))
         plot_points(ax, step, score, shade, f"{split}, best {score[best]:.3f} at {step[best]:,}")
         ax.plot(step[best], score[best], "o", color=shade, markersize=9, clip_on=False)
-    if names:
+    if shown:
         ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
         ax.legend(loc="best")
     else:
         note(ax, "no validation yet")
+
+
+def draw_gap(
+    ax: Axes, records: Sequence[Mapping[str, Any]], *, metric: str, names: tuple[str, str]
+) -> None:
+    """Shade by how much one score lies above another, and say it at the last step of both."""
+    seen, other = (dict(zip(*series(records, f"{name}/{metric}"), strict=True)) for name in names)
+    steps = sorted(seen.keys() & other.keys())
+    if not steps:
+        return
+    high, low = ([float(each[step]) for step in steps] for each in (seen, other))
+    text = f"gap {high[-1] - low[-1]:+.3f} at {steps[-1]:,}"
+    if len(steps) > 1:
+        ax.fill_between(steps, low, high, color=GREY, alpha=0.18, linewidth=0, label=text)
+    else:
+        ax.plot([steps[0]] * 2, [low[0], high[0]], color=GREY, alpha=0.4, linewidth=6, label=text)
+    ax.legend(loc="best")
 
 
 def draw_rate(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:

@@ -38,9 +38,13 @@ def drop(config: dict, path: str) -> dict:
     return config
 
 
+FINGERPRINT = "4138fd024951"
+"""Of a config, as the code before `schema.LATER` had it."""
+
+
 @pytest.fixture
 def config():
-    return sections.section(quickstart.get_config("debug"))
+    return schema.fill(quickstart.get_config("debug"))
 
 
 def knobs(table, prefix=""):
@@ -273,6 +277,17 @@ def test_the_fingerprint_of_an_old_run_is_that_of_the_same_config_today(config):
     assert schema.fingerprint(put(old, "input", config["input"] | {"prefetch": 5})) != (
         schema.fingerprint(config)
     )
+
+
+def test_fingerprints_do_not_move_when_a_key_is_added():
+    """Those that runs have recorded stay: a key that came later counts where it is no default."""
+    before = schema.defaults().to_dict() | {"model": {"type": "unet"}, "total_steps": 5}
+    before["evals"] = {"val": {"type": "semantic", "split": "val", "batch_size": 8}}
+    assert schema.fingerprint(before) == FINGERPRINT, "leave new keys out, see schema.LATER"
+    for path, value in (
+        ("early_stopping", {"metric": "val/miou"}), ("writers", []), ("evals.val.examples", 5),
+    ):  # fmt: skip
+        assert schema.fingerprint(put(before, path, value)) != FINGERPRINT, path
 
 
 def test_a_section_is_completed_alone():

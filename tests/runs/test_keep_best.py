@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from segjax.assemble.setup import make_evaluators, make_setup
+from segjax.data import hashes
 from segjax.errors import ConfigError
 from segjax.runs import checkpoint, train, writer
 from segjax.runs.run import open_run
@@ -27,6 +28,19 @@ def test_what_is_logged_may_be_kept_by(name, tiny_config):
             continue
         with pytest.raises(ConfigError, match=f"nothing in config.evals logs.*{name}"):
             train.check_saving(setup, evaluators)
+
+
+@pytest.mark.parametrize(
+    ("most", "seen"), [(0, range(8)), (1, [0]), (3, [0, 2, 5]), (8, range(8)), (99, range(8))]
+)
+def test_an_evaluation_may_see_some_examples_from_all_over_its_split(tiny_config, most, seen):
+    """As to score the training split beside val; the data that is recorded is the whole split."""
+    config = tiny_config(evals__val__examples=most, evals__val__split="train")
+    setup, source = make_setup(config)
+    (evaluator,) = make_evaluators(setup.config, setup.parts, setup.clock)
+    names = [evaluator.source[i]["name"] for i in range(len(evaluator))]
+    assert names == [source[i]["name"] for i in seen]
+    assert hashes.of_source(evaluator.source) == hashes.of_source(source)
 
 
 @pytest.mark.parametrize("name", NAMES[:4])

@@ -160,7 +160,8 @@ def test_full_disk_under_tensorboard_is_one_clear_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     log = Writer(tmp_path, resume_step=None)
-    monkeypatch.setattr(log._events, "flush", full)
+    ((shown, _),) = log._shown
+    monkeypatch.setattr(shown.events, "flush", full)
     with pytest.raises(UserError, match=r"Cannot write .*tensorboard: No space left"):
         log.write(1, {"train/loss": 1.0})
 

@@ -25,6 +25,7 @@ def make(**section):
         (dict(type="poly", power=0.9, warmup_percent=20), {19: 0.1, 60: 0.1 * 0.5**0.9}),
         (dict(type="cosine"), {0: 0.1, 50: 0.05, 100: 0.0}),
         (dict(type="one_cycle", rise=0.5), {0: 0.1 / 25, 50: 0.1}),
+        (dict(type="exponential", start=1e-3), {0: 1e-3, 49.5: 1e-2, 99: 0.1}),
         (dict(type="step", every_epochs=3), {0: 0.1, 29: 0.1, 30: 0.01, 60: 0.001}),
     ],
 )

@@ -49,6 +49,24 @@ def test_curves_show_both_losses_in_their_colours(tmp_path):
     assert near(pixels[:, 1575 // 2 :], figures.BLUE) == 0  # no train mIoU was logged
 
 
+def test_the_gap_between_the_training_split_and_another_is_shaded(tmp_path):
+    """And an evaluation has one colour in both plots."""
+    lines = list(records(60))
+    for line in [line for line in lines if "val/miou" in line]:
+        score, loss = line["val/miou"] + 0.3, line["val/loss"] - 0.3
+        lines.append({"step": line["step"], "trained/miou": score, "trained/loss": loss})
+    paths = [tmp_path / "plain" / "x.png", tmp_path / "gap" / "x.png"]
+    figures.learning_curves(paths[0], lines)
+    figures.learning_curves(paths[1], lines, gap=("trained", "val"))
+    plain, gap = (read_png(path)[:, 1575 // 2 :] for path in paths)
+    shade = [1 - 0.18 * (1 - int(figures.GREY[i : i + 2], 16) / 255) for i in (1, 3, 5)]
+    assert near(gap, shade) > near(plain, shade) + 10_000
+    colours = [c for c in figures.SPARE_COLOURS if near(plain, c) > 300]
+    left = read_png(paths[0])[:, : 1575 // 2]
+    assert len(colours) == 1 and near(left, colours[0]) > 300
+    figures.learning_curves(paths[1], lines[:60], gap=("trained", "val"))  # not scored yet
+
+
 def test_learning_rate_adds_a_panel(tmp_path):
     path = tmp_path / "curves.png"
     figures.learning_curves(path, list(records(60, **{"train/lr": 0.1})))
