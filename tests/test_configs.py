@@ -31,6 +31,7 @@ WEIGHTS = {
     "eomt": "hf:facebook/dinov2-with-registers-base",
     "fcn": "torchvision:vgg16_bn",
     "fcn_dilated": "torchvision:resnet50",
+    "mask2former": "torchvision:resnet50",
     "linear": "hf:facebook/dinov2-small",
     "lraspp": "torchvision:mobilenet_v3_large",
     "pspnet": "torchvision:resnet50",
@@ -64,9 +65,14 @@ DATA_SETS = {
         "size=debug", "paste=True,size=debug", "model=eomt,size=debug",
     ),
     "coco_panoptic": (
-        "", "side=1280,pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "size=debug"
+        "", "side=1280,pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "size=debug",
+        "model=mask2former,pretrained=torchvision:resnet50", "model=mask2former,encoder=swin_l",
+        "model=mask2former,size=debug",
     ),
-    "cityscapes_panoptic": ("", "size=debug"),
+    "cityscapes_panoptic": (
+        "", "size=debug", "model=mask2former,encoder=swin_t,pretrained=torchvision:swin_t",
+        "model=mask2former,size=debug",
+    ),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
     "isbi2012": ("", "size=cpu", "size=debug"),
     "dsb2018": (

@@ -118,7 +118,7 @@ class Queries:
         del batch, key
         return {"attend": attend(spans, step)} if (spans := self.spans()) else {}
 
-    def spans(self) -> Sequence[Sequence[float]]:
+    def spans(self) -> Sequence[Sequence[kinds.Real]]:
         """Return the steps between which masked attention ends, of each block.
 
         Raises:
@@ -179,7 +179,7 @@ class Queries:
         return terms
 
 
-def attend(annealing: Sequence[Sequence[float]], step: Step) -> Float[Array, " blocks"]:
+def attend(annealing: Sequence[Sequence[kinds.Real]], step: Step) -> Float[Array, " blocks"]:
     """Return the probability of masked attention in each block: 1 first, 0 in the end.
 
     Between, it is (1 - share of the steps)^0.9.
