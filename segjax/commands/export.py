@@ -16,8 +16,14 @@ SHARED = False
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
-    flags.DEFINE_string("output", "", "The safetensors file to write.", flag_values=values)
-    text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface or facebook."
+    flags.DEFINE_string(
+        "output",
+        "",
+        "The file to write: of safetensors, or ….pkl as detectron2 reads.",
+        flag_values=values,
+    )
+    text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface, facebook or "
+    text += "detectron2."
     flags.DEFINE_string("publisher", "", text, flag_values=values)
 
 

@@ -144,8 +144,6 @@ GRADIENTS = {
     "huggingface-mask2former_deep-gradients": mask2former((2, 1, 1, 2), 2, 4),
     "huggingface-segformer-gradients": model("segformer", SHALLOW, 5, width=32, dropout=0.0),
 }
-DEAR = {"huggingface-mask2former_deep-gradients"}
-"""Of these, what a quick test leaves out."""
 STATISTICS = {"torchvision-mobilenetv3-statistics": Network("encoders", MOBILE)}
 
 
@@ -209,10 +207,7 @@ def test_outputs_are_those_recorded(name):
         assert difference <= TOLERANCE * np.abs(theirs).max(), i
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in GRADIENTS],
-)
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_are_those_recorded(name, monkeypatch):
     monkeypatch.setattr(base, "AUX_DROPOUT", 0.0)
     case, module, variables, rules = prepare(name, GRADIENTS[name])
