@@ -207,6 +207,24 @@ def test_another_data_set_has_every_model(name):
     assert target.params and made.clock.total_steps == 2
 
 
+@pytest.mark.parametrize("length", [dict(total_steps=30), dict(total_epochs=15)])
+def test_masked_attention_ends_with_the_training(length):
+    """Of EoMT with a block: in the second third of as many steps as the flags say, here 30.
+
+    A run from when moments were steps alone has them still.
+    """
+    config = made_up("model=eomt,size=debug")
+    del config["total_steps"]
+    config.input.batch_size = 4
+    config.update(**length)
+    made, _ = setup.make_setup(config)
+    ((first, last),) = made.parts.task.spans()
+    assert (first, last) == (pytest.approx(10, abs=1e-3), pytest.approx(20, abs=1e-3))
+    del config.task["annealing_percent"]
+    config.task.annealing = ((3, 7),)
+    assert [*map(tuple, setup.make_setup(config)[0].parts.task.spans())] == [(3, 7)]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_section_builds(case):
     plain = load(case)
