@@ -336,8 +336,8 @@ ZOO = {
             layers=3, hidden=512,
         ),
         debug=dict(
-            **_swin("t", width=8, head_width=4, depths=(1, 1, 1, 1), window=3), queries=12,
-            width=32, heads=2, pixel_layers=1, pixel_hidden=32, layers=3, hidden=32,
+            encoder=_resnet(18, width=4), queries=12, width=32, heads=2, pixel_layers=1,
+            pixel_hidden=32, layers=1, hidden=32,
         ),
         choices=dict(
             encoder=dict(

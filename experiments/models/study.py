@@ -47,8 +47,6 @@ MODELS = {
     "upernet": "UPerNet, ConvNeXt-T",
     "linear": "DINOv2 ViT-S/14, linear head",
     "eomt": "EoMT, DINOv2 ViT-B/14",
-    "mask2former": "Mask2Former, ResNet-50",
-    "mask2former:encoder=swin_t": "Mask2Former, Swin-T",
 }
 
 
