@@ -15,6 +15,7 @@ import ml_collections
 from configs import protocols, zoo
 from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
+from segjax.errors import ConfigError
 
 
 def arguments(arg: str, **own: object) -> SimpleNamespace:
@@ -270,15 +271,13 @@ def eomt(
         epochs: Of COCO in batches of 16; 0: `steps` says it.
         steps: In batches of 16.
     """
-    total = steps or epochs * 7392
-    config.total_steps, config.input.batch_size = total, 16
+    config.total_steps, config.input.batch_size = steps or epochs * 7392, 16
     small = size == "debug"
     encoder = dict(type="dinov3", variant="l")
     if small:
         encoder = dict(type="dinov3", variant="s")
-    sixth = total // 6
-    spans = tuple((sixth * (i + 1), sixth * (i + 2)) for i in range(BLOCKS))
-    config.task = dict(type=task, queries=queries, annealing=spans)
+    spans = zoo.annealing(BLOCKS)
+    config.task = dict(type=task, queries=queries, annealing_percent=spans)
     config.model = dict(
         type="eomt", encoder=encoder, queries=queries, blocks=BLOCKS,
         compute_dtype="float32" if small else "bfloat16",
@@ -292,10 +291,55 @@ def eomt(
     config.optimizer.lr_factors = (*below, ("encoder/.*", DECAY**depth))
 
 
+MASK2FORMER = tuple(zoo.ZOO["mask2former"].choices["encoder"])
+"""Its encoders."""
+
+
+def mask2former(
+    config: ml_collections.ConfigDict, size: str, *, task: str, encoder: str, steps: int
+) -> None:
+    """Train Mask2Former as its authors do (Cheng et al. 2022, section 4.1), for a number of steps.
+
+    The encoder's rate is a tenth of the others'.
+
+    Args:
+        config: With its data already.
+        size: `full` or `debug`.
+        task: Its type.
+        encoder: One of `MASK2FORMER`.
+        steps: In batches of 16.
+    """
+    config.total_steps, config.input.batch_size = steps, 16
+    entry = zoo.ZOO["mask2former"]
+    options = entry.choices["encoder"]
+    lookup.choose(encoder, MASK2FORMER, what="config argument encoder")
+    small = size == "debug"
+    section = entry.debug if small else {**entry.full, **options[encoder]}
+    config.model = dict(
+        type="mask2former", **section, compute_dtype="float32" if small else "bfloat16"
+    )
+    config.task = dict(type=task, queries=section["queries"])
+    config.optimizer.update(
+        type="adamw", lr=1e-4, weight_decay=0.05, clip_norm=0.01,
+        schedule=dict(type="poly", power=0.9, warmup_steps=10),
+        lr_factors=(("encoder/.*", 0.1),),
+    )  # fmt: skip
+
+
+def refuse_encoder(arg: SimpleNamespace) -> None:
+    """Raise `ConfigError` where the argument `encoder` chooses one for a model that has its own."""
+    if arg.encoder:
+        raise ConfigError(
+            f"config argument encoder={arg.encoder!r}: model={arg.model} offers no choice. Leave "
+            "it out."
+        )
+
+
 def start_from(config: ml_collections.ConfigDict, weights: str) -> None:
     """Start the encoder from published weights, if any are named."""
     if weights:
-        config.model.pretrained = dict(weights=weights, publisher="huggingface", part="encoder")
+        publisher = "torchvision" if weights.startswith("torchvision:") else "huggingface"
+        config.model.pretrained = dict(weights=weights, publisher=publisher, part="encoder")
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
@@ -305,6 +349,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     config.augment[0]["size"] = (64, 64)
     config.optimizer.schedule.warmup_steps = 0
     config.evals.val.batch_size = 2
-    if "annealing" in config.task:
-        config.task.update(queries=10, annealing=(), num_points=64)
+    if "queries" in config.task:
+        config.task.update(queries=10, num_points=64)
         config.model.queries = 10
+    if "annealing_percent" in config.task:
+        config.task.annealing_percent = ()

@@ -216,6 +216,9 @@ def weights(kind: str) -> Reader:
     def seeds() -> list[bytes]:
         if kind == "safetensors":
             return [safetensors.numpy.save({"a": numbers.reshape(4, 6), "b": numbers[:3].copy()})]
+        if kind == "pkl":
+            arrays = {"model": {"a": numbers.reshape(4, 6)}, "half": tree["half"], "epoch": 3}
+            return [pickle.dumps(arrays, protocol) for protocol in (2, 3, 4, 5)]
         path = pathlib.Path(os.environ["FUZZ_FOLDER"]) / "seed"
         pth.write(path, tree, legacy=kind == "legacy")
         return [path.read_bytes(), *([pickle.dumps(tree["epoch"])] if kind == "legacy" else [])]
@@ -224,11 +227,12 @@ def weights(kind: str) -> Reader:
         path = folder / f"x.{kind}"
         return [lambda: [array.copy() for array in files.read(path).values()]]
 
-    kept = {"legacy": len(files.LEGACY), "safetensors": 9, "pth": 4}[kind]
+    kept = {"legacy": len(files.LEGACY), "safetensors": 9, "pth": 4, "pkl": 1}[kind]
     made = {
         "pth": bombs.zipped,
         "legacy": lambda: bombs.legacy(pathlib.Path(os.environ["FUZZ_FOLDER"])),
         "safetensors": bombs.safetensors,
+        "pkl": bombs.pickles,
     }[kind]
     return Reader(f"x.{kind}", seeds, read, mend_zip if kind == "pth" else bytes, kept, made)
 
@@ -311,7 +315,7 @@ READERS: dict[str, Callable[[], Reader]] = {
         kind: lambda kind=kind: images(kind) for kind in ("png", "jpg", "tif", "webp", "bmp", "gif")
     },
     "npy": arrays,
-    **{kind: lambda kind=kind: weights(kind) for kind in ("pth", "legacy", "safetensors")},
+    **{kind: lambda kind=kind: weights(kind) for kind in ("pth", "legacy", "safetensors", "pkl")},
     "meta.json": lambda: data_set("meta.json", META, META_BOMBS),
     "split.txt": lambda: data_set("split.txt", [b"a\nb\n", b"b.png\r\n./a.png"]),
     **{

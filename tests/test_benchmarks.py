@@ -70,6 +70,10 @@ CASES = {
     "coco_objects": Case(coco_instance, files.make_coco_instances),
     "coco_regions": Case(coco_panoptic, files.make_coco_panoptic),
     "cityscapes_regions": Case(cityscapes_panoptic, files.make_cityscapes_panoptic),
+    "coco_regions_mask2former": Case(coco_panoptic, files.make_coco_panoptic, "model=mask2former"),
+    "cityscapes_regions_mask2former": Case(
+        cityscapes_panoptic, files.make_cityscapes_panoptic, "model=mask2former,encoder=swin_t"
+    ),
     "msd": Case(msd, files.make_msd, "task=Task05_Prostate", TENTHS),
     "lidc": Case(lidc, files.make_lidc, "", TENTHS),
 }
@@ -337,7 +341,8 @@ def test_a_decathlon_volume_has_its_modalities_and_labels(tmp_path, monkeypatch)
 
 OF_OBJECTS = {
     "coco_objects": "AP", "coco_regions": "PQ", "cityscapes_regions": "PQ", "dsb2018": "AP",
-    "dsb2018_stage1": "AP",
+    "dsb2018_stage1": "AP", "coco_regions_mask2former": "PQ",
+    "cityscapes_regions_mask2former": "PQ",
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ WEIGHTS = {
     "eomt": "hf:facebook/dinov2-with-registers-base",
     "fcn": "torchvision:vgg16_bn",
     "fcn_dilated": "torchvision:resnet50",
+    "mask2former": "torchvision:resnet50",
     "linear": "hf:facebook/dinov2-small",
     "lraspp": "torchvision:mobilenet_v3_large",
     "pspnet": "torchvision:resnet50",
@@ -64,9 +65,14 @@ DATA_SETS = {
         "size=debug", "paste=True,size=debug", "model=eomt,size=debug",
     ),
     "coco_panoptic": (
-        "", "side=1280,pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "size=debug"
+        "", "side=1280,pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "size=debug",
+        "model=mask2former,pretrained=torchvision:resnet50", "model=mask2former,encoder=swin_l",
+        "model=mask2former,size=debug",
     ),
-    "cityscapes_panoptic": ("", "size=debug"),
+    "cityscapes_panoptic": (
+        "", "size=debug", "model=mask2former,encoder=swin_t,pretrained=torchvision:swin_t",
+        "model=mask2former,size=debug",
+    ),
     "pets": ("", "border=class", "from=tfds", "size=debug"),
     "isbi2012": ("", "size=cpu", "from=folder,size=cpu", "size=debug"),
     "dsb2018": (
@@ -199,6 +205,24 @@ def test_another_data_set_has_every_model(name):
     assert made.parts.model.num_classes == len(source.class_names) != 11
     _, _, target = program.make_step(made, jax.random.key(0))
     assert target.params and made.clock.total_steps == 2
+
+
+@pytest.mark.parametrize("length", [dict(total_steps=30), dict(total_epochs=15)])
+def test_masked_attention_ends_with_the_training(length):
+    """Of EoMT with a block: in the second third of as many steps as the flags say, here 30.
+
+    A run from when moments were steps alone has them still.
+    """
+    config = made_up("model=eomt,size=debug")
+    del config["total_steps"]
+    config.input.batch_size = 4
+    config.update(**length)
+    made, _ = setup.make_setup(config)
+    ((first, last),) = made.parts.task.spans()
+    assert (first, last) == (pytest.approx(10, abs=1e-3), pytest.approx(20, abs=1e-3))
+    del config.task["annealing_percent"]
+    config.task.annealing = ((3, 7),)
+    assert [*map(tuple, setup.make_setup(config)[0].parts.task.spans())] == [(3, 7)]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -19,6 +19,7 @@ import numpy as np
 from configs import camvid
 from segjax.config import lookup, sections
 from segjax.costs import flops, summary
+from segjax.layers import queries
 from segjax.runtime import xla
 from segjax.views import progress
 
@@ -45,6 +46,7 @@ MODELS = {
     "segformer:variant=b5": "SegFormer-B5",
     "upernet": "UPerNet, ConvNeXt-T",
     "linear": "DINOv2 ViT-S/14, linear head",
+    "eomt": "EoMT, DINOv2 ViT-B/14",
 }
 
 
@@ -108,13 +110,18 @@ def receptive_field(model, variables) -> int:
     @jax.jit
     def gradient(weights, image):
         def centre(image):
-            logits = model.apply(weights, image, train=False).logits
-            return logits[0, SIZE // 2, SIZE // 2].sum()
+            logits = map_of(model.apply(weights, image, train=False))
+            return logits[0, logits.shape[1] // 2, logits.shape[2] // 2].sum()
 
         return jnp.abs(jax.grad(centre)(image)).max((0, 3))
 
     seen = np.argwhere(np.asarray(gradient(weights, jnp.ones((1, SIZE, SIZE, 3)))) > 0)
     return int((seen.max(0) - seen.min(0)).max()) + 1
+
+
+def map_of(outputs):
+    """Return what a model says of pixels: logits of classes, or of the masks of queries."""
+    return outputs.last.masks if isinstance(outputs, queries.Outputs) else outputs.logits
 
 
 def table(rows: list[dict]) -> str:

@@ -182,6 +182,7 @@ def make_parts(
     *,
     available: Schema | None = None,
     mesh: Mesh | None = None,
+    total_steps: int = 0,
 ) -> Parts:
     """Build what a config describes; nothing is computed.
 
@@ -190,11 +191,12 @@ def make_parts(
         classes: Of the training data.
         available: The fields of the training data; None: those that the task needs.
         mesh: To run on; None: that of `config.mesh`, over all devices.
+        total_steps: Of the training; 0: nobody trains.
 
     Raises:
         ConfigError: Any section that cannot be built, or a field that the data has not.
     """
-    task, model = make_task_and_model(config, classes)
+    task, model = make_task_and_model(config, classes, total_steps=total_steps)
     normalize = lookup.build(
         "augment", config["normalize"], where="config.normalize", takes=("image",)
     )
@@ -239,14 +241,22 @@ def make_parts(
     )  # fmt: skip
 
 
-def make_task_and_model(config: Mapping[str, Any], classes: Classes) -> tuple[Task, nn.Module]:
+def make_task_and_model(
+    config: Mapping[str, Any], classes: Classes, *, total_steps: int = 0
+) -> tuple[Task, nn.Module]:
     """Return the task, and the model with as many answers as that asks for.
+
+    Args:
+        config: Checked.
+        classes: Of the training data.
+        total_steps: Of the training; 0: nobody trains.
 
     Raises:
         ConfigError: One of them cannot be built, or the task takes what another model gives.
     """
     task: Task = lookup.build(
-        "tasks", config["task"], where="config.task", for_takers={"things": classes.things},
+        "tasks", config["task"], where="config.task",
+        for_takers={"things": classes.things, "total_steps": total_steps},
         num_classes=len(classes.class_names),
     )  # fmt: skip
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}

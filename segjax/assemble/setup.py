@@ -73,10 +73,12 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     schema.check(config)
     source = parts_lib.make_source(config, config["input"]["split"])
     classes = parts_lib.classes_of(source)
-    parts = parts_lib.make_parts(config, classes, available=source.schema, mesh=mesh)
     clock = schedule.Clock(config["input"]["batch_size"], len(source))
     total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
     clock = clock._replace(total_steps=total)
+    parts = parts_lib.make_parts(
+        config, classes, available=source.schema, mesh=mesh, total_steps=total
+    )
     durations = schedule.in_steps(config, ("log",), clock, "config")
     setup = Setup(config, parts, clock, durations["log_steps"])
     check_batch(config, parts)

@@ -21,10 +21,12 @@ FORMATS = ("stablehlo", "weights")
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
-    flags.DEFINE_string("output", "", "The file to write.", flag_values=values)
-    text = "stablehlo: a program; weights: a safetensors file, which --publisher says as well."
+    text = "The file to write; of weights a safetensors file, or ….pkl as detectron2 reads."
+    flags.DEFINE_string("output", "", text, flag_values=values)
+    text = "stablehlo: a program; weights: the arrays alone, which --publisher says as well."
     flags.DEFINE_string("format", "", text, flag_values=values)
-    text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface or facebook."
+    text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface, facebook or "
+    text += "detectron2."
     flags.DEFINE_string("publisher", "", text, flag_values=values)
     text = "On which a program is to run: cpu, cuda, rocm, tpu."
     flags.DEFINE_list("platforms", "cpu,cuda,tpu", text, flag_values=values)

@@ -1,7 +1,8 @@
-"""Export: a checkpoint as a safetensors file, for PyTorch or for another run."""
+"""Export: a checkpoint as a file of weights, for PyTorch or for another run."""
 
 import json
 import pathlib
+import pickle
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from segjax.runtime import files, sharding
 
 
 def write(run: Run, output: pathlib.Path, *, publisher: str) -> str:
-    """Write a run's weights (averaged where it has averages) to a safetensors file.
+    """Write a run's weights (averaged where it has averages) to a file, see `save`.
 
     Args:
         run: Opened.
@@ -40,7 +41,12 @@ def write(run: Run, output: pathlib.Path, *, publisher: str) -> str:
 
 
 def save(path: pathlib.Path, state: convert.State, *, about: dict[str, str]) -> None:
-    """Write arrays to a safetensors file; `about` goes to its metadata.
+    """Write arrays to a safetensors file, or to a pickle as detectron2 reads it, by the suffix.
+
+    Args:
+        path: `….pkl` is a pickle of `{"model": arrays}`; any other is of safetensors.
+        state: The arrays by their names.
+        about: What goes beside them.
 
     Raises:
         UserError: The disk is full or cannot be written.
@@ -48,5 +54,10 @@ def save(path: pathlib.Path, state: convert.State, *, about: dict[str, str]) -> 
     # It writes an array's memory as it lies. (`ascontiguousarray` would give a scalar an axis.)
     whole = {name: np.asarray(array, order="C") for name, array in state.items()}
     with files.replacing(path) as temporary:
-        data = safetensors.numpy.save(whole, metadata={"format": "pt", **about})
-        temporary.write_bytes(data)
+        if path.suffix == ".pkl":
+            with temporary.open("wb") as file:
+                content = {"model": whole, "__author__": "segjax", **about}
+                pickle.dump(content, file, protocol=4)
+        else:
+            data = safetensors.numpy.save(whole, metadata={"format": "pt", **about})
+            temporary.write_bytes(data)

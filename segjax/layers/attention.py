@@ -40,6 +40,9 @@ class Attention(nn.Module):
         memory: Float[Array, "b m d"],
         sees: Bool[Array, "b n m"] | None = None,
         turns: Turns | None = None,
+        *,
+        bias: Float[Array, "h n m"] | None = None,
+        told: Float[Array, "b m d"] | None = None,
     ) -> Float[Array, "b n c"]:
         """Return as many channels as `x` has, in `compute_dtype`.
 
@@ -48,19 +51,21 @@ class Attention(nn.Module):
             memory: Who is asked.
             sees: Whether a place of `x` sees one of `memory`; each sees one at least. None: all do.
             turns: By which queries and keys of the last places are turned, see `rotate`.
+            bias: Added to the scores of each head.
+            told: What each place of `memory` says; None: `memory`.
         """
         channels = x.shape[-1]
         if channels % self.heads:
             raise ConfigError(f"{channels} channels are not a multiple of {self.heads} heads.")
 
-        def project(name: str, tokens: jax.Array, *, bias: bool = True) -> jax.Array:
-            y = dense(channels, bias=bias, **conv.dtypes_of(self), name=name)(tokens)
+        def project(name: str, tokens: jax.Array, *, shift: bool = True) -> jax.Array:
+            y = dense(channels, bias=shift, **conv.dtypes_of(self), name=name)(tokens)
             return y.reshape(*y.shape[:2], self.heads, -1).swapaxes(1, 2)
 
-        query, key = project("query", x), project("key", memory, bias=self.key_bias)
+        query, key = project("query", x), project("key", memory, shift=self.key_bias)
         if turns is not None:
             query, key = rotate(query, turns), rotate(key, turns)
-        y = attend(query, key, project("value", memory), sees)
+        y = attend(query, key, project("value", memory if told is None else told), sees, bias)
         y = y.swapaxes(1, 2).reshape(x.shape)
         return dense(channels, **conv.dtypes_of(self), name="out")(y)
 
@@ -70,14 +75,19 @@ def attend(
     key: Float[Array, "b h m d"],
     value: Float[Array, "b h m d"],
     sees: Bool[Array, "b n m"] | None = None,
+    bias: Float[Array, "h n m"] | None = None,
 ) -> Float[Array, "b h n d"]:
     """Return equation 1 of the paper, `softmax(query key^T / sqrt(d)) value`, over what is seen.
+
+    `bias` is added to the scores before the softmax.
 
     The softmax is in float32 at least. `jax.nn.dot_product_attention` has it in float32 at most,
     orders axes so that its gradient takes 1.5 times as long on a CPU, and on its own never picks
     a fused kernel.
     """
     scores = products.similarity(query, key) * query.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
     if sees is not None:
         scores = jnp.where(sees[:, None], scores, UNSEEN)
     return jnp.einsum("bhnm,bhmd->bhnd", nn.softmax(scores).astype(value.dtype), value)

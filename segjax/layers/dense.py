@@ -16,11 +16,13 @@ class Dense(nn.Module):
         features: Channels to return.
         bias: Add one.
         kernel_init: Of the matrix.
+        bias_init: Of the bias.
     """
 
     features: int
     bias: bool = True
     kernel_init: Callable = nn.initializers.he_normal()
+    bias_init: Callable = nn.initializers.zeros
     compute_dtype: str = "float32"
     param_dtype: str = "float32"
 
@@ -33,5 +35,5 @@ class Dense(nn.Module):
         x = products.product(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
         if not self.bias:
             return x
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         return products.add_bias(x, jnp.asarray(bias, dtype))

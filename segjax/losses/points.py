@@ -4,7 +4,6 @@ A point is (y, x) from 0 to 1, so that it lies at the same place of a map of any
 lies outside of a map is 0.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,39 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 
 from segjax.kernels import ranking
+from segjax.kernels.bilinear import taps
 from segjax.structs import IGNORE_LABEL, Key
-
-Points = Float[Array, "*n p 2"]
-
-
-class Taps(NamedTuple):
-    """The four pixels around each point.
-
-    Attributes:
-        pixel: Their numbers, row by row; 0 where there is none.
-        share: What each counts; 0 where there is none.
-    """
-
-    pixel: Int32[Array, "*n p 4"]
-    share: Float[Array, "*n p 4"]
-
-
-def taps(points: Points, size: Sequence[int]) -> Taps:
-    """Return the pixels around points of a map of `size`."""
-    sides = jnp.asarray(size, points.dtype)
-    place = points * sides - 0.5
-    low = jnp.floor(place)
-    near = jnp.stack([low, low + 1])  # [2 *n p axis]
-    share = 1 - jnp.abs(place - near)
-    inside = (near >= 0) & (near < sides)
-    share = jnp.where(inside, share, 0)
-    index = jnp.where(inside, near, 0).astype(jnp.int32)
-    pixels, shares = [], []
-    for i in range(2):
-        for j in range(2):
-            pixels.append(index[i, ..., 0] * size[1] + index[j, ..., 1])
-            shares.append(share[i, ..., 0] * share[j, ..., 1])
-    return Taps(jnp.stack(pixels, axis=-1), jnp.stack(shares, axis=-1))
 
 
 def sample(maps: Float[Array, "h w c"], points: Float[Array, "p 2"]) -> Float[Array, "p c"]:

@@ -66,7 +66,7 @@ class Model(style.Network, kw_only=True):
         if attend is not None and len(attend) != self.blocks:
             raise ConfigError(
                 f"config.model.blocks={self.blocks}: config.task.annealing is of {len(attend)} "
-                "blocks. Give each two steps."
+                "blocks, or annealing_percent. Give each two moments."
             )
         encoder = self.vit()
         head = Head(self.num_classes, self.upscales, style=self.style, name="head")

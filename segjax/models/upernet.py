@@ -24,13 +24,16 @@ class Model(base.EncoderDecoder):
         width: Channels of all levels.
         bins: Cells along each side of the grids.
         aux_width: Channels of the auxiliary head, which works while training; 0: no such head.
-        feature_norm: A name in `norm.NORMS`, for the encoder's features: 'layer' with ConvNeXt.
+        feature_norm: A name in `norm.NORMS`, for the encoder's features: 'layer' with ConvNeXt and
+            Swin.
+        feature_epsilon: Added to the variance by it: 1e-5 with Swin.
     """
 
     width: kinds.Width = 512
     bins: kinds.Bins = (1, 2, 3, 6)
     aux_width: kinds.WidthOrNone = 256
     feature_norm: norm_lib.Norm = "none"
+    feature_epsilon: kinds.Epsilon = 1e-6
 
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the finest of four features."""
@@ -50,7 +53,9 @@ class Model(base.EncoderDecoder):
     def normalize(self, x: Features, index: int, *, train: bool) -> Features:
         """Return features of the encoder, normalised by `feature_norm`."""
         style = dataclasses.replace(self.style, norm=self.feature_norm)
-        return style.normalization(train=train, epsilon=1e-6, name=f"feature_norm{index}")(x)
+        return style.normalization(
+            train=train, epsilon=self.feature_epsilon, name=f"feature_norm{index}"
+        )(x)
 
     def top_down(self, features: Sequence[Features], *, train: bool) -> Features:
         """Return the levels, each with all coarser ones added, fused at the finest one's size."""

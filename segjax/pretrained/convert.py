@@ -52,6 +52,11 @@ def boxes(value: np.ndarray) -> np.ndarray:
     return value.reshape(-1, 2, 2, *value.shape[1:])[:, :, ::-1].reshape(value.shape)
 
 
+def points(value: np.ndarray) -> np.ndarray:
+    """Swap x and y in rows of two: dx dy and dy dx; its own inverse."""
+    return value.reshape(-1, 2, *value.shape[1:])[:, ::-1].reshape(value.shape)
+
+
 def without_first(value: np.ndarray, rows: int) -> np.ndarray:
     """Return all but the first rows, those of what is no object; there must be more."""
     return value[rows:]
@@ -64,6 +69,7 @@ def with_first(value: np.ndarray, rows: int) -> np.ndarray:
 
 TURNS: dict[str, tuple[Turn, Turn]] = {
     "boxes": (boxes, boxes),
+    "points": (points, points),
     "background last": (lambda x: np.roll(x, -1, 0), lambda x: np.roll(x, 1, 0)),
     "no background": (lambda x: without_first(x, 1), lambda x: with_first(x, 1)),
     "no background's box": (lambda x: without_first(x, 4), lambda x: with_first(x, 4)),
@@ -81,6 +87,12 @@ def nested(rules: Iterable[Rule], ours: str, theirs: str) -> list[Rule]:
     return [
         rule._replace(ours=f"{ours}/{rule.ours}", theirs=f"{prefix}{rule.theirs}") for rule in rules
     ]
+
+
+def thirds(ours: str, theirs: str) -> list[Rule]:
+    """Name the layers of an attention that make queries, keys and values, which are one there."""
+    names = ("query", "key", "value")
+    return [Rule(f"{ours}/{name}", theirs, f"{i}/3") for i, name in enumerate(names)]
 
 
 class Place(NamedTuple):

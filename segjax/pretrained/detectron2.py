@@ -1,6 +1,8 @@
-"""The names in detectron2's published weights, as PyTorch's state dicts.
+"""The names in detectron2's published weights: pickles of arrays, below `model`.
 
-They are of images with their channels in the order blue, green, red; ours are turned.
+They are of images with their channels in the order blue, green, red; ours are turned. (Its copies
+of torchvision's ResNets are of red, green, blue: take torchvision's own.) Of the classes the last
+is no object, as here. Written from memory of its files, none of which was at hand.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 
 
@@ -44,9 +45,7 @@ def common() -> list[Rule]:
         Rule("embed/conv", "patch_embed.proj", "stem"),
         Rule(rf"{ours}/norm(\d)", rf"{block}.norm\2"),
         Rule(rf"{ours}/scale(\d)", rf"{block}.ls\2.gamma"),
-        Rule(f"{ours}/attention/query", f"{block}.attn.qkv", "0/3"),
-        Rule(f"{ours}/attention/key", f"{block}.attn.qkv", "1/3"),
-        Rule(f"{ours}/attention/value", f"{block}.attn.qkv", "2/3"),
+        *convert.thirds(f"{ours}/attention", f"{block}.attn.qkv"),
         Rule(f"{ours}/attention/out", f"{block}.attn.proj"),
         Rule(f"{ours}/expand", f"{block}.mlp.fc1"),
         Rule(f"{ours}/contract", f"{block}.mlp.fc2"),

@@ -1,8 +1,8 @@
-"""Read weight files as NumPy: safetensors, and PyTorch's without PyTorch.
+"""Read weight files as NumPy: safetensors, PyTorch's without PyTorch, and pickled arrays.
 
-A `.pth` file is a pickle, a program that may do anything to whoever loads it. This one may only
-make dictionaries and say which bytes of the file are a tensor; whatever else it asks for is an
-error. Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html.
+A `.pth` or `.pkl` file is a pickle, a program that may do anything to whoever loads it. This one
+may only make dictionaries and say which bytes of the file are a tensor or an array; whatever else
+it asks for is an error. Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html.
 """
 
 import io
@@ -28,6 +28,8 @@ MAX_RATIO, SPARE = 4, 64 << 20
 ZIP = b"PK\x03\x04"
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How files begin that `torch.save` wrote: since version 1.6, and before (a pickled number)."""
+PICKLE = b"\x80"
+"""How any other pickle begins, such as detectron2's of arrays."""
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -49,8 +51,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: cannot be read: {reason}. Expected a whole file of weights, safetensors or "
-            "what torch.save made of a state dict; fetch or save it again."
+            f"{path}: cannot be read: {reason}. Expected a whole file of weights, safetensors, "
+            "what torch.save made of a state dict, or a pickle of arrays; fetch or save it again."
         ) from error
     if not arrays:
         raise DataError(f"{path}: holds no arrays. Expected a state dict.")
@@ -68,7 +70,9 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
         if head[8:9] == b"{":  # behind the header's length
             check_safetensors(file)
             return safetensors.numpy.load_file(path)
-    raise DataError(f"it begins with {head!r}, as neither of the two kinds does")
+        if head.startswith(PICKLE):
+            return dict(from_pickle(file))
+    raise DataError(f"it begins with {head!r}, as none of these kinds does")
 
 
 def from_zip(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
@@ -138,6 +142,20 @@ def from_legacy(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
         yield name, view(tensor, data[tensor.storage.key])
 
 
+def from_pickle(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield names and arrays of a pickle of NumPy arrays in dictionaries and lists.
+
+    Raises:
+        DataError: It refers to tensors, whose numbers are elsewhere.
+    """
+    size = _size(file)
+    content = pickles.load(Bounded(file, size), room=2 * MAX_RATIO * size + SPARE)
+    for name, value in pickles.flatten(content):
+        if isinstance(value, Tensor):
+            raise DataError("it is a part of what torch.save wrote")
+        yield name, value
+
+
 def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
@@ -154,7 +172,8 @@ def tensors_of(content: Any, *, size: int) -> dict[str, Tensor]:
         DataError: They are too many, or larger than a file of `size` bytes explains: numbers may be
             shared, and one repeated a million million times.
     """
-    tensors = dict(pickles.flatten(content))
+    found = dict(pickles.flatten(content))
+    tensors = {name: x for name, x in found.items() if isinstance(x, Tensor)}
     check_total(
         (
             math.prod(max(0, n) for n in tensor.size)

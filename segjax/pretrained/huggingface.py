@@ -92,6 +92,32 @@ def convnext(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
+def swin(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/swin.py` (`microsoft/swin-tiny-patch4-window7-224`)."""
+    ours, stage = r"block(\d)_(\d+)", r"encoder.layers.\1"
+    block = rf"{stage}.blocks.\2"
+    merges = [
+        rule
+        for i in range(1, 4)
+        for rule in (
+            Rule(f"merge{i}/norm", f"encoder.layers.{i - 1}.downsample.norm"),
+            Rule(f"merge{i}/reduce", f"encoder.layers.{i - 1}.downsample.reduction"),
+        )
+    ]
+    return [
+        Rule("embed/conv", "embeddings.patch_embeddings.projection", "stem"),
+        Rule("embed_norm", "embeddings.norm"),
+        Rule(f"{ours}/norm1", f"{block}.layernorm_before"),
+        Rule(f"{ours}/norm2", f"{block}.layernorm_after"),
+        Rule(f"{ours}/positions", f"{block}.attention.self.relative_position_bias_table", "raw"),
+        Rule(f"{ours}/attention/out", f"{block}.attention.output.dense"),
+        Rule(rf"{ours}/attention/(\w+)", rf"{block}.attention.self.\3"),
+        Rule(f"{ours}/expand", f"{block}.intermediate.dense"),
+        Rule(f"{ours}/contract", f"{block}.output.dense"),
+        *merges,
+    ]
+
+
 def segformer(section: Mapping[str, Any]) -> list[Rule]:
     """Name the modules of `models/segformer.py` (`nvidia/segformer-b0-finetuned-ade-512-512`)."""
     head = "decode_head"
@@ -111,7 +137,7 @@ def upernet(section: Mapping[str, Any]) -> list[Rule]:
         Rule(f"feature_norm{i}", f"backbone.hidden_states_norms.stage{i + 1}") for i in range(4)
     ]
     return [
-        *backbone(section, "backbone", ("convnext",)),
+        *backbone(section, "backbone", ("convnext", "swin")),
         *norms,
         *unit(r"lateral(\d)", rf"{head}.lateral_convs.\1"),
         *unit(r"level(\d)", rf"{head}.psp_modules.\1.1"),
@@ -121,6 +147,62 @@ def upernet(section: Mapping[str, Any]) -> list[Rule]:
         Rule("head", f"{head}.classifier", "pointwise"),
         *unit("aux_conv", "auxiliary_head.convs.0"),
         Rule("aux_head", "auxiliary_head.classifier", "pointwise"),
+    ]
+
+
+def mask2former(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `models/mask2former.py` (`facebook/mask2former-swin-tiny-coco-panoptic`).
+
+    Their decoder multiplies queries, keys and values by one matrix where it is masked.
+    """
+    pixels, decoder = "model.pixel_level_module", "model.transformer_module"
+    below, ours = f"{pixels}.decoder", r"decoder/layer(\d+)"
+    deep, layer = rf"{below}.encoder.layers.\1", rf"{decoder}.decoder.layers.\1"
+    norms = [
+        Rule(f"feature_norm{i}", f"{pixels}.encoder.hidden_states_norms.stage{i + 1}")
+        for i in range(4)
+    ]
+    joined = [
+        Rule(f"{ours}/cross/{part}/{leaf}", f"{layer}.cross_attn.in_proj_{name}", f"{i}/3")
+        for i, part in enumerate(("query", "key", "value"))
+        for leaf, name in (("kernel", "weight"), ("bias", "bias"))
+    ]
+    return [
+        *backbone(section, f"{pixels}.encoder", ("swin",)),
+        *norms,
+        Rule(r"input(\d)/conv", rf"{below}.input_projections.\1.0"),
+        Rule(r"input(\d)/norm", rf"{below}.input_projections.\1.1"),
+        Rule("levels", f"{below}.level_embed", "raw"),
+        Rule(
+            r"pixel_layer(\d+)/attention/offsets", f"{deep}.self_attn.sampling_offsets", "points|"
+        ),
+        Rule(r"pixel_layer(\d+)/attention/shares", f"{deep}.self_attn.attention_weights"),
+        Rule(r"pixel_layer(\d+)/attention/value", f"{deep}.self_attn.value_proj"),
+        Rule(r"pixel_layer(\d+)/attention/out", f"{deep}.self_attn.output_proj"),
+        Rule(r"pixel_layer(\d+)/norm1", f"{deep}.self_attn_layer_norm"),
+        Rule(r"pixel_layer(\d+)/expand", f"{deep}.fc1"),
+        Rule(r"pixel_layer(\d+)/contract", f"{deep}.fc2"),
+        Rule(r"pixel_layer(\d+)/norm2", f"{deep}.final_layer_norm"),
+        Rule("lateral/conv", f"{below}.adapter_1.0"),
+        Rule("lateral/norm", f"{below}.adapter_1.1"),
+        Rule("smooth/conv", f"{below}.layer_1.0"),
+        Rule("smooth/norm", f"{below}.layer_1.1"),
+        Rule("pixels", f"{below}.mask_projection", "pointwise"),
+        Rule("decoder/features", f"{decoder}.queries_features.weight", "table"),
+        Rule("decoder/places", f"{decoder}.queries_embedder.weight", "table"),
+        Rule("decoder/levels", f"{decoder}.level_embed.weight", "table"),
+        *joined,
+        Rule(f"{ours}/cross/out", f"{layer}.cross_attn.out_proj"),
+        Rule(f"{ours}/norm1", f"{layer}.cross_attn_layer_norm"),
+        Rule(f"{ours}/among/out", f"{layer}.self_attn.out_proj"),
+        Rule(rf"{ours}/among/(\w)\w*", rf"{layer}.self_attn.\2_proj"),
+        Rule(f"{ours}/norm2", f"{layer}.self_attn_layer_norm"),
+        Rule(f"{ours}/expand", f"{layer}.fc1"),
+        Rule(f"{ours}/contract", f"{layer}.fc2"),
+        Rule(f"{ours}/norm3", f"{layer}.final_layer_norm"),
+        Rule("decoder/norm", f"{decoder}.decoder.layernorm"),
+        Rule(r"decoder/head/mask(\d)", rf"{decoder}.decoder.mask_predictor.mask_embedder.\1.0"),
+        Rule("decoder/head/classes", "class_predictor"),
     ]
 
 
@@ -173,10 +255,12 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "convnext": convnext,
     "dinov3": dinov3,
     "mit": mit,
+    "swin": swin,
     "vit": vit,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "eomt": eomt,
+    "mask2former": mask2former,
     "segformer": segformer,
     "upernet": upernet,
 }

@@ -1,8 +1,8 @@
-"""Read the pickles of `torch.save`, of which only tensors are taken, in bounded room.
+"""Read pickles of `torch.save` and of NumPy arrays, of which only these are taken, in bounded room.
 
 A pickle is a program. Python's own reader runs it: it calls what the program names, makes room for
 whatever number it says, and compares keys that may take for ever. This one knows dictionaries,
-lists, plain values and tensors, and counts what it does.
+lists, plain values, tensors and arrays (see `arrays`), and counts what it does.
 """
 
 import pickletools
@@ -13,6 +13,8 @@ import ml_dtypes
 import numpy as np
 
 from segjax.errors import DataError
+from segjax.pretrained import arrays
+from segjax.pretrained.arrays import MAX_AXES, Name
 
 MAX_OPERATIONS = 1 << 20
 """Of a pickle; a tensor takes about 40."""
@@ -24,7 +26,6 @@ MAX_DEPTH = 32
 MAX_TENSORS = 1 << 17
 MAX_NAME = 1000
 """Characters of a tensor's dotted name."""
-MAX_AXES = 16
 
 DTYPES: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -58,10 +59,10 @@ class Tensor(NamedTuple):
 
 
 class Bounded:
-    """A file of which at most `MAX_READ` bytes are read at once while `bounded`."""
+    """A file of which at most `most` bytes are read at once while `bounded`."""
 
-    def __init__(self, file: IO[bytes]):
-        self.file, self.bounded = file, True
+    def __init__(self, file: IO[bytes], most: int = MAX_READ):
+        self.file, self.bounded, self.most = file, True, most
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, count: int = -1) -> bytes:
@@ -71,13 +72,13 @@ class Bounded:
             DataError: More than there may be at once.
         """
         if self.bounded:
-            if count > MAX_READ:
+            if count > self.most:
                 raise DataError(
-                    f"it asks for {count:,} bytes at once, at most {MAX_READ:,} are read"
+                    f"it asks for {count:,} bytes at once, at most {self.most:,} are read"
                 )
-            content = self.file.read(MAX_READ + 1 if count < 0 else count)
-            if len(content) > MAX_READ:
-                raise DataError(f"it asks for more than {MAX_READ:,} bytes at once")
+            content = self.file.read(self.most + 1 if count < 0 else count)
+            if len(content) > self.most:
+                raise DataError(f"it asks for more than {self.most:,} bytes at once")
             return content
         return self.file.read(count)
 
@@ -86,8 +87,8 @@ class Bounded:
         return self.file.readline(MAX_READ)
 
 
-def flatten(content: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield `(dotted name, tensor)` of everything nested in dictionaries, lists and tuples.
+def flatten(content: Any) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    """Yield `(dotted name, tensor or array)` of all that dictionaries, lists and tuples hold.
 
     Raises:
         DataError: Too deep, too many, or names too long; something may hold itself.
@@ -103,17 +104,17 @@ def flatten(content: Any) -> Iterator[tuple[str, Tensor]]:
                 f"it nests more than {MAX_VISITS:,} dictionaries, lists and tensors, {MAX_DEPTH} "
                 f"levels or names of {MAX_NAME:,} characters"
             )
-        if isinstance(value, Tensor):
+        if isinstance(value, (Tensor, arrays.Box)):
             tensors += 1
             if tensors > MAX_TENSORS:
                 raise DataError(f"it names more than {MAX_TENSORS:,} tensors")
-            yield name, value
+            yield name, value if isinstance(value, Tensor) else value.whole()
         elif isinstance(value, (dict, list, tuple)):
             items = value.items() if isinstance(value, dict) else enumerate(value)
             inside = [
                 (f"{name}.{_word(key)}" if name else _word(key), x, depth + 1)
                 for key, x in items
-                if isinstance(x, (dict, list, tuple))
+                if isinstance(x, (dict, list, tuple, arrays.Box))
             ]
             scanned += len(value)
             rest += reversed(inside)
@@ -129,31 +130,25 @@ class Ordered(dict):
     __slots__ = ()
 
 
-class Name(NamedTuple):
-    """Something that a pickle names: a function, a class, a type of storage."""
-
-    module: str
-    name: str
-
-
 ORDERED = Name("collections", "OrderedDict")
 REBUILD = (
     Name("torch._utils", "_rebuild_tensor_v2"),
     Name("torch._utils", "_rebuild_parameter"),
 )
-"""All that a pickle may name, beside `torch.FloatStorage` and its like."""
+"""All that a pickle may name, beside `torch.FloatStorage` and its like, and `arrays.CALLS`."""
 
 
-def load(file: Any) -> Any:
+def load(file: Any, *, room: int = 4 * MAX_READ) -> Any:
     """Return what the pickle at the beginning of a file describes; the file is left behind it.
 
     Args:
         file: Has `read` and `readline`; a `Bounded` one, where its size is not known.
+        room: How many bytes its arrays may have together.
 
     Raises:
         DataError: It asks for anything else, such as a call, or for too much.
     """
-    machine = Machine()
+    machine = Machine(room)
     for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
         if count > MAX_OPERATIONS:
             raise DataError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
@@ -168,13 +163,13 @@ def _named(module: Any, name: Any) -> Name | str:
         DataError: It is something else, which stays untouched.
     """
     found = Name(str(module), str(name))
-    if found == ORDERED or found in REBUILD:
+    if found == ORDERED or found in REBUILD or found in arrays.NAMES:
         return found
     if module == "torch" and name in DTYPES:
         return str(name)
     raise DataError(
         f"its pickle asks for {found.module[:100]}.{found.name[:100]}, which may do anything and "
-        "is not run (only tensors in dictionaries and lists are read)"
+        "is not run (only tensors and arrays in dictionaries and lists are read)"
     )
 
 
@@ -232,18 +227,19 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
 VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINBYTES",
-    "SHORT_BINBYTES", "BINBYTES8",
+    "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 """Operations that push the value which stands behind them."""
 BYTE_STRINGS = ("BINSTRING", "SHORT_BINSTRING")
-"""Text of Python 2, which is in UTF-8; pickletools gives each byte as a sign."""
+"""Text of Python 2, which is in UTF-8, or bytes; pickletools gives each byte as a sign."""
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class Machine:
     """The stack and the memory of a pickle that is being read."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        self.room = room
         self.stack: list[Any] = []
         self.memory: dict[int, Any] = {}
 
@@ -258,7 +254,7 @@ class Machine:
         elif operation in VALUES:
             self.stack.append(argument)
         elif operation in BYTE_STRINGS:
-            self.stack.append(argument.encode("latin-1").decode("utf-8"))
+            self.stack.append(arrays.text_or_bytes(argument.encode("latin-1")))
         elif operation in ("PUT", "BINPUT", "LONG_BINPUT"):
             if not 0 <= argument < 2**32:
                 raise DataError("its pickle remembers too much")
@@ -301,8 +297,12 @@ class Machine:
             arguments = self.pop(tuple)
             self.call(self.pop(), arguments)
         elif operation == "BUILD":  # attributes, such as a state dict's `_metadata`
-            self.pop()
-            self.top(Ordered)
+            state, target = self.pop(), self.top()
+            if isinstance(target, (arrays.Box, arrays.Dtype)):
+                target.build(state)
+                self.spend(target)
+            else:
+                self.top(Ordered)
         elif operation == "BINPERSID":
             self.stack.append(_storage(self.pop(tuple)))
         elif operation == "POP":
@@ -318,12 +318,24 @@ class Machine:
         """Push what one of the few functions makes of its arguments."""
         if function in REBUILD:
             self.stack.append(_tensor(arguments))
+        elif function in arrays.CALLS:
+            self.stack.append(arrays.CALLS[function](*arguments))
+            self.spend(self.stack[-1])
         elif function == ORDERED:
             self.stack.append(Ordered())
             pairs = list(arguments[0]) if arguments else []
             self.set_items([x for key, value in pairs for x in (key, value)])
         else:
             raise DataError(f"its pickle calls {str(function)[:100]!r}, which is no function")
+
+    def spend(self, made: Any) -> None:
+        """Count what an array or its bytes take; one may be asked for a million times."""
+        if isinstance(made, bytes):
+            self.room -= len(made)
+        elif isinstance(made, arrays.Box) and made.array is not None:
+            self.room -= made.array.nbytes
+        if self.room < 0:
+            raise DataError("its arrays are much larger than the file")
 
     def pop(self, kind: type = object, *, anything: bool = False) -> Any:
         """Take what is on top of the stack, which is a `kind`."""

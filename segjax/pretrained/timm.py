@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax.pretrained import facebook, torchvision
+from segjax.pretrained import convert, facebook, torchvision
 from segjax.pretrained.convert import Rule
 
 
@@ -47,6 +47,23 @@ def convnext(section: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
+def swin(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/swin.py` (`swin_tiny_patch4_window7_224.ms_in1k`)."""
+    block, theirs = r"block(\d)_(\d+)", r"layers.\1.blocks.\2"
+    return [
+        Rule("embed/conv", "patch_embed.proj", "stem"),
+        Rule("embed_norm", "patch_embed.norm"),
+        Rule(r"merge(\d)/norm", r"layers.\1.downsample.norm"),
+        Rule(r"merge(\d)/reduce", r"layers.\1.downsample.reduction"),
+        Rule(rf"{block}/norm(\d)", rf"{theirs}.norm\3"),
+        Rule(f"{block}/positions", f"{theirs}.attn.relative_position_bias_table", "raw"),
+        *convert.thirds(f"{block}/attention", f"{theirs}.attn.qkv"),
+        Rule(f"{block}/attention/out", f"{theirs}.attn.proj"),
+        Rule(f"{block}/expand", f"{theirs}.mlp.fc1"),
+        Rule(f"{block}/contract", f"{theirs}.mlp.fc2"),
+    ]
+
+
 def vit(section: Mapping[str, Any]) -> list[Rule]:
     """Name the modules of `encoders/vit.py` (`vit_small_patch14_dinov2`, `…_reg4_dinov2`)."""
     joined = Rule(r"block(\d+)/gate", r"blocks.\1.mlp.fc1", "0/2")
@@ -65,6 +82,7 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "mobilenetv3": mobile,
     "efficientnet": mobile,
     "convnext": convnext,
+    "swin": swin,
     "vit": vit,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {}

@@ -40,6 +40,24 @@ def convnext(section: Mapping[str, Any]) -> list[Rule]:
     return rules
 
 
+def swin(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/swin.py`."""
+    rules = [Rule("embed/conv", "features.0.0", "stem"), Rule("embed_norm", "features.0.2")]
+    for stage in range(4):
+        block, theirs = rf"block{stage}_(\d+)", rf"features.{2 * stage + 1}.\1"
+        rules += [
+            Rule(f"merge{stage}/norm", f"features.{2 * stage}.norm"),
+            Rule(f"merge{stage}/reduce", f"features.{2 * stage}.reduction"),
+            Rule(rf"{block}/norm(\d)", rf"{theirs}.norm\2"),
+            Rule(f"{block}/positions", f"{theirs}.attn.relative_position_bias_table", "raw"),
+            *convert.thirds(f"{block}/attention", f"{theirs}.attn.qkv"),
+            Rule(f"{block}/attention/out", f"{theirs}.attn.proj"),
+            Rule(f"{block}/expand", f"{theirs}.mlp.0"),
+            Rule(f"{block}/contract", f"{theirs}.mlp.3"),
+        ]
+    return rules
+
+
 def unit(ours: str, theirs: str, first: int = 0) -> list[Rule]:
     """Name a `ConvNormAct` that is two of a sequence's modules there, the `first` and the next."""
     return [
@@ -203,6 +221,7 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "mobilenetv3": mobilenetv3,
     "efficientnet": efficientnet,
     "convnext": convnext,
+    "swin": swin,
 }
 MODELS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
     "fcn_dilated": fcn,

@@ -23,6 +23,7 @@ from segjax.tasks.base import Step
 POWER = 0.9
 """Of the share of masked attention left, as published."""
 Span = Annotated[Sequence[kinds.Count], rules.length(2, 2)]
+Share = Annotated[Sequence[Annotated[kinds.Real, rules.number(0, 100)]], rules.length(2, 2)]
 OBJECT_FIELDS: Mapping[str, Kind] = {
     "object_masks": "masks",
     "object_classes": "value",
@@ -56,9 +57,11 @@ class Queries:
     Attributes:
         num_classes: Classes that a query can answer, beside none of them.
         queries: How many the model has: that decides what the class of no region weighs.
-        annealing: Of each block that sees queries the first and the last step between which masked
-            attention ends, see `attend`; none: it does not. Published are, of six equal parts of a
-            training and four blocks, the second to the fifth part.
+        annealing_percent: Of each block that sees queries the first and the last moment between
+            which masked attention ends, in percent of the training, see `attend`; none: it does
+            not. Published are, of six equal parts and four blocks, the second to the fifth part.
+        annealing: The same in steps, whatever the training's length.
+        total_steps: Of the training; 0: nobody trains.
         class_weight: Factor of the classes' cross-entropy, and its weight where regions are matched
             with queries.
         mask_weight: Likewise of the masks' cross-entropy.
@@ -69,7 +72,7 @@ class Queries:
         importance: The share of points that are the most uncertain of these.
 
     Raises:
-        ConfigError: Steps of `annealing` that are not in order.
+        ConfigError: Moments that are not in order, or given in both units.
     """
 
     outputs: ClassVar[str] = "queries"
@@ -78,7 +81,9 @@ class Queries:
 
     num_classes: int
     queries: Annotated[int, rules.whole(1, 1024)] = 100
+    annealing_percent: Annotated[Sequence[Share], rules.length(0, 64)] = ()
     annealing: Annotated[Sequence[Span], rules.length(0, 64)] = ()
+    total_steps: kinds.Count = 0
     class_weight: kinds.NotNegative = 2.0
     mask_weight: kinds.NotNegative = 5.0
     dice_weight: kinds.NotNegative = 5.0
@@ -88,12 +93,17 @@ class Queries:
     importance: kinds.Probability = 0.75
 
     def __post_init__(self):
-        for first, last in self.annealing:
-            if last <= first:
-                raise ConfigError(
-                    f"config.task.annealing has ({first}, {last}): expected a first step below the "
-                    "last. Give each block two steps, or none any."
-                )
+        if self.annealing and self.annealing_percent:
+            raise ConfigError(
+                "config.task: annealing and annealing_percent say the same thing. Keep one."
+            )
+        for name in ("annealing", "annealing_percent"):
+            for first, last in getattr(self, name):
+                if last <= first:
+                    raise ConfigError(
+                        f"config.task.{name} has ({first}, {last}): expected a first moment before "
+                        "the last. Give each block two, or none any."
+                    )
         self.factors = {
             "classes": self.class_weight, "masks": self.mask_weight, "dice": self.dice_weight
         }  # fmt: skip
@@ -106,7 +116,23 @@ class Queries:
     def inputs(self, batch: Mapping[str, Any], key: Key, step: Step) -> dict[str, Any]:
         """Return what the model gets in training: how often a query sees no more than its mask."""
         del batch, key
-        return {"attend": attend(self.annealing, step)} if self.annealing else {}
+        return {"attend": attend(spans, step)} if (spans := self.spans()) else {}
+
+    def spans(self) -> Sequence[Sequence[kinds.Real]]:
+        """Return the steps between which masked attention ends, of each block.
+
+        Raises:
+            ConfigError: They are shares of a training, and there is none.
+        """
+        if self.annealing_percent and not self.total_steps:
+            raise ConfigError(
+                "config.task.annealing_percent: a share of a training that has no length. Set "
+                "config.total_steps."
+            )
+        shares = [
+            [share * self.total_steps / 100 for share in own] for own in self.annealing_percent
+        ]
+        return shares or self.annealing
 
     def truth(self, batch: Mapping[str, Any], key: Key) -> tuple[Truth, Array, Array]:
         """Return the regions of each image, whether anything of it is known [b], and its key."""
@@ -153,7 +179,7 @@ class Queries:
         return terms
 
 
-def attend(annealing: Sequence[Span], step: Step) -> Float[Array, " blocks"]:
+def attend(annealing: Sequence[Sequence[kinds.Real]], step: Step) -> Float[Array, " blocks"]:
     """Return the probability of masked attention in each block: 1 first, 0 in the end.
 
     Between, it is (1 - share of the steps)^0.9.

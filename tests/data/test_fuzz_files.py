@@ -11,7 +11,7 @@ import pytest
 from segjax.errors import DataError
 from tests import fuzz
 
-OF_WEIGHTS = ("pth", "legacy", "safetensors")
+OF_WEIGHTS = ("pth", "legacy", "safetensors", "pkl")
 
 
 def test_a_few_files_of_every_reader(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +32,7 @@ LOSSES = (
     {"type": "pixel:cross_entropy", "weight": 1.0},
     {"type": "region:dice", "weight": 1.0},
 )
+TASK = {"type": "semantic", "losses": LOSSES}
 CONFIG = {
     "augment": (
         {"type": "photometric:color_jitter", "brightness": 0.4, "contrast": 0.4},
@@ -207,10 +209,13 @@ class CompiledContract:
 
 
 def program(
-    model: nn.Module, mesh: tuple[int, int, int], shape: tuple[int, ...]
+    model: nn.Module,
+    mesh: tuple[int, int, int],
+    shape: tuple[int, ...],
+    task: Mapping[str, Any] = TASK,
 ) -> list[hlo.Collective]:
     """Return the collectives of the compiled train step on a mesh data × fsdp × space."""
-    step, arguments = train_step(model, mesh, shape)
+    step, arguments = train_step(model, mesh, shape, task)
     # What LLVM makes of it is not looked at: unoptimised, that takes half the time.
     options = {"xla_backend_optimization_level": 0}
     with jax.numpy_dtype_promotion("standard"):  # Optax relies on it
@@ -220,7 +225,10 @@ def program(
 
 
 def train_step(
-    model: nn.Module, mesh: tuple[int, int, int], shape: tuple[int, ...]
+    model: nn.Module,
+    mesh: tuple[int, int, int],
+    shape: tuple[int, ...],
+    task: Mapping[str, Any] = TASK,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Return the train step as a run jits it, and the shapes of its arguments.
 
@@ -228,16 +236,16 @@ def train_step(
         model: Any.
         mesh: Devices on data × fsdp × space; the first of those that are there.
         shape: Of a batch of images.
+        task: Section of a task of class maps.
     """
     devices = np.asarray(jax.devices()[: math.prod(mesh)]).reshape(mesh)
     batch_size, *size, channels = shape
-    section = {"type": "semantic", "losses": LOSSES}
-    task = lookup.build("tasks", section, where="task", num_classes=model.num_classes)
+    built = lookup.build("tasks", task, where="task", num_classes=model.num_classes)
     schema = {"image": Field("image", (channels,)), "label": Field("classes")}
     ops = [lookup.build("augment", op, where="augment") for op in CONFIG["augment"]]
     canvas = fit.Canvas(tuple(size), "resize", 0)
     parts = Parts(
-        model, model, task, compose.make_augment(ops, schema),
+        model, model, built, compose.make_augment(ops, schema),
         functools.partial(normalize.fixed, mean=0.5, std=0.25),
         Mesh(devices, sharding.AXES), canvas, Layout(canvas), Classes((), (), channels), schema,
     )  # fmt: skip

@@ -129,30 +129,6 @@ def to_tensor(x):
     return torch.from_numpy(x)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (97, 64)])
-def test_answers_are_of_the_whole_image(form, size):
-    """At a quarter of a patch's side, the image being enlarged to whole patches."""
-    model = build(FORMS[form])
-    image = jax.ShapeDtypeStruct((2, *size, 3), "float32")
-    for train in (True, False):
-        outputs, _ = shapes(model, image, train=train)
-        assert outputs.size == size and len(outputs.earlier) == 2 * train
-        for answers in (*outputs.earlier, outputs.last):
-            assert answers.classes.shape == (2, 6, 6)
-            assert answers.masks.shape == (2, *(4 * -(-n // 16) for n in size), 6)
-
-
-@pytest.mark.parametrize("remat", ["none", "full"])
-@pytest.mark.parametrize("form", FORMS)
-def test_dtypes_are_those_of_the_config(form, remat):
-    model = build(FORMS[form], compute_dtype="bfloat16", param_dtype="float32", remat=remat)
-    image = jax.ShapeDtypeStruct((2, 32, 32, 3), "float32")
-    outputs, variables = shapes(model, image, train=True)
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(outputs)} == {"bfloat16"}
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
-
-
 def shapes(model, image, *, train):
     init = functools.partial(model.init_with_output, train=train)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}

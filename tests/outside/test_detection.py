@@ -13,7 +13,7 @@ from segjax.layers import boxes as boxes_lib
 from segjax.layers import matching, nms, paste, roi_align
 from segjax.layers.objects import Targets
 from segjax.models import mask_rcnn
-from segjax.pretrained import convert, torchvision
+from segjax.pretrained import convert, detectron2, torchvision
 from segjax.tasks import instance
 from segjax.training import freeze
 from tests import parity
@@ -128,23 +128,31 @@ SMALL = {
 FORMS = {
     "first": {},
     "second": {"norm": "batch", "rpn_convs": 2, "box_convs": 4, "box_layers": 1},
+    "detectron2": {"rounded_anchors": False, "sampling": 0, "aligned": True},
 }
 
 
 def prepare(name: str, monkeypatch: Any) -> tuple[Any, Any, list[convert.Rule]]:
-    """Return our network, its variables with the case's weights, and torchvision's names."""
+    """Return our network, its variables with the case's weights, and the names of their file."""
     monkeypatch.setitem(resnet.BLOCKS, 50, of_torchvision.BLOCKS[50])
     encoder = {"type": "resnet", "depth": 50, "width": of_torchvision.WIDTH}
-    form = FORMS["second" if name.endswith("second") else "first"]
-    module = mask_rcnn.Model(encoder=encoder, **SMALL, **form, **DOUBLE)
-    section = {"encoder": encoder, "box_convs": module.box_convs, "box_cells": module.box_cells}
-    rules = torchvision.mask_rcnn(section)
+    form = name.rpartition("-")[2]
+    encoder |= {"stride_first": True} if form == "detectron2" else {}
+    module = mask_rcnn.Model(encoder=encoder, **SMALL, **FORMS[form], **DOUBLE)
+    keys = ("box_convs", "box_layers", "box_cells", "mask_convs")
+    section = {"encoder": encoder} | {key: getattr(module, key) for key in keys}
+    rules = (detectron2 if form == "detectron2" else torchvision).mask_rcnn(section)
     state = recorded.weights(recorded.case(name).about["state"])
     return module, parity.variables_of(module, state, rules), rules
 
 
 @each("mask_rcnn")
 def test_what_is_proposed_and_found(name, monkeypatch):
+    """By torchvision's code; and by what detectron2's is described as, by the names of its files:
+
+    blue first, the stride in the first convolution, anchors at the strides, the background last,
+    cells' centres at 0.5 and as many samples as cells are long.
+    """
     case = recorded.case(name)
     module, variables, _ = prepare(name, monkeypatch)
     seen = {}

@@ -1,7 +1,7 @@
 """Our networks give what the publishers' own code gave on the same weights, without that code."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -67,11 +67,23 @@ FORMS = {
     },
     "dinov3": {"type": "dinov3", "width": 16, "heads": 2, "depth": 3, "epsilon": 1e-6},
 }  # fmt: skip
+SWIN = {"type": "swin", "width": 8, "head_width": 4, "window": 3, "drop_path": 0.0}
+MASK2FORMER = {
+    "feature_norm": "layer", "width": 32, "heads": 2, "pixel_hidden": 24, "hidden": 40,
+    "queries": 5,
+}  # fmt: skip
 DEEPLAB = {"convs": 1, "dropout": 0.0}
 PLUS = {"rates": (1, 2, 3), "width": 32, "pyramid_convs": 1, "fuse_convs": 1, "dropout": 0.0}
 PSP = {"fuse_kernel": 1, "head_kernel": 3, "norm_of_mean": "none", "aux": (), "width": 32}
 UPER = {"width": 8, "aux_width": 6, "feature_norm": "layer"}
 WIDTHS = {"widths": (32, 16, 8, 8, 4)}
+
+
+def mask2former(depths: Sequence[int], pixel_layers: int, layers: int) -> Network:
+    """Return a Mask2Former on Swin."""
+    sizes = {"pixel_layers": pixel_layers, "layers": layers}
+    return model("mask2former", {**SWIN, "depths": tuple(depths)}, **sizes, **MASK2FORMER)
+
 
 NETWORKS = {
     "torchvision-resnet18-32": Network("encoders", resnet_of(18)),
@@ -111,6 +123,13 @@ NETWORKS = {
         for form, section in FORMS.items()
     },
     "huggingface-upernet": model("upernet", SMALLER, 5, **UPER),
+    "torchvision-swin": encoder("swin", **of_torchvision.SWIN),
+    "timm-swin": encoder("swin", **of_torchvision.SWIN),
+    "huggingface-upernet_swin": model(
+        "upernet", {**SWIN, "depths": (2, 0, 0, 0)}, 5, feature_epsilon=1e-5, **UPER
+    ),
+    "huggingface-swin": Network("encoders", {**SWIN, "depths": (2, 1, 1, 2)}),
+    "huggingface-mask2former": mask2former((2, 0, 0, 1), 1, 4),
 }
 GRADIENTS = {
     "torchvision-deeplabv3-gradients": model(
@@ -121,6 +140,8 @@ GRADIENTS = {
         f"huggingface-eomt_{form}-gradients": model("eomt", section, **EOMT)
         for form, section in FORMS.items()
     },
+    "huggingface-mask2former-gradients": mask2former((2, 0, 0, 0), 1, 1),
+    "huggingface-mask2former_deep-gradients": mask2former((2, 1, 1, 2), 2, 4),
     "huggingface-segformer-gradients": model("segformer", SHALLOW, 5, width=32, dropout=0.0),
 }
 STATISTICS = {"torchvision-mobilenetv3-statistics": Network("encoders", MOBILE)}

@@ -49,6 +49,11 @@ def programs() -> dict[str, bytes]:
     }
 
 
+def pickles() -> dict[str, bytes]:
+    """Return the same without an archive around them."""
+    return {name: b"\x80\x02" + body + b"." for name, body in programs().items()}
+
+
 def zipped() -> dict[str, bytes]:
     """Return archives that lie, and those of `programs`."""
     found = {name: program(body) for name, body in programs().items()}

@@ -19,6 +19,7 @@ ENCODERS = {
     "efficientnet": {"width": 0.1, "depth": 0.1},
     "convnext": {"widths": (4, 6, 8, 10), "depths": (1, 2, 1, 1)},
     "mit": {"widths": (8, 8, 10, 16), "depths": (1, 2, 1, 1), "reduction": (4, 2, 2, 1)},
+    "swin": {"width": 8, "head_width": 4, "depths": (1, 2, 1, 1), "window": 2},
     "vit": {"width": 12, "heads": 2, "depth": 2, "grid": 3, "registers": 2},
     "dinov3": {"variant": "s+", "width": 16, "heads": 2, "depth": 2},
 }
@@ -36,6 +37,10 @@ MODELS = {
     "eomt": {
         "encoder": {"type": "vit", **ENCODERS["vit"], "class_position": False},
         "queries": 3, "blocks": 1,
+    },
+    "mask2former": {
+        "encoder": {"type": "swin", **ENCODERS["swin"]}, "feature_norm": "layer", "width": 16,
+        "heads": 2, "pixel_layers": 1, "pixel_hidden": 6, "layers": 3, "hidden": 6, "queries": 3,
     },
     "segformer": {"encoder": {"type": "mit", **ENCODERS["mit"]}, "width": 6},
     "upernet": {
@@ -85,4 +90,5 @@ def test_models_come_back(tmp_path, publisher, type_):
     section = {"type": type_, "encoder": RESNET, **MODELS.get(type_, {})}
     if (publisher, type_) == ("torchvision", "deeplabv3"):
         section |= {"aux": (-2,)}
-    round_trip(tmp_path / "x.safetensors", publisher, "model", section)
+    suffix = "pkl" if publisher == "detectron2" else "safetensors"
+    round_trip(tmp_path / f"x.{suffix}", publisher, "model", section)

@@ -99,9 +99,20 @@ def test_a_batch_without_any_region_trains_with_finite_gradients(name):
     assert step._cache_size() == 1
 
 
-def test_masked_attention_ends_block_by_block():
-    """As published: 1 until the first step, then (1 - share)^0.9, 0 from the last step on."""
-    task = query_semantic.Task(num_classes=2, annealing=((10, 20), (20, 40)))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"annealing": ((10, 20), (20, 40))},
+        {"annealing_percent": ((5, 10), (10, 20)), "total_steps": 200},
+        {"annealing_percent": ((2.5, 5), (5, 10)), "total_steps": 400},
+    ],
+)
+def test_masked_attention_ends_block_by_block(fields):
+    """As published: 1 until the first step, then (1 - share)^0.9, 0 from the last step on.
+
+    Said in steps, or in percent of a training of any length.
+    """
+    task = query_semantic.Task(num_classes=2, **fields)
     found = {
         step: np.asarray(task.inputs({}, jax.random.key(0), jnp.asarray(step))["attend"])
         for step in (0, 10, 15, 20, 30, 99)
@@ -112,9 +123,21 @@ def test_masked_attention_ends_block_by_block():
     assert TASKS["semantic"].inputs({}, jax.random.key(0), 3) == {}
 
 
+def test_shares_of_no_training_are_refused_when_they_are_asked_for():
+    """A run that is opened to predict has no length, and needs none."""
+    task = query_semantic.Task(num_classes=2, annealing_percent=((5, 10),))
+    with pytest.raises(ConfigError, match=r"annealing_percent: .* Set config.total_steps"):
+        task.inputs({}, jax.random.key(0), 3)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
-    [({"annealing": ((5, 5),)}, r"annealing has \(5, 5\)"), ({"queries": 7}, "the model has 6")],
+    [
+        ({"annealing": ((5, 5),)}, r"annealing has \(5, 5\)"),
+        ({"annealing_percent": ((5, 2),)}, r"annealing_percent has \(5, 2\)"),
+        ({"annealing": ((1, 2),), "annealing_percent": ((1, 2),)}, "say the same thing"),
+        ({"queries": 7}, "the model has 6"),
+    ],
 )
 def test_what_cannot_be_says_why(fields, said):
     with pytest.raises(ConfigError, match=said):

@@ -228,6 +228,32 @@ def found_by(second: bool) -> recorded.Case:
     )  # fmt: skip
 
 
+def found_by_description() -> recorded.Case:
+    """Return the case of what detectron2's form proposes and finds, see `detectron2_form`.
+
+    Its images are blue, green, red.
+    """
+    parity.detection()
+    import torch
+
+    from tests.golden.outside import detectron2_form
+
+    network = detectron2_form.MaskRCNN(
+        of_torchvision.BLOCKS[50], of_torchvision.WIDTH, WIDTH, LAYER, CLASSES, ANCHORS
+    )
+    state = theirs.fill(network)
+    image = theirs.tensor(recorded.image(SIZE)).flip(1)
+    with torch.no_grad():
+        levels = network.backbone(image)
+        proposals = network.propose(levels, SIZE, before=30, after=20)
+        boxes, scores, classes = network.find(levels, proposals, SIZE, 10)
+        masks = network.mask(levels, boxes, classes)
+    return theirs.function(
+        {"state": state, "size": SIZE}, proposals=turned(proposals.numpy()),
+        boxes=turned(boxes.numpy()), scores=scores, classes=classes, masks=masks[:, ::3, ::3],
+    )  # fmt: skip
+
+
 def truth() -> list[dict[str, np.ndarray]]:
     """Return the objects of two images: their masks, boxes and classes."""
     made = []
@@ -240,12 +266,12 @@ def truth() -> list[dict[str, np.ndarray]]:
     return made
 
 
-def losses() -> recorded.Case:
+def losses(second: bool) -> recorded.Case:
     """Return the case of the five losses of two images, and of their gradients.
 
     Norms keep their statistics. Everything is drawn, so that it does not matter how.
     """
-    network = mask_rcnn(second=False)
+    network = mask_rcnn(second)
     state = theirs.fill(network)
     network.train()
     for part in network.modules():
@@ -273,5 +299,7 @@ def losses() -> recorded.Case:
 CASES |= {
     "mask_rcnn-first": functools.partial(found_by, False),
     "mask_rcnn-second": functools.partial(found_by, True),
-    "mask_rcnn_losses": losses,
+    "mask_rcnn-detectron2": found_by_description,
+    "mask_rcnn_losses-first": functools.partial(losses, False),
+    "mask_rcnn_losses-second": functools.partial(losses, True),
 }

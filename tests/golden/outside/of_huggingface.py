@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -216,14 +216,8 @@ def eomt(form: str) -> Any:
 
 def answers(network: Any, x: Any) -> list[Any]:
     """Return the masks [b q h w] and the classes [b k q 1] of all queries."""
-    import torch
-
-    given = torch.nn.functional.softmax
-    torch.nn.functional.softmax = lambda x, dim, dtype=None: given(x, dim)  # theirs is in float32
-    try:
+    with softmax_of_its_input():
         found = network(x)
-    finally:
-        torch.nn.functional.softmax = given
     return [found.masks_queries_logits, found.class_queries_logits.mT[..., None]]
 
 
@@ -244,9 +238,12 @@ def eomt_gradients(form: str) -> recorded.Case:
         network.attn_mask_probs.fill_(1.0)
         return answers(network, x)
 
-    parameters = {name for name, _ in network.named_parameters()}
-    case = theirs.gradients(network, (64, 64), forward, names=names)
-    state = {names[k]: case.about["state"][names[k]] for k in names if k in parameters}
+    return of_parameters(theirs.gradients(network, (64, 64), forward, names=names), network, names)
+
+
+def of_parameters(case: recorded.Case, network: Any, names: Mapping[str, str]) -> recorded.Case:
+    """Return a case whose state has what is trained alone."""
+    state = {names[k]: case.about["state"][names[k]] for k, _ in network.named_parameters()}
     return case._replace(about={**case.about, "state": state})
 
 
@@ -255,41 +252,161 @@ for form in ("vit", "dinov3"):
     CASES[f"eomt_{form}-gradients"] = functools.partial(eomt_gradients, form)
 
 
+SWIN = {"embed_dim": 8, "num_heads": [2, 4, 8, 16], "window_size": 3, "drop_path_rate": 0.0}
+STAGES = [f"stage{i}" for i in range(1, 5)]
+
+
+def swin(*depths: int) -> Any:
+    """Return the config of a small Swin."""
+    config = huggingface.library().SwinConfig
+    return config(**SWIN, depths=list(depths), out_features=STAGES)
+
+
+@contextlib.contextmanager
+def softmax_of_its_input() -> Iterator[None]:
+    """Keep the dtype of what goes into a softmax, which theirs is in float32."""
+    import torch
+
+    given = torch.nn.functional.softmax
+    torch.nn.functional.softmax = lambda x, dim, dtype=None: given(x, dim)
+    try:
+        yield
+    finally:
+        torch.nn.functional.softmax = given
+
+
+@theirs.register(CASES, "swin")
+def swin_features() -> recorded.Case:
+    """Return the case of Swin's features, as their backbone has them before its layer norms."""
+    backbone = huggingface.library().SwinBackbone(swin(2, 1, 1, 2))
+    state = theirs.fill(backbone, huggingface.Published(backbone).names)
+
+    def forward(x: Any) -> list[Any]:
+        with softmax_of_its_input():
+            found = backbone.swin(
+                x, always_partition=True, output_hidden_states_before_downsampling=True,
+                output_hidden_states=True,
+            )  # fmt: skip
+        return list(found.reshaped_hidden_states[1:])
+
+    return theirs.network(state, SIZE, forward)
+
+
+def mask2former(depths: Sequence[int], pixel_layers: int, layers: int) -> Any:
+    """Return a small Mask2Former of 3 classes on Swin, of so many blocks and layers."""
+    transformers = huggingface.library()
+    config = transformers.Mask2FormerConfig(
+        backbone_config=swin(*depths), feature_size=32, mask_feature_size=32, hidden_dim=32,
+        encoder_feedforward_dim=24, dim_feedforward=40, encoder_layers=pixel_layers,
+        decoder_layers=layers + 1,
+        num_attention_heads=2, num_queries=5, num_labels=3, train_num_points=24,
+    )  # fmt: skip
+    return transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+@theirs.register(CASES, "upernet_swin")
+def upernet_swin() -> recorded.Case:
+    """Return the case of the logits of a small UPerNet on Swin."""
+    transformers = huggingface.library()
+    config = transformers.UperNetConfig(
+        backbone_config=swin(2, 0, 0, 0), auxiliary_in_channels=32, num_labels=5, hidden_size=8,
+        auxiliary_channels=6,
+    )  # fmt: skip
+    network = transformers.UperNetForSemanticSegmentation(config)
+    state = theirs.fill(network, huggingface.Published(network).names)
+
+    def forward(x: Any) -> Any:
+        with softmax_of_its_input():
+            return network(x).logits
+
+    return theirs.network(state, SIZE, forward)
+
+
+@theirs.register(CASES, "mask2former")
+def mask2former_logits() -> recorded.Case:
+    """Return the case of Mask2Former's logits behind a layer for each resolution and another."""
+    network = mask2former((2, 0, 0, 1), 1, 4)
+    state = theirs.fill(network, huggingface.Published(network).names)
+    return theirs.network(state, (64, 96), lambda x: answers(network, x))
+
+
+def mask2former_gradients(*form: Any) -> recorded.Case:
+    """Return the case of Mask2Former's gradients, those of its last answers."""
+    network = mask2former(*form)
+    names = huggingface.Published(network).names
+    case = theirs.gradients(network, (64, 96), lambda x: answers(network, x), names=names)
+    return of_parameters(case, network, names)
+
+
+CASES |= {
+    "mask2former-gradients": functools.partial(mask2former_gradients, (2, 0, 0, 0), 1, 1),
+    "mask2former_deep-gradients": functools.partial(mask2former_gradients, (2, 1, 1, 2), 2, 4),
+}
+
+
+POINTS = {"num_points": 24, "oversample": 3.0, "importance": 0.75}
+WEIGHTS = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
+
+
 @theirs.register(CASES, "matched-queries")
 def matched() -> recorded.Case:
-    """Return the case of the loss of two images' queries, every mask at the same points.
-
-    One has no region.
-    """
-    huggingface.library()
-    import torch
+    """Return the case of EoMT's loss of two images' queries, every mask at the same points."""
+    transformers = huggingface.library()
     from transformers.models.eomt import modeling_eomt as theirs_lib
 
-    options = {"num_points": 24, "oversample": 3.0, "importance": 0.75}
-    config = huggingface.library().EomtConfig(
-        num_labels=4, train_num_points=options["num_points"],
-        oversample_ratio=options["oversample"], importance_sample_ratio=options["importance"],
+    return matched_by(theirs_lib.EomtLoss, transformers.EomtConfig, (2,))
+
+
+@theirs.register(CASES, "matched-layers")
+def matched_layers() -> recorded.Case:
+    """Return the case of Mask2Former's loss of three layers' queries, the last layer first."""
+    transformers = huggingface.library()
+    from transformers.models.mask2former import modeling_mask2former as theirs_lib
+
+    return matched_by(theirs_lib.Mask2FormerLoss, transformers.Mask2FormerConfig, (3, 2))
+
+
+def matched_by(loss: Any, config: Any, leading: Sequence[int]) -> recorded.Case:
+    """Return the case of a loss of queries of two images, of which one has one region.
+
+    Args:
+        loss: Their class.
+        config: Its config's.
+        leading: Axes of the logits: layers, where there are several, and images.
+    """
+    import torch
+
+    options = config(
+        num_labels=4, train_num_points=POINTS["num_points"],
+        oversample_ratio=POINTS["oversample"], importance_sample_ratio=POINTS["importance"],
     )  # fmt: skip
-    weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
-    loss = theirs_lib.EomtLoss(config, weights).double()
-    masks, classes = 3 * recorded.noise("masks", (2, 6, 7, 5)), recorded.noise("classes", (2, 5, 5))
+    masks = 3 * recorded.noise("masks", (*leading, 6, 7, 5))
+    classes = recorded.noise("classes", (*leading, 5, 5))
     label = np.sort(np.argsort(recorded.noise("label", (2, 12 * 14))) % 4, axis=1)
     label = label.reshape(2, 12, 14).astype(np.uint8)
     label[1] = 1
     numbers = [np.array([0, 1, 2, 3]), np.array([1])]
     regions = [label[i] == numbers[i][:, None, None] for i in range(2)]
-    logits = theirs.tensor(masks).requires_grad_()
-    scores = torch.from_numpy(classes).requires_grad_()
+    logits, scores = (torch.from_numpy(np.array(x)).requires_grad_() for x in (masks, classes))
+    by_layer = (x.reshape(-1, *x.shape[-4 + i :]) for i, x in enumerate((logits, scores)))
+    layers = [
+        {"masks_queries_logits": a.movedim(-1, 1), "class_queries_logits": b}
+        for a, b in zip(*by_layer, strict=True)
+    ]
     with rand_of_noise():
-        terms = loss(
-            logits, scores, [torch.from_numpy(each).double() for each in regions],
-            [torch.from_numpy(each) for each in numbers],
+        terms = loss(options, WEIGHTS).double()(
+            **layers[0], mask_labels=[torch.from_numpy(each).double() for each in regions],
+            class_labels=[torch.from_numpy(each) for each in numbers],
+            auxiliary_predictions=layers[1:],
         )  # fmt: skip
-    sum(weights[name] * value for name, value in terms.items()).backward()
+    found = {
+        name: sum(value for key, value in terms.items() if key.startswith(name)) for name in WEIGHTS
+    }
+    sum(WEIGHTS[name] * value for name, value in found.items()).backward()
     return theirs.function(
-        options, masks=masks, classes=classes, label=label,
-        **{name: value.detach().numpy() for name, value in terms.items()},
-        dmasks=theirs.array(logits.grad), dclasses=scores.grad.numpy(),
+        POINTS, masks=masks, classes=classes, label=label,
+        **{name: value.detach().numpy() for name, value in found.items()},
+        dmasks=logits.grad.numpy(), dclasses=scores.grad.numpy(),
     )  # fmt: skip
 
 

@@ -36,6 +36,22 @@ def convnext() -> recorded.Case:
     return features(network, (65, 97))
 
 
+@theirs.register(CASES, "swin")
+def swin() -> recorded.Case:
+    """Return the case of a small Swin's features."""
+    form, size = of_torchvision.SWIN, (96, 160)
+    network = library().create_model(
+        "swin_tiny_patch4_window7_224", img_size=size, window_size=form["window"],
+        embed_dim=form["width"], depths=form["depths"], num_heads=(2, 4, 8, 16),
+    )  # fmt: skip
+
+    def forward(x: Any) -> list[Any]:
+        x = network.patch_embed(x)
+        return [(x := layer(x)).permute(0, 3, 1, 2) for layer in network.layers]
+
+    return theirs.network(theirs.fill(network), size, forward)
+
+
 @theirs.register(CASES, "efficientnet")
 def efficientnet() -> recorded.Case:
     """Return the case of an EfficientNet with a block a stage."""

@@ -141,6 +141,24 @@ def convnext() -> recorded.Case:
     return theirs.network(theirs.fill(network), (65, 97), forward)
 
 
+SWIN = {"width": 8, "depths": (2, 1, 1, 2), "head_width": 4, "window": 2}
+
+
+@theirs.register(CASES, "swin")
+def swin() -> recorded.Case:
+    """Return the case of a small Swin's features, where no grid is as small as a window."""
+    heads, window = [2, 4, 8, 16], [SWIN["window"]] * 2
+    network = parity.torchvision().models.SwinTransformer(
+        [4, 4], SWIN["width"], list(SWIN["depths"]), heads, window
+    )
+    forward = along(network.features, (1, 3, 5, 7))
+
+    def features(x: Any) -> list[Any]:
+        return [y.permute(0, 3, 1, 2) for y in forward(x)]
+
+    return theirs.network(theirs.fill(network), (96, 160), features)
+
+
 def logits(network: Any) -> recorded.Case:
     """Return the case of a segmentation model's logits."""
     return theirs.network(theirs.fill(network), SIZE, lambda x: network(x)["out"])

@@ -105,6 +105,7 @@ def gradients(
     found = {
         names[name] if names else name: value.grad.numpy()
         for name, value in network.named_parameters()
+        if value.grad is not None  # what no output is made of
     }
     return recorded.Case(
         {"state": state, "size": size}, {"projections": recorded.projections(found)}
