@@ -182,7 +182,8 @@ def main() -> None:
     variants = [
         (pythons[side], side, name) for side in sides for name in VARIANTS[side] if name in chosen
     ]
-    jobs = [(w, k) for w in arguments.works or WORKS for k in arguments.kinds.split(",")]
+    kinds = arguments.kinds.split(",")
+    jobs = [(w, k) for w in arguments.works or WORKS for k in WORKS[w].kinds if k in kinds]
     jobs = [] if arguments.table else jobs
     gpu = shutil.which("nvidia-smi") is not None
     with progress.Progress(len(jobs), unit="works") as bar, RESULTS.open("a") as log:
