@@ -39,7 +39,7 @@ def build(work: str, shards: int, devices: int):
     key = jax.random.key(0)
     program = program_lib.trace(setup, key, key).compile()
     placement = sharding.batch_sharding(mesh, setup.parts.schema)
-    placed = jax.device_put(segjax_side.make_batch(SIZE, BATCH), placement)
+    placed = jax.device_put(segjax_side.make_batch(WORKS[work], SIZE, BATCH), placement)
     state = program.init(key)
 
     def once() -> None:

@@ -9,7 +9,7 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.speed.works import CLASSES, Size, Work, shape_of
+from experiments.speed.works import CLASSES, OBJECTS, Size, Work, objects, shape_of
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import program as program_lib
 from segjax.assemble.setup import Setup
@@ -27,7 +27,7 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
     parts = setup.parts
     init_key, key = jax.random.split(jax.random.key(0))
     program = program_lib.trace(setup, init_key, key).compile()
-    placed = jax.device_put(make_batch(size, batch))
+    placed = jax.device_put(make_batch(work, size, batch))
     state = program.init(init_key)
     if kind == "train":
         compiled, jaxpr, costs = program.step, program.jaxpr, program.costs
@@ -74,26 +74,38 @@ def compile_inference(
 
 def make_setup(config: dict[str, Any], batch: int, *, mesh: Mesh | None = None) -> Setup:
     """Return what a config describes, for classes without names and data that is not there."""
-    classes = Classes(tuple(map(str, range(CLASSES))), (), 3)
+    classes = Classes(tuple(map(str, range(CLASSES))), (), 3, things=tuple(range(CLASSES)))
     parts = parts_lib.make_parts(config, classes, mesh=mesh)
     return Setup(config, parts, schedule.Clock(batch, 1000, 1000), 1)
 
 
-def make_batch(size: Size, batch: int) -> dict[str, np.ndarray]:
-    """Return a batch of noise."""
+def make_batch(work: Work, size: Size, batch: int) -> dict[str, np.ndarray]:
+    """Return a batch of noise, with objects where the work finds them."""
     draw, shape = np.random.default_rng(0), (batch, *shape_of(size))
-    return {
+    found = {
         "image": draw.integers(0, 256, (*shape, 3), np.uint8),
-        "label": draw.integers(0, CLASSES, shape, np.int32),
         "mask": np.ones(batch, bool),
         "index": np.arange(batch, dtype=np.int32),
     }
+    if not work.task:
+        return {**found, "label": draw.integers(0, CLASSES, shape, np.int32)}
+    masks, classes = map(np.stack, zip(*(objects(size, i) for i in range(batch)), strict=True))
+    packed = np.packbits(np.moveaxis(masks, 1, -1), axis=-1, bitorder="little")
+    return {
+        **found, "object_masks": packed, "object_classes": classes.astype(np.int32),
+        "object_crowd": np.zeros((batch, OBJECTS), bool),
+    }  # fmt: skip
 
 
 def make_config(work: Work, variant: str, size: Size, batch: int) -> dict[str, Any]:
-    """Return a config that trains `work` with cross-entropy and AdamW, without augmentation."""
+    """Return a config that trains `work` with AdamW, without augmentation.
+
+    Without a task of its own it has cross-entropy.
+    """
     config = sections.section(schema.defaults())
     config["model"] = {**work.model, "compute_dtype": variant}
+    if work.task:
+        config["task"] = dict(work.task)
     config["input"] |= {"size": shape_of(size), "batch_size": batch}
     config["optimizer"] = {
         "type": "adamw", "lr": 1e-4, "weight_decay": 1e-2, "schedule": {"type": "constant"}

@@ -37,7 +37,9 @@ class Worker:
     """A process that holds one side's work, compiled.
 
     `python` is the interpreter to run it, `arguments` are what its program takes behind the side,
-    `checkout` is the working tree that it comes from.
+    `checkout` is the working tree that it comes from, `wait` says whether to wait until its work is
+    compiled. `seconds` are those of a clock on the wall,
+    `busy` those that processors worked for it, where its program tells them.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Worker:
         *arguments: object,
         program: str = "experiments.speed.worker",
         checkout: pathlib.Path = HERE.parents[1],
+        wait: bool = True,
     ):
         self.side, self.variant = side, variant
         self.process = subprocess.Popen(
@@ -56,8 +59,15 @@ class Worker:
         )  # fmt: skip
         self.orders: Any = self.process.stdin
         self.answers: Any = self.process.stdout
-        self.facts = json.loads(self.read("READY"))
+        self.facts: dict[str, Any] = {}
         self.seconds: list[float] = []
+        self.busy: list[float] = []
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the process has its work compiled."""
+        self.facts = json.loads(self.read("READY"))
 
     def read(self, word: str) -> str:
         """Return what follows `word` on the next line that begins with it."""
@@ -70,7 +80,9 @@ class Worker:
         """Let the process work once, and note how long it took."""
         self.orders.write("go\n")
         self.orders.flush()
-        self.seconds.append(float(self.read("TOOK")))
+        seconds, *busy = map(float, self.read("TOOK").split())
+        self.seconds.append(seconds)
+        self.busy += busy
 
     def close(self) -> None:
         """End the process."""
@@ -79,17 +91,26 @@ class Worker:
 
 
 def measure(
-    work: str, kind: str, variants: list[tuple[str, str, str]], repeats: int, gpu: bool
+    work: str,
+    kind: str,
+    variants: list[tuple[str, str, str]],
+    repeats: int,
+    *,
+    gpu: bool,
+    together: bool,
 ) -> dict:
     """Return one record: medians and quartiles of every side and variant, from one run.
 
-    `variants` are of (python, side, variant).
+    `variants` are of (python, side, variant); `together` compiles them at the same time.
     """
     size, batch = WORKS[work].gpu if gpu else WORKS[work].cpu
     workers = []
     try:
-        for python, side, variant in variants:
-            workers.append(Worker(python, side, variant, work, kind, json.dumps(size), batch))
+        for of in variants:
+            what = work, kind, json.dumps(size), batch
+            workers.append(Worker(*of, *what, wait=not together))
+        for worker in workers if together else ():
+            worker.wait()
         chance = random.Random(0)
         for _ in range(repeats):
             for worker in chance.sample(workers, len(workers)):
@@ -104,12 +125,13 @@ def measure(
                 "side": worker.side, "variant": worker.variant, **worker.facts,
                 "median": statistics.median(worker.seconds),
                 "quartiles": statistics.quantiles(worker.seconds, n=4)[::2],
+                "processor_median": statistics.median(worker.busy),
             }
             for worker in workers
         ],
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
-        "python": platform.python_version(),
+        "python": platform.python_version(), "load": os.getloadavg()[1],
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python -m experiments.speed.study", *sys.argv[1:]]),
     }  # fmt: skip
@@ -171,6 +193,7 @@ def main() -> None:
     parser.add_argument("--variants", default="", help="all, or some: float32,eager,compile")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--together", action="store_true", help="compile all at the same time")
     parser.add_argument("--torch_python", default="", help="interpreter with PyTorch, if another")
     arguments = parser.parse_args()
     sides, theirs = arguments.sides.split(","), arguments.torch_python
@@ -182,12 +205,15 @@ def main() -> None:
     variants = [
         (pythons[side], side, name) for side in sides for name in VARIANTS[side] if name in chosen
     ]
-    jobs = [(w, k) for w in arguments.works or WORKS for k in arguments.kinds.split(",")]
+    kinds = arguments.kinds.split(",")
+    jobs = [(w, k) for w in arguments.works or WORKS for k in WORKS[w].kinds if k in kinds]
     jobs = [] if arguments.table else jobs
     gpu = shutil.which("nvidia-smi") is not None
     with progress.Progress(len(jobs), unit="works") as bar, RESULTS.open("a") as log:
         for number, (work, kind) in enumerate(jobs, 1):
-            record = measure(work, kind, variants, arguments.repeats, gpu)
+            record = measure(
+                work, kind, variants, arguments.repeats, gpu=gpu, together=arguments.together
+            )
             log.write(json.dumps(record) + "\n")
             log.flush()
             bar.message(table([record]).splitlines()[-1])

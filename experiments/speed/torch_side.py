@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from experiments.speed import torch_objects
 from experiments.speed.works import CLASSES, Size, Work, shape_of
 
 
@@ -20,12 +21,15 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
     shape = shape_of(size)
     last = {2: torch.channels_last, 3: torch.channels_last_3d}[len(shape)]
     layout = torch.contiguous_format if variant == "eager" else last
-    model: Any = make_model(work.model, len(shape)).to(device, memory_format=layout)
+    model: Any = make_model(work.model, size).to(device, memory_format=layout)
     image = torch.randn(batch, 3, *shape, device=device).to(memory_format=layout)
-    label = torch.randint(0, CLASSES, (batch, *shape), device=device)
     parameters = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
-    run = torch.compile(model) if variant.startswith("compile") else model
+    compiled = variant.startswith("compile")
+    run = torch.compile(model) if compiled and not work.task else model
+    if compiled and work.task:
+        torch_objects.compile_parts(model, work.model["type"])
+    loss_of = make_loss(run, work, size, image)
     cast = torch.autocast(device, torch.bfloat16, enabled=variant.endswith("bf16"))
     model.train(kind == "train")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-2, fused=True)
@@ -33,7 +37,7 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
     def train() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         with cast:
-            loss = functional.cross_entropy(run(image), label)
+            loss = loss_of()
         loss.backward()
         optimizer.step()
         return loss
@@ -48,19 +52,33 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
             torch.cuda.synchronize()
 
     work_once()
+    seconds = time.perf_counter() - start
     facts = {
         "versions": {"torch": torch.__version__},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "compile_seconds": time.perf_counter() - start,
+        "compile_seconds": seconds,
         "parameters": parameters,
     }
+    if work.task:
+        facts |= torch_objects.facts_of(work_once)
     return work_once, facts
 
 
-def make_model(section: dict[str, Any], dims: int) -> nn.Module:
-    """Return the network of a segjax `model` section, for images or volumes."""
+def make_loss(run: Any, work: Work, size: Size, image: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Return a function to the loss of images whose truth is on their device already."""
+    if work.task:
+        return torch_objects.make_loss(run, work, size, image)
+    label = torch.randint(0, CLASSES, (len(image), *shape_of(size)), device=image.device)
+    return lambda: functional.cross_entropy(run(image), label)
+
+
+def make_model(section: dict[str, Any], size: Size) -> nn.Module:
+    """Return the network of a segjax `model` section, for images or volumes of `size`."""
     if section["type"] == "unet":
+        dims = len(shape_of(size))
         return UNet(section.get("widths", (64, 128, 256, 512, 1024)), dims=dims)
+    if section["type"] in torch_objects.COMPILED:
+        return torch_objects.make_model(section, size)
     from tests import parity
 
     parity.torchvision()  # the libraries import it, and beside CPU wheels it lacks the operators

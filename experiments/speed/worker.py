@@ -12,7 +12,7 @@ from experiments.speed.works import WORKS
 
 
 def main(side: str, variant: str, work: str, kind: str, size: str, batch: str) -> None:
-    """Say `{facts}`, then after each line read the seconds of one run."""
+    """Say `{facts}`, then after each line read the seconds of one run, and of processors in it."""
     if side == "torch":
         from experiments.speed import torch_side as module
     else:
@@ -22,9 +22,10 @@ def main(side: str, variant: str, work: str, kind: str, size: str, batch: str) -
         once()
     print("READY " + json.dumps(facts), flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         once()
-        print(f"TOOK {time.perf_counter() - start}", flush=True)
+        taken = time.perf_counter() - start, time.process_time() - busy
+        print("TOOK", *taken, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What is timed: networks, sizes, and how each side may run them; free of JAX and PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+KINDS = ("train", "infer")
 Size = int | Sequence[int]
 
 
@@ -15,12 +18,16 @@ class Work(NamedTuple):
         cpu: Side of the square images in pixels or the shape of volumes, and how many are in a
             batch, on a CPU.
         gpu: The same on a GPU.
+        task: The `task` section of a config that finds objects; empty: classes of pixels.
+        kinds: What is timed of it.
     """
 
     title: str
     model: dict[str, Any]
     cpu: tuple[Size, int]
     gpu: tuple[Size, int]
+    task: Mapping[str, Any] = {}
+    kinds: Sequence[str] = KINDS
 
 
 RESNET50 = {"type": "resnet", "depth": 50}
@@ -68,6 +75,28 @@ WORKS = {
         (256, 2),
         (512, 8),
     ),
+    "mask_rcnn": Work(
+        "Mask R-CNN, ResNet-50 and FPN",
+        {"type": "mask_rcnn", "encoder": RESNET50},
+        (512, 2),
+        (1024, 8),
+        {"type": "instance"},
+        ("train",),
+    ),
+    "eomt": Work(
+        "EoMT, ViT-B",
+        {
+            "type": "eomt", "queries": 100, "blocks": 3,
+            "encoder": {
+                "type": "vit", "variant": "b", "patch": 16, "grid": 32, "registers": 4,
+                "class_position": False,
+            },
+        },
+        (512, 2),
+        (512, 16),
+        {"type": "query_instance", "queries": 100},
+        ("train",),
+    ),
 }  # fmt: skip
 
 
@@ -81,7 +110,6 @@ def name_of(size: Size) -> str:
     return f"{size}²" if isinstance(size, int) else "×".join(map(str, size))
 
 
-KINDS = ("train", "infer")
 VARIANTS = {
     "segjax": ("float32", "bfloat16"),
     "torch": ("eager", "channels_last", "bf16", "compile", "compile bf16"),
@@ -89,3 +117,23 @@ VARIANTS = {
 """How each side may run. PyTorch: `channels_last` and all after it keep that layout, `bf16` is
 autocast, `compile` is `torch.compile` on top. The fastest of each side counts."""
 CLASSES = 19
+OBJECTS = 8
+"""Of each image, where they are found, every one of a class that is."""
+
+
+def objects(size: Size, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the masks bool [OBJECTS *size] and the classes of one image's objects: ellipses.
+
+    Their sides are from a sixteenth of the image's to half of them.
+    """
+    draw, shape = np.random.default_rng(number), np.asarray(shape_of(size))
+    masks = []
+    for _ in range(OBJECTS):
+        radii = shape * 2.0 ** draw.uniform(-5, -2, len(shape))
+        centre = draw.uniform(radii, shape - radii)
+        places = [
+            ((np.arange(n) + 0.5 - c) / r) ** 2
+            for n, c, r in zip(shape, centre, radii, strict=True)
+        ]
+        masks.append(sum(np.ix_(*places)) <= 1)
+    return np.stack(masks), draw.integers(0, CLASSES, OBJECTS)

@@ -26,7 +26,8 @@ def sides(boxes: Boxes) -> Float[Array, "*b 2"]:
 
 def area(boxes: Boxes) -> Float[Array, "*b"]:
     """Return height times width."""
-    return jnp.prod(sides(boxes), axis=-1)
+    height, width = jnp.moveaxis(sides(boxes), -1, 0)
+    return height * width
 
 
 def clip(boxes: Boxes, size: Sequence[int]) -> Boxes:
@@ -40,10 +41,16 @@ def are_large(boxes: Boxes, least: float = 1e-3) -> Bool[Array, "*b"]:
 
 
 def intersection(one: Float[Array, "*b m 4"], other: Float[Array, "*b n 4"]) -> Array:
-    """Return the areas [*b m n] that boxes have in common."""
-    a, b = one[..., :, None, :], other[..., None, :, :]
-    common = jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2])
-    return jnp.prod(jnp.maximum(common, 0), axis=-1)
+    """Return the areas [*b m n] that boxes have in common.
+
+    Axis by axis: an axis of two numbers behind m and n would be the one that is computed along.
+    """
+    a = jnp.moveaxis(one, -1, 0)[..., :, None]  # [4 *b m 1]
+    b = jnp.moveaxis(other, -1, 0)[..., None, :]  # [4 *b 1 n]
+    height, width = (
+        jnp.maximum(jnp.minimum(a[2 + i], b[2 + i]) - jnp.maximum(a[i], b[i]), 0) for i in range(2)
+    )
+    return height * width
 
 
 def iou(one: Float[Array, "*b m 4"], other: Float[Array, "*b n 4"]) -> Array:
