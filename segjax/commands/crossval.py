@@ -16,7 +16,7 @@ from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
 NEEDS = options.CONFIG | {"workdir": "--workdir=runs/crossval"}
-SHARED = False
+SHARED = None
 
 
 def define(values: flags.FlagValues) -> None:

@@ -13,7 +13,7 @@ from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
 NEEDS = {"workdir": "--workdir=runs/search"}
-SHARED = False
+SHARED = None
 
 
 def define(values: flags.FlagValues) -> None:
