@@ -90,7 +90,7 @@ def main() -> None:
     names = ("jax", "optuna")
     facts = {
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.search.study", *sys.argv[1:]]),
+        "command": "python -m experiments.search.study",
         "cores": len(os.sched_getaffinity(0)),
         "versions": {name: importlib.metadata.version(name) for name in names},
     }
