@@ -153,6 +153,7 @@ def numbers(root):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_two_workers_that_are_ended_at_random_do_what_one_does_undisturbed(
     searched, tmp_path, number
@@ -164,15 +165,21 @@ def test_two_workers_that_are_ended_at_random_do_what_one_does_undisturbed(
     def start():
         return program.start("--mode=search", f"--search={path}", f"--workdir={there}")
 
+    def begun():
+        return sum(path.read_text().count("\n") for path in there.glob("trial*/metrics.jsonl"))
+
     workers, codes = [start(), start()], []
-    for _ in range(5):
-        time.sleep(chance.uniform(6, 16))
+    for _ in range(3):  # each once something was trained since the one before, at any moment
+        lines = begun()
+        while begun() == lines and any(worker.poll() is None for worker in workers):
+            time.sleep(0.2)
+        time.sleep(chance.uniform(0, 3))
         victim = chance.randrange(2)
         workers[victim].send_signal(number)
-        workers[victim].communicate(timeout=120)
+        workers[victim].communicate(timeout=300)
         codes.append(workers[victim].returncode)
         workers[victim] = start()
-    texts = ["".join(worker.communicate(timeout=300)) for worker in workers]
+    texts = ["".join(worker.communicate(timeout=900)) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], texts
     expected = {-signal.SIGKILL} if number == signal.SIGKILL else {75, 128 + signal.SIGTERM}
     assert set(codes) <= expected | {0}
