@@ -3,8 +3,9 @@
 python -m experiments.search.study --workdir=runs/search_study
 
 The quickstart at a small size is trained with each of twelve learning rates, in an order drawn from
-the seed, twice: to the end, and with the median pruner. The seed is also that of the runs. One line
-a seed goes to results.jsonl; the same command goes on where it was ended.
+the seed, twice: to the end, and with the median pruner. The seed is also that of the runs. With
+--replay the second search is given the scores that the first one logged, as a run repeats to the
+bit. One line a seed goes to results.jsonl; the same command goes on where it was ended.
 """
 
 import argparse
@@ -15,11 +16,13 @@ import os
 import pathlib
 import random
 import sys
+import tempfile
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 RATES = [float(f"{10 ** (-5 + i * 5 / 11):.3g}") for i in range(12)]
 """From 1e-5 to 1, at equal factors."""
+STEPS = 120
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"type": "none"},
     "median": {"type": "median", "startup": 1, "warmup_percent": 30},
@@ -33,7 +36,7 @@ def settings(seed: int, pruner: str) -> dict[str, Any]:
     return {
         "config": "configs/quickstart.py:debug",
         "overrides": [
-            f"seed={seed}", "total_steps=120", "evals.val.every_percent=10",
+            f"seed={seed}", f"total_steps={STEPS}", "evals.val.every_percent=10",
             "input.source.num_examples=64", "input.cache=True", "log_steps=60",
             "checkpoint.save_percent=100",
         ],
@@ -43,23 +46,54 @@ def settings(seed: int, pruner: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(root: pathlib.Path, seed: int) -> dict[str, Any]:
-    """Search with and without pruner, and compare."""
+def searched(root: pathlib.Path, seed: int, pruner: str) -> dict[str, Any]:
+    """Search by training, and return what was found."""
     from segjax.config import searches
     from segjax.studies import outcome
     from segjax.studies import search as search_lib
 
-    found = {}
-    for pruner in PRUNERS:
-        folder = root / f"seed{seed}_{pruner}"
-        if code := search_lib.run(folder, searches.make(settings(seed, pruner))):
-            sys.exit(code)
-        found[pruner] = outcome.collect(folder)
+    folder = root / f"seed{seed}_{pruner}"
+    if code := search_lib.run(folder, searches.make(settings(seed, pruner))):
+        sys.exit(code)
+    return outcome.collect(folder)
+
+
+def replayed(root: pathlib.Path, seed: int) -> dict[str, Any]:
+    """Search with the pruner among the scores of the trials that were trained to their end."""
+    from segjax.config import searches
+    from segjax.runtime import files
+    from segjax.studies import outcome, suggest, work
+    from segjax.studies import search as search_lib
+
+    search, whole = searches.make(settings(seed, "median")), root / f"seed{seed}_none"
+
+    def objective(trial: search_lib.Trial) -> int:
+        scores = outcome.scores(whole / trial.folder.name, search.settings["metric"])
+        for step in sorted(scores):
+            so_far = {each: scores[each] for each in scores if each <= step}
+            if trial.report(so_far, step == STEPS):
+                break
+        return 0
+
+    with tempfile.TemporaryDirectory() as folder:
+        there = pathlib.Path(folder)
+        files.write_json(there / outcome.SETTINGS, outcome.settings(search))
+        warmup = STEPS * search.settings["pruner"]["warmup_percent"] // 100
+        suggester = suggest.Suggester(there, search, warmup_steps=warmup, total_steps=STEPS)
+        work.share(search_lib.trials(there, suggester, objective))
+        return outcome.collect(there)
+
+
+def measure(root: pathlib.Path, seed: int, *, replay: bool) -> dict[str, Any]:
+    """Search with and without pruner, and compare."""
+    found = {"none": searched(root, seed, "none")}
+    found["median"] = replayed(root, seed) if replay else searched(root, seed, "median")
     whole, pruned = found["none"], found["median"]
     best = {name: each["best"] for name, each in found.items()}
     return {
         "seed": seed,
         "pruner": PRUNERS["median"],
+        "pruned_trials": "replayed" if replay else "trained",
         "trials": len(RATES),
         "steps_whole": whole["budget"]["steps"],
         "steps_pruned": pruned["budget"]["steps"],
@@ -79,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", default="runs/search_study", help="where the searches are")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="which, by comma")
+    parser.add_argument("--replay", action="store_true", help="do not train what is pruned")
     options = parser.parse_args()
     results = HERE / "results.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
@@ -90,13 +125,14 @@ def main() -> None:
     names = ("jax", "optuna")
     facts = {
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.search.study", *sys.argv[1:]]),
+        "command": "python -m experiments.search.study",
         "cores": len(os.sched_getaffinity(0)),
         "versions": {name: importlib.metadata.version(name) for name in names},
     }
+    root = pathlib.Path(options.workdir)
     for seed in map(int, options.seeds.split(",")):
         if seed not in done:
-            line = json.dumps(measure(pathlib.Path(options.workdir), seed) | facts)
+            line = json.dumps(measure(root, seed, replay=options.replay) | facts)
             print(line, flush=True)
             with results.open("a") as file:
                 file.write(line + "\n")

@@ -141,21 +141,29 @@ class Search(NamedTuple):
             best["root"] = f"{root.rstrip('/')}/{folder}"
         return config | {"checkpoint": config["checkpoint"] | best}
 
-    def comparable(self) -> dict[str, Any]:
-        """Return what two searches of one folder share; more trials go on where fewer were."""
-        own = ("config", "overrides", "trials")
-        settings = {key: value for key, value in self.settings.items() if key not in own}
-        return {"search": settings, "config": schema.fill(self.base)}
-
     def fingerprint(self) -> str:
         """Return twelve hex digits of what is `comparable`."""
-        canonical = json.dumps(self.comparable(), sort_keys=True, separators=(",", ":"))
+        same = comparable(self.settings, self.base)
+        canonical = json.dumps(same, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def grid(self) -> list[dict[str, Any]]:
         """Return all points of the grid, the last leaf's values next to each other."""
         points = itertools.product(*map(values_of, self.space.values()))
         return [dict(zip(self.space, point, strict=True)) for point in points]
+
+
+def comparable(settings: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two searches of one folder share; more trials go on where fewer were.
+
+    A key that is not there, as in a folder of before there was one, has its default.
+    """
+    filled = sections.section(knobs.fill(SEARCH, settings))
+    own = ("config", "overrides", "trials")
+    return {
+        "search": {key: value for key, value in filled.items() if key not in own},
+        "config": schema.fill(base),
+    }
 
 
 def read(name: str, *, trust_code: bool = False) -> Search:

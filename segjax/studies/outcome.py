@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segjax.config import searches
 from segjax.config.searches import Search
 from segjax.errors import DataError, UserError
 from segjax.runs import workdir, writer
@@ -22,7 +23,7 @@ FOLDER = re.compile(r"trial\d+")
 def settings(search: Search) -> dict[str, Any]:
     """Return what a search's folder records of it."""
     own = {"fingerprint": search.fingerprint(), "trials": search.trials}
-    return own | search.comparable()
+    return own | searches.comparable(search.settings, search.base)
 
 
 def read_settings(root: pathlib.Path) -> dict[str, Any]:

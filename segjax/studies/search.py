@@ -64,11 +64,11 @@ def run(root: pathlib.Path, search: Search, *, say: Callable[[str], None] = prin
     if tally.code:
         return tally.code
     say(f"{'groups' if several else 'trials'}: {tally.line()}")
-    for line in outcome.write(root):
-        say(line)
     if tally.failed:
         name, reason = next(iter(tally.failed.items()))
         raise UserError(f"{name}: {reason} The same command goes on from there.")
+    for line in outcome.write(root):
+        say(line)
     return 0
 
 
@@ -114,16 +114,12 @@ def check_folder(root: pathlib.Path, search: Search) -> bool:
                 "Expected a new folder or that of a search."
             )
         return True
-    there = outcome.read_settings(root)
     old, new = (
-        sections.flatten(there["search"]),
-        sections.flatten(outcome.settings(search)["search"]),
+        sections.flatten(searches.comparable(each["search"], each["config"]))
+        for each in (outcome.read_settings(root), outcome.settings(search))
     )
-    old |= {f"config.{key}": value for key, value in sections.flatten(there["config"]).items()}
-    new |= {f"config.{key}": value for key, value in sections.flatten(search.base).items()}
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if there["fingerprint"] != search.fingerprint():
-        key = changed[0] if changed else "fingerprint"
+    if changed := [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]:
+        key = changed[0]
         raise ConfigError(
             f"--workdir={root}: holds another search: {key}={old.get(key, 'absent')!r} there, "
             f"{new.get(key, 'absent')!r} now. Use another folder; only trials may change."

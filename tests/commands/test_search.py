@@ -135,7 +135,7 @@ def test_again_trains_nothing_and_files_alone_make_the_report(searched, tmp_path
     assert (copied / "best.json").read_text() == (root / "best.json").read_text()
     other = file(tmp_path / "other", seed=5)
     code, text = program.run("--mode=search", f"--search={other}", f"--workdir={root}")
-    assert code == 2 and "holds another search: seed=0 there, 5 now" in text, text
+    assert code == 2 and "holds another search: search.seed=0 there, 5 now" in text, text
 
 
 def numbers(root):
@@ -153,6 +153,7 @@ def numbers(root):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_two_workers_that_are_ended_at_random_do_what_one_does_undisturbed(
     searched, tmp_path, number
@@ -164,15 +165,21 @@ def test_two_workers_that_are_ended_at_random_do_what_one_does_undisturbed(
     def start():
         return program.start("--mode=search", f"--search={path}", f"--workdir={there}")
 
+    def begun():
+        return sum(path.read_text().count("\n") for path in there.glob("trial*/metrics.jsonl"))
+
     workers, codes = [start(), start()], []
-    for _ in range(5):
-        time.sleep(chance.uniform(6, 16))
+    for _ in range(3):  # each once something was trained since the one before, at any moment
+        lines = begun()
+        while begun() == lines and any(worker.poll() is None for worker in workers):
+            time.sleep(0.2)
+        time.sleep(chance.uniform(0, 3))
         victim = chance.randrange(2)
         workers[victim].send_signal(number)
-        workers[victim].communicate(timeout=120)
+        workers[victim].communicate(timeout=300)
         codes.append(workers[victim].returncode)
         workers[victim] = start()
-    texts = ["".join(worker.communicate(timeout=300)) for worker in workers]
+    texts = ["".join(worker.communicate(timeout=900)) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], texts
     expected = {-signal.SIGKILL} if number == signal.SIGKILL else {75, 128 + signal.SIGTERM}
     assert set(codes) <= expected | {0}
@@ -183,16 +190,16 @@ def test_two_workers_that_are_ended_at_random_do_what_one_does_undisturbed(
 @pytest.mark.slow
 def test_trials_side_by_side_are_those_of_the_runs_alone(tmp_path):
     """Their folders are where they would have been, and what is left over trains by itself."""
-    rates = {"optimizer.lr": {"choices": [4e-3, 1e-3, 2e-3, 8e-3, 5e-4]}}
+    rates = {"optimizer.lr": {"choices": [4e-3, 1e-3, 2e-3]}}
     notes = {}
-    for several in (0, 4):
+    for several in (0, 2):
         search = searches.make(settings(space=rates, side_by_side=several))
         assert search_lib.run(tmp_path / f"{several}", search) == 0
         notes[several] = outcome.notes(tmp_path / f"{several}")
-    for one, other in zip(notes[0], notes[4], strict=True):
+    for one, other in zip(notes[0], notes[2], strict=True):
         assert one["parameters"] == other["parameters"] and one["state"] == other["state"]
         assert one["value"] == pytest.approx(other["value"], abs=0.02) and one["steps"] == 4
-        folders = [tmp_path / several / f"trial{one['number']}" for several in ("0", "4")]
+        folders = [tmp_path / several / f"trial{one['number']}" for several in ("0", "2")]
         losses = [[r["train/loss"] for r in writer.read(f) if "train/loss" in r] for f in folders]
         np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
         configs = [json.loads((f / "config.json").read_text()) for f in folders]
@@ -205,7 +212,7 @@ def test_trials_side_by_side_are_those_of_the_runs_alone(tmp_path):
             == one["parameters"]["optimizer.lr"]
         )
     assert (
-        os.listdir(tmp_path / "4").count("group0") == 1 and not (tmp_path / "4" / "group1").exists()
+        os.listdir(tmp_path / "2").count("group0") == 1 and not (tmp_path / "2" / "group1").exists()
     )
 
 
