@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.config import lookup
+from segjax.commands import predict
+from segjax.config import lookup, sections, trust
 from segjax.data import core, folds, hashes, preparing, store
 from segjax.errors import ConfigError, DataError
 from tests.data import test_tfds
@@ -214,3 +215,14 @@ def test_an_edit_of_any_fold_is_noticed(tmp_path):
         file.write(b"x")
     now = hashes.of_source(make("train", source))
     assert before["hash"] and before["hash"] != now["hash"] and before["times"] != now["times"]
+
+
+def test_what_is_said_of_the_source_inside_is_found_there():
+    """Whose code it runs, and how it reads what is predicted: whatever lies around it."""
+    inner = {"type": "folder", "root": "x", "label_suffix": "_mask", "exif": False}
+    around = {"type": "folds", "source": {"type": "folds", "source": inner}}
+    assert sections.innermost(around) == inner == sections.innermost(inner)
+    assert predict.reading_of(around) == {"exif": False, "label_suffix": "_mask"}
+    outside = {"type": "folds", "source": {"type": "mylab.data:Source"}}
+    with pytest.raises(ConfigError, match="input.source.source.type='mylab.data:Source' would run"):
+        trust.check({"input": {"source": outside}}, where="config.json")

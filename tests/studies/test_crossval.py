@@ -164,20 +164,17 @@ def test_a_fold_that_fails_does_not_stop_the_rest_and_is_tried_again(done, tmp_p
     assert run(root, Wishes(3)) == 0
     assert folds_of.result(root) == folds_of.result(done[0])
 
+    (root / "fold1/fold.json").unlink()  # a fold that is new makes the scores new
+    said = []
+    assert run(root, Wishes(3), said) == 0
+    assert "folds: 3 found, 2 finished before, 1 done now" in said
+    assert "out of fold: 1 found, 0 finished before, 1 done now" in said
+
 
 def test_a_signal_ends_it_at_once_with_its_exit_code(tmp_path, monkeypatch):
     monkeypatch.setattr(crossval.train, "run", lambda folder, config: 75)
     assert run(tmp_path / "root", Wishes(3)) == 75
     assert not (tmp_path / "root/fold1").exists()
-
-
-def test_a_fold_that_is_new_makes_the_scores_new(done, tmp_path):
-    root = tmp_path / "root"
-    assert run(root, Wishes(3)) == 0
-    (root / "fold1/fold.json").unlink()
-    said = []
-    assert run(root, Wishes(3), said) == 0
-    assert "out of fold: 1 found, 0 finished before, 1 done now" in said
 
 
 SPACE = {
@@ -187,8 +184,7 @@ SPACE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["plain", "stratified"])
-def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypatch, kind):
+def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypatch):
     """It decides the values that the fold is trained with, and nothing else of its config."""
     seen = {}
 
@@ -202,7 +198,7 @@ def test_a_search_inside_a_fold_sees_its_training_part_alone(tmp_path, monkeypat
         return 0, {"seed": 7 + len(seen), "optimizer.lr": 0.03}
 
     monkeypatch.setattr(nested, "best", best)
-    root, wishes = tmp_path / "root", Wishes(3, kind=kind, search=searches.make(SPACE))
+    root, wishes = tmp_path / "root", Wishes(3, kind="stratified", search=searches.make(SPACE))
     assert run(root, wishes) == 0
     dealt = folds_of.result(root)["assignment"]
     for fold in range(3):
