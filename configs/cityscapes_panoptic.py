@@ -8,8 +8,8 @@ unpacked into cityscapes/. Classes and objects are read of the publisher's own `
 of things that nobody told apart are crowds. Nothing has to be prepared.
 
 EoMT-L on DINOv3 by Mask2Former's recipe for these images (Cheng et al. 2022): 90,000 steps of 16
-crops of 512 x 1024, scaled by 0.5 to 2. Their own model's published scores (their paper, not run
-here): PQ 62.1 on ResNet-50, 66.6 on Swin-L. No score of EoMT on this benchmark was found.
+crops of 512 x 1024, scaled by 0.5 to 2. Their own model's published scores (their model zoo, not
+run here): PQ 62.1 on ResNet-50, 66.6 on Swin-L. No score of EoMT on this benchmark was found.
 `configs/cityscapes.py` tells the same classes apart pixel by pixel.
 """
 

@@ -11,9 +11,8 @@ void. `configs/coco.py:labels=panoptic` tells the same classes apart pixel by pi
 EoMT-L on DINOv3 at 640 x 640 (Kerssies et al. 2025): 12 epochs in batches of 16, images scaled by
 0.1 to 2, masked attention annealed block by block. Published scores are its authors' (their model
 zoo, not run here, hours not given): PQ 56.0 at 640 x 640 and 58.3 at 1280 x 1280 (`side=1280`) with
-DINOv2, 58.9 at 1280 x 1280 with DINOv3. `pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m`
-starts from the weights that theirs start from; without them nothing like these scores is to be
-expected.
+DINOv2. `pretrained=hf:facebook/dinov3-vitl16-pretrain-lvd1689m` starts from published weights;
+without such nothing like these scores is to be expected.
 """
 
 import ml_collections

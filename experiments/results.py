@@ -8,6 +8,7 @@ import json
 import pathlib
 
 from segjax.config import spelling
+from segjax.studies import outcome
 
 HERE = pathlib.Path(__file__).parent
 RECORDS = HERE / "results.jsonl"
@@ -22,12 +23,8 @@ def record(workdir: pathlib.Path) -> list[dict]:
     """
     run = json.loads((workdir / "run.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-    steps = [line for line in lines if "time/step_ms" in line]
-    seconds, last = 0.0, 0
-    for line in steps:
-        seconds += (line["step"] - last) * line["time/step_ms"] / 1e3
-        last = line["step"]
-    median = sorted(steps, key=lambda line: line["time/step_ms"])[len(steps) // 2]
+    costs = outcome.costs(lines)
+    costs["train_minutes"] = costs.pop("minutes")
     packages = {name: run["packages"][name] for name in ("jax", "jaxlib", "flax")}
     return [
         {
@@ -37,10 +34,7 @@ def record(workdir: pathlib.Path) -> list[dict]:
             "pixel_accuracy": result["pixel_accuracy"],
             "num_examples": result["num_examples"],
             "step": result["step"],
-            "train_minutes": seconds / 60,
-            "step_ms": median["time/step_ms"],
-            "images_per_s": median["time/images_per_s"],
-            "data_wait_percent": 100 * median["time/data_wait_ms"] / median["time/step_ms"],
+            **costs,
             "devices": f"{len(run['devices'])} × {run['devices'][0]}",
             "cores": run["cores"],
             "python": run["python"],

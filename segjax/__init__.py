@@ -4,7 +4,7 @@
 
     run = segjax.train(config, "runs/x")                # what `python run.py` does
     run = segjax.open_run("runs/x", checkpoint="best")  # needs nothing but the folder
-    run.metrics()[-1]["train/loss"]
+    run.metrics()[-1]["train/loss"]                     # an exported file opens likewise
     run.evaluate("val")[0].result["miou"]
     run.predictor()(image).classes                      # uint8 [*space], at the image's size;
                                                         # where classes overlap [*space k]
@@ -77,7 +77,8 @@ def open_run(
     """Open the run in a folder; nothing in it is changed, and nothing else is needed.
 
     Args:
-        path: The run's folder. Several make an ensemble, whose scores are averaged.
+        path: The run's folder, or a file that was exported. Several folders make an ensemble, whose
+            scores are averaged.
         checkpoint: 'best', 'latest' or a step; empty: the best where the run keeps one, else the
             latest. Several of one run make an ensemble.
         overrides: Changes to its config, such as `evals.val.batch_size=3`.
@@ -93,6 +94,11 @@ def open_run(
     from segjax.runs import run
 
     paths = [path] if isinstance(path, (str, pathlib.Path)) else path
+    if len(paths) == 1 and not checkpoint and pathlib.Path(paths[0]).is_file():
+        from segjax.export import exported
+
+        file = pathlib.Path(paths[0])
+        return exported.open_file(file, overrides=overrides, trust_code=trust_code)
     return run.open_ensemble(
         [pathlib.Path(each) for each in paths],
         checkpoints=[checkpoint] if isinstance(checkpoint, str) else checkpoint,

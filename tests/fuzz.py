@@ -283,7 +283,7 @@ def run_files(name: str) -> Reader:
         if name == "config.json":
             return [lambda: workdir.load_config(folder), lambda: load.load(str(folder / name))]
         if name == "run.json":
-            return [lambda: workdir.image_scales(folder)]
+            return [lambda: workdir.image_scales(workdir.load_facts(folder))]
         return [lambda: writer.read(folder), lambda: writer.drop_lines(folder / name, from_step=2)]
 
     seeds = [valid] * 4 + ([b"5", b"null", b"[]", b'{"a": []}'] if "json" in name else [])

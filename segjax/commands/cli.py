@@ -3,6 +3,7 @@
 A mode is a file of this folder. Nothing here imports jax before the mode runs.
 """
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -27,13 +28,14 @@ class Command(Protocol):
     """What the file of a mode has; its docstring says what it does.
 
     Attributes:
-        NEEDS: Flags that must be given, each with an example.
-        SHARED: Whether the processes of one job can do it together.
+        NEEDS: Flags that must be given, each with an example; of 'a or b' one must be.
+        SHARED: Whether the processes of one job can do it together; None: each does it by itself,
+            as a worker of its own.
     """
 
     __doc__: str | None
     NEEDS: dict[str, str]
-    SHARED: bool
+    SHARED: bool | None
 
     def define(self, values: flags.FlagValues) -> None:
         """Define the mode's flags in `values`."""
@@ -81,9 +83,12 @@ def run(argv: list[str]) -> int:
         values = parse(argv, mode)
         names = ("coordinator", "process_id", "num_processes")
         place: Any = {name: values[name].value for name in names if name in values}
-        with distributed.job(**place, shared=load(mode).SHARED, what=mode):
-            with files.named_os_errors():
-                return load(mode).run(values)
+        with contextlib.ExitStack() as stack:
+            if load(mode).SHARED is not None:
+                shared = bool(load(mode).SHARED)
+                stack.enter_context(distributed.job(**place, shared=shared, what=mode))
+            stack.enter_context(files.named_os_errors())
+            return load(mode).run(values)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         return BAD_INPUT
@@ -141,8 +146,10 @@ def parse(argv: list[str], mode: str) -> flags.FlagValues:
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}. Flags are written --name=value.")
     for name, example in load(mode).NEEDS.items():
-        if not values[name].value:
-            raise ConfigError(f"--mode={mode} needs --{name}, e.g. {example}.")
+        names = name.split(" or ")
+        if not any(values[each].value for each in names):
+            needed = " or ".join(f"--{each}" for each in names)
+            raise ConfigError(f"--mode={mode} needs {needed}, e.g. {example}.")
     return values
 
 

@@ -1,6 +1,8 @@
 """Score a checkpoint of the run in --workdir on all its splits; write eval/ and figures/.
 
-Scores of another checkpoint or with --override go to files of their own."""
+An exported file, --model, is scored instead: its reports go to a folder of its name. Scores of
+another checkpoint or with --override go to files of their own.
+"""
 
 from absl import flags
 
@@ -8,13 +10,14 @@ from segjax.commands import options
 from segjax.errors import printable
 from segjax.runtime import distributed, xla
 
-NEEDS = options.WORKDIR
+NEEDS = options.TRAINED
 SHARED = True
 
 
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
+    options.model(values)
     options.job(values)
 
 
@@ -23,7 +26,7 @@ def run(values: flags.FlagValues) -> int:
     xla.prepare()
 
     first = distributed.is_first()
-    opened = options.open_run(values)
+    opened = options.open_trained(values)
     for note in opened.notes() if first else ():
         print(printable(note))
     for report in opened.evaluate(shown=first, draw=True):

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.config import load
+from segjax.errors import ConfigError
 from segjax.runtime import files
 
 if TYPE_CHECKING:
     from segjax.runs.run import Run
 
 WORKDIR = {"workdir": "--workdir=runs/quickstart"}
+TRAINED = {"workdir or model": "--workdir=runs/quickstart"}
 CONFIG = {"config": "--config=configs/quickstart.py"}
 
 
@@ -63,6 +65,12 @@ def checkpoint(values: flags.FlagValues) -> None:
     override(values, "evals.val.batch_size=3")
 
 
+def model(values: flags.FlagValues) -> None:
+    """Define `--model`."""
+    text = "An exported file in place of --workdir: what --mode=export --format=stablehlo writes."
+    flags.DEFINE_string("model", "", text, flag_values=values)
+
+
 def job(values: flags.FlagValues) -> None:
     """Define the flags of a job of several processes."""
     text = "host:port of process 0 in a job of several. Found under SLURM, GKE, TPU, …"
@@ -90,6 +98,25 @@ def open_run(values: flags.FlagValues) -> "Run":
         checkpoints=[text.strip() for text in values.checkpoint.split(",")],
         overrides=values.override,
         trust_code=values.trust_code,
+    )
+
+
+def open_trained(values: flags.FlagValues) -> "Run":
+    """Return what `open_run` does, or the exported file in `--model`.
+
+    Raises:
+        UserError: See `run.open_run` and `exported.open_file`; or both were given.
+    """
+    if not values.model:
+        return open_run(values)
+    from segjax.export import exported
+
+    if values.workdir or values.checkpoint:
+        raise ConfigError(
+            f"--model={values.model}: is all that is needed. Leave out --workdir and --checkpoint."
+        )
+    return exported.open_file(
+        path(values.model), overrides=values.override, trust_code=values.trust_code
     )
 
 

@@ -19,7 +19,7 @@ from segjax.runtime import xla
 if TYPE_CHECKING:
     from segjax.inference.layout import Layout
 
-NEEDS = options.WORKDIR | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
+NEEDS = options.TRAINED | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
 SHARED = False
 LEAST_SCORE = 0.5
 OUTPUTS = (
@@ -32,6 +32,7 @@ OUTPUTS = (
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.checkpoint(values)
+    options.model(values)
     text = "An image, a volume, a signal, a folder of them (searched recursively) or a glob."
     flags.DEFINE_string("input", "", text, flag_values=values)
     flags.DEFINE_string("output", "", "The folder to write to.", flag_values=values)
@@ -55,11 +56,11 @@ def run(values: flags.FlagValues) -> int:
     xla.prepare()
     from segjax.runs import workdir
 
-    opened = options.open_run(values)
+    opened = options.open_trained(values)
     source, resolved = opened.config["input"]["source"], opened.config["resolved"]
     dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
     as_trained: dict[str, Any] = reading_of(source) | {"dims": dims}
-    as_trained |= recorded(workdir.load_facts(opened.path).get("reading"))
+    as_trained |= recorded(opened.facts().get("reading"))
     suffix = str(as_trained.pop("label_suffix", ""))
     reading = Reading(**as_trained | {"channels": resolved["channels"]})
     multilabel, finds = opened.parts.multilabel, kinds.finds_of(opened.parts.task)
@@ -90,7 +91,7 @@ def run(values: flags.FlagValues) -> int:
         step=opened.step,
         layout=opened.parts.layout,
         run=opened.path,
-        scales_seen=workdir.image_scales(opened.path),
+        scales_seen=workdir.image_scales(opened.facts()),
         outputs=values.outputs,
         without=without,
         multilabel=multilabel,

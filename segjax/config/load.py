@@ -71,22 +71,30 @@ def recorded(file: pathlib.Path) -> dict[str, Any]:
     return sections.section(found)
 
 
-def from_python(file: pathlib.Path, argument: str) -> dict[str, Any]:
-    """Return what `get_config` of a Python file returns.
+def from_python(
+    file: pathlib.Path, argument: str, *, function: str = "get_config", expected: str = EXPECTED
+) -> dict[str, Any]:
+    """Return what a function of a Python file returns, as plain data.
+
+    Args:
+        file: Is run.
+        argument: Passed on; empty: nothing is.
+        function: Its name.
+        expected: What an error says at its end.
 
     Raises:
         ConfigError: The file does not run, has no such function, or it returns something else.
     """
     try:
-        function = getattr(run(file), "get_config", None)
-        if not callable(function):
-            raise ConfigError(f"{file}: has no function get_config. {EXPECTED}")
-        if argument and not inspect.signature(function).parameters:
-            raise ConfigError(f"{file}: get_config takes no argument, got {argument!r}.")
-        found = function(argument) if argument else function()
+        call = getattr(run(file), function, None)
+        if not callable(call):
+            raise ConfigError(f"{file}: has no function {function}. {expected}")
+        if argument and not inspect.signature(call).parameters:
+            raise ConfigError(f"{file}: {function} takes no argument, got {argument!r}.")
+        found = call(argument) if argument else call()
         if not isinstance(found, (Mapping, ml_collections.ConfigDict)):
             kind = type(found).__name__
-            raise ConfigError(f"{file}: get_config returned {kind}, expected a ConfigDict.")
+            raise ConfigError(f"{file}: {function} returned {kind}, expected a ConfigDict.")
         return sections.section(dict(found))  # a placeholder without a value is found here
     except UserError:
         raise

@@ -22,7 +22,7 @@ class Report:
         step: The training step of what was evaluated.
         headline: The few scores that a person wants to see, by their names in prose.
         scalars: What goes to the log, `<name>/miou`, ….
-        result: The content of `eval/<name>.json`.
+        result: The content of `eval/<name>.json`; `run` adds the scalars to it, as `logged`.
         notes: What else should be said, a line each.
         figures: Draw one picture each at a given path, by the end of its name.
     """
@@ -118,4 +118,5 @@ def run(
         heartbeat=heartbeat,
     ) as bar:
         found = evaluator.evaluate(predictor, step=step, progress=bar, draw=draw)
-    return dataclasses.replace(found, result={**found.result, **(about or {})})
+    logged = {name: float(value) for name, value in found.scalars.items()}
+    return dataclasses.replace(found, result={**found.result, **(about or {}), "logged": logged})

@@ -29,6 +29,7 @@ class Log:
         start: The step that training goes on from; None: from none.
         costs: Of the step.
         dtype: That the model computes in, for the device's peak.
+        begun: When the run was begun, by `time.monotonic`; None: with the process.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Log:
         start: int | None,
         costs: timing.Costs,
         dtype: str,
+        begun: float | None = None,
     ):
         self.runs = runs
         self.progress = progress.Progress(
@@ -51,7 +53,7 @@ class Log:
             batch_size=clock.batch_size,
         )
         self.file = open_text(runs) if jax.process_index() == 0 else None
-        self.started = False
+        self.started, self.begun = False, begun
         self.once: dict[str, float] = {}
         self.pending: tuple[int, Any] | None = None
 
@@ -93,8 +95,11 @@ class Log:
             self._keep(self.progress.text())
 
     def say_started(self) -> None:
-        """Show how long the first step took from the start of the process."""
-        seconds = timing.process_seconds()
+        """Show how long the first step took from the start of the process, or of the run in it."""
+        if self.begun is None:
+            seconds = timing.process_seconds()
+        else:
+            seconds = time.monotonic() - self.begun
         self.started, self.once = True, {"time/first_step_s": seconds}
         self.message(f"first step after {seconds:.1f} s ({self.costs.seconds:.1f} s to compile it)")
 

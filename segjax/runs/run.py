@@ -76,6 +76,10 @@ class Run:
         with Checkpointer.of_section(self.path, self.config["checkpoint"], read_only=True) as saver:
             return saver.find(self.checkpoint)
 
+    def facts(self) -> Mapping[str, Any]:
+        """Return what `run.json` says of the run; empty where there is none."""
+        return workdir.load_facts(self.path)
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return what the run has logged, a dict a line, each with its `step`."""
         return writer.read(self.path)

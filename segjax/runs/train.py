@@ -52,6 +52,7 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
+    begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
 
@@ -61,6 +62,8 @@ def run(
         allow_config_change: Go on in a folder that another config made.
         profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
+        begun: When it was begun, by `time.monotonic`; None: with the process. The log says how long
+            the first step took from there.
 
     Returns:
         The exit code: 0 when done; after a saved checkpoint 75, or 130 where Ctrl-C ended it.
@@ -75,7 +78,7 @@ def run(
     with workdir.locked(path):
         with tracer.compiling() as options:
             program = ready.traced.compile(options)
-        return go_on(ready, program, tracer, on_score)
+        return go_on(ready, program, tracer, on_score, begun)
 
 
 class Ready(NamedTuple):
@@ -196,7 +199,13 @@ def look_at(
     return notes + look.describe_values(found, split=split), [min(scales), max(scales)]
 
 
-def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnScore) -> int:
+def go_on(
+    ready: Ready,
+    program: Program,
+    tracer: profile.Tracer,
+    on_score: OnScore,
+    begun: float | None,
+) -> int:
     """Restore what is there, train to the end, and return the exit code."""
     setup, runs, parts = ready.setup, ready.runs, ready.setup.parts
     with (
@@ -212,7 +221,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
         start, state = start_state(runs, program, ready.weights)
         check_length(ready.path, start or 0, setup.clock)
         # Not before the state fits: a run that cannot go on keeps the config that made it.
-        live.record(ready.path, ready.resolved, runs, facts(ready, program.costs))
+        live.record(ready.path, ready.resolved, runs, facts(ready, program))
         live.record_files(ready.path, runs, ready.files)
         begin, total_steps = start or 0, setup.clock.total_steps
         tracer.check(begin)
@@ -220,7 +229,7 @@ def go_on(ready: Ready, program: Program, tracer: profile.Tracer, on_score: OnSc
             stack.enter_context(run.open_log(start))
         dtype = parts.model.compute_dtype
         log = stack.enter_context(
-            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype)
+            Log(runs, setup.clock, setup.log_steps, start, program.costs, dtype, begun)
         )
         log.message(f"{describe(state, parts, program.costs)}; from step {begin}, {ready.path}")
         for line in (*ready.notes, *ready.traced.warnings, *ready.weights.notes):
@@ -368,13 +377,15 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: st
         run.writer.figure("learning_curves", path)
 
 
-def facts(ready: Ready, costs: timing.Costs) -> dict[str, Any]:
-    """Return what `run.json` says of the machine and the compiled step."""
+def facts(ready: Ready, program: Program) -> dict[str, Any]:
+    """Return what `run.json` says of the machine, the model and the compiled step."""
+    costs = program.costs
     return {
         **place.of_mesh(ready.setup.parts.mesh),
         "image_scales": ready.image_scales,
         "reading": ready.reading,
         "data": ready.data,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(program.target.params)),
         "device_step_flops": costs.flops,
         "device_step_bytes": costs.memory,
         "compile_seconds": costs.seconds,

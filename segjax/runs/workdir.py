@@ -154,12 +154,12 @@ def load_postprocess(workdir: pathlib.Path) -> Any:
     return found["postprocess"]
 
 
-def image_scales(workdir: pathlib.Path) -> list[float]:
+def image_scales(facts: Mapping[str, Any]) -> list[float]:
     """Return the least and the largest factor that brought training images to the canvas.
 
     Empty: not known.
     """
-    scales = load_facts(workdir).get("image_scales")
+    scales = facts.get("image_scales")
     two = rules.each(rules.number(0), "two factors", least=2, most=2)
     return scales if isinstance(scales, list) and two.holds(scales) else []
 

@@ -170,10 +170,15 @@ def _remove(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
+def locked(path: pathlib.Path, *, what: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock that the file `path` stands for; its folder is made if it is not there.
 
     The kernel releases it when the process ends, also after SIGKILL. The file stays.
+
+    Args:
+        path: The file.
+        what: What it locks, in messages.
+        wait: Until another process has released it.
 
     Raises:
         LockedError: Another process holds it; `what` says what of.
@@ -183,7 +188,7 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # closed below
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             raise LockedError(

@@ -1,1 +1,1 @@
-"""Many runs that answer one question: studies, searches, cross-validation. All are lists of runs."""
+"""Many runs that answer one question: studies, searches, cross-validation; all lists of runs."""

@@ -38,6 +38,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
             "resolved": {"channels": channels, "class_names": ["a", "b"]},
         },
         notes=list,
+        facts=lambda: {},
         predictor=lambda: FunctionPredictor(function, num_classes=2),
         parts=types.SimpleNamespace(
             multilabel=False,
@@ -49,7 +50,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
     monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)
     monkeypatch.setattr(xla, "prepare", lambda: None)
     values = types.SimpleNamespace(
-        workdir="run", checkpoint="", override=[], trust_code=False,
+        workdir="run", model="", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
         outputs=["label", "overlay"], contours_without=[], dry_run=False, spacing=[],
         least_score=0.5,

@@ -29,8 +29,10 @@ def test_every_flag_they_give_exists():
         text = re.sub(r"\n +- (?=--|run\.py)", " ", text)  # also of the container
         for call in re.findall(r"run\.py (.*)|ARGUMENTS=\S*:-(.*)", text):
             used |= set(re.findall(r"(?:^|[ \"-])--(\w+)=", " ".join(call)))
-    assert used == {"config", "workdir", "coordinator", "num_processes", "process_id"}
-    assert used <= known
+    job = {"config", "workdir", "coordinator", "num_processes", "process_id"}
+    assert used == job | {"mode", "study", "output"}
+    code, text = program.run("--mode=study", "--help")
+    assert used <= known | set(re.findall(r"--(?:\[no\])?(\w+)", text))
 
 
 def test_the_jobset_is_what_run_py_expects_to_find():
@@ -54,21 +56,37 @@ def test_the_jobset_is_what_run_py_expects_to_find():
     assert actions == {2: "FailJob", 75: "Ignore"}
 
 
-def test_slurm_starts_again_after_75_and_never_after_2(tmp_path):
-    """With stand-ins for srun and scontrol."""
+def test_the_indexed_job_has_workers_that_go_on_after_75_and_not_after_2():
+    yaml = pytest.importorskip("yaml", reason="pyyaml comes with orbax, not by our own wish")
+    job = yaml.safe_load((LAUNCH / "kubernetes_study.yaml").read_text())["spec"]
+    assert job["completionMode"] == "Indexed" and job["completions"] == job["parallelism"]
+    actions = {
+        code: rule["action"]
+        for rule in job["podFailurePolicy"]["rules"]
+        if "onExitCodes" in rule
+        for code in rule["onExitCodes"]["values"]
+    }
+    assert actions == {2: "FailIndex", 75: "Ignore"}
+
+
+@pytest.mark.parametrize("script", ["slurm.sh", "slurm_study.sh"])
+def test_slurm_starts_again_after_75_and_never_after_2(tmp_path, script):
+    """With stand-ins for srun, python and scontrol; failed runs of a study are not tried again."""
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
-    for code, again in ((0, False), (75, True), (2, False), (1, True)):
+    for code, again in ((0, False), (75, True), (2, False), (1, script == "slurm.sh")):
         log = tmp_path / f"{code}"
-        (tmp_path / "srun").write_text(f"#!/bin/bash\nsleep 0.1\nexit {code}\n")
+        for name in ("srun", "python"):
+            (tmp_path / name).write_text(f"#!/bin/bash\nsleep 0.1\nexit {code}\n")
         (tmp_path / "scontrol").write_text(f'#!/bin/bash\necho "$@" > {log}\n')
-        for name in ("srun", "scontrol"):
+        for name in ("srun", "python", "scontrol"):
             (tmp_path / name).chmod(0o755)
         env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-        done = subprocess.run(["bash", LAUNCH / "slurm.sh"], env=env, timeout=20)
+        env |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+        done = subprocess.run(["bash", LAUNCH / script], env=env, timeout=20)
         assert done.returncode == code
         assert log.exists() == again, code
-    env["SLURM_RESTART_COUNT"] = "5"
-    log.unlink()
-    subprocess.run(["bash", LAUNCH / "slurm.sh"], env=env, timeout=20)
+    env["SLURM_RESTART_COUNT"] = "50"
+    log.unlink(missing_ok=True)
+    subprocess.run(["bash", LAUNCH / script], env=env, timeout=20)
     assert not log.exists(), "failures are not tried again for ever"

@@ -135,6 +135,6 @@ def test_what_the_data_had_added_is_checked(recorded, changes):
 @pytest.mark.parametrize("scales", ["abc", [1], [1, None], {"a": 1}, [float("nan"), 1], [-1, 2]])
 def test_facts_of_another_kind_are_not_known(tmp_path, scales):
     (tmp_path / "run.json").write_text(json.dumps({"image_scales": scales}))
-    assert workdir.image_scales(tmp_path) == []
+    assert workdir.image_scales(workdir.load_facts(tmp_path)) == []
     (tmp_path / "run.json").write_text(json.dumps({"image_scales": [0.5, 2]}))
-    assert workdir.image_scales(tmp_path) == [0.5, 2]
+    assert workdir.image_scales(workdir.load_facts(tmp_path)) == [0.5, 2]

@@ -1,0 +1,241 @@
+"""An exported file as a run: it evaluates and predicts, and needs nothing else."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from segjax.assemble import parts as parts_lib
+from segjax.assemble.parts import Parts
+from segjax.config import schema, sections, trust
+from segjax.errors import ConfigError, DataError
+from segjax.evaluators.report import Scored
+from segjax.export import program as program_lib
+from segjax.export.program import Loaded, Program
+from segjax.inference import scaling
+from segjax.inference.network import Forward, Network
+from segjax.inference.objects import Finding, ObjectNetwork
+from segjax.inference.predictor import Detection
+from segjax.runs.run import Run
+from segjax.runtime import files, sharding
+from segjax.tasks.base import ObjectTask
+from segjax.tasks.candidates import Candidates
+
+RELATIVE = 1e-4
+"""By how much scores of an exported network may differ, relative to the largest."""
+PIXELS = 1e-4
+"""The share of pixels whose class may differ."""
+
+
+class Answers:
+    """A task whose model says itself what its outputs are worth.
+
+    Args:
+        task: Whose other parts are used.
+    """
+
+    def __init__(self, task: Any):
+        self.task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def scores(self, outputs: Any) -> Any:
+        """Return the outputs."""
+        return outputs
+
+    def find(self, outputs: Mapping[str, Any]) -> Candidates:
+        """Return the outputs as candidates."""
+        return Candidates(**outputs)
+
+    def loss(self, outputs: Any, batch: Any, key: Any) -> dict[str, Any]:
+        """Return no terms: a file has no loss."""
+        del outputs, batch, key
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported(Run):
+    """An exported file, opened; its reports go to a folder of its name without the ending.
+
+    Attributes:
+        program: What the file holds.
+    """
+
+    program: Program = dataclasses.field(kw_only=True)
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """What the config describes, on one device: the program is of one."""
+        classes = parts_lib.recorded_classes(self.config["resolved"])
+        mesh = Mesh(np.asarray(jax.local_devices()[:1]).reshape(1, 1, 1), sharding.AXES)
+        return parts_lib.make_parts(self.config, classes, mesh=mesh)
+
+    def find(self) -> int:
+        """Return the step of the checkpoint that was exported."""
+        return self.program.about["step"]
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the file has of the run's `run.json`."""
+        return self.program.about["facts"]
+
+    @functools.cached_property
+    def _restored(self) -> tuple[int, dict[str, Any], int]:
+        return self.find(), self.program.weights, self.find()
+
+    @functools.cached_property
+    def _network(self) -> Network:
+        parts: Any = self.parts
+        needed = {name: parts.schema[name] for name in ("image", *parts.task.needs)}
+        forward = Forward(self._model, _answers(parts.task), schema=needed, **self._common)
+        return Network(forward, self.variables, (), self.config["inference"]["batch_size"])
+
+    @functools.cached_property
+    def _predictor(self) -> Scored:
+        parts: Any = self.parts
+        if not isinstance(parts.task, ObjectTask):
+            return parts.finished(self._network)
+        finding = Finding(self._model, _answers(parts.task), schema=parts.schema, **self._common)
+        network = ObjectNetwork(finding, self.variables)
+        return scaling.wrap_finding(network, parts.intensity)
+
+    @property
+    def _model(self) -> Any:
+        return Loaded(self.program)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        same: Any = lambda image: image  # noqa: E731  # the program normalises
+        return {"normalize": same, "mesh": self.parts.mesh, "layout": self.parts.layout}
+
+
+def open_file(
+    path: pathlib.Path, *, overrides: Iterable[str] = (), trust_code: bool = False
+) -> Exported:
+    """Open an exported file as a run.
+
+    Args:
+        path: The file, `~` expanded.
+        overrides: Changes to its config, such as `inference.flips=[1]`.
+        trust_code: Run code outside of segjax that its config names.
+
+    Raises:
+        UserError: It is none, an override that does not fit, a window of another size than the
+            network was exported for, or a config that names code outside of segjax.
+    """
+    path, overrides = files.expanded(path), tuple(overrides)
+    program = program_lib.read(path)
+    recorded = program.about["config"]
+    if not trust_code:
+        trust.check(recorded, where=str(path))
+    config = sections.override(schema.fill(recorded), overrides)
+    try:
+        schema.check_recorded(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    found = Exported(path.with_suffix(""), config, "", overrides, program=program)
+    own, now = (window_of(each) for each in (recorded, config))
+    if own != now:
+        raise ConfigError(
+            f"{path}: its network sees windows of {own}, and the override makes them {now}. Export "
+            "the run with that override."
+        )
+    return found
+
+
+def window_of(config: Mapping[str, Any]) -> list[int]:
+    """Return the sides of what a network sees."""
+    return list(config["inference"]["size"] or config["input"]["size"])
+
+
+def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[str]:
+    """Write a run to a file, which is kept only where it predicts as the run does.
+
+    Args:
+        run: Opened.
+        output: The file.
+        platforms: See `program.write`.
+
+    Returns:
+        Lines on what was written and compared.
+
+    Raises:
+        UserError: As `program.write`, or the predictions differ.
+    """
+    with files.replacing(output) as temporary:
+        line = program_lib.write(run, temporary, platforms=platforms)
+        compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
+    return [line.replace(str(temporary), str(output)), compared]
+
+
+def images_of(run: Run, *, most: int = 4) -> list[np.ndarray]:
+    """Return a few images of the run's first evaluation; noise where its data is not at hand."""
+    config = run.config
+    split = next((each["split"] for each in config["evals"].values()), config["input"]["split"])
+    try:
+        source = parts_lib.make_source(config, split)
+        return [np.asarray(source[i]["image"]) for i in range(min(most, len(source)))]
+    except (DataError, ConfigError):
+        sides, channels = run.parts.layout.canvas.size, run.parts.classes.channels
+        draw = np.random.default_rng(0)
+        shapes = [tuple(max(8, side + more) for side in sides) for more in (0, -5, 9)]
+        dtype = program_lib.dtype_of(run)
+        return [draw.uniform(0, 255, (*shape, channels)).astype(dtype) for shape in shapes[:most]]
+
+
+def compare(run: Run, other: Exported, images: Sequence[np.ndarray]) -> str:
+    """Return a line on how alike two runs predict.
+
+    Raises:
+        DataError: They do not: more than `RELATIVE` or `PIXELS`.
+    """
+    relative, wrong, pixels = _difference(run, other), 0, 0
+    both: Any = (run.predictor(), other.predictor())
+    for image in images:
+        one, same = (_answers_of(predict(image)) for predict in both)
+        wrong += int((one != same).sum())
+        pixels += one.size
+    share = wrong / max(1, pixels)
+    line = (
+        f"run on {len(images)} images beside the run: outputs differ by {relative:.1e} of the "
+        f"largest, {100 * share:.4f} % of {pixels} pixels are answered otherwise"
+    )
+    if not (relative <= RELATIVE and share <= PIXELS):
+        raise DataError(
+            f"the exported network is not that of the run: {line}; expected at most {RELATIVE:g} "
+            f"and {100 * PIXELS:g} %. Nothing was kept."
+        )
+    return line
+
+
+def _difference(run: Run, other: Exported) -> float:
+    """Return by how much outputs differ on a batch of noise, of the largest; NaN: one is."""
+    shape = program_lib.images_of(run, 2)
+    noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)
+    one = jax.jit(program_lib.network_of(run))(run.variables, noise)
+    same = other.program.call(other.program.weights, noise)
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True)
+    arrays = [[np.asarray(each, np.float64) for each in pair] for pair in pairs]
+    found = [np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in arrays]
+    return float(np.max(found))
+
+
+def _answers_of(found: Any) -> np.ndarray:
+    """Return the classes of a prediction, or the pixels of each object of a detection."""
+    if not isinstance(found, Detection):
+        return found.classes
+    painted = np.zeros(found.size, np.int32)
+    for number, mask in reversed([*enumerate(found.objects.masks, 1)]):
+        sides = zip(mask.corner, mask.inside.shape, strict=True)
+        box = tuple(slice(low, low + side) for low, side in sides)
+        painted[box][mask.inside] = number
+    return painted
+
+
+def _answers(task: Any) -> Any:
+    return Answers(task)

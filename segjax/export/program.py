@@ -1,0 +1,218 @@
+"""Export: a run as one file that predicts without the code of its network: StableHLO and weights.
+
+A safetensors file. `program` holds what `jax.export` serialised: the network from images on the
+canvas to the scores of the task, for any batch size. `weights/…` are its arguments, and the
+metadata say what else a prediction needs: config, classes, how images were read. Kernels are plain
+or tuned by the platform that it runs on; all that it names are in it.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jax import export
+
+from segjax.errors import ConfigError, DataError, UserError, extra
+from segjax.pretrained import files as weight_files
+from segjax.runs.run import Run
+from segjax.runtime import files, reading, sharding
+from segjax.tasks.base import ObjectTask
+
+KIND = "segjax.program"
+VERSION = 1
+PROGRAM, WEIGHTS = "program", "weights/"
+PLATFORMS = ("cpu", "cuda", "tpu")
+FLOAT, BYTE = "float32", "uint8"
+
+
+class Program(NamedTuple):
+    """An exported network.
+
+    Attributes:
+        call: `(weights, image [b *canvas c]) → scores [b *canvas k]`, or of a model that finds
+            objects the fields of `Candidates`.
+        weights: `{'params', 'batch_stats'}`.
+        dtype: Of the images that it takes.
+        about: What the file says of itself: `config` (resolved), `facts` (of `run.json`), `step`,
+            `hash`, `jax`, `platforms`.
+    """
+
+    call: Any
+    weights: dict[str, Any]
+    dtype: str
+    about: dict[str, Any]
+
+
+def make(run: Run, *, platforms: Sequence[str] = PLATFORMS) -> tuple[bytes, dict[str, Any]]:
+    """Return the serialised network of a run, and its weights on the host.
+
+    Raises:
+        ConfigError: An ensemble, or a platform that there is not.
+    """
+    if run.others:
+        raise ConfigError("an ensemble cannot be exported: a file holds one network. Name one run.")
+    weights = jax.tree.map(np.asarray, sharding.fetch(run.variables))
+    image = images_of(run, *export.symbolic_shape("b"))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
+    found = export.export(jax.jit(network_of(run)), platforms=platforms)(shapes, image)
+    with extra("export", what="--format=stablehlo"):
+        import flatbuffers  # noqa: F401  # JAX writes with it, and does not say so
+
+        return bytes(found.serialize()), weights
+
+
+def network_of(run: Run) -> Callable[[Any, jax.Array], Any]:
+    """Return what is exported, see `Program.call`."""
+    parts: Any = run.parts
+    task = parts.task
+
+    def network(weights: Any, image: jax.Array) -> Any:
+        found = parts.model.apply(weights, parts.normalize(image), train=False)
+        return vars(task.find(found)) if isinstance(task, ObjectTask) else task.scores(found)
+
+    return network
+
+
+def images_of(run: Run, number: Any) -> jax.ShapeDtypeStruct:
+    """Return a batch of images on the canvas as a shape."""
+    shape = (number, *run.parts.layout.canvas.size, run.parts.classes.channels)
+    return jax.ShapeDtypeStruct(shape, dtype_of(run))
+
+
+def dtype_of(run: Run) -> str:
+    """Return the type of the images that a run's network is given: bytes as they are."""
+    read = run.facts().get("reading")
+    scaled = bool(run.config["input"]["intensity"])
+    stored = read.get("dtype", BYTE) if isinstance(read, dict) else BYTE
+    return BYTE if stored in ("", BYTE) and not scaled else FLOAT
+
+
+def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORMS) -> str:
+    """Write a run to a file that predicts by itself, having run it on images.
+
+    Args:
+        run: Opened.
+        output: The file; it is complete or not there.
+        platforms: On which it is to run, of 'cpu', 'cuda', 'rocm' and 'tpu'.
+
+    Returns:
+        One line on what was written.
+
+    Raises:
+        UserError: As `make`; what it computes is not what the run does; or the file cannot be
+            written.
+    """
+    serialised, weights = make(run, platforms=platforms)
+    flat: Any = flax.traverse_util.flatten_dict(weights, sep="/")
+    arrays = {WEIGHTS + name: np.asarray(array, order="C") for name, array in flat.items()}
+    arrays[PROGRAM] = np.frombuffer(serialised, np.uint8)
+    about = {
+        "kind": KIND,
+        "version": VERSION,
+        "step": run.step,
+        "dtype": dtype_of(run),
+        "platforms": list(platforms),
+        "jax": jax.__version__,
+        "hash": digest(arrays),
+        "facts": {name: run.facts().get(name) for name in ("reading", "image_scales")},
+        "config": run.config,
+    }
+    data = safetensors.numpy.save(arrays, metadata={"segjax": json.dumps(about)})
+    with files.replacing(output) as temporary:
+        temporary.write_bytes(data)
+    count = sum(array.size for array in flat.values())
+    return (
+        f"step {run.step}: {count / 1e6:.2f} M numbers and {len(serialised) / 1e3:.0f} kB of "
+        f"program for {', '.join(platforms)} → {output}, sha256 {about['hash'][:12]}"
+    )
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of arrays by their names, types, shapes and content."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def read(path: pathlib.Path) -> Program:
+    """Return the network of a file that `write` made.
+
+    Raises:
+        DataError: It is none, is damaged, or is of a newer version of segjax or JAX.
+    """
+    expected = "Expected what --mode=export --format=stablehlo writes."
+    arrays, about = weight_files.read(path), about_of(path)
+    if about.get("kind") != KIND or PROGRAM not in arrays:
+        raise DataError(f"{path}: is a file of weights and no program. {expected}")
+    if about["version"] > VERSION:
+        raise DataError(
+            f"{path}: is of version {about['version']}, and this segjax reads up to {VERSION}. "
+            "Install the segjax that made it, or export again."
+        )
+    if digest(arrays) != about["hash"]:
+        raise DataError(f"{path}: its content is not what its hash says. Fetch or export it again.")
+    try:
+        with extra("export", what=str(path)):
+            import flatbuffers  # noqa: F401
+        program = export.deserialize(bytearray(arrays.pop(PROGRAM).tobytes()))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a newer JAX wrote
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path}: made with jax {about['jax']}, cannot be read by {jax.__version__}: {reason}. "
+            "Use that jax or a newer one, or export with this one."
+        ) from error
+    flat = {name.removeprefix(WEIGHTS): array for name, array in arrays.items()}
+    weights = flax.traverse_util.unflatten_dict(flat, sep="/")
+    weights = {"params": {}, "batch_stats": {}} | weights
+    return Program(program.call, weights, about["dtype"], about)
+
+
+def about_of(path: pathlib.Path) -> dict[str, Any]:
+    """Return what a file says of itself; empty where it says nothing."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get("segjax", "{}")
+    try:
+        found = reading.parse_json(text)
+    except ValueError:
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+class Loaded:
+    """A program in place of a Flax model: `apply` gives what the task makes of its outputs.
+
+    Args:
+        program: See `read`.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.compute_dtype = program.about["config"]["model"].get("compute_dtype", "float32")
+
+    def apply(self, weights: Any, image: jax.Array, *, train: bool) -> Any:
+        """Return scores, or the fields of candidates.
+
+        Raises:
+            DataError: Images of another type than the program takes.
+        """
+        del train
+        wanted = self.program.dtype
+        if wanted == BYTE and image.dtype != jnp.uint8:
+            raise DataError(
+                f"images of {image.dtype}, and the exported file takes {wanted}. Use images as it "
+                "was trained on."
+            )
+        return self.program.call(weights, image.astype(wanted))
