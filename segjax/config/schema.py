@@ -1,9 +1,9 @@
 """Every key of a config: its default, what it takes, what it does. Never imports jax.
 
-A new key is one line in a table below, and whatever reads it. `defaults` is what a config starts
-from; `fill` gives the config of a run from before a key existed its default; `check` refuses what
-no run can use. Sections that have a `type` also take the arguments of what that names; these are
-checked by `lookup` when it is built.
+A new key is one line in a table below, its name in `LATER`, and whatever reads it. `defaults` is
+what a config starts from; `fill` gives the config of a run from before a key existed its default;
+`check` refuses what no run can use. Sections that have a `type` also take the arguments of what
+that names; these are checked by `lookup` when it is built.
 """
 
 import hashlib
@@ -392,5 +392,17 @@ def fingerprint(config: Mapping[str, Any]) -> str:
         for place in places:
             if isinstance(place, dict) and key in place and place[key] == default:
                 del place[key]
-    canonical = json.dumps(filled, sort_keys=True, separators=(",", ":"))
+    return _mark(filled)
+
+
+def is_made_from(fingerprint_then: str, recorded: Mapping[str, Any]) -> bool:
+    """Return whether a run recorded this fingerprint with the content of its `config.json`.
+
+    A run from before some key of the schema had all keys of its time, which the file still has.
+    """
+    return fingerprint_then in (fingerprint(recorded), _mark(sections.section(recorded)))
+
+
+def _mark(config: Mapping[str, Any]) -> str:
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -224,6 +224,14 @@ def digests_in(folder: Folder) -> dict[str, int]:
     return {name: sum(share["digests"][name] for share in shares) % 2**32 for name in names}
 
 
+def rank_in(folder: Folder) -> float | None:
+    """Return the value that a checkpoint is ranked by; None: it has none, or it cannot be read."""
+    try:
+        return float(json.loads((folder / "metrics" / "metrics").read_text())["value"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
 def changed_branches(folder: Folder) -> list[str]:
     """Return the branches of a checkpoint whose arrays can be read and are not those saved."""
     try:

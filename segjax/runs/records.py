@@ -39,12 +39,12 @@ def config_that_made(path: pathlib.Path) -> tuple[dict[str, Any], list[Finding]]
     kept, mark = facts.get("config"), facts.get("fingerprint")
     if not mark:
         return now, [note("config", "run.json has no fingerprint of it: not compared")]
-    if schema.fingerprint(now) == mark:
+    if schema.is_made_from(str(mark), now):
         found = [ok("config", f"fingerprint {mark}")]
-        if isinstance(kept, dict) and schema.fingerprint(kept) != mark:
+        if isinstance(kept, dict) and not schema.is_made_from(str(mark), kept):
             found.append(differs("config", "run.json was edited: its config has another mark"))
         return now, found
-    if not isinstance(kept, dict) or schema.fingerprint(kept) != mark:
+    if not isinstance(kept, dict) or not schema.is_made_from(str(mark), kept):
         return now, [differs("config", "config.json was edited since the run was trained")]
     old, new = (sections.flatten(schema.fill(each)) for each in (kept, now))
     found = [each for each in compare("config", old, new) if each.kind == "differs"]
@@ -157,6 +157,18 @@ def _named(folder: damage.Folder) -> str:
     """Return which arrays of a checkpoint have other bits than were saved; empty: not known."""
     wrong = damage.changed_branches(folder)
     return f"bytes of {', '.join(wrong)} have changed" if wrong else ""
+
+
+def ranks(path: pathlib.Path, section: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield of each checkpoint that is ranked whether it is by what was logged of it."""
+    name = section["keep_best"]
+    logged = {r["step"]: r[name] for r in writer.read(path) if r.get(name) is not None}
+    folder = locate(path, section["root"])
+    for step in steps_in(folder):
+        value = damage.rank_in(folder / str(step))
+        if value is not None and value != logged.get(step, value):
+            text = f"is kept as the best by {name} {value}, logged {logged[step]}"
+            yield differs(f"checkpoint {step}", text)
 
 
 def scores(path: pathlib.Path, config: Mapping[str, Any]) -> Iterator[Finding]:

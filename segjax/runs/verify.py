@@ -66,6 +66,7 @@ def verify(
     yield from found
     yield from records.data(path, config)
     yield from records.checkpoints(path, config["checkpoint"]["root"])
+    yield from records.ranks(path, config["checkpoint"])
     yield from records.scores(path, config)
     why = why_not_bits(found, config, facts, mesh)
     try:

@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import hashlib
 import inspect
+import json
 import math
 
 import ml_collections
@@ -288,6 +290,17 @@ def test_fingerprints_do_not_move_when_a_key_is_added():
         ("early_stopping", {"metric": "val/miou"}), ("writers", []), ("evals.val.examples", 5),
     ):  # fmt: skip
         assert schema.fingerprint(put(before, path, value)) != FINGERPRINT, path
+
+
+def test_a_run_from_before_a_key_is_known_by_the_file_that_it_wrote(config):
+    """Its fingerprint is of the keys that there were then, all of which the file has."""
+    old = drop(drop(config, "trials"), "inference.blend")
+    then = hashlib.sha256(
+        json.dumps(old, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()[:12]
+    assert then != schema.fingerprint(old) and schema.is_made_from(then, old)
+    assert schema.is_made_from(schema.fingerprint(config), config)
+    assert not schema.is_made_from(then, put(old, "seed", 9))
 
 
 def test_a_section_is_completed_alone():

@@ -180,6 +180,10 @@ def of_another_run(folder):
     change(folder / "run" / "checkpoints.json", ("2", "digests", "params"), 1)
 
 
+def a_rank(folder):
+    change(folder / "run" / "checkpoints" / "3" / "metrics" / "metrics", ("value",), 0.99)
+
+
 def no_checkpoints(folder):
     for path in (folder / "run" / "checkpoints").iterdir():
         shutil.rmtree(path)
@@ -213,6 +217,7 @@ CAUSES = [
     (a_bit, r"checkpoint 2: "),
     (swapped, r"checkpoint 2: holds the state after step 3"),
     (of_another_run, r"checkpoint 2: another state than was saved: params differ"),
+    (a_rank, r"checkpoint 3: is kept as the best by val/miou 0.99, logged"),
     (no_checkpoints, r"checkpoints: .* holds none"),
     (a_score, r"eval/val.json: at step 3: miou 0.99, logged"),
     (post_processing, r"eval/val.json: post-processing \[\] then, .*largest"),
