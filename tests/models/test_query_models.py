@@ -41,7 +41,7 @@ EARLIER = {"eomt": 2, "mask2former": 3}
 """Answers before the last in training."""
 STRIDE = {"eomt": 16, "mask2former": 32}
 """Of the coarsest features, to whose multiples images are enlarged."""
-IDLE = r"(key|input\d/conv)/bias$"
+IDLE = r"(key|input\d/conv|feature_norm\d)/bias$"
 """What changes nothing here: a group norm of 32 channels has them each by itself."""
 SHARED = r"(head|encoder/norm|decoder/norm)/"
 POSITIONS = {"eomt": 0, "mask2former": 84 * 32 + 12 * QUERIES * 32 + 32 * 9**2}
