@@ -2,7 +2,8 @@
 
 They are of images with their channels in the order blue, green, red; ours are turned. (Its copies
 of torchvision's ResNets are of red, green, blue: take torchvision's own.) Of the classes the last
-is no object, as here. Written from memory of its files, none of which was at hand.
+is no object, as here. Names, means and the order of channels are those of its own defaults and of
+other projects' converters; none of its files was at hand.
 """
 
 from collections.abc import Callable, Mapping
