@@ -3,7 +3,8 @@
 Shapes are fixed: what is missing is marked as not valid, never left out.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -40,6 +41,37 @@ def rows(x: Array, places: Int[Array, "b m"]) -> Array:
 def tops(x: Float[Array, "b n"], count: int) -> tuple[Array, Array]:
     """Return the `count` largest numbers of each example, and their places."""
     return jax.vmap(lambda own: ranking.top(own, count))(x)
+
+
+def where_needed(
+    function: Callable[..., Array], needed: Bool[Array, "b p"], *slots: Array, parts: int = 4
+) -> Array:
+    """Return what a function makes of slots, 0 for parts of them in which no example needs any.
+
+    Slots that are needed come first in each example, and are seldom all. A part is computed where
+    any example of the batch needs one of it, so that all devices do the same.
+
+    Args:
+        function: From arrays [b p/parts ...] to one, each slot by itself.
+        needed: Which slots are.
+        slots: [b p ...].
+        parts: How many; where they do not divide p, there is one.
+    """
+    count = needed.shape[1]
+    if count % parts:
+        return function(*slots)
+
+    def split(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(x.shape[0], parts, -1, *x.shape[2:]), 1, 0)
+
+    def one(item: tuple[Array, ...]) -> Array:
+        any_needed, *own = item
+        shape = jax.eval_shape(function, *own)
+        nothing = functools.partial(jnp.zeros, shape.shape, shape.dtype)
+        return jax.lax.cond(any_needed, lambda: function(*own), nothing)
+
+    found = jax.lax.map(one, (split(needed).any((1, 2)), *map(split, slots)))
+    return jnp.moveaxis(found, 0, 1).reshape(len(needed), count, *found.shape[3:])
 
 
 def propose(

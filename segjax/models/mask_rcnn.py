@@ -1,6 +1,7 @@
 """Mask R-CNN (He et al. 2017, arXiv:1703.06870) on a feature pyramid, as torchvision has it."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import flax.linen as nn
@@ -189,7 +190,7 @@ class Model(style.Network, kw_only=True):
         logits, moves = self.judge_regions(levels[:-1], regions.boxes, train=train)
         return Training(
             jnp.concatenate(scores, axis=1), jnp.concatenate(offsets, axis=1), around, state,
-            objects, regions, logits, moves, self.mask(levels[:-1], masked, train=train),
+            objects, regions, logits, moves, self.learned_masks(levels[:-1], masked, regions),
         )  # fmt: skip
 
     def levels(self, image: Features, *, train: bool) -> tuple[Features, ...]:
@@ -287,11 +288,54 @@ class Model(style.Network, kw_only=True):
         self, levels: Sequence[Features], boxes: Float[Array, "b p 4"], *, train: bool
     ) -> Float[Array, "b p _ _ k"]:
         """Return the logits of each class's mask on regions."""
+        return self.through_mask_head(self.mask_head(), levels, boxes, train=train)
+
+    def learned_masks(
+        self,
+        levels: Sequence[Features],
+        boxes: Float[Array, "b p 4"],
+        regions: detection.Sample,
+    ) -> Float[Array, "b p _ _ k"]:
+        """Return the logits of the masks that are learned, 0 for most slots that stand for none.
+
+        Batch norm would see which ones were left out: with it all slots are computed.
+        """
+        layers = self.mask_head()
+        if self.norm == "batch" or self.is_initializing():
+            return self.through_mask_head(layers, levels, boxes, train=True)
+        params = self.variables["params"]
+        # Flax's own modules cannot be called within a condition; their functions can.
+        free = [
+            functools.partial(layer.clone(parent=None).apply, {"params": params[layer.name]})
+            for layer in layers
+        ]
+
+        def logits(boxes: Array) -> Array:
+            return self.through_mask_head(free, levels, boxes, train=True)
+
+        needed = regions.positive[:, : boxes.shape[1]]
+        return detection.where_needed(logits, needed, boxes)
+
+    def mask_head(self) -> list[Any]:
+        """Return the layers of the mask head: convolutions, the enlargement, the classes."""
+        convs = [self.style.conv(self.width, name=f"mask_conv{i}") for i in range(self.mask_convs)]
+        up = resample.UpConv(self.width, **self.style.dtypes, name="mask_up")
+        return [*convs, up, self.style.dense(self.num_classes, name="mask_score")]
+
+    def through_mask_head(
+        self,
+        layers: Sequence[Callable[..., Any]],
+        levels: Sequence[Features],
+        boxes: Float[Array, "b p 4"],
+        *,
+        train: bool,
+    ) -> Float[Array, "b p _ _ k"]:
+        """Return the logits that the mask head's layers give of regions."""
+        *convs, up, score = layers
         x = self.pool(levels, boxes, self.mask_cells)
-        for i in range(self.mask_convs):
-            x = self.style.conv(self.width, name=f"mask_conv{i}")(x, train=train)
-        x = nn.relu(resample.UpConv(self.width, **self.style.dtypes, name="mask_up")(x))
-        x = self.wide(self.style.dense(self.num_classes, name="mask_score")(x))
+        for conv in convs:
+            x = conv(x, train=train)
+        x = self.wide(score(nn.relu(up(x))))
         return x.reshape(*boxes.shape[:2], *x.shape[1:])
 
     def pool(

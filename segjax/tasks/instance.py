@@ -176,7 +176,10 @@ def mask_loss(outputs: Training, targets: Targets) -> Loss:
     def crop(packed: Array, objects: Array, boxes: Array) -> Array:
         return roi_align.masks(packed, objects, boxes, cells=logits.shape[-1])
 
-    truth = jax.vmap(crop)(targets.masks, objects, boxes)
+    def truths(objects: Array, boxes: Array) -> Array:
+        return jax.vmap(crop)(targets.masks, objects, boxes)
+
+    truth = detection.where_needed(truths, there, objects, boxes)
     entropy = optax.sigmoid_binary_cross_entropy(logits, truth)
     total = jnp.where(there[..., None, None], entropy, 0).sum()
     return total, there.sum().astype(logits.dtype) * logits.shape[-1] ** 2

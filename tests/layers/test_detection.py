@@ -1,8 +1,11 @@
 """What is proposed, drawn and found, where shapes are fixed and things are missing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from segjax.layers import anchors, detection, matching
 
@@ -66,3 +69,24 @@ def test_levels_are_suppressed_by_themselves():
     found = detection.propose(scores, offsets, anchors, (64, 64), before=5, after=4, threshold=0.7)
     assert found.valid.tolist() == [[True, True, False, False]]
     np.testing.assert_array_equal(found.boxes[0, :2], [BOXES[0], BOXES[0]])
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (2, 5), (8, 3)])
+def test_slots_that_are_needed_are_computed_and_few_others(counts):
+    """With their gradient, and none of other parts; where parts do not divide, all are."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 3)), jnp.float32)
+    needed = jnp.arange(8) < jnp.asarray(counts)[:, None]
+    weight = jnp.asarray([1.0, -2.0, 3.0])
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def total(weight, x, parts):
+        found = detection.where_needed(lambda x: jnp.sin(x * weight), needed, x, parts=parts)
+        return jnp.where(needed[..., None], found, 0).sum(), found
+
+    gradient, found = jax.grad(total, has_aux=True)(weight, x, 4)
+    plain, every = jax.grad(total, has_aux=True)(weight, x, 5)
+    np.testing.assert_allclose(gradient, plain, rtol=1e-5)
+    np.testing.assert_array_equal(every, jnp.sin(x * weight))
+    first = 2 * -(-max(counts) // 2)
+    np.testing.assert_array_equal(found[:, :first], every[:, :first])
+    assert not found[:, first:].any()
