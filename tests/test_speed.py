@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -45,6 +46,46 @@ def test_without_pytorch_the_table_has_our_side(tmp_path):
     assert Image.open(tmp_path / "speed.png").size[0] > 1000
 
 
+def test_both_sides_find_the_same_objects():
+    """So many of each image, every one with pixels, in packed bits as in masks."""
+    from experiments.speed import segjax_side
+
+    batch = segjax_side.make_batch(works.WORKS["mask_rcnn"], (64, 96), 2)
+    bits = np.unpackbits(batch["object_masks"], axis=-1, bitorder="little")
+    for i in range(2):
+        masks, classes = works.objects((64, 96), i)
+        np.testing.assert_array_equal(np.moveaxis(bits[i], -1, 0)[: works.OBJECTS], masks)
+        np.testing.assert_array_equal(batch["object_classes"][i], classes)
+        assert masks.shape == (works.OBJECTS, 64, 96) and masks.any((1, 2)).all()
+    assert (works.objects(64, 0)[1] != works.objects(64, 1)[1]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", [2, -1])
+def test_operators_on_pytorchs_side_are_torchvisions(sampling):
+    """ROIAlign, with its gradient, and suppression, which its builds for a CPU may lack."""
+    torch = pytest.importorskip("torch", reason=parity.REASON)
+    from experiments.speed import torch_objects
+
+    vision, rng = parity.detection(), np.random.default_rng(0)
+    corners = rng.uniform(0, (50, 30), (40, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(2, 12, (40, 2))], axis=1)
+    regions = torch.from_numpy(np.concatenate([np.arange(40)[:, None] % 2, boxes], axis=1))
+    features = torch.from_numpy(rng.normal(size=(2, 3, 20, 32))).requires_grad_()
+    slope = torch.from_numpy(rng.normal(size=(40, 3, 4, 5)))
+    found = []
+    for align in (torch_objects.roi_align, vision.ops.roi_align):
+        y = align(features, regions, (4, 5), 0.5, sampling)
+        found.append((y.detach(), *torch.autograd.grad((y * slope).sum(), features)))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+    scores = torch.from_numpy(rng.uniform(size=40))
+    kept = [
+        nms(regions[:, 1:], scores, 0.3) for nms in (torch_objects.nms, torch.ops.torchvision.nms)
+    ]
+    assert kept[0].tolist() == kept[1].tolist() and 5 < len(kept[0]) < 40
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", works.KINDS)
 def test_a_worker_works_when_told_to(kind):
@@ -55,6 +96,7 @@ def test_a_worker_works_when_told_to(kind):
     finally:
         worker.close()
     assert worker.process.returncode == 0 and min(worker.seconds) > 0
+    assert len(worker.busy) == 2 and min(worker.busy) > 0
     assert json.loads(json.dumps(worker.facts))["flops"] > 1e8
 
 

@@ -106,9 +106,9 @@ def measure(
     size, batch = WORKS[work].gpu if gpu else WORKS[work].cpu
     workers = []
     try:
-        for of in variants:
-            what = work, kind, json.dumps(size), batch
-            workers.append(Worker(*of, *what, wait=not together))
+        what = work, kind, json.dumps(size), batch
+        for variant in variants:
+            workers.append(Worker(*variant, *what, wait=not together))
         for worker in workers if together else ():
             worker.wait()
         chance = random.Random(0)

@@ -58,12 +58,11 @@ def widened(criterion: nn.Module, arguments: tuple, named: dict) -> tuple[tuple,
 def mask_rcnn(size: tuple[int, ...]) -> nn.Module:
     """Return torchvision's first Mask R-CNN, all of it trained, batch norm too."""
     vision = parity.torchvision()
-    align, boxes = sys.modules["torchvision.ops.roi_align"], sys.modules["torchvision.ops.boxes"]
     for name in ("torchvision.ops.poolers", "torchvision.models.detection.roi_heads"):
         sys.modules[name].roi_align = roi_align  # pyright: ignore
-    align.roi_align, boxes.nms = roi_align, nms  # pyright: ignore
+    sys.modules["torchvision.ops.boxes"].nms = nms  # pyright: ignore
     return vision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=CLASSES + 1, trainable_backbone_layers=5,
+        weights=None, weights_backbone=None, num_classes=CLASSES + 1,
         min_size=min(size), max_size=max(size), _skip_resize=True,
     )  # fmt: skip
 
@@ -137,9 +136,14 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torc
             keep = new
 
 
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` in float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def overlapping(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return 1 where a box [i] stands before another [j] and overlaps it, float32."""
-    x0, y0, x1, y1 = boxes.float().unbind(1)
+    x0, y0, x1, y1 = wide(boxes).unbind(1)
     width = (torch.minimum(x1[:, None], x1) - torch.maximum(x0[:, None], x0)).clamp_(min=0)
     height = (torch.minimum(y1[:, None], y1) - torch.maximum(y0[:, None], y0)).clamp_(min=0)
     common, area = width.mul_(height), (x1 - x0) * (y1 - y0)
@@ -161,7 +165,7 @@ def roi_align(
         raise NotImplementedError("torchvision's models do not ask for it")
     if isinstance(output_size, int):
         output_size = (output_size, output_size)
-    spans = boxes[:, 1:].float() * spatial_scale
+    spans = wide(boxes[:, 1:]) * spatial_scale
     starts, lengths = spans[:, :2], (spans[:, 2:] - spans[:, :2]).clamp(min=1)
     images = boxes[:, 0].long()
     if sampling_ratio > 0:
@@ -171,19 +175,19 @@ def roi_align(
             matrix(starts[:, i], lengths[:, i], input.shape[3 - i], output_size[1 - i])
             for i in range(2)
         )
-        return torch.einsum("kph,kchw,kqw->kcpq", ys, input[images].float(), xs)
+        return torch.einsum("kph,kchw,kqw->kcpq", ys, wide(input[images]), xs)
 
 
 def matrix(start: torch.Tensor, length: torch.Tensor, extent: int, cells: int) -> torch.Tensor:
     """Return the weights [k cells extent] of places, of as many samples as a cell is long."""
     count = (length / cells).ceil().clamp(min=1)[:, None, None]
-    number = torch.arange(int(count.max()))
+    number = torch.arange(int(count.max())).to(start)
     share = (torch.arange(cells)[:, None] + (number + 0.5) / count) / cells
     place = (start[:, None, None] + share * length[:, None, None]).clamp(0, extent - 1)
     low = place.floor().long()
     far = place - low
     there = (number < count) / count
-    found = torch.zeros(len(start), cells, extent)
+    found = torch.zeros(len(start), cells, extent, dtype=start.dtype)
     found.scatter_add_(2, low, (1 - far) * there)
     return found.scatter_add_(2, (low + 1).clamp(max=extent - 1), far * there)
 
@@ -196,10 +200,11 @@ class Pool(torch.autograd.Function):
         """Return the features [k c *cells] of boxes."""
         with timed("roi_align"):
             count, channels, height, width = input.shape
-            rows = input.permute(0, 2, 3, 1).reshape(-1, channels).float()
+            rows = wide(input.permute(0, 2, 3, 1).reshape(-1, channels))
             axes = []
             for i, (extent, n) in enumerate(((width, cells[1]), (height, cells[0]))):
-                share = (torch.arange(n)[:, None] + (torch.arange(sampling) + 0.5) / sampling) / n
+                within = (torch.arange(sampling).to(starts) + 0.5) / sampling
+                share = (torch.arange(n)[:, None] + within) / n
                 place = starts[:, i, None, None] + share * lengths[:, i, None, None]
                 place = place.clamp(0, extent - 1)
                 low = place.floor().long()
@@ -224,7 +229,7 @@ class Pool(torch.autograd.Function):
         with timed("roi_align"):
             *places, weights = ctx.saved_tensors
             count, channels, height, width = ctx.shape
-            rows = slope.permute(0, 2, 3, 1).reshape(-1, channels).float()
+            rows = wide(slope.permute(0, 2, 3, 1).reshape(-1, channels))
             found = torch.ops.aten._embedding_bag_backward(
                 rows, *places, count * height * width, False, 0, False, weights
             )

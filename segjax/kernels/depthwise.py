@@ -7,7 +7,7 @@ import operator
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.kernels import fusion, sums
+from segjax.kernels import sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import Ints, Window, slide
 from segjax.structs import Features
@@ -26,8 +26,7 @@ def _by_stencil(x: Features, kernel: Taps, *, window: Window) -> Features:
     low = tuple(low for low, _ in window.padding)
     every = (slice(None), *(slice(None, None, stride) for stride in window.strides))
     kernel, near = within_reach(window.size, low, window.dilation, kernel)
-    whole = max(window.strides) == 1  # otherwise XLA leaves out what the strides do
-    return stencil(x, kernel, low=near, dilation=window.dilation, whole=whole)[every]
+    return stencil(x, kernel, low=near, dilation=window.dilation)[every]
 
 
 def within_reach(size: Ints, low: Ints, dilation: Ints, kernel: Taps) -> tuple[Taps, Ints]:
@@ -45,7 +44,7 @@ def within_reach(size: Ints, low: Ints, dilation: Ints, kernel: Taps) -> tuple[T
 
 
 def _stencil_forward(
-    x: Features, kernel: Taps, *, low: Ints, dilation: Ints, whole: bool
+    x: Features, kernel: Taps, *, low: Ints, dilation: Ints
 ) -> tuple[Features, tuple[Features, Taps]]:
     """Return the sum of copies of `x`, each shifted and times one tap of `kernel`.
 
@@ -54,31 +53,21 @@ def _stencil_forward(
         kernel: One tap a channel and place.
         low: Zeros before the first sample of each axis; as many behind it as keep the size.
         dilation: Distance of taps, by axis.
-        whole: Compute it once. A norm and its gradient read it ten times, and XLA would add up all
-            taps for each.
     """
-
-    def total(kernel: Taps, x: Features) -> Features:
-        wide = sums.widen(x.dtype)
-        taps = kernel.astype(wide).reshape(-1, kernel.shape[-1])
-        copies = shifted(x.astype(wide), kernel.shape[:-2], low, dilation)
-        every = (a * tap for a, tap in zip(copies, taps, strict=True))
-        return functools.reduce(operator.add, every).astype(x.dtype)
-
-    # By the kernel, which no device has a part of, `apart` knows its condition.
-    y = fusion.apart(kernel, x, function=total) if whole else total(kernel, x)
-    return y, (x, kernel)
+    wide = sums.widen(x.dtype)
+    taps = kernel.astype(wide).reshape(-1, kernel.shape[-1])
+    copies = shifted(x.astype(wide), kernel.shape[:-2], low, dilation)
+    total = functools.reduce(operator.add, (a * tap for a, tap in zip(copies, taps, strict=True)))
+    return total.astype(x.dtype), (x, kernel)
 
 
 def _stencil_backward(
-    saved: tuple[Features, Taps], g: Features, *, low: Ints, dilation: Ints, whole: bool
+    saved: tuple[Features, Taps], g: Features, *, low: Ints, dilation: Ints
 ) -> tuple[Features, Taps]:
-    del whole
     x, kernel = saved
     window = kernel.shape[:-2]
     high = tuple(d * (n - 1) - a for a, d, n in zip(low, dilation, window, strict=True))
-    flipped = jnp.flip(kernel, range(len(window)))
-    g_x = stencil(g, flipped, low=high, dilation=dilation, whole=True)
+    g_x = stencil(g, jnp.flip(kernel, range(len(window))), low=high, dilation=dilation)
     wide = sums.widen(x.dtype)
     products = [g.astype(wide) * copy for copy in shifted(x.astype(wide), window, low, dilation)]
     g_kernel = jnp.stack(sums.channel_sums(*products))

@@ -298,7 +298,7 @@ class Model(style.Network, kw_only=True):
     ) -> Float[Array, "b p _ _ k"]:
         """Return the logits of the masks that are learned, 0 for most slots that stand for none.
 
-        Batch norm would see which were left out: with it all slots are computed.
+        Batch norm would see which ones were left out: with it all slots are computed.
         """
         layers = self.mask_head()
         if self.norm == "batch" or self.is_initializing():
