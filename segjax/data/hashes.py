@@ -70,8 +70,8 @@ def of_source(source: core.Source) -> dict[str, Any]:
 
 
 def whole(source: core.Source) -> core.Source:
-    """Return the source that a view is made from; one that is no view as it is."""
-    while isinstance(source, core.View):
+    """Return the source that a view is made from; one that is made of others as it is."""
+    while isinstance(source, core.View) and not isinstance(source, Composed):
         source = source.source
     return source
 
@@ -85,12 +85,15 @@ def files_of(source: core.Source) -> dict[str, list[Any]]:
     """Return of each file of a split its size, when it was written (ns), and a sum of its content.
 
     The sum is None where the split has more than `CONTENT_BYTES`. Empty of a source without files,
-    or of more than `MOST_FILES`.
+    or of more than `MOST_FILES`. Of a source that is made of others they are those of all.
 
     Raises:
         DataError: One cannot be read.
     """
     source = whole(source)
+    if isinstance(source, Composed):
+        parts = [files_of(each) for each in source.made_of()]
+        return {name: each for part in parts for name, each in part.items()}
     if isinstance(source, Hashed) or not isinstance(source, Files):
         return {}
     paths = {os.path.relpath(path, source.root): path for path in paths_of(source)}

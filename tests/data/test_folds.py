@@ -211,10 +211,14 @@ def test_folds_lie_in_folds():
 def test_an_edit_of_any_fold_is_noticed(tmp_path):
     source = save_folder(tmp_path, {"train": ["a", "b", "c"], "val": ["d", "e"]})
     before = hashes.of_source(make("train", source))
+    files = hashes.files_of(make("train", source))
+    assert len(files) == 10 and set(files) >= {"train/images/a.png", "val/labels/e.png"}
     with (tmp_path / "val/labels/e.png").open("ab") as file:
         file.write(b"x")
     now = hashes.of_source(make("train", source))
     assert before["hash"] and before["hash"] != now["hash"] and before["times"] != now["times"]
+    changed, certain = hashes.differing(files, hashes.files_of(make("train", source)))
+    assert certain and len(changed) == 1 and changed[0].startswith("val/labels/e.png has ")
 
 
 def test_what_is_said_of_the_source_inside_is_found_there():

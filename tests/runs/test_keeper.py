@@ -15,7 +15,8 @@ def test_whoever_is_asked_after_a_score_is_asked_after_one_that_was_made_up_for(
     """The rule: a run that was cut short in an evaluation takes the decision that was due there."""
     asked, saved = [], []
     saver = types.SimpleNamespace(keep_best="val/miou", save=lambda *what: saved.append(what))
-    run = types.SimpleNamespace(path=tmp_path, saver=saver)
+    config = {"early_stopping": {"metric": ""}}
+    run = types.SimpleNamespace(path=tmp_path, saver=saver, config=config)
     keeper = Keeper(
         [run],
         [types.SimpleNamespace(every_steps=2, metrics=lambda: ["val/miou"])],
