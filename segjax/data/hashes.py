@@ -96,7 +96,8 @@ def files_of(source: core.Source) -> dict[str, list[Any]]:
         return {name: each for part in parts for name, each in part.items()}
     if isinstance(source, Hashed) or not isinstance(source, Files):
         return {}
-    paths = {os.path.relpath(path, source.root): path for path in paths_of(source)}
+    several = [sorted(p.iterdir()) if p.is_dir() else [p] for p in paths_of(source)]
+    paths = {os.path.relpath(path, source.root): path for each in several for path in each}
     if len(paths) > MOST_FILES:
         return {}
     found = {name: os.stat(path) for name, path in paths.items()}

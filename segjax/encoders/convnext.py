@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import flax.linen as nn
 
@@ -69,7 +69,7 @@ class Encoder(base.Dilated):
         return tuple(features)
 
     def patches(
-        self, width: int, stride: int, dilation: int, shape: Sequence[int], stage: int
+        self, width: int, stride: int, dilation: int, shape: Sequence[Any], stage: int
     ) -> conv.ConvNormAct:
         """Return the convolution of windows of 4 or 2 that do not overlap, dilated if it must."""
         padding = [(0, 0 if self.edge == "drop" else -n % stride) for n in shape[1:-1]]

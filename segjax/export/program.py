@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from jax import export
 
+from segjax.assemble import parts as parts_lib
 from segjax.errors import ConfigError, DataError, UserError, extra
 from segjax.pretrained import files as weight_files
 from segjax.runs.run import Run
@@ -30,7 +30,6 @@ KIND = "segjax.program"
 VERSION = 1
 PROGRAM, WEIGHTS = "program", "weights/"
 PLATFORMS = ("cpu", "cuda", "tpu")
-FLOAT, BYTE = "float32", "uint8"
 
 
 class Program(NamedTuple):
@@ -88,11 +87,20 @@ def images_of(run: Run, number: Any) -> jax.ShapeDtypeStruct:
 
 
 def dtype_of(run: Run) -> str:
-    """Return the type of the images that a run's network is given: bytes as they are."""
+    """Return the type of the images that a run's network is given: what 1 means depends on it."""
+    if run.config["input"]["intensity"]:
+        return "float32"
     read = run.facts().get("reading")
-    scaled = bool(run.config["input"]["intensity"])
-    stored = read.get("dtype", BYTE) if isinstance(read, dict) else BYTE
-    return BYTE if stored in ("", BYTE) and not scaled else FLOAT
+    stored = read.get("dtype") if isinstance(read, dict) else ""
+    return stored or _dtype_of_data(run)
+
+
+def _dtype_of_data(run: Run) -> str:
+    try:
+        source = parts_lib.make_source(run.config, run.config["input"]["split"])
+    except UserError:
+        return "uint8"
+    return source.schema["image"].dtype
 
 
 def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORMS) -> str:
@@ -209,10 +217,9 @@ class Loaded:
             DataError: Images of another type than the program takes.
         """
         del train
-        wanted = self.program.dtype
-        if wanted == BYTE and image.dtype != jnp.uint8:
+        if image.dtype != self.program.dtype:
             raise DataError(
-                f"images of {image.dtype}, and the exported file takes {wanted}. Use images as it "
-                "was trained on."
+                f"images of {image.dtype}, and the exported file takes {self.program.dtype}. Use "
+                "images as it was trained on."
             )
-        return self.program.call(weights, image.astype(wanted))
+        return self.program.call(weights, image)

@@ -192,7 +192,7 @@ def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
     (rows, (before, behind)), channels = padding, x.shape[-1]
 
     def laid_out(x: Array, g: Array) -> tuple[Array, Array]:  # [1 h w*c b], [h w b k]
-        x = x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, len(x))
+        x = x.transpose(1, 2, 3, 0).reshape(1, x.shape[1], -1, x.shape[0])
         return x, g.transpose(1, 2, 0, 3)
 
     summed = lax.conv_general_dilated(

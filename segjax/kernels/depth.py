@@ -94,8 +94,8 @@ def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
     products = []
     for i in range(taps[1]):
         seen = jnp.stack([x[..., i : i + rows, j : j + columns] for j in range(taps[2])])
-        products.append(seen.reshape(taps[2] * len(x), -1) @ right)
-    shape = (taps[1], taps[2], len(x), taps[0], g.shape[-1])
+        products.append(seen.reshape(taps[2] * x.shape[0], -1) @ right)
+    shape = (taps[1], taps[2], x.shape[0], taps[0], g.shape[-1])
     return jnp.stack(products).reshape(shape).transpose(3, 0, 1, 2, 4)
 
 
@@ -109,7 +109,7 @@ def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:
         seen = lax.slice_in_dim(x, start, start + (depth - 1) * stride + 1, stride, axis=1)
         terms.append(images(_flat(seen), weights))
     y = functools.reduce(jnp.add, terms)
-    return y.reshape(len(x), depth, *y.shape[1:])
+    return y.reshape(x.shape[0], depth, *y.shape[1:])
 
 
 def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int) -> Array:
@@ -122,9 +122,11 @@ def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int
         images(_flat(part), _combine(taps, kernel))
         for part, taps in zip(seen, rule.taps, strict=True)
     ]
-    y = [_combine(row, terms).reshape(len(x), count, *terms[0].shape[1:]) for row in rule.outputs]
+    y = [
+        _combine(row, terms).reshape(x.shape[0], count, *terms[0].shape[1:]) for row in rule.outputs
+    ]
     y = jnp.stack(y, 2)
-    return y.reshape(len(x), count * tile, *y.shape[3:])[:, :depth]
+    return y.reshape(x.shape[0], count * tile, *y.shape[3:])[:, :depth]
 
 
 def _see_forward(x: Array, *, tile: int, depth: int) -> tuple[tuple[Array, ...], None]:

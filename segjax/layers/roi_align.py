@@ -117,7 +117,7 @@ def pool(
     options: dict[str, Any] = {"strides": strides, "cells": cells, "aligned": aligned}
     if sampling:
         options |= {"sampling": sampling, "sizes": [x.shape[1:3] for x in levels]}
-        flat = jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in wide], axis=1)
+        flat = jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in wide], axis=1)
         found = jax.vmap(lambda x, own: _gathered(x, own, **options))(flat, boxes)
     else:
         found = jax.vmap(lambda x, own: _multiplied(x, own, **options))(wide, boxes)

@@ -312,7 +312,7 @@ def perceptron(block: style.Block, x: Float[Array, "b n c"], hidden: int) -> Flo
 
 def flat(x: Features) -> Float[Array, "b n c"]:
     """Return the pixels of features one after the other."""
-    return x.reshape(len(x), -1, x.shape[-1])
+    return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 def sight(masks: Float[Array, "b h w q"], size: Sequence[int]) -> Bool[Array, "b q n"]:

@@ -232,8 +232,8 @@ class Model(style.Network, kw_only=True):
         for x in levels:
             for conv in convs:
                 x = conv(x, train=False)
-            scores.append(self.wide(judge(x)).reshape(len(x), -1))
-            offsets.append(self.wide(move(x)).reshape(len(x), -1, 4))
+            scores.append(self.wide(judge(x)).reshape(x.shape[0], -1))
+            offsets.append(self.wide(move(x)).reshape(x.shape[0], -1, 4))
         return scores, offsets
 
     def assign_anchors(self, anchors: Float[Array, "a 4"], targets: Targets) -> tuple[Array, Array]:

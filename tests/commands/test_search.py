@@ -149,7 +149,11 @@ def numbers(root):
         ]
         for each in outcome.notes(root)
     }
-    return logs, outcome.notes(root)
+    notes = [
+        each | {"reason": each.get("reason", "").replace(str(root), "")}
+        for each in outcome.notes(root)
+    ]
+    return logs, notes
 
 
 @pytest.mark.slow

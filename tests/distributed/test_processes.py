@@ -43,6 +43,7 @@ def test_two_processes_train_and_score_as_one_does(tmp_path, kind, rtol):
                      devices=8 // count, **env)  # fmt: skip
             reports.append(json.loads((tmp_path / "run1" / "eval" / "val.json").read_text()))
         loss = [report.pop("loss") for report in reports]  # a float; all else is counted
+        assert loss == [report["logged"].pop("val/loss") for report in reports]
         assert reports[0] == reports[1] == reports[2]
         np.testing.assert_allclose(loss, loss[0], rtol=1e-12)
 
