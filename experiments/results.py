@@ -8,7 +8,7 @@ import json
 import pathlib
 
 from segjax.config import spelling
-from segjax.studies import finished
+from segjax.studies import finished, tables
 
 HERE = pathlib.Path(__file__).parent
 RECORDS = HERE / "results.jsonl"
@@ -67,9 +67,7 @@ def table(records: list[dict]) -> str:
 
 def redraw(readme: str, records: list[dict]) -> str:
     """Return the README with its table drawn anew."""
-    head, _, rest = readme.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    return f"{head}{BEGIN}\n{table(records)}\n{END}{tail}"
+    return tables.redraw(readme, table(records), begin=BEGIN, end=END)
 
 
 def load() -> list[dict]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
-from segjax.config import schema, sections, trust
+from segjax.config import schema, sections
 from segjax.errors import ConfigError, DataError
 from segjax.evaluators.report import Scored
 from segjax.export import program as program_lib
@@ -21,6 +21,7 @@ from segjax.inference import scaling
 from segjax.inference.network import Forward, Network
 from segjax.inference.objects import Finding, ObjectNetwork
 from segjax.inference.predictor import Detection
+from segjax.runs import run as run_lib
 from segjax.runs.run import Run
 from segjax.runtime import files, sharding
 from segjax.tasks.base import ObjectTask
@@ -92,7 +93,7 @@ class Exported(Run):
     def _network(self) -> Network:
         parts: Any = self.parts
         needed = {name: parts.schema[name] for name in ("image", *parts.task.needs)}
-        forward = Forward(self._model, _answers(parts.task), schema=needed, **self._common)
+        forward = Forward(schema=needed, **self._common)
         return Network(forward, self.variables, (), self.config["inference"]["batch_size"])
 
     @functools.cached_property
@@ -100,18 +101,20 @@ class Exported(Run):
         parts: Any = self.parts
         if not isinstance(parts.task, ObjectTask):
             return parts.finished(self._network)
-        finding = Finding(self._model, _answers(parts.task), schema=parts.schema, **self._common)
+        finding = Finding(schema=parts.schema, **self._common)
         network = ObjectNetwork(finding, self.variables)
         return scaling.wrap_finding(network, parts.intensity)
 
     @property
-    def _model(self) -> Any:
-        return Loaded(self.program)
-
-    @property
     def _common(self) -> dict[str, Any]:
-        same: Any = lambda image: image  # noqa: E731  # the program normalises
-        return {"normalize": same, "mesh": self.parts.mesh, "layout": self.parts.layout}
+        parts = self.parts
+        return {
+            "model": Loaded(self.program),
+            "task": Answers(parts.task),
+            "normalize": lambda image: image,  # the program does
+            "mesh": parts.mesh,
+            "layout": parts.layout,
+        }
 
 
 def open_file(
@@ -130,14 +133,10 @@ def open_file(
     """
     path, overrides = files.expanded(path), tuple(overrides)
     program = program_lib.read(path)
-    recorded = program.about["config"]
-    if not trust_code:
-        trust.check(recorded, where=str(path))
-    config = sections.override(schema.fill(recorded), overrides)
-    try:
-        schema.check_recorded(config)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    recorded = schema.fill(program.about["config"])
+    run_lib.check_config(recorded, path, trust_code=trust_code)
+    config = sections.override(recorded, overrides)
+    schema.check_recorded(config)
     found = Exported(path.with_suffix(""), config, "", overrides, program=program)
     own, now = (window_of(each) for each in (recorded, config))
     if own != now:
@@ -235,7 +234,3 @@ def _answers_of(found: Any) -> np.ndarray:
         box = tuple(slice(low, low + side) for low, side in sides)
         painted[box][mask.inside] = number
     return painted
-
-
-def _answers(task: Any) -> Any:
-    return Answers(task)

@@ -16,7 +16,7 @@ from segjax.data import hashes
 from segjax.errors import UserError
 from segjax.runs import train
 from segjax.runtime import files, reading
-from segjax.studies import finished, tables, work
+from segjax.studies import finished, statistics, tables, work
 from segjax.studies.definition import Cell, Study
 from segjax.views import dots
 
@@ -162,6 +162,9 @@ def _plots(
         }
         if any(values.values()):
             path = output / f"{re.sub(r'[^A-Za-z0-9]+', '_', metric)}.png"
-            dots.draw(path, values, title=study.title, label=metric, baseline=study.baseline)
+            sure = {
+                row: statistics.mean(own).interval if own else None for row, own in values.items()
+            }
+            dots.draw(path, values, sure, title=study.title, label=metric, baseline=study.baseline)
             written.append(path)
     return written

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from segjax.views import figures
 
@@ -12,6 +11,7 @@ from segjax.views import figures
 def draw(
     path: str | os.PathLike[str],
     values: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, tuple[float, float] | None],
     *,
     title: str,
     label: str,
@@ -19,12 +19,10 @@ def draw(
 ) -> None:
     """Write a PNG: a line for each name, a dot for each value, a mark and a bar for their mean.
 
-    The bar is the 95 % confidence interval of the mean (Student's t), where there are two values or
-    more.
-
     Args:
         path: The PNG to write.
         values: By name, from the top down; a name without any has an empty line.
+        intervals: The 95 % interval of the mean of each, which lies in its middle; None: no bar.
         title: Heading.
         label: What the values are.
         baseline: A name through whose mean a vertical line goes; empty: none does.
@@ -46,11 +44,8 @@ def draw(
                 continue
             shade = figures.ORANGE if name == baseline else figures.BLUE
             ax.plot(array, [place] * array.size, "o", color=shade, alpha=0.45, markersize=6)
-            half = 0.0
-            if array.size > 1:
-                t = float(stats.t.ppf(0.975, array.size - 1))
-                half = t * float(array.std(ddof=1)) / array.size**0.5
+            low, high = intervals[name] or (0.0, 0.0)
             ax.errorbar(
-                float(array.mean()), place, xerr=half, color=shade, marker="|", markersize=14,
-                markeredgewidth=2, capsize=4,
+                float(array.mean()), place, xerr=(high - low) / 2, color=shade, marker="|",
+                markersize=14, markeredgewidth=2, capsize=4,
             )  # fmt: skip
