@@ -15,6 +15,7 @@ from segjax.assemble.parts import Parts
 from segjax.config import schema, sections
 from segjax.errors import ConfigError, DataError
 from segjax.evaluators.report import Scored
+from segjax.export import onnx_graph
 from segjax.export import program as program_lib
 from segjax.export.program import Loaded, Program
 from segjax.inference import scaling
@@ -60,6 +61,27 @@ class Answers:
         return {}
 
 
+class Hosted(Forward):
+    """The passes of a program that JAX does not trace: it runs beside what JAX compiles.
+
+    Args:
+        model: See `Loaded`.
+        task: See `Answers`.
+        normalize: See `Forward`.
+        options: Of `Forward`.
+    """
+
+    def __init__(self, model: Any, task: Any, *, normalize: Any, **options: Any):
+        super().__init__(model, task, normalize=normalize, **options)
+        normalize = jax.jit(normalize)
+
+        def outputs(variables: Any, image: jax.Array) -> jax.Array:
+            found = model.apply(variables, np.asarray(normalize(image)), train=False)
+            return jax.device_put(found, self.by_row)
+
+        self.outputs: Any = outputs
+
+
 @dataclasses.dataclass(frozen=True)
 class Exported(Run):
     """An exported file, opened; its reports go to a folder of its name without the ending.
@@ -93,7 +115,8 @@ class Exported(Run):
     def _network(self) -> Network:
         parts: Any = self.parts
         needed = {name: parts.schema[name] for name in ("image", *parts.task.needs)}
-        forward = Forward(schema=needed, **self._common)
+        make = Forward if self.program.traced else Hosted
+        forward = make(schema=needed, **self._common)
         return Network(forward, self.variables, (), self.config["inference"]["batch_size"])
 
     @functools.cached_property
@@ -111,7 +134,8 @@ class Exported(Run):
         return {
             "model": Loaded(self.program),
             "task": Answers(parts.task),
-            "normalize": lambda image: image,  # the program does
+            # The program does, unless it is bare.
+            "normalize": parts.normalize if self.program.is_bare else lambda image: image,
             "mesh": parts.mesh,
             "layout": parts.layout,
         }
@@ -132,13 +156,13 @@ def open_file(
             network was exported for, or a config that names code outside of segjax.
     """
     path, overrides = files.expanded(path), tuple(overrides)
-    program = program_lib.read(path)
+    program = (onnx_graph if onnx_graph.is_graph(path) else program_lib).read(path)
     recorded = schema.fill(program.about["config"])
     run_lib.check_config(recorded, path, trust_code=trust_code)
     config = sections.override(recorded, overrides)
     schema.check_recorded(config)
     found = Exported(path.with_suffix(""), config, "", overrides, program=program)
-    own, now = (window_of(each) for each in (recorded, config))
+    own, now = (program_lib.window_of(each) for each in (recorded, config))
     if own != now:
         raise ConfigError(
             f"{path}: its network sees windows of {own}, and the override makes them {now}. Export "
@@ -147,13 +171,8 @@ def open_file(
     return found
 
 
-def window_of(config: Mapping[str, Any]) -> list[int]:
-    """Return the sides of what a network sees."""
-    return list(config["inference"]["size"] or config["input"]["size"])
-
-
 def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[str]:
-    """Write a run to a file, which is kept only where it predicts as the run does.
+    """Write a run to a file of StableHLO, which is kept only where it predicts as the run does.
 
     Args:
         run: Opened.
@@ -170,6 +189,34 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[s
         line = program_lib.write(run, temporary, platforms=platforms)
         compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
     return [line.replace(str(temporary), str(output)), compared]
+
+
+def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[str]:
+    """Write a run to a file of ONNX, which is kept only where it predicts as the run does.
+
+    Args:
+        run: Opened; it is exported as it computes in float32.
+        output: The file.
+        bare: See `onnx_graph.make`.
+
+    Returns:
+        Lines on what was written and compared.
+
+    Raises:
+        UserError: As `onnx_graph.make`, or the predictions differ.
+    """
+    run, graph = float_graph(run, bare=bare)
+    about = onnx_graph.describe(run, bare=bare)
+    with files.replacing(output) as temporary:
+        line = onnx_graph.write(graph, temporary, about)
+        compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
+    return [f"step {run.step}: {line} → {output}", compared]
+
+
+def float_graph(run: Run, *, bare: bool = False) -> tuple[Run, Any]:
+    """Return a run as it computes in float32, and its graph."""
+    run = onnx_graph.in_float32(run)
+    return run, onnx_graph.make(run, bare=bare)
 
 
 def images_of(run: Run, *, most: int = 4) -> list[np.ndarray]:
@@ -217,7 +264,8 @@ def _difference(run: Run, other: Exported) -> float:
     shape = program_lib.images_of(run, 2)
     noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)
     one = jax.jit(program_lib.network_of(run))(run.variables, noise)
-    same = other.program.call(other.program.weights, noise)
+    seen = run.parts.normalize(noise) if other.program.is_bare else noise
+    same = other.program.call(other.program.weights, seen)
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True)
     arrays = [[np.asarray(each, np.float64) for each in pair] for pair in pairs]
     found = [np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in arrays]
