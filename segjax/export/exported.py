@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -234,24 +234,48 @@ def images_of(run: Run, *, most: int = 4) -> list[np.ndarray]:
         return [draw.uniform(0, 255, (*shape, channels)).astype(dtype) for shape in shapes[:most]]
 
 
+class Difference(NamedTuple):
+    """How alike two runs predict.
+
+    Attributes:
+        relative: By how much outputs differ at most, of the largest.
+        wrong: Pixels that are answered otherwise.
+        pixels: Of all images.
+    """
+
+    relative: float
+    wrong: int
+    pixels: int
+
+    @property
+    def share(self) -> float:
+        """The share of pixels that are answered otherwise."""
+        return self.wrong / max(1, self.pixels)
+
+
+def difference(run: Run, other: Exported, images: Sequence[np.ndarray]) -> Difference:
+    """Return how alike two runs predict."""
+    wrong = pixels = 0
+    both: Any = (run.predictor(), other.predictor())
+    for image in images:
+        one, same = (_answers_of(predict(image)) for predict in both)
+        wrong += int((one != same).sum())
+        pixels += one.size
+    return Difference(_relative(run, other), wrong, pixels)
+
+
 def compare(run: Run, other: Exported, images: Sequence[np.ndarray]) -> str:
     """Return a line on how alike two runs predict.
 
     Raises:
         DataError: They do not: more than `RELATIVE` or `PIXELS`.
     """
-    relative, wrong, pixels = _difference(run, other), 0, 0
-    both: Any = (run.predictor(), other.predictor())
-    for image in images:
-        one, same = (_answers_of(predict(image)) for predict in both)
-        wrong += int((one != same).sum())
-        pixels += one.size
-    share = wrong / max(1, pixels)
+    found = difference(run, other, images)
     line = (
-        f"run on {len(images)} images beside the run: outputs differ by {relative:.1e} of the "
-        f"largest, {100 * share:.4f} % of {pixels} pixels are answered otherwise"
+        f"run on {len(images)} images beside the run: outputs differ by {found.relative:.1e} of "
+        f"the largest, {100 * found.share:.4f} % of {found.pixels} pixels are answered otherwise"
     )
-    if not (relative <= RELATIVE and share <= PIXELS):
+    if not (found.relative <= RELATIVE and found.share <= PIXELS):
         raise DataError(
             f"the exported network is not that of the run: {line}; expected at most {RELATIVE:g} "
             f"and {100 * PIXELS:g} %. Nothing was kept."
@@ -259,7 +283,7 @@ def compare(run: Run, other: Exported, images: Sequence[np.ndarray]) -> str:
     return line
 
 
-def _difference(run: Run, other: Exported) -> float:
+def _relative(run: Run, other: Exported) -> float:
     """Return by how much outputs differ on a batch of noise, of the largest; NaN: one is."""
     shape = program_lib.images_of(run, 2)
     noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)

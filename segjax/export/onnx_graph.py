@@ -19,7 +19,7 @@ from jax import export
 
 from segjax import kernels
 from segjax.errors import ConfigError, DataError, UserError, extra
-from segjax.export import folding, program
+from segjax.export import onnx_simpler, program
 from segjax.export.program import Program
 from segjax.runs.run import Run
 from segjax.runtime import files, quirks, reading, sharding
@@ -39,8 +39,8 @@ DOMAINS = ("", "ai.onnx", "com.microsoft")
 def make(run: Run, *, bare: bool = False) -> Any:
     """Return the network of a run as an `onnx.ModelProto`.
 
-    It takes `image` [b *canvas c] and gives `scores` [b *canvas k] float32, `probabilities` likewise
-    and `classes` uint8 [b *canvas], of a task whose classes overlap [b *canvas k].
+    It takes `image` [b *canvas c] and gives `scores` and `probabilities` float32 [b *canvas k], and
+    `classes` uint8 [b *canvas], of a task whose classes overlap [b *canvas k].
 
     Args:
         run: Opened; it computes in float32, see `in_float32`.
@@ -68,7 +68,7 @@ def make(run: Run, *, bare: bool = False) -> Any:
         traced = jax.make_jaxpr(answers_of(run, weights, bare=bare))(image)
     names = [SCORES] if bare else [SCORES, PROBABILITIES, CLASSES]
     model = _convert(lambda x: tuple(jax.extend.core.jaxpr_as_fun(traced)(x)), image, names)
-    folding.drop_expansions(model)
+    onnx_simpler.rectify(model)
     model.producer_name, model.graph.name = "segjax", run.config["model"]["type"]
     return model
 
@@ -161,8 +161,8 @@ def write(model: Any, output: pathlib.Path, about: Mapping[str, Any]) -> str:
     with files.replacing(output) as temporary:
         temporary.write_bytes(content)
     return (
-        f"{len(model.graph.node)} operations of ONNX's opset {OPSET} and {len(content) / 1e6:.2f} MB, "
-        f"sha256 {found['hash'][:12]}"
+        f"{len(model.graph.node)} operations of ONNX's opset {OPSET} and "
+        f"{len(content) / 1e6:.2f} MB, sha256 {found['hash'][:12]}"
     )
 
 
@@ -262,9 +262,7 @@ def session_of(
         import onnxruntime
     kept = type(model)()
     kept.CopyFrom(model)
-    others = [each for each in kept.graph.output if each.name not in outputs]
-    for each in others:
-        kept.graph.output.remove(each)
+    onnx_simpler.keep_outputs(kept, outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     known = ("CUDAExecutionProvider", "CPUExecutionProvider")

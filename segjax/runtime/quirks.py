@@ -139,6 +139,7 @@ def set_field(module: object, name: str, value: object) -> None:
     """
     object.__setattr__(module, name, value)
 
+
 @contextlib.contextmanager
 def onnx_pads() -> Iterator[None]:
     """Let jax2onnx 0.17.1 convert a padding of a batch of any size, and say nothing of types.
