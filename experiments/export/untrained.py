@@ -55,7 +55,7 @@ def untrained(config, folder, *, dtype="uint8"):
 
 
 def of_model(name, folder):
-    """Return a run of a model of the zoo at its `debug` size; a U-Net with gates has a level more."""
+    """Return a run of a model of the zoo at its `debug` size, where that has all its parts."""
     config = sections.plain(camvid.get_config(f"model={name},size=debug"))
     if name == "attention_unet":
         config["model"]["widths"] = (8, 8, 16)  # the finest skip has no gate

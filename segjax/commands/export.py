@@ -33,7 +33,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("publisher", "", text, flag_values=values)
     text = "On which a program is to run: cpu, cuda, rocm, tpu."
     flags.DEFINE_list("platforms", "cpu,cuda,tpu", text, flag_values=values)
-    text = "Of onnx: normalised float32 images in and scores out, nothing before or behind the network."
+    text = "Of onnx: the network alone, from normalised float32 images to scores."
     flags.DEFINE_bool("bare", False, text, flag_values=values)
     text = "Of onnx: compute in 8-bit integers, calibrated on training images."
     flags.DEFINE_bool("int8", False, text, flag_values=values)

@@ -148,8 +148,8 @@ def describe(run: Run, *, kind: str) -> dict[str, Any]:
     """Return what an exported file says of itself, whatever its format.
 
     That is: `kind` and `version` of the format, `run` (the fingerprint of the run's config),
-    `step`, `dtype` of its images, `config` (resolved: with class names, palette and sizes), `facts` (what
-    predictions need of `run.json`), and which `jax` made it.
+    `step`, `dtype` of its images, `config` (resolved: with class names, palette and sizes),
+    `facts` (what predictions need of `run.json`), and which `jax` made it.
     """
     facts = run.facts()
     return {
