@@ -43,6 +43,7 @@ def measure(name: str, folder: pathlib.Path) -> dict:
         "stablehlo": attempt(lambda path: program.write(run, path) and None),
         "onnx": attempt(lambda path: _onnx(run, path)),
         "int8": attempt(lambda path: _onnx(run, path, int8=True)),
+        "classes": untrained.classes_seen(run),
         "safetensors": publishers_of(run, folder),
         "versions": {
             package: metadata.version(package)

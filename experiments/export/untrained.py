@@ -28,7 +28,9 @@ class Untrained(Run):
         def fill(path, leaf):
             name = str(path[-1].key)
             spread = np.sqrt(2 / np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
-            values = draw.normal(0, spread, leaf.shape)  # scores of about 1, of many classes
+            values = draw.normal(0, spread, leaf.shape)  # scores of about 1
+            if leaf.ndim > 1:  # without what is common to all pixels: the image decides
+                values -= values.mean(tuple(range(leaf.ndim - 1)))
             one = name in ("var", "scale")
             return jax.device_put((np.abs(values) + one).astype(leaf.dtype), leaf.sharding)
 
@@ -67,6 +69,17 @@ def of_model(name, folder):
 
 
 def images(dtype=np.uint8, *, count=1):
-    """Return images of each of five sizes."""
+    """Return images of each of five sizes: squares of one colour each under noise."""
     draw = np.random.default_rng(1)
-    return [draw.uniform(0, 255, (*size, 3)).astype(dtype) for size in SIZES * count]
+    found = []
+    for height, width in SIZES * count:
+        colours = draw.uniform(0, 200, (height // 16 + 1, width // 16 + 1, 3))
+        squares = colours.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
+        found.append((squares + draw.uniform(0, 55, squares.shape)).astype(dtype))
+    return found
+
+
+def classes_seen(run) -> int:
+    """Return how many classes a run answers on the images; of one alone nothing can differ."""
+    predict = run.predictor()
+    return len({int(k) for image in images() for k in np.unique(predict(image).classes)})

@@ -158,10 +158,11 @@ def write(model: Any, output: pathlib.Path, about: Mapping[str, Any]) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=name, value=text)
     content = serialised(model)
+    opset = next(each.version for each in model.opset_import if not each.domain)
     with files.replacing(output) as temporary:
         temporary.write_bytes(content)
     return (
-        f"{len(model.graph.node)} operations of ONNX's opset {OPSET} and "
+        f"{len(model.graph.node)} operations of ONNX's opset {opset} and "
         f"{len(content) / 1e6:.2f} MB, sha256 {found['hash'][:12]}"
     )
 
@@ -247,7 +248,7 @@ def check_alone(model: Any, path: pathlib.Path) -> None:
 
 def session_of(
     model: Any, outputs: Sequence[str], *, path: pathlib.Path
-) -> Callable[[Any], list[np.ndarray]]:
+) -> Callable[[Any], Sequence[Any]]:
     """Return what runs a graph on a batch, and gives `outputs`; the others are not computed.
 
     Args:

@@ -42,7 +42,7 @@ def test_images_of_any_size_are_predicted_as_the_run_does(unet, file):
     line = exported.compare(unet, opened, images(count=4))
     assert "run on 20 images" in line
     assert opened.step == 3 and opened.facts()["image_scales"] == [1.0, 1.0]
-    assert len({*opened.predictor()(images()[0]).classes.flat}) > 1, "one class tells nothing"
+    assert untrained.classes_seen(opened) > 1, "one class tells nothing"
 
 
 def test_another_program_finds_all_in_the_file(unet, file):
@@ -236,6 +236,7 @@ def test_the_table_is_drawn_from_the_records():
     assert [row["model"] for row in rows] == list(zoo.ZOO)
     assert study.table(rows) in study.README.read_text()
     for row in rows:
+        assert row["classes"] > 1, "one class tells nothing"
         for form in ("stablehlo", "onnx"):
             found = row[form]
             assert found.get("reason") or (
