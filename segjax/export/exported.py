@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -185,10 +185,7 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[s
     Raises:
         UserError: As `program.write`, or the predictions differ.
     """
-    with files.replacing(output) as temporary:
-        line = program_lib.write(run, temporary, platforms=platforms)
-        compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
-    return [line.replace(str(temporary), str(output)), compared]
+    return _kept(run, output, lambda path: program_lib.write(run, path, platforms=platforms))
 
 
 def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[str]:
@@ -207,10 +204,19 @@ def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[st
     """
     run, graph = float_graph(run, bare=bare)
     about = onnx_graph.describe(run, bare=bare)
+
+    def make(path: pathlib.Path) -> str:
+        return f"step {run.step}: {onnx_graph.write(graph, path, about)} → {path}"
+
+    return _kept(run, output, make)
+
+
+def _kept(run: Run, output: pathlib.Path, make: Callable[[pathlib.Path], str]) -> list[str]:
+    """Return what `make` says of the file it writes, and how alike run and file predict."""
     with files.replacing(output) as temporary:
-        line = onnx_graph.write(graph, temporary, about)
+        line = make(temporary)
         compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
-    return [f"step {run.step}: {line} → {output}", compared]
+    return [line.replace(str(temporary), str(output)), compared]
 
 
 def float_graph(run: Run, *, bare: bool = False) -> tuple[Run, Any]:
