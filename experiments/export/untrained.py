@@ -29,10 +29,9 @@ class Untrained(Run):
             name = str(path[-1].key)
             spread = np.sqrt(2 / np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
             values = draw.normal(0, spread, leaf.shape)  # scores of about 1
-            if leaf.ndim > 1:  # without what is common to all pixels: the image decides
-                values -= values.mean(tuple(range(leaf.ndim - 1)))
-            one = name in ("var", "scale")
-            return jax.device_put((np.abs(values) + one).astype(leaf.dtype), leaf.sharding)
+            if name in ("var", "scale"):
+                values = 1 + np.abs(values)
+            return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
 
         return 3, jax.tree.map_with_path(fill, shapes), 3
 
