@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -294,7 +295,7 @@ def _relative(run: Run, other: Exported) -> float:
     shape = program_lib.images_of(run, 2)
     noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)
     one = jax.jit(program_lib.network_of(run))(run.variables, noise)
-    seen = run.parts.normalize(noise) if other.program.is_bare else noise
+    seen = run.parts.normalize(jnp.asarray(noise)) if other.program.is_bare else noise
     same = other.program.call(other.program.weights, seen)
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True)
     arrays = [[np.asarray(each, np.float64) for each in pair] for pair in pairs]
