@@ -69,6 +69,7 @@ def make(run: Run, *, bare: bool = False) -> Any:
     names = [SCORES] if bare else [SCORES, PROBABILITIES, CLASSES]
     model = _convert(lambda x: tuple(jax.extend.core.jaxpr_as_fun(traced)(x)), image, names)
     onnx_simpler.rectify(model)
+    onnx_simpler.spell_sigmoids(model)
     model.producer_name, model.graph.name = "segjax", run.config["model"]["type"]
     return model
 

@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.special
 
 import segjax
 from configs import zoo
@@ -179,6 +180,16 @@ def test_only_the_larger_of_a_value_and_zero_is_a_relu():
     assert [each.name for each in model.graph.initializer] == ["one"]
     after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
     np.testing.assert_array_equal(before, after)
+
+
+def test_a_sigmoid_has_no_least_value():
+    """onnxruntime's own ends at 1.5e-8."""
+    model = graph_of(("Sigmoid", ["x"], ["a"]), ("Neg", ["a"], ["y"]))
+    onnx_simpler.spell_sigmoids(model)
+    for x in ([-30, -20], [-1, 0], [5, 30], [-100, 100]):
+        x = np.array(x, np.float32)
+        (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+        np.testing.assert_allclose(-found, scipy.special.expit(x.astype(float)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
