@@ -138,7 +138,7 @@ def make(
         run: The run.
         sources: See `open_splits`.
         groups: What in an example's name says whose it is, a regular expression; empty: what the
-            data set knows, else a guess, see `drift.group_names`.
+            data set knows, else what `drift.group_of` guesses.
         window: Images that are compared at once.
         tell: Told how many images are done.
 
@@ -150,9 +150,7 @@ def make(
     predictor = run.predictor()
     class_names = run.parts.classes.class_names
     for split, source in sources.items():
-        names = core.names_of(source, split)
-        own = dealing.groups_of(names, groups) if groups else core.groups_of(source)
-        owners += [f"{split}/{name}" for name in own or drift.group_names(names)]
+        owners += [f"{split}/{name}" for name in _owners(source, split, groups)]
         for number in range(len(source)):
             example = source[number]
             image, label = np.asarray(example["image"]), np.asarray(example["label"])
@@ -163,11 +161,22 @@ def make(
             tell(len(rows))
     about = {
         "run": str(run.path), "step": run.step, "splits": list(sources), "images": len(rows),
-        "groups": len(set(owners)),
+        "groups": len(set(drift.tell_apart(owners))),
     }  # fmt: skip
     return Reference(
-        drift.learn(table(rows), owners, window=window), tuple(class_names), window, about
+        drift.learn(table(rows), drift.tell_apart(owners), window=window),
+        tuple(class_names),
+        window,
+        about,
     )
+
+
+def _owners(source: core.Source, split: str, pattern: str) -> Sequence[str]:
+    """Return whose each example is."""
+    names = core.names_of(source, split)
+    if pattern:
+        return dealing.groups_of(names, pattern)
+    return core.groups_of(source) or [drift.group_of(name) for name in names]
 
 
 def describe(
