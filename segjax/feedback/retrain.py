@@ -281,10 +281,13 @@ def judge(
 
 
 def by_image(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report's table of examples with the mean IoU of each, over the classes in it."""
+    """Return a report's table of examples with an IoU of each: over the sums of its classes.
+
+    A class of a few pixels decides the mean over classes of one image; here it weighs what it
+    covers.
+    """
     table = result["per_example"]
-    hit, label, pred = (np.asarray(table[name], np.float64) for name in confusion.MARGINS)
+    hit, label, pred = (np.asarray(table[name], np.float64).sum(1) for name in confusion.MARGINS)
     union = label + pred - hit
     scores = np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
-    rows = np.nanmean(scores, axis=1, keepdims=True).tolist()
-    return {"per_example": {**table, "values": {IMAGE_IOU: rows}}}
+    return {"per_example": {**table, "values": {IMAGE_IOU: scores[:, None].tolist()}}}
