@@ -84,7 +84,7 @@ def trained(tmp_path_factory) -> pathlib.Path:
 
 @pytest.mark.slow
 def test_the_loop(trained, tmp_path):
-    """Too few are refused; a version is trained, judged, used, rolled back; a kill is gone on with."""
+    """A version is trained, judged, used and rolled back; after a kill it is gone on with."""
     store = Store.open(tmp_path / "feedback")
     loop = ("--mode=retrain", f"--workdir={trained}", f"--feedback={store.root}", "--steps=2")
     code, text = program.run(*loop)
