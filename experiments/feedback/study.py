@@ -88,6 +88,7 @@ def study(workdir: pathlib.Path, case: str, steps: int) -> dict[str, Any]:
         row = {
             "case": case, "steps": steps, "trained": verdict["trained"],
             "tested": verdict["tested"], "promoted": verdict["promoted"],
+            "tested_by": "IoU of an image",
         }  # fmt: skip
         for name in ("holdout", "feedback", "images"):
             found = verdict[name]
