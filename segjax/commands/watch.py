@@ -36,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("groups", "", text, flag_values=values)
     text = "With --reference: images that are compared at once."
     flags.DEFINE_integer(
-        "window", 100, text, lower_bound=20, upper_bound=10_000, flag_values=values
+        "window", 100, text, lower_bound=8, upper_bound=10_000, flag_values=values
     )  # fmt: skip
     text = "With --reference: the most images of each split."
     flags.DEFINE_integer(

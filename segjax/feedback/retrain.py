@@ -37,7 +37,7 @@ class Wishes(NamedTuple):
     Attributes:
         share: Of the examples of a batch, those that are corrections.
         held: Of the corrections, those that only test; which, their images decide for ever.
-        steps: How many; 0: a quarter of the run's, at least 50.
+        steps: How many; 0: half of the run's, at least 50.
         lr_factor: Of the run's learning rate.
         holdout: The key of `config.evals` whose split is the frozen hold-out.
         metric: What is compared, see `intervals.compare`.
@@ -159,7 +159,7 @@ def begin(
     for split, ids in (("train", parts.train), ("held", parts.held)):
         with files.replacing(folder / SPLITS / f"{split}.txt") as temporary:
             temporary.write_text("\n".join(ids) + "\n")
-    steps = wishes.steps or max(50, run.config["resolved"]["total_steps"] // 4)
+    steps = wishes.steps or max(50, run.config["resolved"]["total_steps"] // 2)
     request = {
         **wishes._asdict(), "steps": steps, "from": os.path.relpath(versions.current(path), path),
         "feedback_version": store.version(), "trained": len(parts.train),
