@@ -17,7 +17,9 @@ from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
 if TYPE_CHECKING:
+    from segjax.data.decode import Reading
     from segjax.inference.layout import Layout
+    from segjax.runs.run import Run
 
 NEEDS = options.TRAINED | {"input": "--input='photos/*.jpg'", "output": "--output=out"}
 SHARED = False
@@ -49,7 +51,6 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Predict all files."""
-    from segjax.data.decode import Reading, recorded
     from segjax.inference import dry_run, folder, paths
     from segjax.inference.outputs import kinds
 
@@ -57,12 +58,9 @@ def run(values: flags.FlagValues) -> int:
     from segjax.runs import workdir
 
     opened = options.open_trained(values)
-    source, resolved = opened.config["input"]["source"], opened.config["resolved"]
-    dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
-    as_trained: dict[str, Any] = reading_of(source) | {"dims": dims}
-    as_trained |= recorded(opened.facts().get("reading"))
-    suffix = str(as_trained.pop("label_suffix", ""))
-    reading = Reading(**as_trained | {"channels": resolved["channels"]})
+    class_names = opened.config["resolved"]["class_names"]
+    reading, suffix = reading_of_run(opened)
+    dims = reading.dims
     multilabel, finds = opened.parts.multilabel, kinds.finds_of(opened.parts.task)
     kinds.choose(values.outputs, dims=dims, multilabel=multilabel, finds=finds)
     check_score(values.least_score, finds=finds)
@@ -100,6 +98,17 @@ def run(values: flags.FlagValues) -> int:
         spacing=spacing_of(values.spacing, opened.parts.layout),
     )
     return 2 if counts.skipped else 0
+
+
+def reading_of_run(opened: "Run") -> "tuple[Reading, str]":
+    """Return how a run reads images, and how the names of its data set's masks end."""
+    from segjax.data.decode import Reading, recorded
+
+    source, resolved = opened.config["input"]["source"], opened.config["resolved"]
+    as_trained: dict[str, Any] = reading_of(source) | {"dims": len(opened.config["input"]["size"])}
+    as_trained |= recorded(opened.facts().get("reading"))
+    suffix = str(as_trained.pop("label_suffix", ""))
+    return Reading(**as_trained | {"channels": resolved["channels"]}), suffix
 
 
 def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
