@@ -4,7 +4,7 @@ import hashlib
 import pathlib
 from collections.abc import Iterator
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import ndimage
@@ -158,7 +158,7 @@ def _labels(source: core.Source, label: Any, gray: np.ndarray, dims: int) -> Lab
     objects = np.zeros(count, np.int64)
     for k in np.flatnonzero(pixels):
         own = plane[..., k] == 1 if multilabel else plane == k
-        objects[k] = ndimage.label(own)[1]
+        _, objects[k] = cast(tuple[Any, int], ndimage.label(own))
     if dims == 1 or plane.shape[:2] != gray.shape:
         return Labels(pixels, objects, void, None)
     if multilabel:

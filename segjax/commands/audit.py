@@ -100,8 +100,8 @@ def open_judge(values: flags.FlagValues) -> "Run | None":
     )
     if not isinstance(opened.parts.task, DenseTask) or opened.parts.multilabel:
         raise ConfigError(
-            f"--workdir={values.workdir}: masks are judged pixel by pixel, expected a run of a task "
-            "that gives each pixel one class. Leave it out."
+            f"--workdir={values.workdir}: masks are judged pixel by pixel, expected a run of a "
+            "task that gives each pixel one class. Leave it out."
         )
     return opened
 
@@ -109,7 +109,7 @@ def open_judge(values: flags.FlagValues) -> "Run | None":
 def disagreeing(
     opened: "Run", sources: Mapping[str, "Source"], seen: Sequence["Seen"], class_names: list[str]
 ) -> tuple[dict[str, float], list["Finding"]]:
-    """Return of each id the share of pixels that a run disagrees with, and the masks that stand out.
+    """Return of each id the share of pixels that a run disagrees with, and masks that stand out.
 
     Raises:
         ConfigError: The run knows other classes.
