@@ -213,11 +213,12 @@ def _feedback(service: Service) -> Any:
             async with service.found(request, upload, begin=begin) as found:
                 label = mask and await service.label_of(mask, request.state.unique, found)
                 own = None if service.served.multilabel else found.label
-                name = await service.in_thread(
-                    store.add, upload.content, suffix=upload.suffix, label=label, prediction=own,
-                    model=f"{service.served.name} step {service.served.step}", flagged=flagged,
-                    note=note, request=about or request.state.name,
-                )  # fmt: skip
+                with service.named(store.root, "the set of feedback"):
+                    name = await service.in_thread(
+                        store.add, upload.content, suffix=upload.suffix, label=label,
+                        prediction=own, model=f"{service.served.name} step {service.served.step}",
+                        flagged=flagged, note=note, request=about or request.state.name,
+                    )  # fmt: skip
         service.measures.feedback.inc()
         return {"id": name, "request": request.state.name}
 

@@ -35,7 +35,13 @@ GONE = 499
 
 
 class Store(Protocol):
-    """Where feedback goes, see `segjax.feedback.store`."""
+    """Where feedback goes, see `segjax.feedback.store`.
+
+    Attributes:
+        root: Its folder.
+    """
+
+    root: pathlib.Path
 
     def add(self, image: bytes, **about: Any) -> str:
         """Store an example for good, and return its name."""
