@@ -116,7 +116,13 @@ def test_arrays_are_taken_where_no_value_changes(client, network):
         answer = post(client, npy(array.astype(kind)), "format=npy", name="x.npy")
         assert answer.status_code == 200, answer.text
         np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), expected)
-    for bad in (array + 0.5, array.astype(np.float32), array.astype(np.int32) * 300, array[..., :2], array[0]):
+    for bad in (
+        array + 0.5,
+        array.astype(np.float32),
+        array.astype(np.int32) * 300,
+        array[..., :2],
+        array[0],
+    ):
         assert post(client, npy(bad), name="x.npy").status_code == 422
 
 
@@ -174,9 +180,10 @@ def test_requests_are_counted(client):
 
 def test_the_page_and_its_description_are_there(client):
     page = client.get("/")
-    assert "<script src" in page.text and "default-src 'self'" in page.headers[
-        "content-security-policy"
-    ]
+    assert (
+        "<script src" in page.text
+        and "default-src 'self'" in page.headers["content-security-policy"]
+    )
     assert client.get("/page.js").headers["content-type"].startswith("text/javascript")
     assert client.get("/page.css").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]

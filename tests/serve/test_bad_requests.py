@@ -1,4 +1,4 @@
-"""What a client may send by mistake or on purpose: the right status, and nothing of this machine."""
+"""What a client may send by mistake or on purpose: the right status, nothing of this machine."""
 
 import base64
 import json
@@ -12,14 +12,16 @@ from tests.serve.conftest import LIMITS, SECRET
 from tests.serve.served import form, npy, picture
 
 GOOD = picture(20, 30)
-LEAKS = ("Traceback", "File \"", "/tmp", "segjax-serve", "/root", "/home", "site-packages", SECRET)
+LEAKS = ("Traceback", 'File "', "/tmp", "segjax-serve", "/root", "/home", "site-packages", SECRET)
 
 
 def png_header(width, height, *, bits=8, kind=2):
     """Return a PNG that claims a size and has a few bytes of pixels."""
 
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     data = zlib.compress(bytes(1000))
@@ -29,6 +31,10 @@ def png_header(width, height, *, bits=8, kind=2):
 def upload(content, name="x.png", **more):
     body, headers = form(image=(name, content), **more)
     return dict(content=body, headers=headers)
+
+
+def fields(**sent):
+    return dict(zip(("content", "headers"), form(**sent), strict=True))
 
 
 def as_json(value):
@@ -60,14 +66,12 @@ CASES = {
                                            form(image=("x.png", GOOD))[0]), 400),
     "a form that is cut off": (dict(content=form(image=("x.png", GOOD))[0][:200],
                                     headers=form()[1]), (400, 422)),
-    "no image": (dict(zip(("content", "headers"), form(other="x"), strict=True)), 422),
-    "an image that is a text": (dict(zip(("content", "headers"), form(image="x"), strict=True)), 422),
+    "no image": (fields(other="x"), 422),
+    "an image that is a text": (fields(image="x"), 422),
     "two images": (dict(content=form(image=("x.png", GOOD))[0].replace(b"--XbX--\r\n", b"")
                         + form(image=("y.png", GOOD))[0], headers=form()[1]), 422),
-    "many fields": (dict(zip(("content", "headers"),
-                             form(**{f"f{n}": "x" for n in range(50)}), strict=True)), 400),
-    "many files": (dict(zip(("content", "headers"),
-                            form(**{f"f{n}": ("x", b"x") for n in range(50)}), strict=True)), 400),
+    "many fields": (fields(**{f"f{n}": "x" for n in range(50)}), 400),
+    "many files": (fields(**{f"f{n}": ("x", b"x") for n in range(50)}), 400),
     "a long field": (upload(GOOD, note="x" * 100_000), 400),
     "an empty file": (upload(b""), 422),
     "a truncated PNG": (upload(picture(200, 300)[:5000]), 422),
