@@ -150,7 +150,7 @@ def _store(folder: str) -> Any:
 def _monitor(folder: pathlib.Path) -> Any:
     from segjax.watch import monitor
 
-    return monitor.Monitor(None)
+    return monitor.open_monitor(folder)
 
 
 def _tell(service: "Service") -> None:

@@ -59,6 +59,10 @@ class Monitor(Protocol):
         """Note an image and what was predicted of it."""
         ...
 
+    def failed(self) -> None:
+        """Note a request that got no answer."""
+        ...
+
     def gauges(self) -> dict[str, float]:
         """Return what it knows, by name."""
         ...

@@ -325,6 +325,9 @@ def test_what_watches_sees_every_image(served, expected):
         def observe(self, image, prediction, *, seconds, queue):
             self.seen.append((image.shape, prediction.classes, seconds, queue))
 
+        def failed(self):
+            self.seen.append("failed")
+
         def gauges(self):
             return {"drift": 0.25}
 
@@ -335,6 +338,9 @@ def test_what_watches_sees_every_image(served, expected):
             pass
         post(client)
         assert "segjax_drift 0.25" in client.get("/metrics").text
+        service.ready = False
+        post(client)
+        assert watching.seen.pop() == "failed"
     ((shape, classes, seconds, queue),) = watching.seen
     assert shape == (50, 70, 3) and seconds > 0 and queue == 0
     np.testing.assert_array_equal(classes, expected[0])

@@ -84,7 +84,7 @@ def drag(browser, kind, start, end):
         shape = (("width", width, point[0]), ("height", height, point[1]))
         return [round(box[side] / n * (p + 0.5) - box[side] / 2) for side, n, p in shape]
 
-    chain = ActionChains(browser, devices=[PointerInput(kind, "pointer")])
+    chain = ActionChains(browser, devices=[PointerInput(kind, f"a {kind}")])
     pointer = chain.w3c_actions.pointer_action
     pointer.move_to(stage, *at(start))
     pointer.pointer_down()
