@@ -6,7 +6,8 @@
     <root>/feedback.sqlite       a row for each accepted image
 
 The folder source reads it as `{"type": "folder", "root": …, "images": "images", "labels": "labels",
-"split_file": "*", "ignore_index": 255, "class_names": […]}`. A file without a row was never accepted.
+"split_file": "*", "ignore_index": 255, "class_names": […]}`. A file without a row was never
+accepted.
 """
 
 import contextlib
