@@ -40,15 +40,11 @@ class Server:
             [*command, *flags], cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True
         )
         self.lines: list[str] = []
-        assert self.process.stdout is not None
-        self.port = int(re.findall(r":(\d+)", self.process.stdout.readline())[-1])
-        threading.Thread(target=self._read, daemon=True).start()
+        out: Any = self.process.stdout
+        self.port = int(re.findall(r":(\d+)", out.readline())[-1])
+        threading.Thread(target=lambda: self.lines.extend(out), daemon=True).start()
         while Client(self.port).ask("GET", "/readyz")[0] != 200:
             time.sleep(0.2)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(self.process.stdout)
 
     def memory(self) -> float:
         """Return the resident memory in MiB."""
@@ -99,7 +95,7 @@ def bodies() -> list[bytes]:
 
 
 def load(port: int, clients: int, stop: threading.Event) -> tuple[list[threading.Thread], list]:
-    """Start clients that ask again as soon as they are answered; the list fills with their notes."""
+    """Start clients that ask again as soon as they are answered, and the list of their notes."""
     notes: list[tuple[int, float, float]] = []
     forms = bodies()
 
