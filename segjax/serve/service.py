@@ -173,7 +173,7 @@ class Service:
             least_score: From which score on objects are painted.
 
         Raises:
-            Refused: 413, 422, 429, 503, see `Admission`, `Served.open` and `Batcher`.
+            Refused: 413, 422, 429, 503, see `Admission`, `Served.image_of` and `Batcher`.
         """
         served, name = self.served, f"{request.state.unique}-image"
         async with uploads.on_disk(upload, self.folder, name) as file:
@@ -182,7 +182,7 @@ class Service:
             self._check_size(sides, probabilities)
             with self.admission.image(sides):
                 with self.named(file, "the image"):
-                    image = await self.in_thread(served.open, file, spacing)
+                    image = await self.in_thread(served.image_of, file, spacing)
                 until = begin + self.limits.seconds
                 prediction = await self._predicted(request, image, probabilities, until)
                 about = folder.answered(
