@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("feedback")
-    flags = ("--queue=4", "--timeout=5", "--max_megapixels=4", f"--feedback={folder}")
+    flags = ("--queue=4", "--timeout=5", "--max_megapixels=4", "--watch", f"--feedback={folder}")
     with process(f"--workdir={run}", *flags) as (running, url, _):
         yield running, url, folder
 
@@ -127,6 +127,7 @@ def test_nothing_is_compiled_for_any_size(server):
         query = ("format=png", "include=uncertainty,rle", "format=probabilities")[number % 3]
         assert predict(url, picture(height, width), query)[0] == 200
     assert compiled() == before
+    assert "segjax_watch_images" in get(url + "/metrics")[1].decode()
 
 
 def test_what_is_accepted_when_it_ends_is_answered(run):
