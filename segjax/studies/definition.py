@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -147,11 +148,5 @@ def _cell(row: Mapping[str, Any], seed: int) -> Cell:
         schema.check(config)
     except ConfigError as error:
         raise ConfigError(f"study row {rules.shown(row['name'])}: {error}") from None
-    changes = " ".join(_quoted(f"--config.{override}") for override in overrides)
-    return Cell(row["name"], config, f"python run.py --config={row['config']} {changes}")
-
-
-def _quoted(word: str) -> str:
-    """Return a word as a shell takes it: in quotes where it must be."""
-    plain = all(each.isalnum() or each in "-_.,=:/+" for each in word)
-    return word if plain else f"'{word}'"
+    words = [f"--config={row['config']}", *(f"--config.{override}" for override in overrides)]
+    return Cell(row["name"], config, f"python run.py {shlex.join(words)}")

@@ -1,5 +1,7 @@
 """What a study's file may say, and what a wrong one is told."""
 
+import shlex
+
 import pytest
 
 from segjax.config import load
@@ -31,6 +33,17 @@ def test_each_row_is_trained_with_each_seed_and_later_overrides_win(write):
     changes = ["total_steps=4", "optimizer.lr=0.5", "total_steps=6", "seed=5"]
     assert study.cells[3].config == load.load(GOOD["config"], changes)
     assert study.cells[3].command.endswith("--config.total_steps=6 --config.seed=5")
+
+
+def test_the_command_of_a_run_is_one_for_a_shell(write):
+    losses = "[{'type': 'pixel:focal', 'weight': 1.0}, {'type': \"region:dice\", 'weight': 1.0}]"
+    path = write(rows=[dict(name="a", overrides=[f"task.losses={losses}"])], seeds=[1])
+    (cell,) = definition.read(str(path)).cells
+    python, program, config, *flags = shlex.split(cell.command)
+    assert (python, program) == ("python", "run.py")
+    overrides = [flag.removeprefix("--config.") for flag in flags]
+    assert load.load(config.removeprefix("--config="), overrides) == cell.config
+    assert cell.config["task"]["losses"][0] == {"type": "pixel:focal", "weight": 1.0}
 
 
 def test_a_study_may_take_an_argument(tmp_path):
