@@ -171,6 +171,7 @@ READS_ELSEWHERE = {
     "segjax/runtime/files.py": "the lock, which it makes itself, and what it writes",
     "segjax/runtime/xla.py": "/proc/cpuinfo",
     "segjax/costs/timing.py": "/proc/self/stat",
+    "segjax/feedback/store.py": "a method of that name",
     "segjax/runtime/console.py": "nowhere, to write to",
     "segjax/runs/writer.py": "appends to the log, which it has read through `reading` before",
     "segjax/runs/log.py": "appends to log.txt, which `reading` has looked at",

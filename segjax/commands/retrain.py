@@ -32,7 +32,7 @@ def define(values: flags.FlagValues) -> None:
         "least_gain": (0.01, 0.0, 1.0, "Gain on tested corrections that a version must have."),
         "largest_p": (0.05, 0.0, 1.0, "Of the paired permutation test of that gain."),
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
-        "least_fit": (0.5, 0.0, 1.0, "Its score on corrections as a share of that on the hold-out."),
+        "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
     }  # fmt: skip
     for name, (default, low, high, text) in numbers.items():
         flags.DEFINE_float(

@@ -83,12 +83,7 @@ def make_reference(values: flags.FlagValues, opened: "Run") -> None:
             opened, sources, groups=values.groups, window=values.window, tell=bar.update
         )
     made.save(opened.path / reference.FILE)
-    about = made.about
-    line = (
-        f"{about['images']} images of {', '.join(about['splits'])} in {about['groups']} groups, "
-        f"{len(made.limits)} statistics; written to {opened.path / reference.FILE}"
-    )
-    print(printable(line))
+    print(printable(made.describe(opened.path / reference.FILE)))
 
 
 def compare(values: flags.FlagValues, opened: "Run") -> int:
