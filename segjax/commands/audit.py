@@ -1,4 +1,4 @@
-"""Look for what is wrong with the data of --config, and write audit.json and audit.html to --output.
+"""Look for what is wrong with the data of --config; audit.json and audit.html go to --output.
 
 All splits that the config trains on and scores: duplicates, also across splits, masks that are
 shifted, empty, hold unknown values or do not fit their image, images that stand out. With a run,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from segjax.commands import options
-from segjax.commands.predict import reading_of_run
 from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
@@ -91,11 +90,12 @@ def compare(values: flags.FlagValues, opened: "Run") -> int:
     """Compare a folder with the reference."""
     from segjax.feedback.store import Store
     from segjax.inference import paths
+    from segjax.runs import as_trained
     from segjax.views import progress
     from segjax.watch import alerts, page, reference, stream
 
     known = reference.Reference.load(opened.path / reference.FILE)
-    reading, suffix = reading_of_run(opened)
+    reading, suffix = as_trained.reading_of(opened)
     output = options.path(values.output)
     store = Store.open(options.path(values.feedback), create=False) if values.feedback else None
     inputs = paths.list_inputs(
