@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.audit import alignment, duplicates
-from segjax.data import core, hashes, lazy, look, opening
+from segjax.data import core, hashes, lazy, look, opening, reviewed
 from segjax.errors import DataError
 
 SIDE = 512
@@ -61,7 +61,7 @@ class Seen(NamedTuple):
 
 def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
     """Yield what is kept of each example of a split, in its order; few are in memory at once."""
-    ids = ids_of(source, split)
+    ids = reviewed.ids_of(source, split)
     with futures.ThreadPoolExecutor(max(1, threads)) as pool:
         waiting: list[futures.Future[Seen]] = []
         for number, own in enumerate(ids):
@@ -70,12 +70,6 @@ def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
                 yield waiting.pop(0).result()
         for each in waiting:
             yield each.result()
-
-
-def ids_of(source: core.Source, split: str) -> list[str]:
-    """Return what findings call each example of a split."""
-    names = core.names_of(source, split)
-    return [name if name.startswith(f"{split}/") else f"{split}/{name}" for name in names]
 
 
 def see(source: core.Source, number: int, own: str, split: str) -> Seen:

@@ -147,12 +147,12 @@ def disagreeing(
 
 def place_of(sources: Mapping[str, "Source"]) -> dict[str, tuple[str, int]]:
     """Return of each id its split and its number there."""
-    from segjax.audit import examples
+    from segjax.data import reviewed
 
     return {
         own: (split, number)
         for split, source in sources.items()
-        for number, own in enumerate(examples.ids_of(source, split))
+        for number, own in enumerate(reviewed.ids_of(source, split))
     }
 
 
