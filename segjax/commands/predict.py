@@ -6,13 +6,12 @@ folder. Other files are never overwritten. The exit code is 2 where a file had t
 """
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from segjax.commands import options
-from segjax.config import lookup, rules, sections
+from segjax.config import lookup, rules
 from segjax.errors import ConfigError, printable
 from segjax.runtime import xla
 
@@ -49,20 +48,16 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Predict all files."""
-    from segjax.data.decode import Reading, recorded
     from segjax.inference import dry_run, folder, paths
     from segjax.inference.outputs import kinds
 
     xla.prepare()
-    from segjax.runs import workdir
+    from segjax.runs import as_trained, workdir
 
     opened = options.open_trained(values)
-    source, resolved = opened.config["input"]["source"], opened.config["resolved"]
-    dims, class_names = len(opened.config["input"]["size"]), resolved["class_names"]
-    as_trained: dict[str, Any] = reading_of(source) | {"dims": dims}
-    as_trained |= recorded(opened.facts().get("reading"))
-    suffix = str(as_trained.pop("label_suffix", ""))
-    reading = Reading(**as_trained | {"channels": resolved["channels"]})
+    class_names = opened.config["resolved"]["class_names"]
+    reading, suffix = as_trained.reading_of(opened)
+    dims = reading.dims
     multilabel, finds = opened.parts.multilabel, kinds.finds_of(opened.parts.task)
     kinds.choose(values.outputs, dims=dims, multilabel=multilabel, finds=finds)
     check_score(values.least_score, finds=finds)
@@ -100,12 +95,6 @@ def run(values: flags.FlagValues) -> int:
         spacing=spacing_of(values.spacing, opened.parts.layout),
     )
     return 2 if counts.skipped else 0
-
-
-def reading_of(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a data set was told to read images, and how the names of its masks end."""
-    source, names = sections.innermost(source), ("exif", "dtype", "label_suffix")
-    return {name: source[name] for name in names if source.get(name, "") != ""}
 
 
 def spacing_of(texts: list[str], layout: "Layout") -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from segjax.inference.layout import Layout
 from segjax.inference.outputs import kinds, large, objects
 from segjax.inference.outputs.found import Found
 from segjax.inference.outputs.large import Large
-from segjax.inference.predictor import ObjectPredictor, Prediction, Predictor
+from segjax.inference.predictor import Detection, ObjectPredictor, Prediction, Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
 from segjax.views import progress
@@ -162,6 +162,13 @@ def answer(
     """Return what a `Found` holds of an image and what is predicted of it, classes or objects."""
     seen = np.asarray(image)
     found = predictor(resample.spaced(seen, resample.spacing_of(image)))
+    return answered(seen, found, classes, least_score=least_score)
+
+
+def answered(
+    seen: np.ndarray, found: Prediction | Detection, classes: Classes, *, least_score: float
+) -> dict[str, Any]:
+    """Return what a `Found` holds of an image and of what was predicted of it."""
     if isinstance(found, Prediction):
         return {"image": seen, "prediction": found}
     prediction = objects.prediction_of(found, classes, least_score=least_score)
