@@ -69,6 +69,7 @@ def predict(
     finds: kinds.Finds = "",
     least_score: float = 0.5,
     spacing: Sequence[float] = (),
+    foreground: Collection[int] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -92,6 +93,7 @@ def predict(
         finds: What the predictor finds; beside nothing it is an `ObjectPredictor`.
         least_score: From which score on objects are painted; tables hold all.
         spacing: The size of a pixel of all of them; empty: what each file says.
+        foreground: Classes that are cut out.
 
     Raises:
         UserError: An output that there is not; `output` cannot be written, or holds files of others
@@ -118,6 +120,7 @@ def predict(
                     one = Found(
                         file, below[file].as_posix(), classes=classes, without=left_away,
                         geometry=place, segments_file=name + kinds.SEGMENTS,
+                        foreground=frozenset(foreground),
                         **answer(predictor, image, classes, least_score=least_score),
                     )  # fmt: skip
                     writer.write(name, one, scale=scale)
