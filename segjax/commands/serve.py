@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.commands import options
-from segjax.errors import UserError, extra, printable
+from segjax.errors import ConfigError, UserError, extra, printable
 from segjax.runtime import xla
 
 if TYPE_CHECKING:
@@ -134,6 +134,11 @@ class Work:
         name = options.path(values.model).stem if values.model else opened.path.resolve().name
         served = model.of_run(opened, name=name, most=limits.batch)
         keys = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
+        if values.feedback and served.reading.dims != 2:
+            raise ConfigError(
+                f"--feedback={values.feedback}: takes pictures, and the images of this model have "
+                f"{served.reading.dims} axes. Leave it out."
+            )
         store = _store(values.feedback)
         monitor = _monitor(opened.path) if values.watch else None
         return Service(served, limits, keys=keys, store=store, monitor=monitor)
@@ -150,7 +155,7 @@ def _store(folder: str) -> Any:
 def _monitor(folder: pathlib.Path) -> Any:
     from segjax.watch import monitor
 
-    return monitor.Monitor(None)
+    return monitor.open_monitor(folder)
 
 
 def _tell(service: "Service") -> None:

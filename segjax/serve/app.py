@@ -24,6 +24,7 @@ from segjax.serve.service import Service
 PAGE = {"": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 """The files of the page by their paths, and their types."""
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
+PREDICT = "/v1/predict"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a client may call its request."""
 DRAIN = 0.05
@@ -119,7 +120,7 @@ def _routes(service: Service) -> APIRouter:
         taken = {"bytes": most.bytes, "pixels": most.pixels, "seconds": most.seconds}
         return {"models": [about | {"limits": taken}]}
 
-    router.post("/v1/predict", openapi_extra=_body())(_predict(service))
+    router.post(PREDICT, openapi_extra=_body())(_predict(service))
     router.post(
         "/v1/feedback",
         status_code=201,
@@ -213,11 +214,12 @@ def _feedback(service: Service) -> Any:
             async with service.found(request, upload, begin=begin) as found:
                 label = mask and await service.label_of(mask, request.state.unique, found)
                 own = None if service.served.multilabel else found.label
-                name = await service.in_thread(
-                    store.add, upload.content, suffix=upload.suffix, label=label, prediction=own,
-                    model=f"{service.served.name} step {service.served.step}", flagged=flagged,
-                    note=note, request=about or request.state.name,
-                )  # fmt: skip
+                with service.named(store.root, "the set of feedback"):
+                    name = await service.in_thread(
+                        store.add, upload.content, suffix=upload.suffix, label=label,
+                        prediction=own, model=f"{service.served.name} step {service.served.step}",
+                        flagged=flagged, note=note, request=about or request.state.name,
+                    )  # fmt: skip
         service.measures.feedback.inc()
         return {"id": name, "request": request.state.name}
 
@@ -286,8 +288,10 @@ class Named:
             await self.app(scope, receive, named)
         finally:
             measures.active.dec()
-            self.service.counts[status] += 1
             route = getattr(scope.get("route"), "path", "other")
+            self.service.counts[status] += 1
+            if status >= 500 and self.service.monitor is not None and route == PREDICT:
+                self.service.monitor.failed()
             measures.requests.labels(route, status).inc()
             measures.seconds.labels(route).observe(time.monotonic() - begin)
 

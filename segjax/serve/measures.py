@@ -28,8 +28,8 @@ _listening: "weakref.WeakSet[Measures]" = weakref.WeakSet()
 def _listen() -> None:
     """Have compilations counted; JAX forgets no listener, so there is one for all."""
 
-    def note(event: str, duration: float, **about: Any) -> None:
-        del duration, about
+    def note(event: str, duration_secs: float, **about: Any) -> None:
+        del duration_secs, about
         if event == COMPILED:
             for measures in list(_listening):
                 measures.compiled.inc()

@@ -46,7 +46,7 @@ class Served:
     finds: kinds.Finds
     most: int
 
-    def open(self, file: pathlib.Path, spacing: Sequence[float]) -> Any:
+    def image_of(self, file: pathlib.Path, spacing: Sequence[float]) -> Any:
         """Return the image in a file [*space c] as the model's data set reads images.
 
         Args:
@@ -65,7 +65,7 @@ class Served:
         return resample.spaced(image, spacing)
 
     def sides(self, file: pathlib.Path) -> tuple[int, ...]:
-        """Return the sides of the image in a file, its pixels unread; errors as `open`."""
+        """Return the sides of the image in a file, its pixels unread; errors as `image_of`."""
         return opening.header_to_predict(file, self.reading)[0]
 
     def windows(self, image: Any) -> int:

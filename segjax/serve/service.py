@@ -35,7 +35,13 @@ GONE = 499
 
 
 class Store(Protocol):
-    """Where feedback goes, see `segjax.feedback.store`."""
+    """Where feedback goes, see `segjax.feedback.store`.
+
+    Attributes:
+        root: Its folder.
+    """
+
+    root: pathlib.Path
 
     def add(self, image: bytes, **about: Any) -> str:
         """Store an example for good, and return its name."""
@@ -51,6 +57,10 @@ class Monitor(Protocol):
 
     def observe(self, image: Any, prediction: Any, *, seconds: float, queue: int) -> None:
         """Note an image and what was predicted of it."""
+        ...
+
+    def failed(self) -> None:
+        """Note a request that got no answer."""
         ...
 
     def gauges(self) -> dict[str, float]:
@@ -163,7 +173,7 @@ class Service:
             least_score: From which score on objects are painted.
 
         Raises:
-            Refused: 413, 422, 429, 503, see `Admission`, `Served.open` and `Batcher`.
+            Refused: 413, 422, 429, 503, see `Admission`, `Served.image_of` and `Batcher`.
         """
         served, name = self.served, f"{request.state.unique}-image"
         async with uploads.on_disk(upload, self.folder, name) as file:
@@ -172,7 +182,7 @@ class Service:
             self._check_size(sides, probabilities)
             with self.admission.image(sides):
                 with self.named(file, "the image"):
-                    image = await self.in_thread(served.open, file, spacing)
+                    image = await self.in_thread(served.image_of, file, spacing)
                 until = begin + self.limits.seconds
                 prediction = await self._predicted(request, image, probabilities, until)
                 about = folder.answered(
