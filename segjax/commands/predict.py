@@ -1,8 +1,9 @@
 """Segment images or videos of --input with a checkpoint of the run in --workdir, into --output.
 
 Writes <name>.json (pixels and share of each class) and what --outputs asks for, at each image's own
-size; of videos see docs/video.md. Images are read as the run's data set reads them. Needs nothing of the training but the run's
-folder. Other files are never overwritten. The exit code is 2 where a file had to be skipped.
+size; of videos see docs/video.md. Images are read as the run's data set reads them. Needs nothing
+of the training but the run's folder. Other files are never overwritten. The exit code is 2 where a
+file had to be skipped, or a part of a video.
 """
 
 import math
@@ -166,9 +167,9 @@ def foreground_of(classes: "Classes", *, multilabel: bool) -> list[int]:
 def check_of_videos(values: flags.FlagValues) -> None:
     """Raise `ConfigError` for flags of videos where there are images only."""
     for name, usual in (("smooth", 1), ("batch", BATCH)):
-        if values[name].value != usual:
+        if (given := getattr(values, name)) != usual:
             raise ConfigError(
-                f"--{name}={values[name].value}: is of videos, and --input holds images. Leave it "
+                f"--{name}={given}: is of videos, and --input holds images. Leave it "
                 "out; --fps=25 makes a video of the pictures of a folder."
             )
 

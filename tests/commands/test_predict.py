@@ -53,7 +53,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
         workdir="run", model="", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
         outputs=["label", "overlay"], contours_without=[], dry_run=False, spacing=[],
-        least_score=0.5,
+        least_score=0.5, foreground=[], fps="", smooth=1, batch=predict.BATCH,
     )  # fmt: skip
     for name, value in dict(flags).items():
         setattr(values, name, value)
