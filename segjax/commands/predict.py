@@ -135,10 +135,15 @@ def predict_videos(values: flags.FlagValues, opened: "Run", inputs: "Inputs", **
         UserError: A flag that videos have not, and as `video.predict.predict`.
     """
     from segjax.inference import paths
-    from segjax.inference.video import frames, kinds, plan, predict
+    from segjax.inference.video import encoding, frames, kinds, plan, predict  # noqa: F401  PyAV
 
     if values.spacing:
         raise ConfigError("--spacing: is of images, and --input holds videos. Leave it out.")
+    if about["reading"].dims != 2:
+        raise ConfigError(
+            f"--fps={values.fps}: makes videos of pictures, and the run's images have "
+            f"{about['reading'].dims} axes in space. Leave it out."
+        )
     check_smooth(values.smooth, finds=about["finds"])
     kinds.choose(values.outputs, multilabel=about["multilabel"], finds=about["finds"])
     output, rate = options.path(values.output), frames.rate_of(values.fps)

@@ -5,6 +5,7 @@ are taken: a playlist would have FFmpeg open whatever it names.
 """
 
 import contextlib
+import itertools
 import math
 import pathlib
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from segjax.data import decode, raster, values
 from segjax.data.decode import Reading
 from segjax.errors import DataError, extra
 from segjax.inference.preview import LARGE
-from segjax.inference.video.frames import About, Frame, check_size
+from segjax.inference.video.frames import MOST_RATE, About, Frame, check_size
 from segjax.runtime import reading as reading_lib
 
 with extra("video", what="a video"):
@@ -93,22 +94,14 @@ class File:
 
         A packet that cannot be decoded is left out and counted in `problems`.
         """
-        base, sizes, last = self.about.time_base, {}, -1
+        sizes, last, end = {}, -1, Fraction(0)
         first, self._first = self._first, None
-        orientation = self._orientation
-        end = Fraction(0)
-        for number, frame in enumerate(_chain(first, self._decoded)):
-            sizes[frame.width, frame.height] = None
-            if self.rate is not None:
-                time, duration = number, 1
-            else:
-                start, duration = frame.pts, int(frame.duration or 0)
-                step = round(1 / (self.about.rate * base))
-                time = last + max(1, step) if start is None else start - self._offset
-                time = max(time, last + 1)
-            last = time
-            end = (time + duration) * base
-            yield Frame(decode.turn(self._pixels(frame), orientation), time, duration)
+        with decode.explained(str(self.about.file)):
+            for number, frame in enumerate(itertools.chain([first], self._decoded)):
+                sizes[frame.width, frame.height] = None
+                time, duration = self._when(frame, number, last)
+                last, end = time, (time + duration) * self.about.time_base
+                yield Frame(decode.turn(self._pixels(frame), self._orientation), time, duration)
         self._find_problems(end, list(sizes)[1:])
 
     def _about(self, file: pathlib.Path) -> About:
@@ -127,6 +120,7 @@ class File:
         turned = self._orientation >= 5
         ratio = stream.sample_aspect_ratio or Fraction(1)
         rate = self.rate or stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = rate if 1 / MOST_RATE <= rate <= MOST_RATE else Fraction(25)  # of times that lie
         base = 1 / rate if self.rate else stream.time_base
         self._offset = _offset(container, base)
         if first.interlaced_frame:
@@ -196,6 +190,18 @@ class File:
         with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
             while True:
                 yield self._graph.vpull()
+
+    def _when(self, frame: VideoFrame, number: int, last: int) -> tuple[int, int]:
+        """Return when a frame is shown and for how long; it is shown later than the last."""
+        if self.rate is not None:
+            return number, 1
+        base = self.about.time_base
+        usual = max(1, round(1 / (self.about.rate * base)))
+        if frame.pts is None or not frame.time_base:
+            return last + usual, usual
+        unit = frame.time_base / base  # that of bwdif is another than the file's
+        time = math.floor(frame.pts * unit) - self._offset
+        return max(time, last + 1), max(0, math.floor((frame.duration or 0) * unit))
 
     def _pixels(self, frame: VideoFrame) -> np.ndarray:
         """Return a frame as stored, [h w c] in the type of the run."""
@@ -304,11 +310,6 @@ def _offset(container: Any, base: Fraction) -> int:
 def start_of(container: Any) -> Fraction:
     """Return the time at which a file begins, in seconds."""
     return Fraction(container.start_time or 0, av.time_base)
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _broken(file: pathlib.Path, error: Exception) -> DataError:

@@ -101,6 +101,8 @@ def test_interlaced_frames_become_whole_ones(tmp_path):
     clips.write(tmp_path / "a.mp4", combed, **X264 | {"options": options})
     frames, about, _ = decoded(tmp_path / "a.mp4")
     assert len(frames) == 12 and any("interlaced" in note for note in about.notes)
+    seconds = [frame.time * about.time_base for frame in frames]
+    assert seconds == [Fraction(number, 25) for number in range(12)]
 
     def teeth(images):
         values = np.asarray(images)[2:-2, 8:12, :, 0].astype(int)
