@@ -94,15 +94,16 @@ class File:
 
         A packet that cannot be decoded is left out and counted in `problems`.
         """
-        sizes, last, end = {}, -1, Fraction(0)
+        sizes, count, last, end = {}, 0, -1, Fraction(0)
         first, self._first = self._first, None
         with decode.explained(str(self.about.file)):
             for number, frame in enumerate(itertools.chain([first], self._decoded)):
                 sizes[frame.width, frame.height] = None
+                count = number + 1
                 time, duration = self._when(frame, number, last)
                 last, end = time, (time + duration) * self.about.time_base
                 yield Frame(decode.turn(self._pixels(frame), self._orientation), time, duration)
-        self._find_problems(end, list(sizes)[1:])
+        self._find_problems(count, end, list(sizes)[1:])
 
     def _about(self, file: pathlib.Path) -> About:
         stream, first, container = self._stream, self._first, self._container
@@ -123,7 +124,7 @@ class File:
         rate = rate if 1 / MOST_RATE <= rate <= MOST_RATE else Fraction(25)  # of times that lie
         base = 1 / rate if self.rate else stream.time_base
         self._offset = _offset(container, base)
-        if first.interlaced_frame:
+        if self._graph is not None:
             notes.append("is interlaced: two fields make one whole frame (bwdif)")
         deep = max(part.bits for part in first.format.components)
         if deep > 8:
@@ -168,7 +169,7 @@ class File:
             for frame in found:
                 yield from self._whole(frame)
         with contextlib.suppress(av.error.FFmpegError):
-            for frame in self._stream.codec_context.decode(None):
+            for frame in self._stream.decode(None):
                 yield from self._whole(frame)
         yield from self._whole(None)
 
@@ -197,9 +198,10 @@ class File:
             return number, 1
         base = self.about.time_base
         usual = max(1, round(1 / (self.about.rate * base)))
-        if frame.pts is None or not frame.time_base:
+        if frame.pts is None:
             return last + usual, usual
-        unit = frame.time_base / base  # that of bwdif is another than the file's
+        # That of bwdif is another than the file's; the last frames are given without one.
+        unit = (frame.time_base or self._stream.time_base) / base
         time = math.floor(frame.pts * unit) - self._offset
         return max(time, last + 1), max(0, math.floor((frame.duration or 0) * unit))
 
@@ -219,17 +221,21 @@ class File:
             return found
         return values.bring_to_dtype(header, found, bits, reading.dtype, name=name)
 
-    def _find_problems(self, end: Fraction, other_sizes: list[tuple[int, int]]) -> None:
+    def _find_problems(self, count: int, end: Fraction, other_sizes: list[tuple[int, int]]) -> None:
         if self._broken:
             self.problems.append(f"{self._broken} packets could not be decoded")
         if other_sizes:
             shown = ", ".join(f"{height}x{width}" for width, height in other_sizes[:3])
             self.problems.append(f"some frames are {shown}, which were scaled to the first's size")
         said = _seconds(self._stream, self._container, only_stream=True)
-        if self.rate is None and said and end + max(LATE, said / 50) < said:
+        short = self.rate is None and said and end + max(LATE, said / 50) < said
+        frames = self._stream.frames  # those of a MOV may be hidden by its list of edits
+        if short:
             self.problems.append(
                 f"its frames end at {float(end):.1f} s of {float(said):.1f} s: it is cut off"
             )
+        elif "mov" not in self._container.format.name and count < 0.98 * frames - 1:
+            self.problems.append(f"{count} of {frames} frames are there: it is cut off")
 
 
 def check_reading(reading: Reading, *, name: str) -> None:
@@ -251,15 +257,18 @@ def opened(file: pathlib.Path) -> Iterator[Any]:
     Raises:
         DataError: It is no video of `FORMATS`, or no file.
     """
-    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
+    options = {
+        "format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none",
+        "max_pixels": str(LARGE),
+    }  # fmt: skip
     try:
         source = reading_lib.open_file(file)
     except FileNotFoundError:
         raise DataError(f"{file}: is not there. Put the file there.") from None
     with source:
         try:
-            container = av.open(source, container_options=options, metadata_errors="replace")
-        except (av.error.FFmpegError, ValueError) as error:
+            container = av.open(source, options=options, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise _broken(file, error) from None
         with container:
             yield container

@@ -1,6 +1,7 @@
 """Files of any kind become upright frames of 8 bits at their own times, or one clear line."""
 
 import os
+import resource
 import sys
 from fractions import Fraction
 
@@ -213,10 +214,19 @@ def test_what_is_no_file_is_one_line(tmp_path):
         decoding.File(tmp_path / "none.mp4", Reading())
 
 
-def test_a_file_may_not_claim_any_size(tmp_path):
+@pytest.mark.parametrize("name", ["a.gif", "a.y4m"])
+def test_a_file_may_not_claim_any_size(tmp_path, name):
+    """60000 x 60000 pixels in a few hundred bytes: none of it is allocated."""
+    pictures = [Image.fromarray(image) for image in clips.scene(3)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    content = bytearray((tmp_path / "a.gif").read_bytes())
+    content[6:10] = (60000).to_bytes(2, "little") * 2
+    (tmp_path / "a.gif").write_bytes(content)
     (tmp_path / "a.y4m").write_bytes(b"YUV4MPEG2 W60000 H60000 F25:1 C420mpeg2\nFRAME\n")
-    with pytest.raises(DataError, match="60000x60000"):
-        decoding.File(tmp_path / "a.y4m", Reading())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=name):
+        decoding.File(tmp_path / name, Reading())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
 def test_sound_alone_is_no_video(tmp_path):
