@@ -50,43 +50,43 @@ def measure(size: str, sides: tuple[int, int], kind: str, batch: int) -> dict:
     image = jax.random.uniform(jax.random.key(1), image.shape)
     seconds: list[float] = []
     run(variables, image).block_until_ready()
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < SECONDS or len(seconds) < 5:
         start = time.perf_counter()
         run(variables, image).block_until_ready()
         seconds.append(time.perf_counter() - start)
+    busy = time.process_time() - busy
     low, middle, high = statistics.quantiles(seconds, n=4)
     return {
         "model": size, "height": sides[0], "width": sides[1], "type": kind, "batch": batch,
         "fps": batch / middle, "quartiles": [batch / high, batch / low],
-        "fastest": batch / min(seconds), "passes": len(seconds), **about(),
+        "fastest": batch / min(seconds), "cpu_seconds": busy / len(seconds) / batch,
+        "passes": len(seconds), **about(),
         "command": " ".join(["python -m experiments.video.speed", *sys.argv[1:]]),
     }  # fmt: skip
 
 
 def table(records: list[dict]) -> str:
-    """Return the records as a Markdown table, a line for each network and size."""
-    columns = sorted({(r["jax"], r["type"], r["batch"]) for r in records})
-    heads = [f"{kind}, batch {batch} (JAX {jax})" for jax, kind, batch in columns]
-    lines = [f"| network | size | {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * len(heads)}"]
-    known = {
-        (r["model"], r["height"], r["width"], r["jax"], r["type"], r["batch"]): r for r in records
-    }
-    for model, title in MODELS.items():
-        for height, width in SIZES:
-            found = [known.get((model, height, width, *column)) for column in columns]
-            cells = [
-                f"{r['fps']:.1f} ({r['quartiles'][0]:.1f} to {r['quartiles'][1]:.1f})" if r else "–"
-                for r in found
-            ]
-            if any(found):
-                lines.append(f"| {title} | {width}x{height} | {' | '.join(cells)} |")
+    """Return the records as a Markdown table, a line for each network, size and type."""
+    lines = [
+        "| network | size | type | JAX | batch | fps beside other work | processor time of a frame "
+        "| two cores' worth of it |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    order = {model: number for number, model in enumerate(MODELS)}
+    for r in sorted(
+        records,
+        key=lambda r: (order[r["model"]], r["height"], r["width"], r["jax"], r["type"], r["batch"]),
+    ):
+        low, high = r["quartiles"]
+        lines.append(
+            f"| {MODELS[r['model']]} | {r['width']}x{r['height']} | {r['type']} | {r['jax']} | "
+            f"{r['batch']} | {r['fps']:.1f} ({low:.1f} to {high:.1f}) | "
+            f"{r['cpu_seconds'] * 1000:.0f} ms | {2 / r['cpu_seconds']:.1f} fps |"
+        )
     loads = sorted(r["load"] for r in records)
-    lines.append("")
-    lines.append(
-        f"Beside other work on two cores: load average {loads[0]:.1f} to {loads[-1]:.1f} "
-        "while it was measured."
-    )
+    if loads:
+        lines += ["", f"Load average {loads[0]:.1f} to {loads[-1]:.1f} on two cores."]
     return "\n".join(lines)
 
 
