@@ -24,6 +24,7 @@ SIZES = ((256, 512), (360, 480), (480, 864), (512, 1024))
 MODELS = {"full": "BiSeNetV2", "cpu": "BiSeNetV2, narrow heads"}
 TYPES, BATCHES = ("float32", "bfloat16"), (1, 4)
 CLASSES, SECONDS = 19, 4.0
+KEYS = ("model", "height", "width", "jax", "type", "batch")
 
 
 def measure(size: str, sides: tuple[int, int], kind: str, batch: int) -> dict:
@@ -116,8 +117,8 @@ def main() -> None:
                 log.write(json.dumps(measure(*case)) + "\n")
                 log.flush()
                 bar.update(number)
-    keys = ("model", "height", "width", "jax", "type", "batch")
-    README.write_text(redraw(README.read_text(), BEGIN, END, table(latest(RESULTS, *keys))))
+
+    README.write_text(redraw(README.read_text(), BEGIN, END, table(latest(RESULTS, *KEYS))))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import types
 
 import numpy as np
@@ -18,6 +19,7 @@ from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import run
 from segjax.runtime import xla
 from segjax.structs import Classes
+from tests import clips
 
 STORED = (np.arange(24, dtype=np.uint16) * 10).reshape(4, 6)
 
@@ -201,3 +203,64 @@ def test_what_a_run_finds_is_told_by_its_task():
     assert kinds.finds_of(task(*dense, "group")) == "instance"
     assert kinds.finds_of(task("find", "objects")) == "instance"
     assert kinds.finds_of(task("find", "objects", "segments")) == "panoptic"
+
+
+def test_videos_are_predicted_with_their_own_flags(tmp_path, monkeypatch, capsys):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(5))
+    flags = {"outputs": ["label", "alpha:png"], "smooth": 3, "batch": 2, "foreground": ["b"]}
+    seen, code = predicted(tmp_path, monkeypatch, 3, flags=flags | {"dry_run": True})
+    assert code == 0 and not seen and not (tmp_path / "out").exists()
+    seen, code = predicted(tmp_path, monkeypatch, 3, flags=flags)
+    assert code == 0 and len(seen) == 6, "the last batch is filled up"
+    assert {len(list((tmp_path / f"out/a_{kind}").iterdir())) for kind in ("label", "alpha")} == {5}
+    (tmp_path / "train/images/b.mp4").write_bytes(b"broken")
+    assert predicted(tmp_path, monkeypatch, 3, flags=flags)[1] == 2
+    assert "1 of 2 videos predicted, 0 in part, 1 skipped; 5 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"smooth": 4}, "--smooth=4: expected an odd number of frames from 1 to 31"),
+        ({"smooth": 33}, "--smooth=33: expected"),
+        ({"spacing": [1.0]}, "--spacing: is of images"),
+        ({"outputs": ["areas:csv", "objects:csv"]}, "--outputs=objects:csv: no such output of vid"),
+        ({"fps": "fast"}, "--fps=fast: expected frames a second"),
+        ({"foreground": ["c"]}, "--foreground=c: no such class. Known: a, b"),
+    ],
+)
+def test_flags_that_videos_have_not_are_refused_first(tmp_path, monkeypatch, flags, words):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(1))
+    with pytest.raises(ConfigError, match=words):
+        predicted(tmp_path, monkeypatch, 3, flags=flags)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags", [{"smooth": 3}, {"batch": 7}])
+def test_flags_of_videos_are_refused_for_images(tmp_path, monkeypatch, flags):
+    data_set(tmp_path, "uint8")
+    with pytest.raises(ConfigError, match="is of videos, and --input holds images"):
+        predicted(tmp_path, monkeypatch, flags=flags)
+
+
+def test_without_pyav_a_video_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(1))
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("encoding", "decoding"):
+        monkeypatch.delitem(sys.modules, f"segjax.inference.video.{name}", raising=False)
+    monkeypatch.delattr("segjax.inference.video.encoding", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'segjax\[video\]'"):
+        predicted(tmp_path, monkeypatch, 3)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("things", "multilabel", "expected"),
+    [((), False, [1, 2]), ((), True, [0, 1, 2]), ((0, 2), False, [0, 2])],
+)
+def test_what_is_cut_out_if_nothing_is_named(things, multilabel, expected):
+    classes = Classes(("a", "b", "c"), ((0, 0, 0),) * 3, 3, things)
+    assert predict.foreground_of(classes, multilabel=multilabel) == expected
