@@ -20,7 +20,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from segjax.data import scenes
 from segjax.views import progress
 
 HERE = pathlib.Path(__file__).parent
@@ -42,6 +41,8 @@ probabilities; and whether places that have changed are left out."""
 
 def clip(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return frames uint8 [n h w 3] and their labels uint8 [n h w]."""
+    from segjax.data import scenes  # jax comes with it
+
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     if kind == "moving camera":
         image, label, _ = scenes.render(rng, (SIDE, SIDE))
