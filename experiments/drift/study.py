@@ -35,9 +35,20 @@ def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
 
 
-def other_camera(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Swap red and blue, and lighten by a gamma of 0.6: another camera of the same resolution."""
-    return (255 * (image[..., ::-1] / 255) ** 0.6).astype(np.uint8)
+def other_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Answer as a camera with another white balance and gamma: less red, more blue, lighter."""
+    seen = 255 * (image / 255) ** 0.8 * np.array([0.8, 1.0, 1.2])
+    return np.clip(seen, 0, 255).astype(np.uint8)
+
+
+def grey(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Answer as a camera without colours."""
+    return np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
+
+
+def exchanged(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Exchange red and blue, of which these grey streets have little."""
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def other_size(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -62,8 +73,10 @@ CHANGES: dict[str, Change] = {
     "darkened": lambda image, rng: (image * 0.4).astype(np.uint8),
     "blurred": blurred,
     "noisy": noisy,
-    "wrong camera": other_camera,
-    "wrong size": other_size,
+    "wrong camera: colours": other_colours,
+    "wrong camera: grey": grey,
+    "wrong camera: size": other_size,
+    "red and blue exchanged": exchanged,
     "shifted classes: no sky": no_sky,
     "shifted classes: no road": no_road,
 }

@@ -88,8 +88,9 @@ def study(workdir: pathlib.Path, case: str, steps: int) -> dict[str, Any]:
         row = {
             "case": case, "steps": steps, "trained": verdict["trained"],
             "tested": verdict["tested"], "promoted": verdict["promoted"],
+            "tested_by": "IoU of an image",
         }  # fmt: skip
-        for name in ("holdout", "feedback"):
+        for name in ("holdout", "feedback", "images"):
             found = verdict[name]
             row |= {f"{name}_{key}": round(found[key], 4) for key in ("first", "second", "p_value")}
         for name, ground in (("usual", ""), ("weave", "weave")):
@@ -109,8 +110,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="Of each retraining.")
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results.jsonl")
     values = parser.parse_args()
+    from absl import logging
+
     from segjax.runtime import xla
 
+    logging.set_verbosity(logging.FATAL)
     xla.prepare(keep_memory=True)
     for case in values.cases:
         row = study(values.workdir, case, values.steps)

@@ -6,6 +6,8 @@ version that passes a paired test takes over; all are kept, in <workdir>/version
 use the one in use. --rollback=previous, or a name such as v0000, goes back. See docs/feedback.md.
 """
 
+from typing import Any
+
 from absl import flags
 
 from segjax.commands import options
@@ -32,13 +34,13 @@ def define(values: flags.FlagValues) -> None:
         "least_gain": (0.01, 0.0, 1.0, "Gain on tested corrections that a version must have."),
         "largest_p": (0.05, 0.0, 1.0, "Of the paired permutation test of that gain."),
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
-        "least_fit": (0.5, 0.0, 1.0, "Its score on corrections as a share of that on the hold-out."),
+        "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
     }  # fmt: skip
     for name, (default, low, high, text) in numbers.items():
         flags.DEFINE_float(
             name, default, text, lower_bound=low, upper_bound=high, flag_values=values
         )  # fmt: skip
-    text = "Updates; 0: a quarter of the run's, at least 50."
+    text = "Updates; 0: half of the run's, at least 50."
     flags.DEFINE_integer("steps", 0, text, lower_bound=0, flag_values=values)
     text = "The key of config.evals whose split is the frozen hold-out."
     flags.DEFINE_string("holdout", "val", text, flag_values=values)
@@ -58,8 +60,9 @@ def run(values: flags.FlagValues) -> int:
     xla.prepare(keep_memory=True)
     from segjax.feedback import gate, retrain
 
-    wishes = retrain.Wishes(*(values[name].value for name in retrain.Wishes._fields))
-    bounds = gate.Bounds(*(values[name].value for name in gate.Bounds._fields))
+    given: dict[str, Any] = {name: values[name].value for name in values}
+    wishes = retrain.Wishes(**{name: given[name] for name in retrain.Wishes._fields})
+    bounds = gate.Bounds(**{name: given[name] for name in gate.Bounds._fields})
     return retrain.retrain(
         path, options.path(values.feedback), wishes, bounds,
         lambda line: print(printable(line), flush=True), trust_code=values.trust_code,

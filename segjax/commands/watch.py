@@ -35,7 +35,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("groups", "", text, flag_values=values)
     text = "With --reference: images that are compared at once."
     flags.DEFINE_integer(
-        "window", 100, text, lower_bound=20, upper_bound=10_000, flag_values=values
+        "window", 100, text, lower_bound=8, upper_bound=10_000, flag_values=values
     )  # fmt: skip
     text = "With --reference: the most images of each split."
     flags.DEFINE_integer(
@@ -83,12 +83,7 @@ def make_reference(values: flags.FlagValues, opened: "Run") -> None:
             opened, sources, groups=values.groups, window=values.window, tell=bar.update
         )
     made.save(opened.path / reference.FILE)
-    about = made.about
-    line = (
-        f"{about['images']} images of {', '.join(about['splits'])} in {about['groups']} groups, "
-        f"{len(made.limits)} statistics; written to {opened.path / reference.FILE}"
-    )
-    print(printable(line))
+    print(printable(made.describe(opened.path / reference.FILE)))
 
 
 def compare(values: flags.FlagValues, opened: "Run") -> int:

@@ -11,7 +11,8 @@ class Bounds(NamedTuple):
 
     Attributes:
         least_gain: How much better it must be on feedback that it has not seen.
-        largest_p: Of the paired permutation test of that gain.
+        largest_p: Of the paired permutation test of the images' scores. That of a few images
+            together is decided by whichever holds a rare class, so it is not what is tested.
         most_loss: How much worse it may be on the frozen hold-out.
         least_fit: Its score on feedback as a share of that on the hold-out. Masks that are noise
             cannot be learned: what is trained on them stays far below.
@@ -32,6 +33,7 @@ class Verdict(NamedTuple):
         bounds: What it had to reach.
         holdout: Old against new on the frozen hold-out.
         feedback: Likewise on feedback that neither has seen.
+        images: Likewise, the mean over its images of each one's score.
     """
 
     promoted: bool
@@ -39,21 +41,26 @@ class Verdict(NamedTuple):
     bounds: Bounds
     holdout: Comparison
     feedback: Comparison
+    images: Comparison
 
     def as_json(self) -> Mapping[str, Any]:
         """Return it as plain data."""
         return {
             "promoted": self.promoted, "reasons": self.reasons, "bounds": self.bounds._asdict(),
             "holdout": self.holdout._asdict(), "feedback": self.feedback._asdict(),
+            "images": self.images._asdict(),
         }  # fmt: skip
 
 
-def decide(holdout: Comparison, feedback: Comparison, bounds: Bounds) -> Verdict:
+def decide(
+    holdout: Comparison, feedback: Comparison, images: Comparison, bounds: Bounds
+) -> Verdict:
     """Return whether a candidate is promoted.
 
     Args:
         holdout: Of the model in use and the candidate, in this order, on the frozen hold-out.
         feedback: Likewise, on feedback that the candidate was not trained on.
+        images: Likewise, of the mean over images.
         bounds: What it must reach.
     """
     against = []
@@ -62,9 +69,10 @@ def decide(holdout: Comparison, feedback: Comparison, bounds: Bounds) -> Verdict
             f"on feedback it gains {feedback.difference:+.4f}, at least {bounds.least_gain:g} is "
             "asked for"
         )
-    elif feedback.p_value > bounds.largest_p:
+    elif images.p_value > bounds.largest_p or not images.difference > 0:
         against.append(
-            f"its gain on feedback may be chance: p = {feedback.p_value:.3f}, at most "
+            f"its gain on feedback may be chance: image by image it is {images.difference:+.4f}, "
+            f"p = {images.p_value:.3f}, at most "
             f"{bounds.largest_p:g} is asked for"
         )
     if not holdout.difference >= -bounds.most_loss:
@@ -77,5 +85,8 @@ def decide(holdout: Comparison, feedback: Comparison, bounds: Bounds) -> Verdict
             f"on feedback it reaches {feedback.second:.4f}, less than {bounds.least_fit:g} of its "
             f"{holdout.second:.4f} on the hold-out: the masks cannot be learned"
         )
-    grounds = [f"hold-out {describe(holdout)}", f"feedback {describe(feedback)}"]
-    return Verdict(not against, against or grounds, bounds, holdout, feedback)
+    grounds = [
+        f"{where} {describe(each)}"
+        for where, each in (("hold-out", holdout), ("feedback", feedback), ("feedback", images))
+    ]
+    return Verdict(not against, against or grounds, bounds, holdout, feedback, images)

@@ -6,12 +6,14 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from segjax.config import sections
 from segjax.data import decode, mixture
 from segjax.errors import ConfigError, DataError
 from segjax.feedback import gate
 from segjax.feedback.store import Row, Store
-from segjax.metrics import intervals
+from segjax.metrics import confusion, intervals
 from segjax.runs import run as run_lib
 from segjax.runs import train, versions, workdir
 from segjax.runs.run import Run
@@ -25,6 +27,7 @@ FEEDBACK = "feedback"
 LEAST_TRAINED, LEAST_HELD = 8, 5
 """Corrections to train on, and to test on, without which nothing is done."""
 RESAMPLES = 2000
+IMAGE_IOU = "image_iou"
 Say = Callable[[str], None]
 
 
@@ -34,7 +37,7 @@ class Wishes(NamedTuple):
     Attributes:
         share: Of the examples of a batch, those that are corrections.
         held: Of the corrections, those that only test; which, their images decide for ever.
-        steps: How many; 0: a quarter of the run's, at least 50.
+        steps: How many; 0: half of the run's, at least 50.
         lr_factor: Of the run's learning rate.
         holdout: The key of `config.evals` whose split is the frozen hold-out.
         metric: What is compared, see `intervals.compare`.
@@ -156,7 +159,7 @@ def begin(
     for split, ids in (("train", parts.train), ("held", parts.held)):
         with files.replacing(folder / SPLITS / f"{split}.txt") as temporary:
             temporary.write_text("\n".join(ids) + "\n")
-    steps = wishes.steps or max(50, run.config["resolved"]["total_steps"] // 4)
+    steps = wishes.steps or max(50, run.config["resolved"]["total_steps"] // 2)
     request = {
         **wishes._asdict(), "steps": steps, "from": os.path.relpath(versions.current(path), path),
         "feedback_version": store.version(), "trained": len(parts.train),
@@ -261,9 +264,30 @@ def judge(
         **old.config, "input": {**old.config["input"], **data}, "evals": new.config["evals"],
     }  # fmt: skip
     runs = [dataclasses.replace(old, config=same), new]
-    found = []
-    for name in (request["holdout"], FEEDBACK):
-        results = [run.evaluate(name, shown=True)[0].result for run in runs]
-        found.append(intervals.compare(*results, metric=request["metric"], resamples=RESAMPLES))
-        say(f"{name}: {intervals.describe(found[-1])}")
-    return gate.decide(*found, bounds)
+    results = {
+        name: [run.evaluate(name, shown=True)[0].result for run in runs]
+        for name in (request["holdout"], FEEDBACK)
+    }
+    found = {
+        name: intervals.compare(*pair, metric=request["metric"], resamples=RESAMPLES)
+        for name, pair in results.items()
+    }
+    images = intervals.compare(
+        *map(by_image, results[FEEDBACK]), metric=IMAGE_IOU, resamples=RESAMPLES
+    )
+    for name, each in [*found.items(), (FEEDBACK, images)]:
+        say(f"{name}: {intervals.describe(each)}")
+    return gate.decide(found[request["holdout"]], found[FEEDBACK], images, bounds)
+
+
+def by_image(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report's table of examples with an IoU of each: over the sums of its classes.
+
+    A class of a few pixels decides the mean over classes of one image; here it weighs what it
+    covers.
+    """
+    table = result["per_example"]
+    hit, label, pred = (np.asarray(table[name], np.float64).sum(1) for name in confusion.MARGINS)
+    union = label + pred - hit
+    scores = np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
+    return {"per_example": {**table, "values": {IMAGE_IOU: scores[:, None].tolist()}}}

@@ -197,10 +197,9 @@ class Store:
             found = connection.execute(
                 f"{chosen} WHERE ? = 0 OR number <= ? ORDER BY number", (until, until)
             ).fetchall()
-        flags = [name in ("labelled", "flagged") for name in _COLUMNS]
+        rows: list[dict[str, Any]] = [dict(zip(_COLUMNS, each, strict=True)) for each in found]
         return [
-            Row(*(bool(x) if flag else x for x, flag in zip(each, flags, strict=True)))
-            for each in found
+            Row(**row | {name: bool(row[name]) for name in ("labelled", "flagged")}) for row in rows
         ]
 
     def version(self) -> int:

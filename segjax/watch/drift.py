@@ -89,16 +89,20 @@ class Shift(NamedTuple):
 Values = Float[np.ndarray, " n"]
 
 
-def group_names(names: Sequence[str]) -> list[str]:
-    """Return the group of each example, guessed from names: what stands before the last number.
+def group_of(name: str) -> str:
+    """Guess from an example's name whose it is: what stands before its last number."""
+    return re.sub(r"\d+[^\d]*$", "", name)
 
-    Where that tells nothing apart, or everything, `BLOCKS` parts one after the other.
+
+def tell_apart(groups: Sequence[str]) -> list[str]:
+    """Return groups that can be left out in turn.
+
+    Where all images are of one, or hardly two are of the same, `BLOCKS` parts one after the other.
     """
-    found = [re.sub(r"\d+[^\d]*$", "", name) for name in names]
-    if 1 < len(set(found)) <= len(found) // 4:
-        return found
-    size = math.ceil(len(names) / BLOCKS)
-    return [f"part {place // size}" for place in range(len(names))]
+    if 1 < len(set(groups)) <= len(groups) // 4:
+        return [*groups]
+    size = math.ceil(len(groups) / BLOCKS)
+    return [f"part {place // size}" for place in range(len(groups))]
 
 
 def learn(

@@ -8,13 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from segjax.config import rules
+from segjax.config import rules, schema
 from segjax.data import core, dealing, folds
 from segjax.errors import ConfigError, DataError
 from segjax.evaluators.report import Scored
 from segjax.inference.predictor import Prediction
+from segjax.runs import live
+from segjax.runs import run as run_lib
 from segjax.runs.run import Run
-from segjax.runtime import files, reading
+from segjax.runtime import distributed, files, reading
 from segjax.structs import IGNORE_LABEL
 from segjax.watch import drift, statistics
 from segjax.watch.drift import Limits
@@ -63,6 +65,14 @@ class Reference:
             )
         limits = {name: Limits(**each) for name, each in found["statistics"].items()}
         return cls(limits, tuple(found["class_names"]), found["window"], found["about"])
+
+    def describe(self, path: pathlib.Path) -> str:
+        """Return in one line what it is made of, and where it was written."""
+        about = self.about
+        return (
+            f"reference: {about['images']} images of {', '.join(about['splits'])} in "
+            f"{about['groups']} groups, {len(self.limits)} statistics; written to {path}"
+        )
 
     def save(self, path: pathlib.Path) -> None:
         """Write it as JSON.
@@ -138,7 +148,7 @@ def make(
         run: The run.
         sources: See `open_splits`.
         groups: What in an example's name says whose it is, a regular expression; empty: what the
-            data set knows, else a guess, see `drift.group_names`.
+            data set knows, else what `drift.group_of` guesses.
         window: Images that are compared at once.
         tell: Told how many images are done.
 
@@ -150,9 +160,7 @@ def make(
     predictor = run.predictor()
     class_names = run.parts.classes.class_names
     for split, source in sources.items():
-        names = core.names_of(source, split)
-        own = dealing.groups_of(names, groups) if groups else core.groups_of(source)
-        owners += [f"{split}/{name}" for name in own or drift.group_names(names)]
+        owners += [f"{split}/{name}" for name in _owners(source, split, groups)]
         for number in range(len(source)):
             example = source[number]
             image, label = np.asarray(example["image"]), np.asarray(example["label"])
@@ -163,11 +171,45 @@ def make(
             tell(len(rows))
     about = {
         "run": str(run.path), "step": run.step, "splits": list(sources), "images": len(rows),
-        "groups": len(set(owners)),
+        "groups": len(set(drift.tell_apart(owners))),
     }  # fmt: skip
     return Reference(
-        drift.learn(table(rows), owners, window=window), tuple(class_names), window, about
+        drift.learn(table(rows), drift.tell_apart(owners), window=window),
+        tuple(class_names),
+        window,
+        about,
     )
+
+
+def _owners(source: core.Source, split: str, pattern: str) -> Sequence[str]:
+    """Return whose each example is."""
+    names = core.names_of(source, split)
+    if pattern:
+        return dealing.groups_of(names, pattern)
+    return core.groups_of(source) or [drift.group_of(name) for name in names]
+
+
+def after_training(path: pathlib.Path, config: Mapping[str, Any]) -> list[str]:
+    """Make the references that a finished training asks for, and return a line for each.
+
+    Args:
+        path: The run's folder; trials in it have one each.
+        config: What was trained; `config.watch.reference` says whether.
+
+    Raises:
+        UserError: As `make`.
+    """
+    filled = schema.fill(config)
+    if not filled["watch"]["reference"]:
+        return []
+    lines = []
+    for folder in live.folders(filled, path):
+        run = run_lib.open_run(folder, trust_code=True)  # the caller gave the config
+        made = make(run, open_splits(run))
+        if distributed.is_first():
+            made.save(folder / FILE)
+        lines.append(made.describe(folder / FILE))
+    return lines
 
 
 def describe(

@@ -6,8 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segjax.config import lookup
-from segjax.data import core, mixture, pipeline
+from segjax.data import core, folds, mixture, pipeline
 from segjax.errors import ConfigError, DataError
 
 SIZE = (32, 32)
@@ -22,16 +21,6 @@ def section(seed: int, examples: int, **changes) -> dict:
 def make(split: str = "train", **changes) -> mixture.Source:
     given = {"source": section(0, 30), "more": section(1, 7), "share": 0.4} | changes
     return mixture.Source(split=split, **given)
-
-
-def whose(source: mixture.Source, image: np.ndarray) -> int:
-    """Return which of two sources an image is of."""
-    found = [
-        any((np.asarray(part[i]["image"]) == image).all() for i in range(len(part)))
-        for part in source.sources
-    ]
-    assert sum(found) == 1
-    return found.index(True)
 
 
 @pytest.mark.parametrize("share, sizes", [(0.4, (30, 7)), (0.5, (3, 50)), (0.9, (10, 10))])
@@ -55,25 +44,22 @@ def test_processes_share_out_the_same_batches(processes):
             size=SIZE, seed=3, start_step=start, process_index=index, process_count=count,
             threads=0,
         )  # fmt: skip
-        return list(itertools.islice(found, 9 - start))
+        return list(itertools.islice(found, 5 - start))
 
     whole = batches(0, 1, 0)
-    for start in (0, 5):
+    for start in (0, 3):
         parts = [batches(index, processes, start) for index in range(processes)]
         for step, batch in enumerate(whole[start:]):
             joined = np.concatenate([part[step]["image"] for part in parts])
             np.testing.assert_array_equal(joined, batch["image"])
             places = np.concatenate([part[step]["index"] for part in parts])
             np.testing.assert_array_equal(places, batch["index"])
-    source = make()
-    owners = [whose(source, image) for batch in whole[:7] for image in batch["image"]]
-    assert 0.25 < np.mean(owners) < 0.55, "share=0.4"
 
 
 def test_other_splits_are_of_one_source_each_example_once():
     assert len(make("val")) == 30 and len(make("more_val")) == 7
     np.testing.assert_array_equal(
-        make("more_val")[3]["image"], lookup.build("data", section(1, 7), split="val")[3]["image"]
+        make("more_val")[3]["image"], folds.open_split(section(1, 7), "val")[3]["image"]
     )
     assert make("val").example_names()[0].startswith("synthetic/val")
 
