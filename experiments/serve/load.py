@@ -94,8 +94,10 @@ def bodies() -> list[bytes]:
     return found
 
 
-def load(port: int, clients: int, stop: threading.Event) -> tuple[list[threading.Thread], list]:
-    """Start clients that ask again as soon as they are answered, and the list of their notes."""
+def load(
+    port: int, clients: int, stop: threading.Event, *, pause: float = 0.0
+) -> tuple[list[threading.Thread], list]:
+    """Start clients that ask again when they are answered; return them and the list of notes."""
     notes: list[tuple[int, float, float]] = []
     forms = bodies()
 
@@ -109,8 +111,8 @@ def load(port: int, clients: int, stop: threading.Event) -> tuple[list[threading
             )  # fmt: skip
             notes.append((status, begin, time.monotonic() - begin))
             at += 1
-            if status == 0:
-                time.sleep(0.05)
+            if status != 200:
+                time.sleep(pause or 0.05 * (status == 0))
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(clients)]
     for thread in threads:
@@ -156,10 +158,12 @@ def steady(workdir: str, *, batch: int, seconds: float, clients: int) -> dict[st
     }  # fmt: skip
 
 
-def overload(workdir: str, *, seconds: float, clients: int, queue: int) -> dict[str, Any]:
+def overload(
+    workdir: str, *, seconds: float, clients: int, queue: int, pause: float = 0.0
+) -> dict[str, Any]:
     """Return how fast too many clients are refused, and whether it is over when they are gone."""
     server, stop = Server(workdir, f"--queue={queue}"), threading.Event()
-    threads, notes = load(server.port, clients, stop)
+    threads, notes = load(server.port, clients, stop, pause=pause)
     time.sleep(seconds)
     stop.set()
     for thread in threads:
@@ -169,7 +173,8 @@ def overload(workdir: str, *, seconds: float, clients: int, queue: int) -> dict[
     kind = "multipart/form-data; boundary=XbX"
     after = [client.ask("POST", "/v1/predict", form, kind)[0] for _ in range(20)]
     found = {
-        "what": "overload", "clients": clients, "queue": queue, "statuses": statuses(notes),
+        "what": "overload", "of": f"clients that pause {pause:g} s", "clients": clients,
+        "queue": queue, "statuses": statuses(notes),
         "refused_median_ms": round(1000 * statistics.median(refused), 1),
         "refused_p99_ms": round(1000 * float(np.percentile(refused, 99)), 1),
         "refused_max_ms": round(1000 * max(refused), 1),
@@ -262,7 +267,7 @@ def main() -> None:
     parser.add_argument("--workdir", help="a run")
     parser.add_argument("--seconds", type=float, default=300.0, help="of the steady load")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--only", default="rounds,overload,ending,steady")
+    parser.add_argument("--only", default="rounds,overload,pausing,ending,steady")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if options.table:
@@ -276,6 +281,7 @@ def main() -> None:
     measures = {
         "rounds": lambda: rounds(workdir, seconds=15.0, clients=clients, count=2),
         "overload": lambda: overload(workdir, seconds=10.0, clients=64, queue=8),
+        "pausing": lambda: overload(workdir, seconds=10.0, clients=64, queue=8, pause=0.2),
         "ending": lambda: ending(workdir, clients=clients),
         "steady": lambda: steady(workdir, batch=8, seconds=options.seconds, clients=clients),
     }

@@ -7,7 +7,6 @@ the folder of --feedback with a mask. Writes <output>/active.csv. See docs/feedb
 from absl import flags
 
 from segjax.commands import options
-from segjax.commands.predict import reading_of_run
 from segjax.errors import printable
 from segjax.runtime import xla
 
@@ -41,9 +40,10 @@ def run(values: flags.FlagValues) -> int:
 
     xla.prepare()
     from segjax.feedback import active
+    from segjax.runs import as_trained
 
     opened = options.open_run(values)
-    reading, suffix = reading_of_run(opened)
+    reading, suffix = as_trained.reading_of(opened)
     output = options.path(values.output)
     inputs = paths.list_inputs(
         values.input, output=output, label_suffix=suffix, dims=reading.dims,

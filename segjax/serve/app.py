@@ -24,7 +24,7 @@ from segjax.serve.service import Service
 PAGE = {"": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 """The files of the page by their paths, and their types."""
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
-PREDICT = "/v1/predict"
+PREDICT, FEEDBACK = "/v1/predict", "/v1/feedback"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a client may call its request."""
 DRAIN = 0.05
@@ -122,7 +122,7 @@ def _routes(service: Service) -> APIRouter:
 
     router.post(PREDICT, openapi_extra=_body())(_predict(service))
     router.post(
-        "/v1/feedback",
+        FEEDBACK,
         status_code=201,
         openapi_extra=_body(
             label=FILE, flagged={"type": "boolean"}, note={"type": "string"},
@@ -130,7 +130,7 @@ def _routes(service: Service) -> APIRouter:
         ),
     )(_feedback(service))  # fmt: skip
 
-    @router.get("/v1/feedback")
+    @router.get(FEEDBACK)
     async def feedback() -> dict[str, Any]:
         """Return how much feedback there is: a number that grows with every example."""
         return {"version": await service.in_thread(_store(service).version)}
@@ -285,10 +285,17 @@ class Named:
 
         measures.active.inc()
         try:
-            await self.app(scope, receive, named)
+            if self.service.admission.is_full and _is_work(scope):
+                # Before anything is looked up or read: refusing must cost next to nothing.
+                await _read_on(receive)
+                busy = limits.busy(f"{self.service.limits.queue} requests wait or are predicted")
+                await _refusal(busy, name)(scope, receive, named)
+            else:
+                await self.app(scope, receive, named)
         finally:
             measures.active.dec()
-            route = getattr(scope.get("route"), "path", "other")
+            known = scope["path"] if _is_work(scope) else "other"
+            route = getattr(scope.get("route"), "path", known)
             self.service.counts[status] += 1
             if status >= 500 and self.service.monitor is not None and route == PREDICT:
                 self.service.monitor.failed()
@@ -296,47 +303,61 @@ class Named:
             measures.seconds.labels(route).observe(time.monotonic() - begin)
 
 
-async def _drain(request: Request) -> None:
+def _is_work(scope: Any) -> bool:
+    return scope["method"] == "POST" and scope["path"] in (PREDICT, FEEDBACK)
+
+
+async def _read_on(receive: Any) -> None:
     """Read on what a client is still sending, for a moment."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN):
-            while not request.state.read:
-                message = await request.receive()
-                request.state.read = not message.get("more_body")
+            while (await receive()).get("more_body"):
+                pass
 
 
-def _answer(request: Request, status: int, message: str, **headers: str) -> JSONResponse:
+def _answer(name: str, status: int, message: str, **headers: str) -> JSONResponse:
     """Return an error; it says nothing of this machine."""
-    name = getattr(request.state, "name", "")
     error = {"status": status, "message": printable(message), "request": name}
     return JSONResponse({"error": error}, status, headers)
 
 
-async def _refused(request: Request, error: Any) -> Response:
-    await _drain(request)
+def _refusal(error: Refused, name: str) -> JSONResponse:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(request, error.status, error.message, **headers)
+    return _answer(name, error.status, error.message, **headers)
+
+
+def _name_of(request: Request) -> str:
+    return getattr(request.state, "name", "")
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    if not request.state.read:
+        await _read_on(request.receive)
+    return _refusal(error, _name_of(request))
 
 
 async def _http(request: Request, error: Any) -> Response:
-    return _answer(request, error.status_code, str(error.detail), **(error.headers or {}))
+    return _answer(_name_of(request), error.status_code, str(error.detail), **(error.headers or {}))
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    await _drain(request)
+    if not request.state.read:
+        await _read_on(request.receive)
     texts = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
-    return _answer(request, 422, "; ".join(texts)[:1000])
+    return _answer(_name_of(request), 422, "; ".join(texts)[:1000])
 
 
 async def _user(request: Request, error: Any) -> Response:
     print(printable(f"error: {request.state.name}: {error}"), flush=True)
-    return _answer(request, 500, "the server cannot do that now; its log says why.")
+    return _answer(_name_of(request), 500, "the server cannot do that now; its log says why.")
 
 
 async def _internal(request: Request, error: Any) -> Response:
-    return _answer(request, 500, f"an error of the server's own ({type(error).__name__}).")
+    return _answer(
+        _name_of(request), 500, f"an error of the server's own ({type(error).__name__})."
+    )
 
 
 ERRORS: dict[Any, Any] = {

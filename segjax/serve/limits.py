@@ -66,6 +66,11 @@ class Admission:
         self.requests = self.bytes = self.pixels = 0
         self.draining = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one request more would be refused, however short it is."""
+        return self.requests >= self.limits.queue and not self.draining
+
     @contextlib.contextmanager
     def request(self, length: int) -> Iterator[None]:
         """Count a request with a body of so many bytes while it is worked on.

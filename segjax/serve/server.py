@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,8 @@ GRACE = 5
 """Seconds more than a request may take that a server waits for its last answers."""
 AGAIN = 10.0
 """Seconds that a worker must have lived to be started again."""
+SWITCH = 0.001
+"""Seconds for which a thread may keep Python to itself while the one that answers waits."""
 Make = Callable[[], Service]
 """What opens the model, in each worker for itself; it can be pickled."""
 
@@ -90,6 +93,7 @@ def serve(make: Make, listening: socket.socket, *, told: Callable[[Service], Non
         server.handle_exit(number, None)
         service.admission.draining = True
 
+    sys.setswitchinterval(SWITCH)
     service.ended = leave
     _follow_parent(leave)
     told(service)

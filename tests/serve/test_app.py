@@ -302,6 +302,22 @@ def test_before_it_is_ready_and_at_the_end_it_says_so(served):
         assert client.get("/readyz").status_code == 503 and post(client).status_code == 503
 
 
+def test_more_than_the_queue_holds_are_refused_at_once(served):
+    service, client = other(served)
+    with client:
+        while not service.ready:
+            pass
+        service.admission.requests = LIMITS.queue
+        answer = post(client, bytes(LIMITS.bytes))
+        assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+        assert answer.json()["error"]["request"] == answer.headers["x-request-id"]
+        assert client.get("/v1/models").status_code == client.get("/readyz").status_code == 200
+        counted = 'segjax_requests_total{route="/v1/predict",status="429"} 1.0'
+        assert counted in client.get("/metrics").text
+        service.admission.requests = 0
+        assert post(client).status_code == 200
+
+
 def test_an_error_of_its_own_is_told_without_words_of_it(served, monkeypatch):
     service, client = other(served)
     with client:
