@@ -21,9 +21,13 @@ README = program.ROOT / "README.md"
 PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
 RUN = "<!-- run by tests/test_readme.py -->"
 NOT_RUN = {
-    "scale.md": 2, "crossval.md": 1, "studies.md": 3, "export.md": 4, "feedback.md": 2,
+    "scale.md": 2,
+    "crossval.md": 1,
+    "studies.md": 3,
+    "export.md": 4,
+    "feedback.md": 2,
     "serve.md": 1,
-}  # fmt: skip
+}
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 

@@ -97,9 +97,7 @@ def test_sound_is_copied_as_it_is_stored_or_named(everything, tmp_path, capsys):
         assert not container.streams.audio
 
 
-@pytest.mark.parametrize(
-    ("output", "decoder"), [("alpha", "libvpx-vp9"), ("alpha:mov", "prores")]
-)
+@pytest.mark.parametrize(("output", "decoder"), [("alpha", "libvpx-vp9"), ("alpha:mov", "prores")])
 def test_the_foreground_is_cut_out(tmp_path, output, decoder):
     """Decoded by name: FFmpeg's own decoder of VP9 leaves opacity out."""
     scene = clips.scene(5).repeat(6, axis=1).repeat(6, axis=2)
