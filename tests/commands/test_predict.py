@@ -49,7 +49,7 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
             layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
     )
-    monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)
+    monkeypatch.setattr(run, "open_ensemble", lambda *_, **__: opened)
     monkeypatch.setattr(xla, "prepare", lambda: None)
     values = types.SimpleNamespace(
         workdir="run", model="", checkpoint="", override=[], trust_code=False,
