@@ -20,7 +20,7 @@ from segjax.views import progress
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / "speed.jsonl", HERE / "README.md"
 BEGIN, END = "<!-- speed: written by speed.py -->", "<!-- end of speed -->"
-SIZES = ((256, 512), (360, 480), (480, 864), (512, 1024))
+SIZES = ((256, 256), (256, 512), (360, 480), (480, 864), (512, 1024))
 MODELS = {"full": "BiSeNetV2", "cpu": "BiSeNetV2, narrow heads"}
 TYPES, BATCHES = ("float32", "bfloat16"), (1, 4)
 CLASSES, SECONDS = 19, 4.0
@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--types", default=",".join(TYPES), help="with commas between")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
+    sizes = ",".join(f"{height}x{width}" for height, width in SIZES)
+    parser.add_argument("--sizes", default=sizes, help="height x width, with commas between")
     parser.add_argument("--models", default=",".join(MODELS))
     arguments = parser.parse_args()
     if not arguments.table:
@@ -106,11 +108,11 @@ def main() -> None:
 
         xla.prepare(keep_memory=True)
         cases = [
-            (model, sides, kind, int(batch))
+            (model, tuple(map(int, sides.split("x"))), kind, int(batch))
             for model in arguments.models.split(",")
             for kind in arguments.types.split(",")
             for batch in arguments.batches.split(",")
-            for sides in SIZES
+            for sides in arguments.sizes.split(",")
         ]
         with progress.Progress(len(cases), unit="cases") as bar, RESULTS.open("a") as log:
             for number, case in enumerate(cases, 1):

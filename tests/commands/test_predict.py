@@ -140,14 +140,14 @@ def test_a_dry_run_lists_what_is_then_written_and_writes_nothing(tmp_path, monke
     assert code == 0 and not seen and not (tmp_path / "out").exists()
     assert "3 images found, 3 to predict" in said[0]
     assert sum(line.startswith("would be skipped: ") for line in said) == 2
-    assert said[-1].startswith("1 of 3 images would be predicted, 2 skipped; 14 files would be")
+    assert said[-1].startswith("1 of 3 images would be predicted, 2 skipped; 15 files would be")
     assert predicted(tmp_path, monkeypatch, flags=flags)[1] == 2
     out = tmp_path / "out"
     listed = {line.rstrip("/") for line in said if line.startswith(f"{out}/")}
     zarr = out / "a_probabilities.zarr"
     written = {str(file) for file in out.rglob("*") if file.is_file() and zarr not in file.parents}
-    assert listed == written | {str(zarr)} and len(listed) == 14
-    assert "1 of 3 images predicted, 2 skipped; 14 files written" in capsys.readouterr().err
+    assert listed == written | {str(zarr)} and len(listed) == 15
+    assert "1 of 3 images predicted, 2 skipped; 15 files written" in capsys.readouterr().err
 
 
 def test_a_dry_run_refuses_what_a_prediction_refuses(tmp_path, monkeypatch):
