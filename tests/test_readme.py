@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from experiments import results
-from tests import camvid, program
+from tests import camvid, clips, program
 
 README = program.ROOT / "README.md"
 PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
@@ -117,7 +117,7 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words[: words.index("run.py") - 1])
     arguments = words[words.index("run.py") + 1 :]
-    for place in ("runs/", "photos/", "data/", "out", *shown):
+    for place in ("runs/", "photos/", "videos/", "data/", "out", *shown):
         arguments = [re.sub(rf"=(?={place})", f"={here}/", a) for a in arguments]
     by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
@@ -146,6 +146,11 @@ def run(page: pathlib.Path, here: pathlib.Path) -> None:
     """Run all commands of a page in order, with its files, some photos and a made-up data set."""
     (here / "photos").mkdir(parents=True)
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(here / "photos" / "a.jpg")
+    scene = clips.scene(6, (48, 64))
+    for number, image in enumerate(scene):
+        (here / "videos/frames").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(here / f"videos/frames/{number}.png")
+    clips.write(here / "videos/walk.mp4", scene, codec="libx264", pixels="yuv420p")
     camvid.write(here)
     for name in ("streets", "cells"):
         shutil.copytree(here / "camvid", here / "data" / name)
