@@ -74,11 +74,7 @@ def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
 
 def see(source: core.Source, number: int, own: str, split: str) -> Seen:
     """Return what is kept of an example; of one whose mask cannot be used, of its image alone."""
-    try:
-        example: Any = source[number]
-        image, label, error = example["image"], example["label"], ""
-    except DataError as problem:
-        image, label, error = _image_alone(source, number), None, str(problem)
+    image, label, error = opened(source, number)
     if image is None:
         return Seen(own, split, error=error)
     dims = len(image.shape) - 1
@@ -92,8 +88,19 @@ def see(source: core.Source, number: int, own: str, split: str) -> Seen:
     return seen._replace(labels=_labels(source, label, gray, dims))
 
 
+def opened(source: core.Source, number: int) -> tuple[Any, Any, str]:
+    """Return image and mask of an example, None where one cannot be used, and why."""
+    try:
+        example: Any = source[number]
+    except DataError as problem:
+        return _image_alone(source, number), None, str(problem)
+    return example["image"], example["label"], ""
+
+
 def _image_alone(source: core.Source, number: int) -> Any:
     """Return the image of an example whose mask cannot be used; None: neither can it."""
+    while isinstance(source, core.Subset):
+        source, number = source.source, source.indices[number]
     if not (isinstance(source, hashes.Files) and isinstance(source, core.Reads)):
         return None
     file: pathlib.Path = source.files[number][0]

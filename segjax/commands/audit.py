@@ -166,7 +166,7 @@ def draw(
     title: str,
 ) -> int:
     """Write the page, and return how many findings it does not show."""
-    from segjax.audit import page
+    from segjax.audit import examples, page
     from segjax.views.progress import Progress
 
     source = next(iter(sources.values()))
@@ -176,9 +176,9 @@ def draw(
         there = [each.id for each in seen if each.labels and each.labels.pixels[k]]
         samples[name] = chance.sample(there, min(page.SAMPLES, len(there)))
 
-    def read(own: str) -> Any:
+    def read(own: str) -> tuple[Any, Any]:
         split, number = places[own]
-        return sources[split][number]
+        return examples.opened(sources[split], number)[:2]
 
     total = min(len(found), page.MOST) + len(samples)
     with Progress(total, unit="parts", title="page", leave=False) as bar:
