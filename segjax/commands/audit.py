@@ -66,10 +66,12 @@ def run(values: flags.FlagValues) -> int:
     class_names = list(sources[inputs["split"]].class_names)
     found = findings.collect(seen, class_names)
     shares: dict[str, float] = {}
+    more: list[findings.Finding] = []
     if opened is not None:
         shares, more = disagreeing(opened, sources, seen, class_names)
-        found = findings.sort([*found, *more])
-    audit = report.summarize(seen, found, class_names=class_names, disagreement=shares)
+    ranked = report.rank(shares, found)
+    found = findings.sort([*found, *more])
+    audit = report.summarize(seen, found, class_names=class_names) | {"disagreement": ranked}
     files.write_json(output / "audit.json", audit)
     left_out = draw(output / "audit.html", audit, found, seen, sources, title=str(values.config))
     unusable = sum(bool(each.error) for each in seen)
