@@ -1,6 +1,5 @@
 """The page in a real browser: drop an image, paint, send, and find it in the set."""
 
-import shutil
 import time
 
 import numpy as np
@@ -30,25 +29,6 @@ def served(tmp_path_factory):
     flags = (f"--workdir={run}", f"--feedback={root / 'feedback'}")
     with process(*flags, SEGJAX_API_KEY="sesame") as (_, url, _):
         yield url, root / "feedback"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("selenium", reason="needs selenium")
-    from selenium import webdriver
-
-    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1024,768"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
 
 
 def until(condition, *, what, seconds=60):
