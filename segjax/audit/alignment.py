@@ -1,6 +1,6 @@
 """Does a mask lie on its image? Borders of classes are compared with the image's own edges."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -46,8 +46,9 @@ def align(gray: Float[np.ndarray, "h w"], label: UInt8[np.ndarray, "h w"]) -> Al
     edges = np.minimum(edges, np.percentile(edges, 95))
     edges -= edges.mean()
     shape = [fft.next_fast_len(side + REACH, real=True) for side in gray.shape]
-    product = fft.rfft2(edges, shape) * np.conj(fft.rfft2(border.astype(np.float32), shape))
-    every = fft.irfft2(product, shape)
+    meets: Any = fft.rfft2(edges, shape)  # SciPy says of these only that they are dispatched
+    borders: Any = fft.rfft2(border.astype(np.float32), shape)
+    every: Any = fft.irfft2(meets * np.conj(borders), shape)
     met = np.roll(every, (REACH, REACH), (0, 1))[: 2 * REACH + 1, : 2 * REACH + 1]
     spread = float(met.std())
     if spread <= 1e-6 * border.sum():

@@ -57,7 +57,8 @@ class Pair(NamedTuple):
 
 def shrink(gray: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "128 128"]:
     """Return an image as a small one, averaged over what each pixel covers."""
-    small = np.asarray(Image.fromarray(gray.astype(np.float32)).resize((FINE, FINE), Image.BOX))
+    picture = Image.fromarray(gray.astype(np.float32))
+    small = np.asarray(picture.resize((FINE, FINE), Image.Resampling.BOX))
     low, high = float(small.min()), float(small.max())
     return np.round((small - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
 
@@ -90,7 +91,7 @@ def _near(fine: UInt8[np.ndarray, "n h w"]) -> Iterator[tuple[int, int, float]]:
         coarse[start : start + BLOCK] = part.reshape(-1, *shape[1:]).mean((2, 4))
     known = _standard(coarse)
     for axes in MIRRORS:
-        turned = _standard(np.flip(coarse, [axis + 1 for axis in axes]))
+        turned = _standard(np.flip(coarse, tuple(axis + 1 for axis in axes)))
         for start in range(0, len(fine), BLOCK):
             alike = known[start : start + BLOCK] @ turned.T
             for row, values in enumerate(alike):
@@ -124,7 +125,7 @@ def _details(one: np.ndarray, other: np.ndarray) -> float:
     if not textured.any():
         return 0.0
     agree = (first * second).mean(1)[textured] / spread[textured]
-    return float(np.sort(agree)[: WORST].mean())
+    return float(np.sort(agree)[:WORST].mean())
 
 
 def _blocks(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "n d"]:

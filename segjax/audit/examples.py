@@ -4,13 +4,13 @@ import hashlib
 import pathlib
 from collections.abc import Iterator
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import ndimage
 
 from segjax.audit import alignment, duplicates
-from segjax.data import core, hashes, lazy, look, opening
+from segjax.data import core, hashes, lazy, look, opening, reviewed
 from segjax.errors import DataError
 
 SIDE = 512
@@ -61,7 +61,7 @@ class Seen(NamedTuple):
 
 def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
     """Yield what is kept of each example of a split, in its order; few are in memory at once."""
-    ids = ids_of(source, split)
+    ids = reviewed.ids_of(source, split)
     with futures.ThreadPoolExecutor(max(1, threads)) as pool:
         waiting: list[futures.Future[Seen]] = []
         for number, own in enumerate(ids):
@@ -70,12 +70,6 @@ def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
                 yield waiting.pop(0).result()
         for each in waiting:
             yield each.result()
-
-
-def ids_of(source: core.Source, split: str) -> list[str]:
-    """Return what findings call each example of a split."""
-    names = core.names_of(source, split)
-    return [name if name.startswith(f"{split}/") else f"{split}/{name}" for name in names]
 
 
 def see(source: core.Source, number: int, own: str, split: str) -> Seen:
@@ -158,7 +152,7 @@ def _labels(source: core.Source, label: Any, gray: np.ndarray, dims: int) -> Lab
     objects = np.zeros(count, np.int64)
     for k in np.flatnonzero(pixels):
         own = plane[..., k] == 1 if multilabel else plane == k
-        objects[k] = ndimage.label(own)[1]
+        _, objects[k] = cast(tuple[Any, int], ndimage.label(own))
     if dims == 1 or plane.shape[:2] != gray.shape:
         return Labels(pixels, objects, void, None)
     if multilabel:

@@ -108,9 +108,7 @@ def misplaced(seen: Sequence[Seen]) -> list[Finding]:
     Nothing is found in data whose borders follow no edges: each mask is judged by what the others
     do.
     """
-    judged = [
-        (each, each.labels.aligned) for each in seen if each.labels and each.labels.aligned
-    ]
+    judged = [(each, each.labels.aligned) for each in seen if each.labels and each.labels.aligned]
     here = [aligned.here for _, aligned in judged]
     if not here or np.median(here) < FITTING:
         return []
@@ -133,7 +131,9 @@ def empty(seen: Sequence[Seen], class_names: Sequence[str]) -> list[Finding]:
     """Return masks with nothing in them, where others have something."""
     with_labels = [(each, each.labels) for each in seen if each.labels]
     shares = [
-        labels.pixels.max() / labels.pixels.sum() for _, labels in with_labels if labels.pixels.any()
+        labels.pixels.max() / labels.pixels.sum()
+        for _, labels in with_labels
+        if labels.pixels.any()
     ]
     usual = float(np.median(shares)) if shares else 1.0
     found = []

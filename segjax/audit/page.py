@@ -13,7 +13,7 @@ from PIL import Image
 from segjax.audit.examples import plane_of
 from segjax.audit.findings import KINDS, Finding
 from segjax.errors import DataError
-from segjax.runtime import files
+from segjax.runtime import files, reading
 from segjax.views import colour
 
 SIDE = 240
@@ -64,7 +64,7 @@ def write(
         drawn += 1
         tell(min(len(found), MOST) + drawn)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = environment.from_string(reading.text(TEMPLATE))
     text = template.render(title=title, audit=audit, cards=cards, classes=classes, kinds=KINDS)
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Look for what is wrong with the data of --config, and write audit.json and audit.html to --output.
+"""Look for what is wrong with the data of --config; audit.json and audit.html go to --output.
 
 All splits that the config trains on and scores: duplicates, also across splits, masks that are
 shifted, empty, hold unknown values or do not fit their image, images that stand out. With a run,
@@ -100,8 +100,8 @@ def open_judge(values: flags.FlagValues) -> "Run | None":
     )
     if not isinstance(opened.parts.task, DenseTask) or opened.parts.multilabel:
         raise ConfigError(
-            f"--workdir={values.workdir}: masks are judged pixel by pixel, expected a run of a task "
-            "that gives each pixel one class. Leave it out."
+            f"--workdir={values.workdir}: masks are judged pixel by pixel, expected a run of a "
+            "task that gives each pixel one class. Leave it out."
         )
     return opened
 
@@ -109,7 +109,7 @@ def open_judge(values: flags.FlagValues) -> "Run | None":
 def disagreeing(
     opened: "Run", sources: Mapping[str, "Source"], seen: Sequence["Seen"], class_names: list[str]
 ) -> tuple[dict[str, float], list["Finding"]]:
-    """Return of each id the share of pixels that a run disagrees with, and the masks that stand out.
+    """Return of each id the share of pixels that a run disagrees with, and masks that stand out.
 
     Raises:
         ConfigError: The run knows other classes.
@@ -147,12 +147,12 @@ def disagreeing(
 
 def place_of(sources: Mapping[str, "Source"]) -> dict[str, tuple[str, int]]:
     """Return of each id its split and its number there."""
-    from segjax.audit import examples
+    from segjax.data import reviewed
 
     return {
         own: (split, number)
         for split, source in sources.items()
-        for number, own in enumerate(examples.ids_of(source, split))
+        for number, own in enumerate(reviewed.ids_of(source, split))
     }
 
 

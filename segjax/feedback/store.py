@@ -198,9 +198,9 @@ class Store:
                 f"{chosen} WHERE ? = 0 OR number <= ? ORDER BY number", (until, until)
             ).fetchall()
         rows: list[dict[str, Any]] = [dict(zip(_COLUMNS, each, strict=True)) for each in found]
-        return [
-            Row(**row | {name: bool(row[name]) for name in ("labelled", "flagged")}) for row in rows
-        ]
+        for row in rows:
+            row.update({name: bool(row[name]) for name in ("labelled", "flagged")})
+        return [Row(**row) for row in rows]
 
     def version(self) -> int:
         """Return a number that grows with every image that is added; 0: there is none."""

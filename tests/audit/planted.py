@@ -77,7 +77,9 @@ def save(root, split, stem, image, label, *, jpeg):
 
 def resized(image, label, chance):
     size = [round(side * chance.uniform(0.6, 1.4)) for side in image.size]
-    return image.resize(size, Image.Resampling.BICUBIC), label.resize(size, Image.Resampling.NEAREST)
+    return image.resize(size, Image.Resampling.BICUBIC), label.resize(
+        size, Image.Resampling.NEAREST
+    )
 
 
 def encoded(image, label, chance):
@@ -121,7 +123,9 @@ def check(audit: dict, planted: Planted) -> dict[str, list]:
     of = {kind: [] for kind in audit["counts"]}
     for finding in audit["findings"]:
         of[finding["kind"]].append([stem(name) for name in finding["images"]])
-    pairs = {frozenset(p) for kind in ("near_duplicate", "leakage", "exact_duplicate") for p in of[kind]}
+    pairs = {
+        frozenset(p) for kind in ("near_duplicate", "leakage", "exact_duplicate") for p in of[kind]
+    }
     single = {kind: {names[0] for names in found} for kind, found in of.items()}
     missed = {
         "near": [p for p in planted.near if frozenset(p) not in pairs],
