@@ -16,6 +16,7 @@ from segjax.runtime import files
 
 with extra("video", what="a video"):
     import av
+    import av.codec
     import av.error
     from av.video.frame import VideoFrame
     from av.video.reformatter import ColorRange, Colorspace

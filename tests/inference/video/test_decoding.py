@@ -232,6 +232,14 @@ def test_what_is_no_video_is_one_line_and_opens_no_other_file(tmp_path, content,
     assert "\n" not in str(error.value)
 
 
+def test_a_title_may_be_of_any_bytes(tmp_path):
+    clips.write(tmp_path / "a.mov", clips.scene(2))
+    content = (tmp_path / "a.mov").read_bytes()
+    assert content.count(b"Lavf") == 1
+    (tmp_path / "a.mov").write_bytes(content.replace(b"Lavf", b"\xe9\xe8\xff\xfe"))
+    assert len(decoded(tmp_path / "a.mov")[0]) == 2
+
+
 def test_what_is_no_file_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(DataError, match="is a pipe"):
