@@ -12,6 +12,8 @@ REACH = 24
 """How far a mask is moved along each axis, in pixels of the image looked at."""
 NEAR = 3
 """Moves that annotators' own outlines make up for."""
+AROUND = 31
+"""Side of the square in which an edge is above the others."""
 FEWEST = 200
 """Pixels of borders from which on something can be said."""
 
@@ -34,17 +36,16 @@ class Alignment(NamedTuple):
 def align(gray: Float[np.ndarray, "h w"], label: UInt8[np.ndarray, "h w"]) -> Alignment | None:
     """Return where the borders of a mask meet the most edges; None: it has too few of them.
 
-    Edges are the image's gradient, cut off at its 95th percentile so that many weak ones count more
-    than few strong ones. The sum of them under all borders is taken for each move at once, as a
-    product of Fourier transforms.
+    Edges are the logarithm of the image's gradient, above its mean around, so that many weak ones
+    count more than few strong ones, and textures hardly. The sum of them under all borders is taken
+    for each move at once, as a product of Fourier transforms.
     """
     border = _borders(label)
     if border.sum() < FEWEST:
         return None
     smooth = ndimage.gaussian_filter(gray, 1.0)
-    edges = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
-    edges = np.minimum(edges, np.percentile(edges, 95))
-    edges -= edges.mean()
+    edges = np.log1p(np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)))
+    edges -= ndimage.uniform_filter(edges, AROUND)
     shape = [fft.next_fast_len(side + REACH, real=True) for side in gray.shape]
     meets: Any = fft.rfft2(edges, shape)  # SciPy says of these only that they are dispatched
     borders: Any = fft.rfft2(border.astype(np.float32), shape)

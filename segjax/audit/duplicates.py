@@ -18,7 +18,7 @@ ALIKE, SAME = 0.97, 0.8
 """Correlations of thumbnails and of details from which on a pair is compared, and found."""
 BLOCK = 2048
 """Thumbnails that are compared with all others at once."""
-MOST = 16
+MOST = 64
 """Pairs of one image that are compared by their details."""
 BLOCK_SIDE, FLAT, WORST = 16, 6.0, 3
 """Of the blocks whose details are compared, the deviation below which one is flat, and how many of

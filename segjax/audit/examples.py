@@ -7,6 +7,7 @@ from concurrent import futures
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from segjax.audit import alignment, duplicates
@@ -74,15 +75,11 @@ def see_all(source: core.Source, split: str, *, threads: int) -> Iterator[Seen]:
 
 def see(source: core.Source, number: int, own: str, split: str) -> Seen:
     """Return what is kept of an example; of one whose mask cannot be used, of its image alone."""
-    try:
-        example: Any = source[number]
-        image, label, error = example["image"], example["label"], ""
-    except DataError as problem:
-        image, label, error = _image_alone(source, number), None, str(problem)
+    image, label, error = opened(source, number)
     if image is None:
         return Seen(own, split, error=error)
     dims = len(image.shape) - 1
-    gray = plane_of(image, dims).astype(np.float32).mean(-1)
+    gray = gray_of(image, dims)
     seen = Seen(
         own, split, tuple(image.shape[:-1]), str(image.dtype), measure(image, gray),
         duplicates.Thumbnail(_digest(image), duplicates.shrink(gray)), error=error,
@@ -92,8 +89,19 @@ def see(source: core.Source, number: int, own: str, split: str) -> Seen:
     return seen._replace(labels=_labels(source, label, gray, dims))
 
 
+def opened(source: core.Source, number: int) -> tuple[Any, Any, str]:
+    """Return image and mask of an example, None where one cannot be used, and why."""
+    try:
+        example: Any = source[number]
+    except DataError as problem:
+        return _image_alone(source, number), None, str(problem)
+    return example["image"], example["label"], ""
+
+
 def _image_alone(source: core.Source, number: int) -> Any:
     """Return the image of an example whose mask cannot be used; None: neither can it."""
+    while isinstance(source, core.Subset):
+        source, number = source.source, source.indices[number]
     if not (isinstance(source, hashes.Files) and isinstance(source, core.Reads)):
         return None
     file: pathlib.Path = source.files[number][0]
@@ -101,6 +109,17 @@ def _image_alone(source: core.Source, number: int) -> Any:
         return opening.open_image(file, source.reading).array
     except (DataError, TypeError):
         return None
+
+
+def gray_of(image: Any, dims: int) -> np.ndarray:
+    """Return the mean over channels, float32 [h w], of what is looked at of an image.
+
+    One in memory is averaged where it is longer than `SIDE`, so that copies of other sizes agree.
+    """
+    step = max(1, -(-max(image.shape[:dims]) // SIDE))
+    if dims == 2 and step > 1 and isinstance(image, np.ndarray):
+        return np.asarray(Image.fromarray(image.mean(-1, dtype=np.float32)).reduce(step))
+    return plane_of(image, dims).astype(np.float32).mean(-1)
 
 
 def plane_of(array: Any, dims: int) -> np.ndarray:

@@ -28,13 +28,13 @@ KINDS: dict[str, str] = {
 """All kinds, in the order in which they are shown."""
 FITTING = 3.0
 """Of half of the masks the borders must meet edges so well that those of the others are judged."""
-MOVED, GAINED, BELOW = 3.8, 1.5, 2.2
-"""What borders must meet after a move, how much more than before, and below what they meet too
-little where they are, in standard deviations."""
+MOVED, GAINED = 4.1, 2.0
+"""What borders must meet after a move, and how much more than before, in standard deviations."""
 FAR = 8.0
 """Deviations, by the median absolute one, from which on an image stands out."""
-FEW = 20
-"""Images from which on one can stand out."""
+FEW, MANY = 20, 0.02
+"""Images from which on one can stand out, and the share of them that do in a number of long tails,
+in which none is found."""
 CONSTANT = 0.999
 """Share of one class from which on a mask is nearly constant, where most masks are far from it."""
 
@@ -110,7 +110,8 @@ def misplaced(seen: Sequence[Seen]) -> list[Finding]:
     """
     judged = [(each, each.labels.aligned) for each in seen if each.labels and each.labels.aligned]
     here = [aligned.here for _, aligned in judged]
-    if not here or np.median(here) < FITTING:
+    usual = float(np.median(here)) if here else 0.0
+    if usual < FITTING:
         return []
     found = []
     for each, aligned in judged:
@@ -121,9 +122,9 @@ def misplaced(seen: Sequence[Seen]) -> list[Finding]:
         if aligned.there >= MOVED and gain >= GAINED:
             note = f"fits where it is moved {down:+d} pixels down and {right:+d} right"
             found.append(make("shifted_mask", [each.id], gain, note))
-        elif aligned.here < BELOW:
+        elif aligned.here < usual / 2:
             note = "its borders meet fewer edges than those of other masks"
-            found.append(make("suspect_mask", [each.id], FITTING - aligned.here, note))
+            found.append(make("suspect_mask", [each.id], usual - aligned.here, note))
     return found
 
 
@@ -164,6 +165,7 @@ def standing_out(seen: Sequence[Seen]) -> list[Finding]:
     spread = np.median(away, axis=0) / 0.6745
     usual = np.where(spread > 0, spread, away.mean(axis=0) * 1.2533)  # most are equal: as published
     scores = np.where(usual > 0, away / np.maximum(usual, 1e-12), 0.0)
+    scores[:, (scores >= FAR).mean(axis=0) > MANY] = 0.0
     found = []
     for each, row, values in zip(readable, scores, table, strict=True):
         worst = int(row.argmax())

@@ -12,7 +12,6 @@ from PIL import Image
 
 from segjax.audit.examples import plane_of
 from segjax.audit.findings import KINDS, Finding
-from segjax.errors import DataError
 from segjax.runtime import files, reading
 from segjax.views import colour
 
@@ -21,8 +20,8 @@ SIDE = 240
 MOST, SAMPLES = 300, 4
 """Findings that are shown, and random examples of each class."""
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
-Read = Callable[[str], Any]
-"""Returns an example by its id."""
+Read = Callable[[str], tuple[Any, Any]]
+"""Returns image and mask of an example by its id, None where one cannot be used."""
 
 
 def write(
@@ -73,14 +72,12 @@ def write(
 
 def _pictures(name: str, read: Read, palette: Sequence[colour.Colour]) -> list[tuple[str, str]]:
     """Return image, mask and overlay as what an `img` shows, each with what it is."""
-    try:
-        example = read(name)
-    except DataError:
+    image, mask = read(name)
+    if image is None:
         return []
-    image = example["image"]
     dims = len(image.shape) - 1
     shown = [("image", colour.displayable(plane_of(image, dims)))]
-    label = plane_of(example["label"], dims)
+    label = np.zeros(0) if mask is None else plane_of(mask, dims)
     if label.ndim == 2 and label.shape == shown[0][1].shape[:2]:
         shown.append(("mask", colour.colourise(label, palette)))
         shown.append(("overlay", colour.overlay(shown[0][1], label, palette)))

@@ -15,7 +15,6 @@ def summarize(
     found: Sequence[Finding],
     *,
     class_names: Sequence[str],
-    disagreement: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what `audit.json` holds.
 
@@ -23,7 +22,6 @@ def summarize(
         seen: All examples.
         found: What was found of them.
         class_names: Of the data set.
-        disagreement: Of each example's id the share of pixels that a run is sure are otherwise.
     """
     splits = list(dict.fromkeys(each.split for each in seen))
     return {
@@ -37,11 +35,24 @@ def summarize(
             {"id": f.id, "kind": f.kind, "images": list(f.images), "score": f.score, "note": f.note}
             for f in found
         ],
-        "disagreement": [
-            {"image": name, "score": round(score, 6)}
-            for name, score in sorted(disagreement.items(), key=lambda item: (-item[1], item[0]))
-        ],
     }
+
+
+def rank(shares: Mapping[str, float], found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the masks that a run disagrees with, the most first.
+
+    The score is the share, and twice that of a mask whose borders do not fit its image either.
+    """
+    misfits = {f.images[0] for f in found if f.kind in ("shifted_mask", "suspect_mask")}
+    rows = [
+        {
+            "image": name,
+            "score": round(share * (1 + (name in misfits)), 6),
+            "share": round(share, 6),
+        }
+        for name, share in shares.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["score"], row["image"]))
 
 
 def _of_split(seen: Sequence[Seen]) -> dict[str, Any]:

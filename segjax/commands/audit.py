@@ -66,10 +66,12 @@ def run(values: flags.FlagValues) -> int:
     class_names = list(sources[inputs["split"]].class_names)
     found = findings.collect(seen, class_names)
     shares: dict[str, float] = {}
+    more: list[findings.Finding] = []
     if opened is not None:
         shares, more = disagreeing(opened, sources, seen, class_names)
-        found = findings.sort([*found, *more])
-    audit = report.summarize(seen, found, class_names=class_names, disagreement=shares)
+    ranked = report.rank(shares, found)
+    found = findings.sort([*found, *more])
+    audit = report.summarize(seen, found, class_names=class_names) | {"disagreement": ranked}
     files.write_json(output / "audit.json", audit)
     left_out = draw(output / "audit.html", audit, found, seen, sources, title=str(values.config))
     unusable = sum(bool(each.error) for each in seen)
@@ -166,7 +168,7 @@ def draw(
     title: str,
 ) -> int:
     """Write the page, and return how many findings it does not show."""
-    from segjax.audit import page
+    from segjax.audit import examples, page
     from segjax.views.progress import Progress
 
     source = next(iter(sources.values()))
@@ -176,9 +178,9 @@ def draw(
         there = [each.id for each in seen if each.labels and each.labels.pixels[k]]
         samples[name] = chance.sample(there, min(page.SAMPLES, len(there)))
 
-    def read(own: str) -> Any:
+    def read(own: str) -> tuple[Any, Any]:
         split, number = places[own]
-        return sources[split][number]
+        return examples.opened(sources[split], number)[:2]
 
     total = min(len(found), page.MOST) + len(samples)
     with Progress(total, unit="parts", title="page", leave=False) as bar:
