@@ -3,8 +3,7 @@
 python -m experiments.video.speed                      # sizes and types of this Python's JAX
 python -m experiments.video.speed --table              # only draw the table again
 
-The network and the class map of its logits, compiled, on images that are in memory already; then
-the whole of --mode=predict on a video file, decoding and encoding included, is its own line.
+The network and the class map of its logits, compiled, on images that are in memory already.
 """
 
 import argparse

@@ -79,7 +79,7 @@ class Found:
         chosen = sorted(self.foreground)
         if self.label.ndim == len(self.whole):
             return np.isin(self.label, chosen)
-        return self.label[..., chosen].any(axis=-1)
+        return np.asarray(self.label[..., chosen].any(axis=-1))
 
     @functools.cached_property
     def regions(self) -> list[contours.Region]:

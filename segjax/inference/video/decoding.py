@@ -29,6 +29,8 @@ with extra("video", what="a video"):
     from av.video.frame import VideoFrame
     from av.video.reformatter import Colorspace
 
+METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""What keeps a title that is no UTF-8 from being an error; from PyAV 19 on it is none."""
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv",
     "live_flv", "ogg", "mxf", "yuv4mpegpipe", "gif", "ivf", "h264", "hevc", "av1", "obu", "wtv",
@@ -76,12 +78,13 @@ class File:
             self._stream = _stream(self._container, name=str(file))
             self._decoded = self._decode()
             try:
-                self._first = next(self._decoded, None)
+                first = next(self._decoded, None)
             except av.error.FFmpegError as error:
                 raise _broken(file, error) from None
-            if self._first is None:
+            if first is None:
                 raise DataError(f"{file}: no frame of it can be decoded. Replace or remove it.")
-            self.about = self._about(file)
+            self._first: list[VideoFrame] = [first]
+            self.about = self._about(file, first)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -95,9 +98,9 @@ class File:
         A packet that cannot be decoded is left out and counted in `problems`.
         """
         sizes, count, last, end = {}, 0, -1, Fraction(0)
-        first, self._first = self._first, None
+        first, self._first = self._first, []
         with decode.explained(str(self.about.file)):
-            for number, frame in enumerate(itertools.chain([first], self._decoded)):
+            for number, frame in enumerate(itertools.chain(first, self._decoded)):
                 sizes[frame.width, frame.height] = None
                 count = number + 1
                 time, duration = self._when(frame, number, last)
@@ -105,8 +108,8 @@ class File:
                 yield Frame(decode.turn(self._pixels(frame), self._orientation), time, duration)
         self._find_problems(count, end, list(sizes)[1:])
 
-    def _about(self, file: pathlib.Path) -> About:
-        stream, first, container = self._stream, self._first, self._container
+    def _about(self, file: pathlib.Path, first: VideoFrame) -> About:
+        stream, container = self._stream, self._container
         sides = (first.height, first.width)
         check_size(sides, name=str(file))
         self._matrix = first.colorspace
@@ -267,7 +270,7 @@ def opened(file: pathlib.Path) -> Iterator[Any]:
         raise DataError(f"{file}: is not there. Put the file there.") from None
     with source:
         try:
-            container = av.open(source, options=options, metadata_errors="replace")
+            container = av.open(source, options=options, **METADATA)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise _broken(file, error) from None
         with container:

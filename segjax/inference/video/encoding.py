@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.errors import UserError, extra
+from segjax.errors import DataError, UserError, extra
 from segjax.inference.video import decoding
 from segjax.inference.video.frames import About, Frame
 from segjax.runtime import files
 
 with extra("video", what="a video"):
     import av
+    import av.codec
     import av.error
     from av.video.frame import VideoFrame
     from av.video.reformatter import ColorRange, Colorspace
@@ -73,6 +74,7 @@ def encoding(
 
     Raises:
         UserError: The disk is full or cannot be written, or FFmpeg here has no such encoder.
+        DataError: The encoder does not take such a size, rate or times.
     """
     with (
         contextlib.ExitStack() as stack,
@@ -188,11 +190,11 @@ class Sound:
 
 @contextlib.contextmanager
 def _explained(path: pathlib.Path) -> Iterator[None]:
-    """Turn FFmpeg's errors into one line; those of the system are `files.replacing`'s."""
+    """Turn what an encoder refuses into one line; the system's errors are `files.replacing`'s."""
     try:
         yield
     except OSError:
         raise
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
-        raise UserError(f"Cannot write {path}: {reason}. Ask for another output.") from None
+        raise DataError(f"Cannot write {path}: {reason}. Ask for another output.") from None

@@ -75,7 +75,7 @@ def choose(names: Sequence[str], *, multilabel: bool, finds: of_images.Finds) ->
             of_pictures = " of videos" if name in (*of_images.EACH, *of_images.SHARED) else ""
             raise ConfigError(
                 f"--outputs={rules.cut(name)}: no such output{of_pictures}."
-                f"{lookup.suggest(name, KNOWN)}"
+                f"{lookup.suggest(name, list(KNOWN))}"
             )
         if name == "label:video" and multilabel:
             raise ConfigError(

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -238,7 +238,7 @@ def _found(
             )  # fmt: skip
 
 
-def _facts(video: Video, count: int, pixels: np.ndarray, work: Work) -> Mapping[str, Any]:
+def _facts(video: Video, count: int, pixels: np.ndarray, work: Work) -> dict[str, Any]:
     about, names = video.about, work.classes.class_names
     height, width = about.size
     return {

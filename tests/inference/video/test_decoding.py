@@ -177,6 +177,32 @@ def test_what_is_broken_in_the_middle_is_left_out_and_said(tmp_path):
     assert times == sorted(set(times))
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "avi", "gif", "mov"])
+def test_whatever_is_broken_gives_frames_or_one_line(tmp_path, ending):
+    """The rule, for bytes that are changed, missing or overwritten anywhere."""
+    path, random = tmp_path / f"a.{ending}", np.random.default_rng(len(ending))
+    if ending == "gif":
+        pictures = [Image.fromarray(image) for image in clips.scene(4)]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    else:
+        clips.write(path, clips.scene(6, (32, 48)), **{} if ending == "mov" else X264)
+    whole = path.read_bytes()
+    for number in range(20):
+        content = bytearray(whole[: random.integers(1, len(whole))] if number % 3 == 0 else whole)
+        head = len(content) if number % 2 else min(len(content), 600)
+        for at in random.integers(0, head, 8):
+            content[at] = random.integers(256)
+        path.write_bytes(content)
+        try:
+            frames, about, _ = decoded(path)
+        except DataError as error:
+            assert "\n" not in str(error)
+            continue
+        assert {frame.image.shape[:2] for frame in frames} == {about.size}
+        times = [frame.time for frame in frames]
+        assert times == sorted(set(times))
+
+
 def test_frames_of_another_size_are_scaled_and_said(tmp_path):
     clips.write(tmp_path / "a.ts", clips.scene(3, (48, 64)), **X264)
     clips.write(tmp_path / "b.ts", clips.scene(3, (96, 128)), **X264)
@@ -204,6 +230,14 @@ def test_what_is_no_video_is_one_line_and_opens_no_other_file(tmp_path, content,
     with pytest.raises(DataError, match=r"a\.\w+: no video that can be read") as error:
         decoding.File(path, Reading())
     assert "\n" not in str(error.value)
+
+
+def test_a_title_may_be_of_any_bytes(tmp_path):
+    clips.write(tmp_path / "a.mov", clips.scene(2))
+    content = (tmp_path / "a.mov").read_bytes()
+    assert content.count(b"Lavf") == 1
+    (tmp_path / "a.mov").write_bytes(content.replace(b"Lavf", b"\xe9\xe8\xff\xfe"))
+    assert len(decoded(tmp_path / "a.mov")[0]) == 2
 
 
 def test_what_is_no_file_is_one_line(tmp_path):
