@@ -71,7 +71,8 @@ def run(values: flags.FlagValues) -> int:
         shares, more = disagreeing(opened, sources, seen, class_names)
     ranked = report.rank(shares, found)
     found = findings.sort([*found, *more])
-    audit = report.summarize(seen, found, class_names=class_names) | {"disagreement": ranked}
+    audit: dict[str, Any] = report.summarize(seen, found, class_names=class_names)
+    audit["disagreement"] = ranked
     files.write_json(output / "audit.json", audit)
     left_out = draw(output / "audit.html", audit, found, seen, sources, title=str(values.config))
     unusable = sum(bool(each.error) for each in seen)

@@ -29,7 +29,9 @@ with extra("video", what="a video"):
     from av.video.frame import VideoFrame
     from av.video.reformatter import Colorspace
 
-METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 """What keeps a title that is no UTF-8 from being an error; from PyAV 19 on it is none."""
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv",
@@ -140,8 +142,8 @@ class File:
         if not expected and (seconds := _seconds(stream, container)):
             expected = round(seconds * rate)
         return About(
-            file, sides[::-1] if turned else sides, Fraction(rate), Fraction(base), expected,
-            1 / ratio if turned else ratio, bool(container.streams.audio) and not self.rate,
+            file, (sides[1], sides[0]) if turned else sides, Fraction(rate), Fraction(base),
+            expected, 1 / ratio if turned else ratio, bool(container.streams.audio) and not self.rate,
             tuple(notes),
         )  # fmt: skip
 
