@@ -143,8 +143,8 @@ class File:
             expected = round(seconds * rate)
         return About(
             file, (sides[1], sides[0]) if turned else sides, Fraction(rate), Fraction(base),
-            expected, 1 / ratio if turned else ratio, bool(container.streams.audio) and not self.rate,
-            tuple(notes),
+            expected, 1 / ratio if turned else ratio,
+            bool(container.streams.audio) and not self.rate, tuple(notes),
         )  # fmt: skip
 
     def _packets(self) -> Iterator[Any]:
