@@ -1,9 +1,10 @@
 """Write a checkpoint of the run in --workdir to the file --output, for other programs.
 
 --format=stablehlo: the network as a program with its weights, which predicts without the code of
-the network: --mode=eval and predict take it as --model. It is run on images beside the run before
-it is kept. --format=weights: the weights alone, for PyTorch or another run, by the names of a
---publisher.
+the network: --mode=eval and predict take it as --model. --format=onnx: likewise for onnxruntime and
+OpenVINO, uint8 images in, classes and probabilities out; --bare leaves both out, --int8 computes in
+integers. Both are run on images beside the run before they are kept. --format=weights: the weights
+alone, for PyTorch or another run, by the names of a --publisher.
 """
 
 from absl import flags
@@ -15,7 +16,8 @@ from segjax.runtime import xla
 
 NEEDS = options.WORKDIR | {"output": "--output=out/quickstart.segjax"}
 SHARED = False
-FORMATS = ("stablehlo", "weights")
+FORMATS = ("stablehlo", "onnx", "weights")
+LARGEST_LOSS = 0.05
 
 
 def define(values: flags.FlagValues) -> None:
@@ -23,28 +25,29 @@ def define(values: flags.FlagValues) -> None:
     options.checkpoint(values)
     text = "The file to write; of weights a safetensors file, or ….pkl as detectron2 reads."
     flags.DEFINE_string("output", "", text, flag_values=values)
-    text = "stablehlo: a program; weights: the arrays alone, which --publisher says as well."
+    text = "stablehlo: a program; onnx: a graph, which a name in .onnx says as well; weights: the "
+    text += "arrays alone, which --publisher says as well."
     flags.DEFINE_string("format", "", text, flag_values=values)
     text = "Whose names the arrays get: segjax, torchvision, timm, smp, huggingface, facebook or "
     text += "detectron2."
     flags.DEFINE_string("publisher", "", text, flag_values=values)
     text = "On which a program is to run: cpu, cuda, rocm, tpu."
     flags.DEFINE_list("platforms", "cpu,cuda,tpu", text, flag_values=values)
+    text = "Of onnx: the network alone, from normalised float32 images to scores."
+    flags.DEFINE_bool("bare", False, text, flag_values=values)
+    text = "Of onnx: compute in 8-bit integers, calibrated on training images."
+    flags.DEFINE_bool("int8", False, text, flag_values=values)
+    text = "Of --int8: how many training images say which ranges there are."
+    flags.DEFINE_integer("calibration_images", 64, text, lower_bound=1, flag_values=values)
+    text = "Of --int8: how much of the first score may be lost, such as 0.05 of the mIoU."
+    flags.DEFINE_float("largest_loss", LARGEST_LOSS, text, lower_bound=0.0, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> int:
     """Export the run."""
-    form = values.format or ("weights" if values.publisher else "stablehlo")
-    lookup.choose(form, FORMATS, what="--format")
-    for name in values.platforms:
-        lookup.choose(name, ("cpu", "cuda", "rocm", "tpu"), what="--platforms")
-    if (form == "weights") != bool(values.publisher):
-        raise ConfigError(
-            f"--format={form}: --publisher={values.publisher!r} does not go with it. Weights need "
-            "one, such as --publisher=segjax; a program has none."
-        )
+    form = format_of(values)
     xla.prepare()
-    from segjax.export import exported, weights
+    from segjax.export import exported, quantize, weights
 
     opened = options.open_run(values)
     if opened.others:
@@ -55,8 +58,43 @@ def run(values: flags.FlagValues) -> int:
     output = options.path(values.output)
     if form == "weights":
         lines = [weights.write(opened, output, publisher=values.publisher)]
+    elif values.int8:
+        lines = quantize.write(
+            opened, output, images=values.calibration_images, largest_loss=values.largest_loss
+        )
+    elif form == "onnx":
+        lines = exported.write_onnx(opened, output, bare=values.bare)
     else:
         lines = exported.write(opened, output, platforms=values.platforms)
     for line in lines:
         print(printable(line))
     return 0
+
+
+def format_of(values: flags.FlagValues) -> str:
+    """Return the format that the flags ask for.
+
+    Raises:
+        ConfigError: There is none such, or other flags do not go with it.
+    """
+    named = "weights" if values.publisher else "stablehlo"
+    form = values.format or ("onnx" if values.output.endswith(".onnx") else named)
+    lookup.choose(form, FORMATS, what="--format")
+    for name in values.platforms:
+        lookup.choose(name, ("cpu", "cuda", "rocm", "tpu"), what="--platforms")
+    if (form == "weights") != bool(values.publisher):
+        raise ConfigError(
+            f"--format={form}: --publisher={values.publisher!r} does not go with it. Weights need "
+            "one, such as --publisher=segjax; a program has none."
+        )
+    asked = [f"--{name}" for name in ("bare", "int8") if getattr(values, name)]
+    if asked and form != "onnx":
+        raise ConfigError(f"--format={form}: {asked[0]} is of --format=onnx alone. Leave it out.")
+    if len(asked) > 1:
+        raise ConfigError("--bare and --int8 do not go together. Leave one of them out.")
+    if form == "onnx" and not values.output.endswith(".onnx"):
+        raise ConfigError(
+            f"--output={values.output}: expected a name in .onnx for --format=onnx, by which other "
+            "programs know it. Name it so."
+        )
+    return form

@@ -70,7 +70,7 @@ def checkpoint(values: flags.FlagValues) -> None:
 
 def model(values: flags.FlagValues) -> None:
     """Define `--model`."""
-    text = "An exported file in place of --workdir: what --mode=export --format=stablehlo writes."
+    text = "An exported file in place of --workdir: what --mode=export wrote, StableHLO or ONNX."
     flags.DEFINE_string("model", "", text, flag_values=values)
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,6 +16,7 @@ from segjax.assemble.parts import Parts
 from segjax.config import schema, sections
 from segjax.errors import ConfigError, DataError
 from segjax.evaluators.report import Scored
+from segjax.export import onnx_graph
 from segjax.export import program as program_lib
 from segjax.export.program import Loaded, Program
 from segjax.inference import scaling
@@ -60,6 +62,27 @@ class Answers:
         return {}
 
 
+class Hosted(Forward):
+    """The passes of a program that JAX does not trace: it runs beside what JAX compiles.
+
+    Args:
+        model: See `Loaded`.
+        task: See `Answers`.
+        normalize: See `Forward`.
+        options: Of `Forward`.
+    """
+
+    def __init__(self, model: Any, task: Any, *, normalize: Any, **options: Any):
+        super().__init__(model, task, normalize=normalize, **options)
+        normalize = jax.jit(normalize)
+
+        def outputs(variables: Any, image: jax.Array) -> jax.Array:
+            found = model.apply(variables, np.asarray(normalize(image)), train=False)
+            return jax.device_put(found, self.by_row)
+
+        self.outputs: Any = outputs
+
+
 @dataclasses.dataclass(frozen=True)
 class Exported(Run):
     """An exported file, opened; its reports go to a folder of its name without the ending.
@@ -93,7 +116,8 @@ class Exported(Run):
     def _network(self) -> Network:
         parts: Any = self.parts
         needed = {name: parts.schema[name] for name in ("image", *parts.task.needs)}
-        forward = Forward(schema=needed, **self._common)
+        make = Forward if self.program.traced else Hosted
+        forward = make(schema=needed, **self._common)
         return Network(forward, self.variables, (), self.config["inference"]["batch_size"])
 
     @functools.cached_property
@@ -111,7 +135,8 @@ class Exported(Run):
         return {
             "model": Loaded(self.program),
             "task": Answers(parts.task),
-            "normalize": lambda image: image,  # the program does
+            # The program does, unless it is bare.
+            "normalize": parts.normalize if self.program.is_bare else lambda image: image,
             "mesh": parts.mesh,
             "layout": parts.layout,
         }
@@ -132,13 +157,13 @@ def open_file(
             network was exported for, or a config that names code outside of segjax.
     """
     path, overrides = files.expanded(path), tuple(overrides)
-    program = program_lib.read(path)
+    program = (onnx_graph if onnx_graph.is_graph(path) else program_lib).read(path)
     recorded = schema.fill(program.about["config"])
     run_lib.check_config(recorded, path, trust_code=trust_code)
     config = sections.override(recorded, overrides)
     schema.check_recorded(config)
     found = Exported(path.with_suffix(""), config, "", overrides, program=program)
-    own, now = (window_of(each) for each in (recorded, config))
+    own, now = (program_lib.window_of(each) for each in (recorded, config))
     if own != now:
         raise ConfigError(
             f"{path}: its network sees windows of {own}, and the override makes them {now}. Export "
@@ -147,13 +172,8 @@ def open_file(
     return found
 
 
-def window_of(config: Mapping[str, Any]) -> list[int]:
-    """Return the sides of what a network sees."""
-    return list(config["inference"]["size"] or config["input"]["size"])
-
-
 def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[str]:
-    """Write a run to a file, which is kept only where it predicts as the run does.
+    """Write a run to a file of StableHLO, which is kept only where it predicts as the run does.
 
     Args:
         run: Opened.
@@ -166,10 +186,44 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[s
     Raises:
         UserError: As `program.write`, or the predictions differ.
     """
+    return _kept(run, output, lambda path: program_lib.write(run, path, platforms=platforms))
+
+
+def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[str]:
+    """Write a run to a file of ONNX, which is kept only where it predicts as the run does.
+
+    Args:
+        run: Opened; it is exported as it computes in float32.
+        output: The file.
+        bare: See `onnx_graph.make`.
+
+    Returns:
+        Lines on what was written and compared.
+
+    Raises:
+        UserError: As `onnx_graph.make`, or the predictions differ.
+    """
+    run, graph = float_graph(run, bare=bare)
+    about = onnx_graph.describe(run, bare=bare)
+
+    def make(path: pathlib.Path) -> str:
+        return f"step {run.step}: {onnx_graph.write(graph, path, about)} → {path}"
+
+    return _kept(run, output, make)
+
+
+def _kept(run: Run, output: pathlib.Path, make: Callable[[pathlib.Path], str]) -> list[str]:
+    """Return what `make` says of the file it writes, and how alike run and file predict."""
     with files.replacing(output) as temporary:
-        line = program_lib.write(run, temporary, platforms=platforms)
+        line = make(temporary)
         compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
     return [line.replace(str(temporary), str(output)), compared]
+
+
+def float_graph(run: Run, *, bare: bool = False) -> tuple[Run, Any]:
+    """Return a run as it computes in float32, and its graph."""
+    run = onnx_graph.in_float32(run)
+    return run, onnx_graph.make(run, bare=bare)
 
 
 def images_of(run: Run, *, most: int = 4) -> list[np.ndarray]:
@@ -187,24 +241,48 @@ def images_of(run: Run, *, most: int = 4) -> list[np.ndarray]:
         return [draw.uniform(0, 255, (*shape, channels)).astype(dtype) for shape in shapes[:most]]
 
 
+class Difference(NamedTuple):
+    """How alike two runs predict.
+
+    Attributes:
+        relative: By how much outputs differ at most, of the largest.
+        wrong: Pixels that are answered otherwise.
+        pixels: Of all images.
+    """
+
+    relative: float
+    wrong: int
+    pixels: int
+
+    @property
+    def share(self) -> float:
+        """The share of pixels that are answered otherwise."""
+        return self.wrong / max(1, self.pixels)
+
+
+def difference(run: Run, other: Exported, images: Sequence[np.ndarray]) -> Difference:
+    """Return how alike two runs predict."""
+    wrong = pixels = 0
+    both: Any = (run.predictor(), other.predictor())
+    for image in images:
+        one, same = (_answers_of(predict(image)) for predict in both)
+        wrong += int((one != same).sum())
+        pixels += one.size
+    return Difference(_relative(run, other), wrong, pixels)
+
+
 def compare(run: Run, other: Exported, images: Sequence[np.ndarray]) -> str:
     """Return a line on how alike two runs predict.
 
     Raises:
         DataError: They do not: more than `RELATIVE` or `PIXELS`.
     """
-    relative, wrong, pixels = _difference(run, other), 0, 0
-    both: Any = (run.predictor(), other.predictor())
-    for image in images:
-        one, same = (_answers_of(predict(image)) for predict in both)
-        wrong += int((one != same).sum())
-        pixels += one.size
-    share = wrong / max(1, pixels)
+    found = difference(run, other, images)
     line = (
-        f"run on {len(images)} images beside the run: outputs differ by {relative:.1e} of the "
-        f"largest, {100 * share:.4f} % of {pixels} pixels are answered otherwise"
+        f"run on {len(images)} images beside the run: outputs differ by {found.relative:.1e} of "
+        f"the largest, {100 * found.share:.4f} % of {found.pixels} pixels are answered otherwise"
     )
-    if not (relative <= RELATIVE and share <= PIXELS):
+    if not (found.relative <= RELATIVE and found.share <= PIXELS):
         raise DataError(
             f"the exported network is not that of the run: {line}; expected at most {RELATIVE:g} "
             f"and {100 * PIXELS:g} %. Nothing was kept."
@@ -212,12 +290,13 @@ def compare(run: Run, other: Exported, images: Sequence[np.ndarray]) -> str:
     return line
 
 
-def _difference(run: Run, other: Exported) -> float:
+def _relative(run: Run, other: Exported) -> float:
     """Return by how much outputs differ on a batch of noise, of the largest; NaN: one is."""
     shape = program_lib.images_of(run, 2)
     noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)
     one = jax.jit(program_lib.network_of(run))(run.variables, noise)
-    same = other.program.call(other.program.weights, noise)
+    seen = run.parts.normalize(jnp.asarray(noise)) if other.program.is_bare else noise
+    same = other.program.call(other.program.weights, seen)
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True)
     arrays = [[np.asarray(each, np.float64) for each in pair] for pair in pairs]
     found = [np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in arrays]

@@ -40,14 +40,20 @@ class Program(NamedTuple):
             objects the fields of `Candidates`.
         weights: `{'params', 'batch_stats'}`.
         dtype: Of the images that it takes.
-        about: What the file says of itself: `config` (resolved), `facts` (of `run.json`), `step`,
-            `hash`, `jax`, `platforms`.
+        about: What the file says of itself, see `describe`; and its `hash`.
+        traced: JAX traces `call`; else it takes and returns NumPy.
     """
 
     call: Any
     weights: dict[str, Any]
     dtype: str
     about: dict[str, Any]
+    traced: bool = True
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it takes images as `config.normalize` leaves them."""
+        return self.about.get("bare", False)
 
 
 def make(run: Run, *, platforms: Sequence[str] = PLATFORMS) -> tuple[bytes, dict[str, Any]]:
@@ -56,8 +62,7 @@ def make(run: Run, *, platforms: Sequence[str] = PLATFORMS) -> tuple[bytes, dict
     Raises:
         ConfigError: An ensemble, or a platform that there is not.
     """
-    if run.others:
-        raise ConfigError("an ensemble cannot be exported: a file holds one network. Name one run.")
+    check_one(run)
     weights = jax.tree.map(np.asarray, sharding.fetch(run.variables))
     image = images_of(run, *export.symbolic_shape("b"))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
@@ -66,6 +71,12 @@ def make(run: Run, *, platforms: Sequence[str] = PLATFORMS) -> tuple[bytes, dict
         import flatbuffers  # noqa: F401  # JAX writes with it, and does not say so
 
         return bytes(found.serialize()), weights
+
+
+def check_one(run: Run) -> None:
+    """Raise `ConfigError` for an ensemble."""
+    if run.others:
+        raise ConfigError("an ensemble cannot be exported: a file holds one network. Name one run.")
 
 
 def network_of(run: Run) -> Callable[[Any, jax.Array], Any]:
@@ -122,17 +133,7 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORM
     flat: Any = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {WEIGHTS + name: np.asarray(array, order="C") for name, array in flat.items()}
     arrays[PROGRAM] = np.frombuffer(serialised, np.uint8)
-    about = {
-        "kind": KIND,
-        "version": VERSION,
-        "step": run.step,
-        "dtype": dtype_of(run),
-        "platforms": list(platforms),
-        "jax": jax.__version__,
-        "hash": digest(arrays),
-        "facts": {name: run.facts().get(name) for name in ("reading", "image_scales")},
-        "config": run.config,
-    }
+    about = describe(run, kind=KIND) | {"platforms": list(platforms), "hash": digest(arrays)}
     data = safetensors.numpy.save(arrays, metadata={"segjax": json.dumps(about)})
     with files.replacing(output) as temporary:
         temporary.write_bytes(data)
@@ -141,6 +142,26 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORM
         f"step {run.step}: {count / 1e6:.2f} M numbers and {len(serialised) / 1e3:.0f} kB of "
         f"program for {', '.join(platforms)} → {output}, sha256 {about['hash'][:12]}"
     )
+
+
+def describe(run: Run, *, kind: str) -> dict[str, Any]:
+    """Return what an exported file says of itself, whatever its format.
+
+    That is: `kind` and `version` of the format, `run` (the fingerprint of the run's config),
+    `step`, `dtype` of its images, `config` (resolved: with class names, palette and sizes),
+    `facts` (what predictions need of `run.json`), and which `jax` made it.
+    """
+    facts = run.facts()
+    return {
+        "kind": kind,
+        "version": VERSION,
+        "run": str(facts.get("fingerprint", "")),
+        "step": run.step,
+        "dtype": dtype_of(run),
+        "jax": jax.__version__,
+        "facts": {name: facts.get(name) for name in ("reading", "image_scales")},
+        "config": run.config,
+    }
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -163,11 +184,7 @@ def read(path: pathlib.Path) -> Program:
     arrays, about = weight_files.read(path), about_of(path)
     if about.get("kind") != KIND or PROGRAM not in arrays:
         raise DataError(f"{path}: is a file of weights and no program. {expected}")
-    if about["version"] > VERSION:
-        raise DataError(
-            f"{path}: is of version {about['version']}, and this segjax reads up to {VERSION}. "
-            "Install the segjax that made it, or export again."
-        )
+    check_version(about, path)
     if digest(arrays) != about["hash"]:
         raise DataError(f"{path}: its content is not what its hash says. Fetch or export it again.")
     try:
@@ -191,12 +208,30 @@ def read(path: pathlib.Path) -> Program:
 def about_of(path: pathlib.Path) -> dict[str, Any]:
     """Return what a file says of itself; empty where it says nothing."""
     with safetensors.safe_open(path, framework="numpy") as file:
-        text = (file.metadata() or {}).get("segjax", "{}")
+        return parsed((file.metadata() or {}).get("segjax", "{}"))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return the JSON of a file's metadata; empty where it is none."""
     try:
         found = reading.parse_json(text)
     except ValueError:
         found = {}
     return found if isinstance(found, dict) else {}
+
+
+def check_version(about: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raise `DataError` for what a newer segjax wrote."""
+    if about["version"] > VERSION:
+        raise DataError(
+            f"{path}: is of version {about['version']}, and this segjax reads up to {VERSION}. "
+            "Install the segjax that made it, or export again."
+        )
+
+
+def window_of(config: Mapping[str, Any]) -> list[int]:
+    """Return the sides of what a network sees."""
+    return list(config["inference"]["size"] or config["input"]["size"])
 
 
 class Loaded:
@@ -217,7 +252,7 @@ class Loaded:
             DataError: Images of another type than the program takes.
         """
         del train
-        if image.dtype != self.program.dtype:
+        if image.dtype != self.program.dtype and not self.program.is_bare:
             raise DataError(
                 f"images of {image.dtype}, and the exported file takes {self.program.dtype}. Use "
                 "images as it was trained on."

@@ -147,7 +147,7 @@ class Model(style.Network, kw_only=True):
             )(x, place)  # fmt: skip
         ends = np.cumsum([math.prod(size) for size in sizes])[:-1]
         levels = [
-            part.reshape(len(part), *size, -1)
+            part.reshape(part.shape[0], *size, -1)
             for part, size in zip(jnp.split(x, ends, axis=1), sizes, strict=True)
         ]
         y = conv(kernel=1, activation="none", name="lateral")(finest, train=False)
@@ -232,7 +232,7 @@ class Decoder(style.Block):
         where = [
             jnp.asarray(positions(x.shape[1:-1], channels), self.compute_dtype) for x in levels
         ]
-        x = jnp.broadcast_to(start, (len(pixels), *start.shape[1:]))
+        x = jnp.broadcast_to(start, (pixels.shape[0], *start.shape[1:]))
         answers = [self.head(self.last_norm(x), pixels)]
         layer = self.style.block(QueryLayer)
         for i in range(self.layers):

@@ -171,3 +171,37 @@ def patient_protocol(seconds: float) -> type:
             super().connection_lost(exc)
 
     return Patient
+
+
+@contextlib.contextmanager
+def onnx_pads() -> Iterator[None]:
+    """Let jax2onnx 0.17.1 convert a padding of a batch of any size, and say nothing of types.
+
+    Its rule for `lax.pad` gives `onnx_ir.Shape` JAX's symbol of the size, which takes integers and
+    names. `onnx_ir` warns of each shape whose type it leaves out.
+
+    Raises:
+        ModuleNotFoundError: jax2onnx, or what it needs, is not installed.
+    """
+    import onnx_ir
+    from jax2onnx.plugins.jax.lax import pad
+
+    class Named(onnx_ir.Shape):
+        def __init__(self, dims: Any, *rest: Any, **options: Any) -> None:
+            named = [each if isinstance(each, int) else str(each) for each in dims]
+            super().__init__(named, *rest, **options)
+
+    class Module:
+        Shape = Named
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(onnx_ir, name)
+
+    log = logging.getLogger("onnx_ir")
+    own, level, pad.ir = pad.ir, log.level, Module()
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        pad.ir = own
+        log.setLevel(level)
