@@ -57,11 +57,13 @@ def train(
 
     xla.prepare(keep_memory=True)
     from segjax.runs import run, train
+    from segjax.watch import reference
 
     path = files.expanded(workdir)
     options: dict[str, Any] = {} if on_score is None else {"on_score": on_score}
     code = train.run(path, config, allow_config_change=allow_config_change, **options)
     _pass_on(code)
+    reference.after_training(path, config)
     return run.list_runs(path, trust_code=True)[0]  # the caller gave the config
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 from segjax.runtime import xla
 
@@ -86,3 +87,23 @@ def tiny_config():
         return sections.override(plain, flat)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium with empty logs."""
+    pytest.importorskip("selenium", reason="needs selenium")
+    from selenium import webdriver
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1024,768"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()

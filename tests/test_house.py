@@ -14,7 +14,8 @@ FILES = sorted((ROOT / "segjax").rglob("*.py"))
 ROOMS = [
     "errors", "structs", "runtime", "config", "kernels", "views", "layers", "encoders", "models",
     "losses", "metrics", "tasks", "data", "augment", "training", "inference", "evaluators",
-    "pretrained", "costs", "assemble", "runs", "studies", "export", "commands",
+    "pretrained", "costs", "assemble", "runs", "studies", "export", "audit", "feedback", "watch",
+    "serve", "commands",
 ]  # fmt: skip
 """From the ground up: a room imports itself and those before it."""
 NETWORKS = ("layers", "encoders", "models")
@@ -167,9 +168,10 @@ def test_configs_import_neither_jax_nor_models():
 READS = r"read_text|read_bytes|np\.load\b|np\.fromfile|Image\.open|json\.load\b|(?<![\w.])open\("
 READS_ELSEWHERE = {
     "segjax/runtime/reading.py": "the one place",
-    "segjax/runtime/files.py": "the lock, which it makes itself",
+    "segjax/runtime/files.py": "the lock, which it makes itself, and what it writes",
     "segjax/runtime/xla.py": "/proc/cpuinfo",
     "segjax/costs/timing.py": "/proc/self/stat",
+    "segjax/feedback/store.py": "a method of that name",
     "segjax/runtime/console.py": "nowhere, to write to",
     "segjax/runs/writer.py": "appends to the log, which it has read through `reading` before",
     "segjax/runs/log.py": "appends to log.txt, which `reading` has looked at",

@@ -15,12 +15,20 @@ import pytest
 from PIL import Image
 
 from experiments import results
-from tests import camvid, program
+from tests import camvid, clips, program
 
 README = program.ROOT / "README.md"
 PAGES = [README, *sorted((program.ROOT / "docs").glob("*.md"))]
 RUN = "<!-- run by tests/test_readme.py -->"
-NOT_RUN = {"scale.md": 2, "crossval.md": 1, "studies.md": 3, "export.md": 6}
+NOT_RUN = {
+    "scale.md": 2,
+    "crossval.md": 1,
+    "studies.md": 3,
+    "export.md": 6,
+    "feedback.md": 2,
+    "serve.md": 1,
+    "audit.md": 1,
+}
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 
@@ -109,7 +117,7 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words[: words.index("run.py") - 1])
     arguments = words[words.index("run.py") + 1 :]
-    for place in ("runs/", "photos/", "data/", "out", *shown):
+    for place in ("runs/", "photos/", "videos/", "data/", "out", *shown):
         arguments = [re.sub(rf"=(?={place})", f"={here}/", a) for a in arguments]
     by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
@@ -138,6 +146,11 @@ def run(page: pathlib.Path, here: pathlib.Path) -> None:
     """Run all commands of a page in order, with its files, some photos and a made-up data set."""
     (here / "photos").mkdir(parents=True)
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(here / "photos" / "a.jpg")
+    scene = clips.scene(6, (48, 64))
+    for number, image in enumerate(scene):
+        (here / "videos/frames").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(here / f"videos/frames/{number}.png")
+    clips.write(here / "videos/walk.mp4", scene, codec="libx264", pixels="yuv420p")
     camvid.write(here)
     for name in ("streets", "cells"):
         shutil.copytree(here / "camvid", here / "data" / name)

@@ -3,6 +3,7 @@
 from absl import flags
 
 from segjax.commands import options
+from segjax.errors import printable
 from segjax.runs import workdir
 from segjax.runtime import xla
 
@@ -29,9 +30,15 @@ def run(values: flags.FlagValues) -> int:
     xla.prepare(keep_memory=True)
     from segjax.runs import train
 
-    return train.run(
+    code = train.run(
         path,
         config,
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
     )
+    if code == train.DONE:
+        from segjax.watch import reference
+
+        for line in reference.after_training(path, config):
+            print(printable(line))
+    return code

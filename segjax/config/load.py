@@ -44,7 +44,19 @@ def load(name: str, overrides: Iterable[str] = (), *, trust_code: bool = False) 
             trust.check(found, where=str(file))
     else:
         found = from_python(file, argument)
-    return sections.override(schema.fill(found), overrides)
+    return reviewed(sections.override(schema.fill(found), overrides))
+
+
+def reviewed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose data set is one of type 'reviewed' where it names a review."""
+    source = config["input"]["source"]
+    if "review" not in source or source.get("type") == "reviewed":
+        return config
+    own = {name: value for name, value in source.items() if name != "review"}
+    if not source["review"]:
+        return config | {"input": config["input"] | {"source": own}}
+    around = {"type": "reviewed", "source": own, "review": source["review"]}
+    return config | {"input": config["input"] | {"source": around}}
 
 
 def from_json(file: pathlib.Path) -> dict[str, Any]:

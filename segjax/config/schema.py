@@ -144,6 +144,16 @@ EARLY_STOPPING: Table = {
 }
 """When a run ends before `total_…`, see `runs.stopping`."""
 
+WATCH: Table = {
+    "reference": Knob(
+        False,
+        rules.FLAG,
+        "Make the reference that a stream of images is compared with, <workdir>/watch.json, at the "
+        "end of the run; as --mode=watch --reference does.",
+    ),
+}
+"""What is made for watching the model in use, see `segjax.watch`."""
+
 OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
     "lr": Knob(REQUIRED, RATE, "The peak of the learning rate."),
     "schedule": Typed(REQUIRED, "How the rate moves over the run, such as 'one_cycle'."),
@@ -276,6 +286,7 @@ CONFIG: Table = {
     "inference": INFERENCE,
     "checkpoint": CHECKPOINT,
     "early_stopping": EARLY_STOPPING,
+    "watch": WATCH,
     "writers": Typed(
         [{"type": "tensorboard"}],
         "Where scalars go beside metrics.jsonl: classes of segjax/runs/writers.py.",
@@ -371,7 +382,7 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-LATER = ("early_stopping", "writers", "evals.*.examples")
+LATER = ("early_stopping", "writers", "evals.*.examples", "watch")
 """Keys that came after runs had recorded fingerprints; a new key of the schema is added here."""
 
 

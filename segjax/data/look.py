@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,6 +20,15 @@ COUNT = "object_count"
 """The field of a source that was asked for objects."""
 MUCH_VOID = 0.5
 RARE = 1e-3
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A source of which there is something to say before a training."""
+
+    def remarks(self) -> list[str]:
+        """Return it, a line each."""
+        ...
 
 
 class Look(NamedTuple):

@@ -45,25 +45,31 @@ class Drawn(NamedTuple):
 
 
 def render(
-    rng: Rng, size: Size, *, overlap: bool = False, drawn: list[Drawn] | None = None
+    rng: Rng,
+    size: Size,
+    *,
+    overlap: bool = False,
+    drawn: list[Drawn] | None = None,
+    ground: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one scene: image uint8 `[h w 3]`, label uint8 `[h w]`, instance uint8 `[h w]`.
 
     With `overlap` things lie anywhere and shine through each other, and the label is multi-label,
     uint8 `[h w k]` of the k kinds, each with all pixels of its things. Each thing is added to
-    `drawn`.
+    `drawn`. `ground` names one of `OTHER_GROUNDS` in place of the usual ones.
     """
-    ground = rng.random((2, 3), np.float32)
-    ground[1] = ground[0] + (ground[1] - ground[0]) * np.float32(rng.uniform(0.4, 0.8))
+    shades = rng.random((2, 3), np.float32)
+    shades[1] = shades[0] + (shades[1] - shades[0]) * np.float32(rng.uniform(0.4, 0.8))
     texture = GROUNDS[rng.integers(len(GROUNDS))]
-    image = _mix(ground[0], ground[1], texture(rng, size))
+    texture = OTHER_GROUNDS[ground] if ground else texture
+    image = _mix(shades[0], shades[1], texture(rng, size))
     label = np.zeros((*size, len(KINDS)) if overlap else size, np.uint8)
     instance = np.zeros(size, np.uint8)
     things = _arrange(rng, size, overlap=overlap)
     for number, (kind, centre, radius) in enumerate(things, start=1):
         box, u, v = _frame(rng, size, centre, radius)
         distance, pattern = KINDS[kind](rng, u, v, radius)
-        first, second = _colours(rng, ground)
+        first, second = _colours(rng, shades)
         opacity = np.clip(0.5 - distance, 0, 1)
         if overlap:
             opacity *= GLASS
@@ -299,6 +305,16 @@ def pebbles(rng: Rng, size: Size) -> Field:
     return _enlarge(np.clip(1.1 - 2 * nearest / pitch**2, 0, 1), size)
 
 
+def weave(rng: Rng, size: Size) -> Field:
+    """Fill with threads that go over and under each other, sharp as the patterns of things."""
+    turn, turns = rng.uniform(0, TAU), TAU / rng.uniform(6, 10)
+    y, x = (each.astype(np.float32) for each in np.ogrid[: size[0], : size[1]])
+    cos, sin = math.cos(turn), math.sin(turn)
+    u, v = x * cos + y * sin, y * cos - x * sin
+    over = np.sin(u * turns / 2) * np.sin(v * turns / 2) > 0
+    return np.where(over, sharpen(np.sin(u * turns), turns), sharpen(np.sin(v * turns), turns))
+
+
 def _noise(rng: Rng, size: Size, grid: Size) -> Field:
     """Draw random values on a coarse grid and enlarge them smoothly to `size`."""
     return _enlarge(rng.random(grid, np.float32), size)
@@ -321,6 +337,8 @@ def smooth_weights(length: int, knots: int) -> np.ndarray:
 Kind = Callable[[Rng, Field, Field, float], tuple[Field, Field]]
 KINDS: tuple[Kind, ...] = (disc, square, triangle, star, ring, cross, wire)
 GROUNDS: tuple[Callable[[Rng, Size], Field], ...] = (clouds, gravel, wood, bricks, pebbles)
+OTHER_GROUNDS = {"weave": weave}
+"""What no scene has unless it is asked for."""
 PALETTE: core.Palette = (
     (38, 40, 51),
     (230, 75, 60),

@@ -94,6 +94,8 @@ class Source:
             whose masks are what is left to see.
         overlap: Things shine through each other, and masks of objects are whole; in the class map
             the later thing counts.
+        ground: With `dims=2`: a ground that no scene has otherwise, 'weave', to see how a model
+            fares on what it was not trained on.
 
     Raises:
         ConfigError: An unknown split, or a number out of range.
@@ -111,12 +113,15 @@ class Source:
         multilabel: bool = False,
         objects: core.MostObjects = 0,
         overlap: bool = False,
+        ground: Annotated[str, rules.one_of("", *scenes.OTHER_GROUNDS)] = "",
     ):
         if split not in SPLITS:
             known = ", ".join(SPLITS)
             raise ConfigError(f"split={split!r}: synthetic has no such split. Known: {known}.")
         if scene and dims != 1:
             raise ConfigError(f"scene={scene!r}: has one axis. Set dims=1.")
+        if ground and dims != 2:
+            raise ConfigError(f"ground={ground!r}: is of pictures. Set dims=2.")
         family = SCENES[scene] if scene else FAMILIES[dims]
         self.stream = SPLITS.index(split)
         usual = family.examples[self.stream]
@@ -143,6 +148,7 @@ class Source:
                 family.channels, len(self.class_names), dtype=family.dtype
             )
         self.overlap, self.most = overlap, objects
+        self.more = {"ground": ground} if ground else {}
         self.things = tuple(range(not multilabel, len(self.class_names)))
         if objects:
             self.schema = {**self.schema, **core.object_schema(objects)}
@@ -177,7 +183,9 @@ class Source:
         rng = np.random.default_rng([self.seed, self.stream, index])
         drawn: list[scenes.Drawn] = []
         whole = self.multilabel or self.overlap
-        image, label, instance = self.family.render(rng, self.size, overlap=whole, drawn=drawn)
+        image, label, instance = self.family.render(
+            rng, self.size, overlap=whole, drawn=drawn, **self.more
+        )
         about = [masks.About(each.kind + self.things[0]) for each in drawn]
         if whole:
             cut = [masks.trim(each.inside, [part.start for part in each.box]) for each in drawn]

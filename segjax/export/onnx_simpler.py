@@ -50,7 +50,7 @@ def spell_sigmoids(model: Any) -> None:
             helper.make_node("Reciprocal", [steps[2]], [result]),
         ]
     if len(found) > len(graph.node):
-        graph.initializer.append(numpy_helper.from_array(np.float32(1), one))
+        graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), one))
     _fill(graph.node, found)
 
 

@@ -18,7 +18,7 @@ from segjax.inference.layout import Layout
 from segjax.inference.outputs import kinds, large, objects
 from segjax.inference.outputs.found import Found
 from segjax.inference.outputs.large import Large
-from segjax.inference.predictor import ObjectPredictor, Prediction, Predictor
+from segjax.inference.predictor import Detection, ObjectPredictor, Prediction, Predictor
 from segjax.runtime import files as files_lib
 from segjax.structs import Classes
 from segjax.views import progress
@@ -69,6 +69,7 @@ def predict(
     finds: kinds.Finds = "",
     least_score: float = 0.5,
     spacing: Sequence[float] = (),
+    foreground: Collection[int] = (),
 ) -> Counts:
     """Segment files and write what was found into `output`, made if it is not there.
 
@@ -92,6 +93,7 @@ def predict(
         finds: What the predictor finds; beside nothing it is an `ObjectPredictor`.
         least_score: From which score on objects are painted; tables hold all.
         spacing: The size of a pixel of all of them; empty: what each file says.
+        foreground: Classes that are cut out.
 
     Raises:
         UserError: An output that there is not; `output` cannot be written, or holds files of others
@@ -102,12 +104,10 @@ def predict(
     chosen = kinds.choose(outputs, dims=reading.dims, multilabel=multilabel, finds=finds)
     names, writer = open_writer(inputs, output, chosen, step=step, run=run)
     below = dict(zip(inputs.files, paths.below_common(inputs.files), strict=True))
-    skipped, scales, left_away = 0, {}, frozenset(without)
+    scales: dict[str, float] = {}
     with progress.Progress(len(names), unit="images", title="predict") as bar:
         bar.message(inputs.describe())
-        for number, (file, name) in enumerate(names.items()):
-            if number:
-                bar.update(number)
+        for number, (file, name) in enumerate(names.items(), start=1):
             try:
                 image, place, scale = open_scaled(file, layout, reading, spacing)
                 if large.is_large(image.shape[:-1]):
@@ -116,18 +116,19 @@ def predict(
                     writer.write_large(name, one, scale=scale, tell=bar.message)
                 else:
                     one = Found(
-                        file, below[file].as_posix(), classes=classes, without=left_away,
-                        geometry=place, segments_file=name + kinds.SEGMENTS,
+                        file, below[file].as_posix(), classes=classes, geometry=place,
+                        segments_file=name + kinds.SEGMENTS,
+                        without=frozenset(without), foreground=frozenset(foreground),
                         **answer(predictor, image, classes, least_score=least_score),
                     )  # fmt: skip
                     writer.write(name, one, scale=scale)
                 scales[name] = scale
                 del image, one  # before the next is read
             except DataError as error:
-                skipped += 1
                 bar.message(f"skipped: {error}")
-        bar.update(len(names))
+            bar.update(number)
         writer.finish()
+        skipped = len(names) - writer.done
         counts = Counts(inputs.found, len(names), writer.done, skipped, writer.written)
         for line in (f"{counts.describe()} to {output}", *describe_scales(scales, scales_seen)):
             bar.message(line)
@@ -162,6 +163,13 @@ def answer(
     """Return what a `Found` holds of an image and what is predicted of it, classes or objects."""
     seen = np.asarray(image)
     found = predictor(resample.spaced(seen, resample.spacing_of(image)))
+    return answered(seen, found, classes, least_score=least_score)
+
+
+def answered(
+    seen: np.ndarray, found: Prediction | Detection, classes: Classes, *, least_score: float
+) -> dict[str, Any]:
+    """Return what a `Found` holds of an image and of what was predicted of it."""
     if isinstance(found, Prediction):
         return {"image": seen, "prediction": found}
     prediction = objects.prediction_of(found, classes, least_score=least_score)

@@ -1,11 +1,12 @@
 """Objects grouped of what any predictor says of pixels, as an `ObjectPredictor`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from segjax.data import core, resample
+from segjax.inference import several as several_lib
 from segjax.inference.predictor import Detected, Detection, Image, Predictor
 from segjax.runtime import quirks
 from segjax.structs import Objects
@@ -29,6 +30,16 @@ class Grouping:
     def __call__(self, image: Image, /) -> Detection:
         """Return what is found in one image [*space c], on its own grid."""
         return self._grouped(self.predictor(image).probabilities())
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Detection]:
+        """Return what is found in each of several images, see `several.several`."""
+        del probabilities  # of all: objects are grouped of them
+        found = several_lib.several(
+            self.predictor, images, probabilities=range(len(images)), most=most
+        )
+        return [self._grouped(each.probabilities()) for each in found]
 
     def detect(
         self, source: core.Source, /, *, batch_size: int, threads: int

@@ -1,10 +1,16 @@
 """A network as a predictor: its passes compiled once, for images of any size."""
 
-import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,18 +20,18 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from segjax.data import core, pipeline, resample
+from segjax.data import core, resample
 from segjax.data.lazy import Region
-from segjax.inference import blend
+from segjax.inference import batches, blend
+from segjax.inference import several as several_lib
 from segjax.inference.blend import Group, Windows
-from segjax.inference.layout import Layout, Piece, Tile
+from segjax.inference.layout import Layout, Tile
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Image, Measured, Prediction
-from segjax.runtime import distributed, quirks, sharding, xla
+from segjax.runtime import quirks, sharding, xla
 from segjax.structs import IGNORE_LABEL, Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
 
-T = TypeVar("T")
 Counts = list[tuple[int, jax.Array | None]]
 """Of a batch: an example's number with the counts of a tile, or with None where it is complete."""
 
@@ -107,15 +113,6 @@ class Forward:
         return what(functools.reduce(self.add, before, None), last, *more)
 
 
-class Row(NamedTuple):
-    """One row of an evaluation's batch: a piece of example `number`."""
-
-    number: int
-    cut: Cut
-    windows: Windows
-    piece: Piece
-
-
 class Network:
     """A model with its variables as a `Predictor`; several of one kind are an ensemble.
 
@@ -149,9 +146,7 @@ class Network:
             DataError: The image has another number of axes than the canvas, or no spacing.
         """
         classes = gather(self.tiles(image), image.shape[:-1])
-        return Prediction(
-            classes, lambda: gather(self.tiles(image, probabilities=True), image.shape[:-1])
-        )
+        return Prediction(classes, self._later(image))
 
     def tiles(
         self, image: Image, /, *, probabilities: bool = False
@@ -169,21 +164,93 @@ class Network:
         """
         forward = self.forward
         what = forward.probabilities if probabilities else forward.classes
-        schema = {"image": forward.schema["image"]}
+        cut = self._cut(image)
+        rows = self._rows
+        size = max(1, self.batch_size // rows) * rows
+        size = size if len(cut.plan.pieces) >= size else rows
+        for _, tile, (array,) in self._passes([cut], size, lambda _: [what]):
+            yield tile.region, array[tile.inner]
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Prediction]:
+        """Return the predictions of several images, whose windows go through the network together.
+
+        Each is what predicting that image alone gives. All batches of a call have one shape: the
+        smallest power of two that holds all windows, or `most`; so few shapes are ever compiled.
+
+        Args:
+            images: Of any sizes.
+            probabilities: The numbers of the images of which probabilities are read in the same
+                pass; of others the network is asked again when they are called.
+            most: Windows that go through the network at once.
+
+        Raises:
+            DataError: As `__call__`, of any of them.
+        """
+        types = {image.dtype for image in images}
+        if len(types) > 1:  # a batch has one type, and what 1 means depends on it
+            return several_lib.by_type(self, images, probabilities=probabilities, most=most)
+        forward, cuts = self.forward, [self._cut(image) for image in images]
+        size = several_lib.shape_of(
+            sum(len(cut.plan.pieces) for cut in cuts), rows=self._rows, most=most
+        )
+        whats = [
+            [forward.classes, *[forward.probabilities] * (number in probabilities)]
+            for number in range(len(cuts))
+        ]
+        found: list[list[np.ndarray]] = [[] for _ in cuts]
+        for number, tile, arrays in self._passes(cuts, size, whats.__getitem__):
+            whole = found[number]
+            if not whole:
+                sides = cuts[number].plan.whole
+                whole += [np.empty((*sides, *a.shape[len(sides) :]), a.dtype) for a in arrays]
+            for array, part in zip(whole, arrays, strict=True):
+                array[tile.region] = part[tile.inner]
+        return [
+            Prediction(classes, (lambda known=known: known[0]) if known else self._later(image))
+            for image, (classes, *known) in zip(images, found, strict=True)
+        ]
+
+    def _later(self, image: Image) -> Callable[[], np.ndarray]:
+        return lambda: gather(self.tiles(image, probabilities=True), image.shape[:-1])
+
+    @property
+    def _rows(self) -> int:
+        """The fewest rows that a batch has: one for each device that takes examples."""
+        return self.forward.mesh.shape["data"] * self.forward.mesh.shape["fsdp"]
+
+    def _cut(self, image: Image) -> Cut:
+        schema = {"image": self.forward.schema["image"]}
         about = {"image": image, "name": "image", resample.FIELD: resample.spacing_of(image)}
-        cut = Cut(about, forward.layout, schema)
-        windows = Windows(cut.plan)
-        rows = forward.mesh.shape["data"] * forward.mesh.shape["fsdp"]
-        several = max(1, self.batch_size // rows) * rows
-        size = several if len(cut.plan.pieces) >= several else rows
-        previous: list[tuple[Tile, jax.Array]] = []
-        for pieces in chunks(cut.plan.pieces, size):
-            batch = np.stack([cut.fields(piece)["image"] for piece in repeat(pieces, size)])
-            placed = jax.device_put(batch, forward.placement["image"])
+        return Cut(about, self.forward.layout, schema)
+
+    def _passes(
+        self, cuts: Sequence[Cut], size: int, whats: Callable[[int], Sequence[Callable[..., Any]]]
+    ) -> Iterator[tuple[int, Tile, list[np.ndarray]]]:
+        """Yield the tiles of images, each image's in order, by its number.
+
+        Args:
+            cuts: The images.
+            size: Rows of a batch.
+            whats: What is read of the tiles of an image, see `Forward`.
+        """
+        forward, windows = self.forward, [Windows(cut.plan) for cut in cuts]
+        pieces = [(number, piece) for number, cut in enumerate(cuts) for piece in cut.plan.pieces]
+        previous: list[tuple[int, Tile, list[jax.Array]]] = []
+        for chunk in batches.chunks(pieces, size):
+            batch = [cuts[number].fields(piece)["image"] for number, piece in chunk]
+            placed = jax.device_put(
+                np.stack(batches.repeat(batch, size)), forward.placement["image"]
+            )
             found = blend.rows_of(self._scores(self._outputs(placed), of_all=True))
-            for piece, row in zip(pieces, found, strict=False):
-                windows.add(piece, row)
-            launched = [(tile, forward.read(what, groups)) for tile, groups in windows.ready()]
+            for (number, piece), row in zip(chunk, found, strict=False):
+                windows[number].add(piece, row)
+            launched = [
+                (number, tile, [forward.read(what, groups) for what in whats(number)])
+                for number in dict.fromkeys(number for number, _ in chunk)
+                for tile, groups in windows[number].ready()
+            ]
             yield from fetched(previous)
             previous = launched  # one late: the devices work on the next meanwhile
         yield from fetched(previous)
@@ -217,7 +284,7 @@ class Network:
         rows_each = batch_size // self.forward.row_block[1]
         counting, previous = Counting(rows_each, self._counts_shape()), None
         schema = {name: source.schema[name] for name in self.forward.schema}  # its own types
-        for rows in batches_of(
+        for rows in batches.batches_of(
             source, lambda example: Cut(example, self.forward.layout, schema),
             batch_size=batch_size, threads=threads, row_block=self.forward.row_block,
         ):  # fmt: skip
@@ -240,11 +307,13 @@ class Network:
         )
         return count.shape[1:]
 
-    def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> tuple[Counts, Any]:
+    def _launch(
+        self, rows: list[batches.Row], batch_size: int, schema: Schema
+    ) -> tuple[Counts, Any]:
         """Start the passes over one batch; return each example's counts, and the loss."""
         forward = self.forward
         _, blocks = forward.row_block
-        batch = stack(rows, batch_size // blocks, schema, forward.layout)
+        batch = batches.stack(rows, batch_size // blocks, schema, forward.layout)
         placed = sharding.put(batch, forward.placement, blocks)
         outputs = self._outputs(placed["image"])
         loss = {}
@@ -264,57 +333,6 @@ class Network:
         return counts, loss
 
 
-def batches_of(
-    source: core.Source,
-    cut: Callable[[Any], Cut],
-    *,
-    batch_size: int,
-    threads: int,
-    row_block: tuple[int, int],
-) -> Generator[list[Row]]:
-    """Yield this process's rows of each batch; none where only others have some left.
-
-    Args:
-        source: Examples of any size.
-        cut: Cuts one into pieces, in the threads that read.
-        batch_size: Pieces in a batch, over all processes.
-        threads: Threads that read and decode.
-        row_block: See `sharding.row_block`.
-    """
-    block, blocks = row_block
-    count = pipeline.rows_per_process(batch_size, block, blocks)
-    examples = pipeline.eval_examples(
-        source, cut, process_index=block, process_count=blocks, threads=threads
-    )
-
-    def rows(examples: Iterable[tuple[int, Cut]]) -> Iterator[Row]:
-        for number, pieces in examples:
-            windows = Windows(pieces.plan)
-            for piece in pieces.plan.pieces:
-                yield Row(number, pieces, windows, piece)
-
-    with contextlib.closing(examples):
-        found = rows(examples)
-        while True:
-            chunk = list(itertools.islice(found, count))
-            if not distributed.max_of_all(len(chunk)):
-                return
-            yield chunk
-
-
-def stack(rows: Sequence[Row], count: int, schema: Schema, layout: Layout) -> Batch:
-    """Return pieces as `count` rows of a batch; those that are missing are masked."""
-    canvas = layout.canvas
-    return pipeline.stack(
-        [row.cut.fields(row.piece) for row in rows],
-        [row.number for row in rows],
-        schema=schema,
-        num_rows=count,
-        size=canvas.size,
-        pad_value=canvas.pad_value,
-    )
-
-
 def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:
     """Return the tile of a label [*space ...], void where it holds no pixel of it, int32."""
     found = np.full((*side, *label.shape[len(side) :]), IGNORE_LABEL, np.int32)
@@ -322,10 +340,12 @@ def cut_label(label: Any, tile: Tile, side: Sequence[int]) -> np.ndarray:
     return found
 
 
-def fetched(found: list[tuple[Tile, jax.Array]]) -> Iterator[tuple[Region, np.ndarray]]:
-    """Yield tiles as NumPy with their place in the image."""
-    for tile, array in found:
-        yield tile.region, np.asarray(array)[tile.inner]
+def fetched(
+    found: list[tuple[int, Tile, list[jax.Array]]],
+) -> Iterator[tuple[int, Tile, list[np.ndarray]]]:
+    """Yield what was read of tiles as NumPy arrays of a tile's full size."""
+    for number, tile, arrays in found:
+        yield number, tile, [np.asarray(array) for array in arrays]
 
 
 def gather(tiles: Iterable[tuple[Region, np.ndarray]], whole: Sequence[int]) -> np.ndarray:
@@ -373,13 +393,3 @@ class Counting:
         numbers, halves = multihost_utils.process_allgather((numbers, halves), tiled=True)
         totals = (halves[:, 0].astype(np.int64) << 31) + halves[:, 1]
         return {int(n): total for n, total in zip(numbers, totals, strict=True) if n >= 0}
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield `size` items at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def repeat(items: Sequence[T], count: int) -> list[T]:
-    """Return `count` items: those, and the first again for what is missing."""
-    return [*items, *[items[0]] * (count - len(items))]

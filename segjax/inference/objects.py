@@ -1,7 +1,7 @@
 """A network that finds objects, as an `ObjectPredictor`: compiled once, for images of any size."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.data import core, resample
 from segjax.errors import DataError
-from segjax.inference import network
+from segjax.inference import batches
+from segjax.inference import several as several_lib
+from segjax.inference.batches import Row
 from segjax.inference.layout import Layout
-from segjax.inference.network import Row
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Detected, Detection, Image, Segments
 from segjax.runtime import quirks, sharding, xla
@@ -99,15 +100,33 @@ class ObjectNetwork:
             DataError: The image has another number of axes than the canvas, or is larger than it
                 and is not scaled.
         """
+        return self.several([image])[0]
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Detection]:
+        """Return what is found in each of several images, see `several.several`.
+
+        Raises:
+            DataError: As `__call__`, of any of them.
+        """
+        del probabilities  # objects have none
+        if len({image.dtype for image in images}) > 1:
+            return several_lib.by_type(self, images, probabilities=(), most=most)
         finding = self.finding
-        about = {"image": image, "name": "image", resample.FIELD: resample.spacing_of(image)}
-        cut = finding.see(about)
+        cuts = [finding.see(_about(image)) for image in images]
         rows = finding.mesh.shape["data"] * finding.mesh.shape["fsdp"]
-        (piece,) = cut.plan.pieces
-        batch = np.stack([cut.fields(piece)["image"]] * rows)
-        placed = jax.device_put(batch, finding.placement["image"])
-        found = jax.device_get(finding.find_for_all(self.variables, placed))
-        return self._detection(jax.tree.map(lambda x: x[0], found), cut)
+        size = several_lib.shape_of(len(cuts), rows=rows, most=most)
+        found = []
+        for chunk in batches.chunks(cuts, size):
+            batch = [cut.fields(*cut.plan.pieces)["image"] for cut in chunk]
+            placed = jax.device_put(
+                np.stack(batches.repeat(batch, size)), finding.placement["image"]
+            )
+            candidates = jax.device_get(finding.find_for_all(self.variables, placed))
+            for at, cut in enumerate(chunk):
+                found.append(self._detection(jax.tree.map(lambda x, at=at: x[at], candidates), cut))
+        return found
 
     def detect(
         self, source: core.Source, /, *, batch_size: int, threads: int
@@ -118,12 +137,12 @@ class ObjectNetwork:
         """
         finding, previous = self.finding, None
         schema = {"image": source.schema["image"]}
-        batches = network.batches_of(
+        found = batches.batches_of(
             source, finding.see, batch_size=batch_size, threads=threads,
             row_block=finding.row_block,
         )  # fmt: skip
-        with contextlib.closing(batches):
-            for rows in batches:
+        with contextlib.closing(found):
+            for rows in found:
                 launched = rows, self._launch(rows, batch_size, schema)
                 if previous is not None:
                     yield self._read(*previous)
@@ -134,7 +153,7 @@ class ObjectNetwork:
     def _launch(self, rows: list[Row], batch_size: int, schema: Schema) -> Any:
         finding = self.finding
         _, blocks = finding.row_block
-        batch = network.stack(rows, batch_size // blocks, schema, finding.layout)
+        batch = batches.stack(rows, batch_size // blocks, schema, finding.layout)
         placed = sharding.put(batch, finding.placement, blocks)
         found = finding.find(self.variables, placed["image"])
         quirks.one_at_a_time(found)
@@ -156,6 +175,10 @@ class ObjectNetwork:
         if isinstance(task, PanopticTask):
             segments = Segments(*task.segments(found, covered, plan.whole))
         return Detection(task.objects(found, covered, plan.whole), plan.whole, segments)
+
+
+def _about(image: Image) -> dict[str, Any]:
+    return {"image": image, "name": "image", resample.FIELD: resample.spacing_of(image)}
 
 
 def local_rows(array: jax.Array) -> np.ndarray:

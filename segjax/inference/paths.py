@@ -9,12 +9,14 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from segjax.data import core, listing, opening
 from segjax.data.folder import CLASS
 from segjax.errors import DataError, UserError
 from segjax.inference.outputs import kinds
+from segjax.inference.video import kinds as video_kinds
+from segjax.inference.video import listing as videos
 from segjax.runtime import files as files_lib
 from segjax.runtime import reading
 
@@ -30,23 +32,29 @@ class Inputs:
     """What an input stands for.
 
     Attributes:
-        files: The images to predict, sorted.
+        files: The images to predict, sorted, or the videos.
         left_out: Images that are there and are not predicted, each with the reason.
+        unit: What they are: 'images' or 'videos'.
+        frames: The pictures of each folder among `files` that stands for a video, in order.
     """
 
     files: tuple[pathlib.Path, ...]
     left_out: Mapping[pathlib.Path, str]
+    unit: Literal["images", "videos"] = "images"
+    frames: Mapping[pathlib.Path, tuple[pathlib.Path, ...]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def found(self) -> int:
-        """How many images there are."""
+        """How many there are."""
         return len(self.files) + len(self.left_out)
 
     def describe(self) -> str:
         """Return how many there are in one line."""
         reasons = collections.Counter(self.left_out.values())
         out = "".join(f", {count} left out ({reason})" for reason, count in reasons.items())
-        return f"{self.found} images found, {len(self.files)} to predict{out}"
+        return f"{self.found} {self.unit} found, {len(self.files)} to predict{out}"
 
 
 def list_inputs(
@@ -56,6 +64,7 @@ def list_inputs(
     label_suffix: str = "",
     class_names: Sequence[str] = (),
     dims: int = 2,
+    as_frames: bool = False,
 ) -> Inputs:
     """Return the files that a file name, a folder (searched recursively) or a glob stands for.
 
@@ -66,15 +75,18 @@ def list_inputs(
     `{class}` stands for each of its `class_names`. Where images have three axes (`dims`) a folder
     of several DICOM files is one; where they have one, texts are images.
 
+    Where images have two axes they may also be videos, see `video.listing`; of images and videos
+    the images are predicted. With `as_frames` the pictures of a folder are the frames of a video.
+
     Raises:
         UserError: There are none.
     """
     path = files_lib.expanded(inputs)
-    endings = opening.endings("images", dims)
+    endings = opening.endings("images", dims) + (videos.ENDINGS if dims == 2 else ())
     if reading.is_file(path) or path.name.lower().endswith(listing.WHOLE):
         if not path.is_dir():
             reading.check_file(path)
-        return Inputs((path,), {})
+        return _of_kinds([path], {}, dims=dims, as_frames=as_frames)
     if path.is_dir():
         found = [p for p in listing.walk(path) if p.name.lower().endswith(endings)]
     else:
@@ -101,14 +113,33 @@ def list_inputs(
             left_out[file] = "outputs of an earlier prediction"
         elif listing.without_ending(file.name, masks) != file.name:
             left_out[file] = f"masks: they end with label_suffix={label_suffix!r}"
-    files = tuple(sorted(file for file in set(found) if file not in left_out))
+    files = sorted(file for file in set(found) if file not in left_out)
     if not files:
         out = f" ({Inputs((), left_out).describe()})" if left_out else ""
         raise UserError(
             f"--input={inputs}: no images{out}. Expected a file, a folder or a glob of "
             f"{', '.join(endings)}."
         )
-    return Inputs(files, left_out)
+    return _of_kinds(files, left_out, dims=dims, as_frames=as_frames)
+
+
+def _of_kinds(
+    files: Sequence[pathlib.Path],
+    left_out: Mapping[pathlib.Path, str],
+    *,
+    dims: int,
+    as_frames: bool,
+) -> Inputs:
+    """Return files as images or as videos."""
+    moving = [file for file in files if dims == 2 and videos.is_video(file)]
+    images = [file for file in files if file not in set(moving)]
+    if as_frames:
+        frames = videos.frames_of(images)
+        return Inputs((*moving, *frames), left_out, "videos", frames)
+    if not images:
+        return Inputs(tuple(moving), left_out, "videos")
+    reason = "videos: name them alone, as --input='folder/*.mp4' does"
+    return Inputs(tuple(images), {**left_out, **dict.fromkeys(moving, reason)})
 
 
 def _matching(pattern: pathlib.Path) -> list[pathlib.Path]:
@@ -133,8 +164,8 @@ def real(path: str | os.PathLike[str]) -> pathlib.Path:
 
 def _is_output(file: pathlib.Path) -> bool:
     """Say whether a file, or the folder it lies in, is one of ours: the JSON beside it says so."""
-    for path in (file, file.parent):
-        for ending in kinds.ENDINGS:
+    for path in (file, *file.parents[:2]):  # of a video there may be a folder for each frame
+        for ending in {**kinds.ENDINGS, **video_kinds.INSIDE}:
             name = path.name.removesuffix(ending) + kinds.FACTS
             if path.name.endswith(ending) and _facts(path.with_name(name)) is not None:
                 return True
@@ -159,10 +190,8 @@ def output_names(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     whichever are asked for, so that an image always has the same name.
     """
     below = below_common(files)
-    stems = [
-        path.with_name(listing.without_ending(path.name, opening.endings("images", 1)))
-        for path in below
-    ]
+    endings = (*opening.endings("images", 1), *videos.ENDINGS)
+    stems = [path.with_name(listing.without_ending(path.name, endings)) for path in below]
     levels = [
         [_short(stems.name, path) for stems, path in zip(stems, below, strict=True)],
         [_short("_".join(stems.parts), path) for stems, path in zip(stems, below, strict=True)],
@@ -237,13 +266,14 @@ def check_free(
         return exactly.get(name) or alike.get(_key(name))
 
     foreign = []
+    inside = {ending: kind.inside for ending, kind in kinds.ENDINGS.items()} | video_kinds.INSIDE
     for file, name in names.items():
         facts_file = there(name + kinds.FACTS)
         facts = _facts(facts_file) if facts_file else None
         ours = facts is not None and _same(facts, file, run)
-        for ending in (kinds.FACTS, *kinds.ENDINGS):
+        for ending in (kinds.FACTS, *inside):
             path = there(name + ending)
-            if path and not (ours and _is_kind(path, kinds.ENDINGS.get(ending))):
+            if path and not (ours and _is_kind(path, inside.get(ending, ()))):
                 foreign.append(str(path))
     record = read_record(output)
     images = {str(real(file)) for file in names}
@@ -262,9 +292,13 @@ def check_free(
         )
 
 
-def _is_kind(path: pathlib.Path, kind: kinds.Kind | None) -> bool:
-    """Say whether what is there is what a kind writes: a file, or a folder of its files alone."""
-    inside = kind.inside if kind else ()
+def _is_kind(path: pathlib.Path, inside: tuple[str, ...]) -> bool:
+    """Say whether what is there is what a kind writes: a file, or a folder of its files alone.
+
+    Args:
+        path: The file or folder.
+        inside: How the names begin in it, if it is a folder.
+    """
     if path.name.lower().endswith(kinds.ZARR):
         inside = kinds.IN_ZARR
     if not inside:

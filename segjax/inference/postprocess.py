@@ -5,7 +5,7 @@ those of its section. Whatever it does, void stays void.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from segjax.data.lazy import Lazy, Region
 from segjax.errors import ConfigError, DataError
 from segjax.inference import crf as crf_lib
 from segjax.inference import preview
+from segjax.inference import several as several_lib
 from segjax.inference.predictor import ClassMap, Image, Measured, Prediction, Predictor
 from segjax.metrics import confusion
 from segjax.structs import IGNORE_LABEL
@@ -263,6 +264,11 @@ def predict(predictor: Predictor, image: Image) -> State:
     Raises:
         DataError: The image is too large: a step sees all of it.
     """
+    return _state(image, predictor(_held(image)))
+
+
+def _held(image: Image) -> Image:
+    """Return an image as a predictor gets it; of one that is too large see `predict`."""
     pixels = math.prod(image.shape[:-1])
     if pixels > preview.LARGE:
         name = image.name if isinstance(image, Lazy) else "an image"
@@ -271,7 +277,10 @@ def predict(predictor: Predictor, image: Image) -> State:
             f"expected at most {preview.LARGE:,}. Cut it, or leave the steps out: "
             "--override=inference.postprocess=[]"
         )
-    found = predictor(image if resample.spacing_of(image) else np.asarray(image))
+    return image if resample.spacing_of(image) else np.asarray(image)
+
+
+def _state(image: Image, found: Prediction) -> State:
     return State(np.asarray(image), found.classes, found.probabilities())
 
 
@@ -294,7 +303,26 @@ class Postprocessed:
         Raises:
             DataError: An image that is too large: a step sees all of it.
         """
-        state = apply(self.steps, predict(self.predictor, image))
+        return self._finished(predict(self.predictor, image))
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Prediction]:
+        """Return the predictions of several images after all steps, see `several.several`.
+
+        Raises:
+            DataError: As `__call__`, of any of them.
+        """
+        del probabilities  # of all: steps are decided by them
+        found = several_lib.several(
+            self.predictor, list(map(_held, images)), probabilities=range(len(images)), most=most
+        )
+        return [
+            self._finished(_state(image, each)) for image, each in zip(images, found, strict=True)
+        ]
+
+    def _finished(self, before: State) -> Prediction:
+        state = apply(self.steps, before)
         return Prediction(state.classes, lambda: state.probabilities)
 
     def tiles(

@@ -1,11 +1,12 @@
 """Any predictor that sees images at the scale of `config.input.intensity`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from segjax.data import core, intensity, resample
 from segjax.data.lazy import Region
+from segjax.inference import several as several_lib
 from segjax.inference.predictor import (
     Detected,
     Detection,
@@ -26,6 +27,13 @@ class Scaling:
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of an image [*space c] in its own units."""
         return self.predictor(scaled(image, self.steps))
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Prediction]:
+        """Return what is predicted of each of several images, see `several.several`."""
+        seen = [scaled(image, self.steps) for image in images]
+        return several_lib.several(self.predictor, seen, probabilities=probabilities, most=most)
 
     def tiles(
         self, image: Image, /, *, probabilities: bool = False
@@ -50,6 +58,13 @@ class ScalingFinder:
     def __call__(self, image: Image, /) -> Detection:
         """Return what is found in an image [*space c] in its own units."""
         return self.predictor(scaled(image, self.steps))
+
+    def several(
+        self, images: Sequence[Image], *, probabilities: Collection[int] = (), most: int = 8
+    ) -> list[Detection]:
+        """Return what is predicted of each of several images, see `several.several`."""
+        seen = [scaled(image, self.steps) for image in images]
+        return several_lib.several(self.predictor, seen, probabilities=probabilities, most=most)
 
     def detect(
         self, source: core.Source, /, *, batch_size: int, threads: int

@@ -17,7 +17,7 @@ from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
 from segjax.evaluators.report import Evaluator, Report, Scored
 from segjax.inference.network import Network
-from segjax.runs import data_record, workdir, writer
+from segjax.runs import data_record, versions, workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runtime import files, sharding
 from segjax.tasks.base import GroupingTask, ObjectTask
@@ -276,7 +276,9 @@ def open_ensemble(
         for checkpoint in checkpoints
     ]
     if len(members) == 1:
-        return members[0]
+        used = paths[0] != files.expanded(given[0])
+        remark = (f"{given[0]}: its version in use is {paths[0].name}",) * used
+        return dataclasses.replace(members[0], remarks=(*remark, *members[0].remarks))
     different = {(member.path.resolve(), member.find()): member for member in members}
     first, *others = different.values()
     remarks = [f"{path} step {step}" for path, step in different]
@@ -298,8 +300,8 @@ def open_ensemble(
 
 
 def _members(path: pathlib.Path) -> list[pathlib.Path]:
-    """Return the folders of the runs that a folder stands for: itself, or those of all folds."""
-    return workdir.folds_in(path) or [path]
+    """Return the folders of the runs that a folder stands for: its version in use, or all folds."""
+    return workdir.folds_in(path) or [versions.current(path)]
 
 
 def _without_folds(members: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:

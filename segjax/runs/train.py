@@ -188,15 +188,19 @@ def look_at(
         DataError: A file cannot be used, or nothing can be learned.
     """
     parts, split = setup.parts, setup.config["input"]["split"]
+    others = {each.split: each.source for each in evaluators if each.split != split}
+    every = [source, *others.values()]
+    remarks = [line for own in every if isinstance(own, look.Remarking) for line in own.remarks()]
     if "label" not in parts.schema:
-        return [], []
+        return remarks, []
     wanted = parts.window.classes if parts.window.share else ()
     found = look.look(source, wanted=wanted, windows=parts.canvas.fit == "window")
-    for other in {each.split: each.source for each in evaluators if each.split != split}.values():
+    for other in others.values():
         look.look(other)
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
     notes = look.check(found, parts.classes.class_names, split=split)
-    return notes + look.describe_values(found, split=split), [min(scales), max(scales)]
+    notes = [*remarks, *notes, *look.describe_values(found, split=split)]
+    return notes, [min(scales), max(scales)]
 
 
 def go_on(

@@ -46,6 +46,24 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = 1) -> N
         temporary.write_text(text + "\n")
 
 
+def write_durably(path: pathlib.Path, content: bytes) -> None:
+    """Write a file atomically; when this returns it outlasts a power failure.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    with explain_os_errors(path):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # else the name itself may be lost
+        finally:
+            os.close(folder)
+
+
 _unfinished: set[pathlib.Path] = set()
 _making = threading.Lock()
 """Held while folders are made."""
@@ -144,11 +162,23 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def remove_leftovers(path: pathlib.Path) -> None:
     """Remove what a process that is no more has left of writing `path`; see `replacing`."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        number = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
-        number = number.removesuffix(".old").removesuffix(".gone")
-        if number.isdecimal() and not _is_running(int(number)):
-            with contextlib.suppress(OSError):
-                _remove(leftover)
+        _remove_leftover(leftover, leftover.name.removeprefix(f".{path.name}."))
+
+
+def remove_leftovers_in(folder: pathlib.Path) -> None:
+    """Remove what processes that are no more have left of writing any file of a folder."""
+    for leftover in folder.glob(".*.tmp"):
+        ends = re.search(r"\.(\d+(\.old|\.gone)?\.tmp)$", leftover.name)
+        if ends:
+            _remove_leftover(leftover, ends[1])
+
+
+def _remove_leftover(leftover: pathlib.Path, ending: str) -> None:
+    """Remove what `replacing` calls `.<name>.<ending>`, unless the process in it still runs."""
+    number = ending.removesuffix(".tmp").removesuffix(".old").removesuffix(".gone")
+    if number.isdecimal() and not _is_running(int(number)):
+        with contextlib.suppress(OSError):
+            _remove(leftover)
 
 
 def _is_running(process: int) -> bool:

@@ -140,6 +140,39 @@ def set_field(module: object, name: str, value: object) -> None:
     object.__setattr__(module, name, value)
 
 
+def patient_protocol(seconds: float) -> type:
+    """Return uvicorn's HTTP protocol that waits so long, and no longer, for a request's headers.
+
+    uvicorn 0.54 ends a connection that idles after an answer, and never one whose first request
+    does not come or comes byte by byte. It has no setting for that; `cycle` (the request, with
+    `response_complete`), `loop` and `transport` are fields of its class.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Patient(H11Protocol):
+        timer: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.timer = self.loop.call_later(seconds, self.transport.close)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            waits = self.cycle is None or self.cycle.response_complete
+            if not waits and self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+            elif waits and self.timer is None:
+                self.timer = self.loop.call_later(seconds, self.transport.close)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+            super().connection_lost(exc)
+
+    return Patient
+
+
 @contextlib.contextmanager
 def onnx_pads() -> Iterator[None]:
     """Let jax2onnx 0.17.1 convert a padding of a batch of any size, and say nothing of types.

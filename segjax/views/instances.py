@@ -150,18 +150,25 @@ def overlay(
     regions: Sequence[Region],
     texts: Sequence[str],
 ) -> None:
-    """Save an image with its objects tinted, outlined and named, the first on top.
+    """Save an image with its objects as `outlined` returns it, as a PNG.
+
+    Raises:
+        UserError: The disk is full or cannot be written.
+    """
+    colour.save_png(path, Image.fromarray(outlined(image, regions, texts)))
+
+
+def outlined(
+    image: Num[np.ndarray, "*space c"], regions: Sequence[Region], texts: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image with its objects tinted, outlined and named, the first on top.
 
     A picture keeps its size; three sections of a volume are enlarged.
 
     Args:
-        path: The PNG to write.
         image: Of two or three axes in space.
         regions: The objects.
         texts: What is written into each.
-
-    Raises:
-        UserError: The disk is full or cannot be written.
     """
     flat = outlines.flatten(image, [regions])
     picture, (shown,) = flat.picture, flat.groups
@@ -172,5 +179,4 @@ def overlay(
     masks = [region for _, region in shown]
     width = max(1, round(min(picture.shape[:2]) / 500))
     painted = outlines.paint(picture, masks, outlines.shades(masks), width=width)
-    written = outlines.write_texts(painted, masks, [texts[i] for i, _ in shown])
-    colour.save_png(path, Image.fromarray(written))
+    return outlines.write_texts(painted, masks, [texts[i] for i, _ in shown])

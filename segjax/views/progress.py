@@ -11,15 +11,16 @@ from tqdm import tqdm
 from segjax.errors import printable
 
 RATE = "time/images_per_s"
+MEASURED = ("images", "frames")
 
 
 class Progress:
     """Report the progress of a loop over `total` steps or images.
 
     Args:
-        total: The count at which the loop ends.
+        total: The count at which the loop ends; 0: not known before `finish`.
         start: The count at which this process begins: the restored step.
-        unit: What is counted: `step`, or `images`, whose rate is then measured here.
+        unit: What is counted: `step`, or one of `MEASURED`, whose rate is then measured here.
         title: Put before the count, such as the split that is evaluated.
         stream: Where to write; standard error by default.
         interval: Seconds between plain lines when nothing is logged.
@@ -55,7 +56,7 @@ class Progress:
         self._bar = None
         if enabled and is_terminal(self._stream):
             self._bar = tqdm(
-                total=total,
+                total=total or None,
                 initial=start,
                 file=self._stream,
                 bar_format="{percentage:3.0f}% |{bar}| {desc}",
@@ -85,10 +86,17 @@ class Progress:
             self._origin = now, step  # the first step compiled the program: the rate leaves it out
         if self._bar is not None:
             self._bar.set_description_str(self.text(), refresh=False)
-            self._bar.update(min(step, self._total) - self._bar.n)
-        elif scalars or step >= self._total or now - self._printed >= self._interval:
+            self._bar.update((min(step, self._total) if self._total else step) - self._bar.n)
+        elif scalars or self._is_done() or now - self._printed >= self._interval:
             self._printed = now
             self._print(self.text())
+
+    def finish(self, count: int) -> None:
+        """Report that the loop has ended after so many, whatever was expected."""
+        self._total = count
+        if self._bar is not None:
+            self._bar.total = count
+        self.update(count)
 
     def message(self, text: str) -> None:
         """Print a line of its own, above the bar if there is one."""
@@ -105,17 +113,19 @@ class Progress:
 
     def text(self) -> str:
         """Return the line without its bar: count, scalars, images/s, time left."""
-        parts = [f"{self._title} {self._unit} {self._count}/{self._total}".lstrip()]
+        total = f"/{self._total}" if self._total else ""
+        parts = [f"{self._title} {self._unit} {self._count}{total}".lstrip()]
         for name, value in self._scalars.items():
             if name.rpartition("/")[2] in self._shown:
                 parts.append(f"{name.removeprefix('train/').replace('/', ' ')} {number(value)}")
         rate = self.rate()
-        images_per_s = rate if self._unit == "images" else self._scalars.get(RATE)
-        if images_per_s is not None:
-            parts.append(f"{images_per_s:.1f} images/s")
-        if self._count >= self._total:
+        measured = self._unit in MEASURED
+        per_s = rate if measured else self._scalars.get(RATE)
+        if per_s is not None:
+            parts.append(f"{per_s:.1f} {self._unit if measured else 'images'}/s")
+        if self._is_done():
             parts.append(f"done in {duration(self._clock() - self._begun)}")
-        elif rate:
+        elif rate and self._total:
             parts.append(f"{duration((self._total - self._count) / rate)} left")
         return printable("  ".join(parts))
 
@@ -125,6 +135,9 @@ class Progress:
             return None
         seconds, done = self._clock() - self._origin[0], self._count - self._origin[1]
         return done / seconds if done > 0 and seconds > 0 else None
+
+    def _is_done(self) -> bool:
+        return 0 < self._total <= self._count
 
     def _print(self, text: str) -> None:
         if self._enabled:

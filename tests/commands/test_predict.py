@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import types
 
 import numpy as np
@@ -18,6 +19,7 @@ from segjax.inference.predictor import FunctionPredictor
 from segjax.runs import run
 from segjax.runtime import xla
 from segjax.structs import Classes
+from tests import clips
 
 STORED = (np.arange(24, dtype=np.uint16) * 10).reshape(4, 6)
 
@@ -47,13 +49,13 @@ def predicted(tmp_path, monkeypatch, channels=1, flags=(), **source):
             layout=Layout(Canvas((4, 6), "resize", 0)),
         ),
     )
-    monkeypatch.setattr(run, "open_run", lambda *_, **__: opened)
+    monkeypatch.setattr(run, "open_ensemble", lambda *_, **__: opened)
     monkeypatch.setattr(xla, "prepare", lambda: None)
     values = types.SimpleNamespace(
         workdir="run", model="", checkpoint="", override=[], trust_code=False,
         input=str(tmp_path / "train/images"), output=str(tmp_path / "out"),
         outputs=["label", "overlay"], contours_without=[], dry_run=False, spacing=[],
-        least_score=0.5,
+        least_score=0.5, foreground=[], fps="", smooth=1, batch=predict.BATCH,
     )  # fmt: skip
     for name, value in dict(flags).items():
         setattr(values, name, value)
@@ -138,14 +140,14 @@ def test_a_dry_run_lists_what_is_then_written_and_writes_nothing(tmp_path, monke
     assert code == 0 and not seen and not (tmp_path / "out").exists()
     assert "3 images found, 3 to predict" in said[0]
     assert sum(line.startswith("would be skipped: ") for line in said) == 2
-    assert said[-1].startswith("1 of 3 images would be predicted, 2 skipped; 14 files would be")
+    assert said[-1].startswith("1 of 3 images would be predicted, 2 skipped; 15 files would be")
     assert predicted(tmp_path, monkeypatch, flags=flags)[1] == 2
     out = tmp_path / "out"
     listed = {line.rstrip("/") for line in said if line.startswith(f"{out}/")}
     zarr = out / "a_probabilities.zarr"
     written = {str(file) for file in out.rglob("*") if file.is_file() and zarr not in file.parents}
-    assert listed == written | {str(zarr)} and len(listed) == 14
-    assert "1 of 3 images predicted, 2 skipped; 14 files written" in capsys.readouterr().err
+    assert listed == written | {str(zarr)} and len(listed) == 15
+    assert "1 of 3 images predicted, 2 skipped; 15 files written" in capsys.readouterr().err
 
 
 def test_a_dry_run_refuses_what_a_prediction_refuses(tmp_path, monkeypatch):
@@ -201,3 +203,64 @@ def test_what_a_run_finds_is_told_by_its_task():
     assert kinds.finds_of(task(*dense, "group")) == "instance"
     assert kinds.finds_of(task("find", "objects")) == "instance"
     assert kinds.finds_of(task("find", "objects", "segments")) == "panoptic"
+
+
+def test_videos_are_predicted_with_their_own_flags(tmp_path, monkeypatch, capsys):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(5))
+    flags = {"outputs": ["label", "alpha:png"], "smooth": 3, "batch": 2, "foreground": ["b"]}
+    seen, code = predicted(tmp_path, monkeypatch, 3, flags=flags | {"dry_run": True})
+    assert code == 0 and not seen and not (tmp_path / "out").exists()
+    seen, code = predicted(tmp_path, monkeypatch, 3, flags=flags)
+    assert code == 0 and len(seen) == 6, "the last batch is filled up"
+    assert {len(list((tmp_path / f"out/a_{kind}").iterdir())) for kind in ("label", "alpha")} == {5}
+    (tmp_path / "train/images/b.mp4").write_bytes(b"broken")
+    assert predicted(tmp_path, monkeypatch, 3, flags=flags)[1] == 2
+    assert "1 of 2 videos predicted, 0 in part, 1 skipped; 5 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"smooth": 4}, "--smooth=4: expected an odd number of frames from 1 to 31"),
+        ({"smooth": 33}, "--smooth=33: expected"),
+        ({"spacing": [1.0]}, "--spacing: is of images"),
+        ({"outputs": ["areas:csv", "objects:csv"]}, "--outputs=objects:csv: no such output of vid"),
+        ({"fps": "fast"}, "--fps=fast: expected frames a second"),
+        ({"foreground": ["c"]}, "--foreground=c: no such class. Known: a, b"),
+    ],
+)
+def test_flags_that_videos_have_not_are_refused_first(tmp_path, monkeypatch, flags, words):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(1))
+    with pytest.raises(ConfigError, match=words):
+        predicted(tmp_path, monkeypatch, 3, flags=flags)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags", [{"smooth": 3}, {"batch": 7}])
+def test_flags_of_videos_are_refused_for_images(tmp_path, monkeypatch, flags):
+    data_set(tmp_path, "uint8")
+    with pytest.raises(ConfigError, match="is of videos, and --input holds images"):
+        predicted(tmp_path, monkeypatch, flags=flags)
+
+
+def test_without_pyav_a_video_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "train/images").mkdir(parents=True)
+    clips.write(tmp_path / "train/images/a.mov", clips.scene(1))
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("encoding", "decoding"):
+        monkeypatch.delitem(sys.modules, f"segjax.inference.video.{name}", raising=False)
+    monkeypatch.delattr("segjax.inference.video.encoding", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'segjax\[video\]'"):
+        predicted(tmp_path, monkeypatch, 3)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("things", "multilabel", "expected"),
+    [((), False, [1, 2]), ((), True, [0, 1, 2]), ((0, 2), False, [0, 2])],
+)
+def test_what_is_cut_out_if_nothing_is_named(things, multilabel, expected):
+    classes = Classes(("a", "b", "c"), ((0, 0, 0),) * 3, 3, things)
+    assert predict.foreground_of(classes, multilabel=multilabel) == expected

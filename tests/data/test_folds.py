@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.commands import predict
 from segjax.config import lookup, sections, trust
 from segjax.data import core, folds, hashes, preparing, store
 from segjax.errors import ConfigError, DataError
+from segjax.runs import as_trained
 from tests.data import test_tfds
 
 SYNTHETIC = {"type": "synthetic", "num_examples": 7, "size": [32, 32]}
@@ -226,7 +226,7 @@ def test_what_is_said_of_the_source_inside_is_found_there():
     inner = {"type": "folder", "root": "x", "label_suffix": "_mask", "exif": False}
     around = {"type": "folds", "source": {"type": "folds", "source": inner}}
     assert sections.innermost(around) == inner == sections.innermost(inner)
-    assert predict.reading_of(around) == {"exif": False, "label_suffix": "_mask"}
+    assert as_trained.told(around) == {"exif": False, "label_suffix": "_mask"}
     outside = {"type": "folds", "source": {"type": "mylab.data:Source"}}
     with pytest.raises(ConfigError, match="input.source.source.type='mylab.data:Source' would run"):
         trust.check({"input": {"source": outside}}, where="config.json")

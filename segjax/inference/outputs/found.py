@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from segjax.data import contours
 from segjax.data.geometry import Geometry
@@ -31,6 +31,7 @@ class Found:
         segments: The image in segments; None: of a run that is not panoptic.
         least_score: From which score on objects are painted.
         segments_file: The name of the file that the segments are written to.
+        foreground: Classes that are cut out.
     """
 
     file: pathlib.Path
@@ -44,6 +45,7 @@ class Found:
     segments: Segments | None = None
     least_score: float = 0.5
     segments_file: str = ""
+    foreground: frozenset[int] = frozenset()
 
     @property
     def form(self) -> str:
@@ -70,6 +72,14 @@ class Found:
     def probabilities(self) -> Float[np.ndarray, "*space k"]:
         """The probability of each class."""
         return self.prediction.probabilities()
+
+    @property
+    def in_foreground(self) -> Bool[np.ndarray, "*space"]:
+        """Which pixels are of a class of the foreground."""
+        chosen = sorted(self.foreground)
+        if self.label.ndim == len(self.whole):
+            return np.isin(self.label, chosen)
+        return np.asarray(self.label[..., chosen].any(axis=-1))
 
     @functools.cached_property
     def regions(self) -> list[contours.Region]:

@@ -121,6 +121,7 @@ EACH: dict[str, Kind] = {
         "_probabilities", ZARR, ZARR, maps.write_zarr, None, IN_ZARR,
         (".zarr", ".zarr"), large.write_zarr,
     ),
+    "alpha": Kind("_alpha", ".png", None, maps.write_alpha),
     "confidence": Kind("_confidence", ".png", ".npy", maps.write_confidence),
     "entropy": Kind("_entropy", ".png", ".npy", maps.write_entropy),
     "contours:geojson": Kind("_contours", ".geojson", None, polygons.write_geojson),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
 from segjax.data import decode, geo, spans
@@ -84,6 +84,21 @@ def write_masks(path: pathlib.Path, found: Found) -> None:
 def write_overlay(path: pathlib.Path, found: Found) -> None:
     """Write the image in the colours of its classes, see `overlay.draw`."""
     overlay.draw(path, found.image, found.label, found.classes)
+
+
+def write_alpha(path: pathlib.Path, found: Found) -> None:
+    """Write a picture's foreground, see `cut_out`."""
+    colour.save_png(path, Image.fromarray(cut_out(found)))
+
+
+def cut_out(found: Found) -> UInt8[np.ndarray, "h w 4"]:
+    """Return a picture with opacity: 255 in the foreground; elsewhere 0, and black.
+
+    What is cut away is not in the file: no program can bring it back.
+    """
+    inside = found.in_foreground[..., None]
+    shown = colour.displayable(found.image)
+    return np.concatenate([shown * inside, np.uint8(255) * inside], axis=-1, dtype=np.uint8)
 
 
 def write_confidence(path: pathlib.Path, found: Found) -> None:

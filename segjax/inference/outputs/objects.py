@@ -2,10 +2,11 @@
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from segjax.data.formats import rle
@@ -17,6 +18,7 @@ from segjax.metrics import overlap
 from segjax.runtime import files
 from segjax.structs import IGNORE_LABEL, Classes, Objects
 from segjax.views import colour, instances, outlines
+from segjax.views.outlines import Region
 
 LARGEST = 65535
 """The largest number that 16 bits hold."""
@@ -109,6 +111,16 @@ def write_overlay(path: pathlib.Path, found: Found) -> None:
     if len(found.whole) == 1:
         maps.write_overlay(path, found)
         return
+    instances.overlay(path, *_to_outline(found))
+
+
+def picture(found: Found) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture as `write_overlay` saves it."""
+    return instances.outlined(*_to_outline(found))
+
+
+def _to_outline(found: Found) -> tuple[np.ndarray, Sequence[Region], list[str]]:
+    """Return an image, the objects to outline in it and what is written into each."""
     kept = sure(objects_of(found), found.least_score)
     names = found.classes.class_names
     several = len(found.classes.things) > 1
@@ -120,7 +132,7 @@ def write_overlay(path: pathlib.Path, found: Found) -> None:
     if found.segments is not None:
         stuff = np.where(np.isin(found.label, found.classes.things), IGNORE_LABEL, found.label)
         image = colour.overlay(image, stuff.astype(np.uint8), found.classes.palette)
-    instances.overlay(path, image, kept.masks, texts)
+    return image, kept.masks, texts
 
 
 def segments_of(found: Found) -> Segments:

@@ -1,13 +1,14 @@
 """An image in the colours of its classes, also where several of them overlap."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from segjax.inference.predictor import Image
 from segjax.structs import Classes
-from segjax.views import examples, overlaps
+from segjax.views import colour, examples, overlaps
 
 
 def draw(
@@ -27,7 +28,24 @@ def draw(
     Raises:
         UserError: The disk is full or cannot be written.
     """
-    palette, names, legend = classes.palette, classes.class_names, None
-    if label.ndim == image.ndim:
-        ((label, _),), palette, legend = overlaps.flatten([(label, label)], palette, names)
+    label, palette, legend = _flat(image, label, classes)
+    names = classes.class_names
     examples.overlay(path, image, label, palette=palette, class_names=names, legend=legend)
+
+
+def picture(
+    image: Image, label: UInt8[np.ndarray, "..."], classes: Classes
+) -> UInt8[np.ndarray, "*space 3"]:
+    """Return an image in the colours of its classes at its own size, see `draw`."""
+    label, palette, _ = _flat(image, label, classes)
+    return colour.overlay(image, label, palette)
+
+
+def _flat(image: Image, label: np.ndarray, classes: Classes) -> tuple[np.ndarray, Any, Any]:
+    """Return a class map, its palette and its legend, also of classes that overlap."""
+    if label.ndim != image.ndim:
+        return label, classes.palette, None
+    ((flat, _),), palette, legend = overlaps.flatten(
+        [(label, label)], classes.palette, classes.class_names
+    )
+    return flat, palette, legend

@@ -15,7 +15,12 @@ LABELME = "5.5.0"
 
 
 def write_geojson(path: pathlib.Path, found: Found) -> None:
-    """Write a FeatureCollection with a Polygon for each region, its holes as further rings.
+    """Write what `collection` gives."""
+    files.write_json(path, collection(found), indent=None)
+
+
+def collection(found: Found) -> dict[str, Any]:
+    """Return a FeatureCollection with a Polygon for each region, its holes as further rings.
 
     The properties name the class, and again as QuPath reads it.
     """
@@ -40,7 +45,7 @@ def write_geojson(path: pathlib.Path, found: Found) -> None:
         }
         for region in found.regions
     ]
-    files.write_json(path, {"type": "FeatureCollection", "features": features}, indent=None)
+    return {"type": "FeatureCollection", "features": features}
 
 
 def write_labelme(path: pathlib.Path, found: Found) -> None:

@@ -1,0 +1,1 @@
+"""What people correct and flag: kept durably, trained on, kept only where it helps."""

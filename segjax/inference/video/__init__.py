@@ -1,0 +1,1 @@
+"""Videos: their frames one after the other through a predictor, and what is written of them."""

@@ -1,0 +1,1 @@
+"""How a model fares in use: statistics of what it sees and says against those of its training."""
