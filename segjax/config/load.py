@@ -49,8 +49,8 @@ def load(name: str, overrides: Iterable[str] = (), *, trust_code: bool = False) 
 
 def reviewed(config: dict[str, Any]) -> dict[str, Any]:
     """Return a config whose data set is one of type 'reviewed' where it names a review."""
-    source = config["input"]["source"]
-    if "review" not in source or source.get("type") == "reviewed":
+    source = config["input"].get("source")
+    if not isinstance(source, dict) or "review" not in source or source.get("type") == "reviewed":
         return config
     own = {name: value for name, value in source.items() if name != "review"}
     if not source["review"]:

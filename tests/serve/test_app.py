@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -264,8 +265,7 @@ def other(served, **options):
 def test_keys_are_asked_for(served):
     service, client = other(served, keys=["k1", "k2"])
     with client:
-        while not service.ready:
-            pass
+        until_ready(service)
         for path in ("/v1/models", "/metrics", "/v1/feedback"):
             answer = client.get(path)
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
@@ -285,15 +285,23 @@ def test_what_a_store_cannot_take_names_no_folder(served):
 
     service, client = other(served, store=Broken())
     with client:
-        while not service.ready:
-            pass
+        until_ready(service)
         answer = feedback(client, note="x")
     assert answer.status_code == 422 and "secret" not in answer.text and "sand" in answer.text
+
+
+def until_ready(service, seconds=60.0):
+    """Wait for the thread that warms up: it says so itself, at any time."""
+    end = time.monotonic() + seconds
+    while not service.ready:
+        assert time.monotonic() < end, "was never ready"
+        time.sleep(0.01)
 
 
 def test_before_it_is_ready_and_at_the_end_it_says_so(served):
     service, client = other(served)
     with client:
+        until_ready(service)
         service.ready = False
         assert client.get("/readyz").status_code == 503 and client.get("/healthz").is_success
         answer = post(client)
@@ -305,8 +313,7 @@ def test_before_it_is_ready_and_at_the_end_it_says_so(served):
 def test_more_than_the_queue_holds_are_refused_at_once(served):
     service, client = other(served)
     with client:
-        while not service.ready:
-            pass
+        until_ready(service)
         service.admission.requests = LIMITS.queue
         answer = post(client, bytes(LIMITS.bytes))
         assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
@@ -321,8 +328,7 @@ def test_more_than_the_queue_holds_are_refused_at_once(served):
 def test_an_error_of_its_own_is_told_without_words_of_it(served, monkeypatch):
     service, client = other(served)
     with client:
-        while not service.ready:
-            pass
+        until_ready(service)
 
         def fail(*_):
             raise RuntimeError("/very/secret")
@@ -350,8 +356,7 @@ def test_what_watches_sees_every_image(served, expected):
     watching = Watching()
     service, client = other(served, monitor=watching)
     with client:
-        while not service.ready:
-            pass
+        until_ready(service)
         post(client)
         assert "segjax_drift 0.25" in client.get("/metrics").text
         service.ready = False

@@ -188,6 +188,12 @@ def studies_of_this_project():
 def test_the_tables_of_this_project_are_those_of_their_results(path, tmp_path):
     """README.md, table.md, table.csv and table.tex are what `--mode=study --draw` writes."""
     found = definition.read(str(path))
+    if not path.with_name(study.RESULTS).exists():  # not run yet: it must not show anything
+        shown = {each.name for each in path.parent.iterdir() if each.is_file()}
+        assert shown <= {"study.py", "README.md"}, "tables without results"
+        text = path.with_name("README.md").read_text()
+        assert f"{study.BEGIN}\n{study.END}" in text
+        return
     for name in (study.RESULTS, "README.md"):
         shutil.copy(path.with_name(name), tmp_path / name)
     for written in study.draw(found, tmp_path):
