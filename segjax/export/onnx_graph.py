@@ -65,7 +65,8 @@ def make(run: Run, *, bare: bool = False) -> Any:
         )
     image = input_of(run, *export.symbolic_shape("b"), bare=bare)
     with kernels.use("reference"):
-        traced = jax.make_jaxpr(answers_of(run, weights, bare=bare))(image)
+        arrays = jax.tree.map(jnp.asarray, weights)
+        traced = jax.make_jaxpr(answers_of(run, arrays, bare=bare))(image)
     names = [SCORES] if bare else [SCORES, PROBABILITIES, CLASSES]
     model = _convert(lambda x: tuple(jax.extend.core.jaxpr_as_fun(traced)(x)), image, names)
     onnx_simpler.rectify(model)
