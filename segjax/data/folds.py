@@ -116,7 +116,36 @@ class Joined(core.View):
         return sources[number], index - (self.ends[number - 1] if number else 0)
 
 
-class Source(core.Subset):
+class Part(core.Subset):
+    """Some examples of a source, of which it knows what the source does.
+
+    Attributes:
+        split: Of the source, for the names of its examples.
+    """
+
+    split = ""
+
+    def example_names(self) -> list[str]:
+        """Return the name of each example."""
+        return self._of_mine(core.names_of(self.source, self.split)) or []
+
+    def example_groups(self) -> list[str] | None:
+        """Return the group of each example; None: the source knows none."""
+        return self._of_mine(core.groups_of(self.source))
+
+    def object_counts(self) -> list[int] | None:
+        """Return how many objects each example has; None: not without reading."""
+        return self._of_mine(core.object_counts_of(self.source))
+
+    def check(self) -> set[tuple[int, ...]]:
+        """Check all that can be checked, in all folds, and return the sizes of its images."""
+        return self.source.check() if isinstance(self.source, core.Checkable) else set()
+
+    def _of_mine(self, values: Sequence[Any] | None) -> list[Any] | None:
+        return None if values is None else [values[place] for place in self.indices]
+
+
+class Source(Part):
     """One split of a fold.
 
     Args:
@@ -171,28 +200,9 @@ class Source(core.Subset):
             super().__init__(joined, own)
         self.reading = core.reading_of(joined.made_of()[0])
 
-    def example_names(self) -> list[str]:
-        """Return the name of each example."""
-        return self._of_mine(core.names_of(self.source, "")) or []
-
-    def example_groups(self) -> list[str] | None:
-        """Return the group of each example; None: the source knows none."""
-        return self._of_mine(core.groups_of(self.source))
-
-    def object_counts(self) -> list[int] | None:
-        """Return how many objects each example has; None: not without reading."""
-        return self._of_mine(core.object_counts_of(self.source))
-
-    def check(self) -> set[tuple[int, ...]]:
-        """Check all that can be checked, in all folds, and return the sizes of its images."""
-        return self.source.check() if isinstance(self.source, core.Checkable) else set()
-
     def made_of(self) -> list[core.Source]:
         """Return what it is made of."""
         return [self.source] if self.kept else self.joined.made_of()
-
-    def _of_mine(self, values: Sequence[Any] | None) -> list[Any] | None:
-        return None if values is None else [values[place] for place in self.indices]
 
 
 def open_split(section: Mapping[str, Any], split: str) -> core.Source:

@@ -1,8 +1,7 @@
 """A data set without the examples that a person rejected, see `--mode=audit`."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from segjax.config import kinds, rules
 from segjax.data import core, folds
@@ -12,7 +11,7 @@ from segjax.runtime import reading
 WHERE = "config.input.source.review"
 
 
-class Source(core.Subset):
+class Source(folds.Part):
     """One split of a reviewed data set.
 
     Written `config.input.source.review=review.json` beside the data set's own arguments, too.
@@ -58,28 +57,9 @@ class Source(core.Subset):
         line = f"{self.split}: {self.rejected} of {of} examples left out, rejected in {self.review}"
         return [line] if self.rejected else []
 
-    def example_names(self) -> list[str]:
-        """Return the name of each example."""
-        return self._of_mine(core.names_of(self.source, self.split)) or []
-
-    def example_groups(self) -> list[str] | None:
-        """Return the group of each example; None: the source knows none."""
-        return self._of_mine(core.groups_of(self.source))
-
-    def object_counts(self) -> list[int] | None:
-        """Return how many objects each example has; None: not without reading."""
-        return self._of_mine(core.object_counts_of(self.source))
-
-    def check(self) -> set[tuple[int, ...]]:
-        """Check all that can be checked, and return the sizes of its images."""
-        return self.source.check() if isinstance(self.source, core.Checkable) else set()
-
     def made_of(self) -> list[core.Source]:
         """Return what it is made of."""
         return [self.source]
-
-    def _of_mine(self, values: Sequence[Any] | None) -> list[Any] | None:
-        return None if values is None else [values[place] for place in self.indices]
 
 
 def ids_of(source: core.Source, split: str) -> list[str]:
