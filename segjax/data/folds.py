@@ -138,7 +138,7 @@ class Part(core.Subset):
         return self._of_mine(core.object_counts_of(self.source))
 
     def check(self) -> set[tuple[int, ...]]:
-        """Check all that can be checked, in all folds, and return the sizes of its images."""
+        """Check all of the source that can be checked, and return the sizes of its images."""
         return self.source.check() if isinstance(self.source, core.Checkable) else set()
 
     def _of_mine(self, values: Sequence[Any] | None) -> list[Any] | None:
