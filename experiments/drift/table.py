@@ -9,8 +9,10 @@ import argparse
 import json
 import pathlib
 
+from segjax.studies import tables
+
 HERE = pathlib.Path(__file__).parent
-BEGIN, END = "<!-- drawn from results.jsonl -->\n", "<!-- end -->"
+BEGIN, END = "<!-- drawn from results.jsonl -->", "<!-- end -->"
 
 
 def redraw(text: str, records: list[dict]) -> str:
@@ -23,8 +25,7 @@ def redraw(text: str, records: list[dict]) -> str:
             f"| {row['stream']} | {row['first_alert'] or '-'} | {alerts} | `{row['farthest']}`: "
             f"{row['psi']}, {row['psi_limit']} | {row['ks']}, {row['ks_limit']} |"
         )
-    head, rest = text.split(BEGIN)
-    return head + BEGIN + "\n".join(lines) + "\n" + END + rest.split(END, 1)[1]
+    return tables.redraw(text, "\n".join(lines), begin=BEGIN, end=END)
 
 
 def load() -> list[dict]:
