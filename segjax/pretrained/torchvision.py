@@ -107,7 +107,10 @@ def mobilenetv3(section: Mapping[str, Any]) -> list[Rule]:
 
 
 def efficientnet(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/efficientnet.py`."""
+    """Name the modules of `encoders/efficientnet.py`; Lite forms are not among theirs."""
+    variants = [name for name, own in efficientnet_lib.VARIANTS.items() if not own.lite]
+    variant = section.get("variant", efficientnet_lib.Encoder.variant)
+    lookup.choose(variant, variants, what="config.model.encoder.variant")
     stem, *rules = unit("stem", "features.0")
     for i in range(len(efficientnet_lib.STAGES)):
         rules += inverted_residual(
