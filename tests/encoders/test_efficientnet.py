@@ -2,6 +2,7 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -75,7 +76,7 @@ def test_parameters_of_the_lite_forms(variant, expected):
 def test_zeros_lie_where_the_form_says(padding, length, expected):
     """Of a signal of ones, a strided window of 3 of which is 2 where it begins on a zero."""
     encoder = efficientnet.Encoder(padding=padding)
-    pads = encoder.pad(np.ones((1, length, 1)), 224, kernel=3, stride=2) or [(1, 1)]
+    pads = encoder.pad(jnp.ones((1, length, 1)), 224, kernel=3, stride=2) or [(1, 1)]
     padded = np.pad(np.ones(length), pads[0])
     sums = np.convolve(padded, np.ones(3), "valid")[::2]
     assert pads[0][0] == expected and len(sums) == -(-length // 2)

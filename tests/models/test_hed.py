@@ -49,7 +49,7 @@ def test_every_published_name_is_used():
 
 
 def test_logits_begin_as_the_mean_of_the_sides():
-    model, image = build(2, encoder=TINY), parity.image((48, 40)).astype(np.float32)
+    model, image = build(2, encoder=TINY), jnp.asarray(parity.image((48, 40)), jnp.float32)
     variables = model.init(jax.random.key(0), image, train=False)
     outputs = model.apply(variables, image, train=True, mutable=["batch_stats"])[0]
     assert len(outputs.aux) == 5
@@ -110,6 +110,6 @@ def test_the_keras_form_gives_what_scipy_computes(float64):
     )
     state = convert.to_torch(made, rules)
     assert state["block1.layers.conv2d.vars.0"].shape == (3, 3, 3, 8)
-    ours = jax.jit(functools.partial(model.apply, train=False))(made, image).logits
+    ours = jax.jit(functools.partial(model.apply, train=False))(made, jnp.asarray(image)).logits
     theirs = by_hand(state, image[0, ..., ::-1])
     np.testing.assert_allclose(ours[0], theirs, atol=1e-9)

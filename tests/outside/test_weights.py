@@ -33,7 +33,9 @@ def features(name, image, **fields):
     assert set(given) <= set(state)
     channels = image.shape[-1]
     variables = parity.variables_of(encoder, state | given, rules, channels=channels)
-    return recorded.compiled(functools.partial(encoder.apply, train=False))(variables, image)
+    return recorded.compiled(functools.partial(encoder.apply, train=False))(
+        variables, jnp.asarray(image)
+    )
 
 
 def check(ours, theirs, tolerance):

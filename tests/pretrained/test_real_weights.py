@@ -58,7 +58,9 @@ def test_a_unet_of_segmentation_models_pytorch_out_of_onnx(name):
     model, variables, loaded = build(section, where, image.shape, num_classes=3, publisher="smp")
     assert not loaded.card.new and not loaded.card.left and not loaded.card.differences
     assert loaded.card.published.mean and loaded.card.published.bands[:2] == ("blue", "green")
-    logits = jax.jit(functools.partial(model.apply, train=False))(variables, image).logits
+    logits = jax.jit(functools.partial(model.apply, train=False))(
+        variables, jnp.asarray(image)
+    ).logits
     (theirs,) = real.onnx_outputs(where, image, ["output"])
     assert relative(logits, theirs) < 1e-4
 
@@ -90,7 +92,7 @@ def test_efficientnet_lite0_knows_five_pictures():
     assert {name.split(".")[0] for name in loaded.card.left} == {"_conv_head", "_bn1", "_fc"}
     encoder = lookup.build("encoders", LITE0, where="config.model.encoder")
     own = {kind: tree["encoder"] for kind, tree in variables.items()}
-    features = jax.jit(functools.partial(encoder.apply, train=False))(own, pictures)
+    features = jax.jit(functools.partial(encoder.apply, train=False))(own, jnp.asarray(pictures))
     state = files.read(real.file(real.LITE0))
     x = np.asarray(features[-1]) @ state["_conv_head.weight"][:, :, 0, 0].T
     x = (x - state["_bn1.running_mean"]) / np.sqrt(state["_bn1.running_var"] + 1e-3)
@@ -121,8 +123,10 @@ def test_hed_out_of_keras():
     assert len(loaded.card.taken) == 38 and not loaded.card.new and not loaded.card.left
     encoder = lookup.build("encoders", HED["encoder"], where="config.model.encoder")
     own = {"params": variables["params"]["encoder"]}
-    features = jax.jit(functools.partial(encoder.apply, train=False))(own, image)
-    logits = jax.jit(functools.partial(model.apply, train=False))(variables, image).logits
+    features = jax.jit(functools.partial(encoder.apply, train=False))(own, jnp.asarray(image))
+    logits = jax.jit(functools.partial(model.apply, train=False))(
+        variables, jnp.asarray(image)
+    ).logits
     state = files.read(real.file(real.HED))
     x, expected = parity.to_torch(image[..., ::-1]), []
     for block, convs in enumerate((2, 2, 3, 3, 3), 1):
