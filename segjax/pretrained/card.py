@@ -56,6 +56,7 @@ class Card:
         if own.mean:
             yield "  mean", numbers(own.mean)
             yield "  std", numbers(own.std)
+            yield "  of images in", own.units or "units of their own"
         for title, values in (("bands", own.bands), ("classes", own.class_names)):
             if values:
                 yield f"  {title}", ", ".join(values)

