@@ -70,7 +70,7 @@ class Encoder(base.Dilated):
                 block, stride_first=self.stride_first, groups=self.groups,
                 group_width=self.group_width,
             )  # fmt: skip
-        features = [self.stem(x, train=train)]
+        features = [self.begin(x, train=train)]
         x = resample.max_pool(features[0], window=3)
         dilation = 1
         for stage, blocks in enumerate(BLOCKS[self.depth][: self.stages - 1]):
@@ -92,7 +92,7 @@ class Encoder(base.Dilated):
             features.append(x)
         return tuple(features)
 
-    def stem(self, x: Features, *, train: bool) -> Features:
+    def begin(self, x: Features, *, train: bool) -> Features:
         """Return the features at stride 2."""
         if not self.deep_stem:
             return self.style.conv(self.width, kernel=7, stride=2, name="stem")(x, train=train)
