@@ -35,6 +35,7 @@ class TestDilated(contract.EncoderContract):
         return efficientnet.Encoder(output_stride=8, norm="group", **SMALL, **overrides)
 
 
+@pytest.mark.slow
 class TestUnevenly(contract.EncoderContract):
     """Lite, with TensorFlow's padding and dilation."""
 

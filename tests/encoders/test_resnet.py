@@ -26,6 +26,7 @@ class TestDilatedBottleneck(contract.EncoderContract):
         return resnet.Encoder(**fields, **overrides)
 
 
+@pytest.mark.slow
 class TestResNeXtD(contract.EncoderContract):
     def encoder(self, **overrides):
         fields = {"depth": 50, "width": 4, "groups": 2, "group_width": 32, "deep_stem": True}

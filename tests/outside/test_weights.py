@@ -50,7 +50,7 @@ def test_efficientnet_lite0(float64):
     check(found[1], case.arrays["1"], 1e-9)
 
 
-@pytest.mark.parametrize("stem_skip", [True, False])
+@pytest.mark.parametrize("stem_skip", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_encoder_of_csmask(stem_skip, float64):
     """Of float16 weights, by onnxruntime in float32."""
     case = recorded.case("weights-csmask")
