@@ -129,7 +129,7 @@ def _resnet(depth: int, **more: Any) -> dict[str, Any]:
 
 
 def _vgg(**more: Any) -> dict[str, Any]:
-    return dict(type="vgg", depth=16, norm="batch", **more)
+    return {"type": "vgg", "depth": 16, "norm": "batch", **more}
 
 
 def _dilated(depth: int, **more: Any) -> dict[str, Any]:
@@ -173,6 +173,7 @@ ZOO = {
                 vgg16_bn=dict(encoder=_vgg()),
                 mobilenetv3=dict(encoder=dict(type="mobilenetv3")),
                 efficientnet_b0=dict(encoder=dict(type="efficientnet", variant="b0")),
+                efficientnet_b4=dict(encoder=dict(type="efficientnet", variant="b4")),
                 convnext_tiny=dict(encoder=dict(type="convnext", variant="tiny")),
                 mit_b0=dict(encoder=dict(type="mit", variant="b0")),
                 swin_t=dict(encoder=dict(type="swin", variant="t")),
@@ -241,6 +242,14 @@ ZOO = {
             encoder=dict(type="mobilenetv3", output_stride=16, first_blocks=True, width=0.25),
             width=8,
         ),
+    ),
+    # HED (Xie and Tu 2015): a side output at each of VGG-16's scales, each with a loss that counts
+    # as much as that of their fusion.
+    "hed": Entry(
+        full=dict(encoder=_vgg(norm="none")),
+        cpu=dict(encoder=_vgg(width=16)),
+        debug=dict(encoder=_vgg(width=4)),
+        recipe={"task.aux_weight": 1.0},
     ),
     # FC-DenseNet (Jégou et al. 2017): FC-DenseNet103 with growth 16, what normalises computed again
     # for the gradient; FC-DenseNet56 with growth 6 for two cores. Published on CamVid from scratch

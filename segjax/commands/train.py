@@ -14,6 +14,7 @@ SHARED = True
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.config(values)
+    options.as_published(values)
     options.workdir(values)
     options.job(values)
     text = "Go on in a workdir that another config made."
@@ -28,6 +29,7 @@ def run(values: flags.FlagValues) -> int:
     workdir.check_free(path)  # before the seconds that importing jax takes
     config = options.read_config(values)
     xla.prepare(keep_memory=True)
+    config = options.published(values, config)
     from segjax.runs import train
 
     code = train.run(

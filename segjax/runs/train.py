@@ -155,7 +155,10 @@ def prepare(
     runs = live.open_runs(resolved, path)
     step_key = live.step_keys(runs)
     traced = program_lib.trace(setup, runs[0].init_key, step_key)
-    weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
+    weights = transfer.Weights(
+        setup.config["model"], setup.parts.model, setup.parts.image_shape(),
+        normalize=setup.config["normalize"],
+    )  # fmt: skip
     return Ready(
         path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
         notes + data_record.changes(path, data), image_scales, core.reading_of(source), data, files,
