@@ -79,7 +79,7 @@ def derive(
             "the network of size=gpu. Write size=gpu,gpu_gb=40, or neither."
         )
     where = find(root, [name for name in classes.split("+") if name], dims)
-    return _derived(where, Budget(minutes, cores, gpu_gb), steps=steps, debug=size == "debug")
+    return of_layout(where, Budget(minutes, cores, gpu_gb), steps=steps, debug=size == "debug")
 
 
 def find(root: str, classes: Sequence[str], dims: int) -> Layout:
@@ -90,7 +90,8 @@ def find(root: str, classes: Sequence[str], dims: int) -> Layout:
     return Layout(dict(SCENES), {"train": "train", "val": "val"}, why)
 
 
-def _derived(where: Layout, budget: Budget, *, steps: int, debug: bool) -> Derived:
+def of_layout(where: Layout, budget: Budget, *, steps: int = 0, debug: bool = False) -> Derived:
+    """Return a config for a data set whose section and splits are known, see `derive`."""
     source = folds.open_split(where.source, where.splits["train"])
     found = fingerprint.take(source)
     scored = {
@@ -148,6 +149,7 @@ def _input(decided: Decided, found: Fingerprint, sizes: Sizes) -> float:
     decided.put("input.fit", fit, words[fit])
     if fit == "window":
         decided.put("input.window.share", share, why_share)
+    decided.put("input.sampling.by", *recipe.sampling(found))
     steps, why = recipe.intensity(found)
     decided.put("input.intensity", steps, why)
     inputs.pad_value = 0 if steps else 124

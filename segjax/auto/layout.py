@@ -5,6 +5,7 @@ Decathlon); folders of splits with images and masks in them; one folder of image
 nnU-Net's `imagesTr` and `labelsTr` too; two TIFF stacks, of planes and of their masks.
 """
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -196,7 +197,8 @@ def _of_stacks(root: str, pages: Sequence[pathlib.Path], *, classes: Sequence[st
             f"{pages[0].parent}: {len(pages)} TIFF files and no two stacks of equal sides of which "
             f"one has at most {VALUES} values. Expected images and masks, or folders of them."
         )
-    images, masks = pairs[0]
+    # Of several stacks of images, the one that is called most like the masks.
+    images, masks = max(pairs, key=lambda pair: len(os.path.commonprefix([p.name for p in pair])))
     values = sorted(opened[masks][1])
     names = [*classes] or [f"value{value}" for value in values]
     _check_number(names, values, masks)

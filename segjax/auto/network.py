@@ -10,6 +10,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+SHORTEST = 32
+"""Pixels of a side that models take."""
 BOTTOM = 4
 """Pixels of the shortest side at the bottom, at least, as in nnU-Net."""
 CONVS = 2
@@ -84,13 +86,21 @@ def levels(patch: Sequence[int], stem: int, most: int) -> int:
 
 
 def rounded(patch: Sequence[int], unit: int) -> tuple[int, ...]:
-    """Return sides that are multiples of `unit`, the next larger ones."""
-    return tuple(max(unit, -(-int(length) // unit) * unit) for length in patch)
+    """Return sides that are multiples of `unit`, the next larger ones that a model takes."""
+    return tuple(
+        max(unit, least, -(-int(length) // unit) * unit)
+        for length, least in zip(patch, _least(patch), strict=True)
+    )
+
+
+def _least(patch: Sequence[int]) -> list[int]:
+    """Return how short sides may be: a volume's depth is free, see `models.base.check_size`."""
+    return [1 if axis < len(patch) - 2 else SHORTEST for axis in range(len(patch))]
 
 
 def shrunk(patch: Sequence[int], like: Sequence[int], unit: int) -> tuple[int, ...]:
     """Return a patch with the side shortened by `unit` that is the longest compared with `like`."""
-    able = [axis for axis, length in enumerate(patch) if length > 2 * unit]
+    able = [axis for axis, least in enumerate(_least(patch)) if patch[axis] >= least + 2 * unit]
     if not able:
         return tuple(patch)
     axis = max(able, key=lambda axis: (patch[axis] / like[axis], patch[axis]))

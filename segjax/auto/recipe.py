@@ -19,6 +19,8 @@ RARE, MANY = 10.0, 4
 """Factor between the shares of classes, of more than so many, from which on they are weighed."""
 THIN_SHARE = 0.05
 """Of the pixels: with less of them of all classes but the most common, these are looked for."""
+FEW_IMAGES = 0.1
+"""Share of the images from which down a class is one that few have."""
 WINDOWS = 1 / 3
 """Share of the windows that are laid over something, nnU-Net's."""
 
@@ -159,6 +161,17 @@ def losses(found: Fingerprint) -> tuple[list[dict[str, Any]], str]:
         cross_entropy["class_weights"] = [float(f"{root / mean:.2g}") for root in roots]
         why += f"; weights, as one class has {ratio:.3g} times the pixels of another"
     return [cross_entropy, dice], why
+
+
+def sampling(found: Fingerprint) -> tuple[str, str]:
+    """Return which examples training sees more often, `input.sampling.by`, and why."""
+    rare = [
+        name for name, images in zip(found.class_names, found.images, strict=True)
+        if 0 < images < FEW_IMAGES
+    ]  # fmt: skip
+    if not rare or found.seen < 1 / FEW_IMAGES:
+        return "uniform", "no class is in fewer than a tenth of the images"
+    return "repeat_factor", f"fewer than a tenth of the images have {', '.join(rare[:3])}"
 
 
 def window_share(

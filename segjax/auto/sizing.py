@@ -127,11 +127,17 @@ def fits(net: Network, budget: Budget) -> bool:
 
 
 def stem_of(found: Fingerprint, budget: Budget) -> int:
-    """Return at how much coarser a resolution the network begins; 1 but for pictures on a CPU."""
+    """Return at how much coarser a resolution the network begins; 1 but for pictures on a CPU.
+
+    A half or a quarter costs a network of as many channels a fourth or a sixteenth. Of a few
+    classes outlines decide the score; where many are to be told apart, it is channels that tell.
+    """
     if budget.gpu_gb or found.dims != 2:
         return 1
-    few = len(found.class_names) <= MANY
-    return 2 if few or typical_width(found) < COARSE else 4
+    width = typical_width(found)
+    if width < THIN:
+        return 1
+    return 2 if len(found.class_names) <= MANY or width < COARSE else 4
 
 
 def widths_of(dims: int, levels: int, stem: int, budget: Budget) -> tuple[int, ...]:

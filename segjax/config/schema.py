@@ -38,6 +38,22 @@ WINDOW: Table = {
 }
 """Which windows training looks for, see `data.windows`."""
 
+SAMPLING: Table = {
+    "by": Knob(
+        "uniform",
+        rules.one_of("uniform", "repeat_factor", "class_balanced"),
+        "How often examples come: all alike; more often with a class that few have (LVIS); or as "
+        "if a class were drawn before one of its examples.",
+    ),
+    "threshold": Knob(
+        0.1,
+        rules.number(0, 1, open_ends="low"),
+        "Of 'repeat_factor': the share of the examples below which a class is one that few have; "
+        "LVIS has 0.001.",
+    ),
+}
+"""Which examples training sees more often, see `data.sampling`."""
+
 INPUT: Table = {
     "source": Typed(REQUIRED, "The data set: a file of segjax/data and its arguments."),
     "split": Knob("train", rules.NAME, "The split of the source to train on."),
@@ -52,6 +68,7 @@ INPUT: Table = {
         "windows of that size at it, at random places.",
     ),
     "window": WINDOW,
+    "sampling": SAMPLING,
     "pad_value": Knob(
         124, rules.number(-1e6, 1e6), "Value of the padding, in the units of the images."
     ),
@@ -317,6 +334,15 @@ RECORDED: Mapping[str, Knob | Duration | Typed] = {
 }
 """What a run's `config.json` has beside the config, as `resolved`: what its data added."""
 
+PIXELS = rules.each(rules.whole(0, 2**62), "a list of counts, one for each class", most=255)
+AMOUNTS: Table = {
+    "pixels": Knob(REQUIRED, PIXELS, "Of each class."),
+    "around": Knob(REQUIRED, PIXELS, "Of all classes, in the images that have some of this one."),
+    "images": Knob(REQUIRED, PIXELS, "That have some of each class."),
+    "examples": Knob(REQUIRED, rules.whole(1), "All images."),
+}
+"""`resolved.amounts`: how much of each class there is, where `class_weights` of losses ask."""
+
 
 def defaults() -> ml_collections.ConfigDict:
     """Return what configs start from: every key that has a default.
@@ -368,6 +394,12 @@ def check_recorded(config: Mapping[str, Any]) -> None:
             f"config.resolved: {len(names)} class_names and {len(colours)} colours in palette. "
             "Expected one colour for each class."
         )
+    if "amounts" in resolved:
+        where = "config.resolved.amounts"
+        knobs.check_table(AMOUNTS, resolved["amounts"], where)
+        counted = {len(value) for value in resolved["amounts"].values() if isinstance(value, list)}
+        if counted != {len(names)}:
+            raise ConfigError(f"{where}: of {counted} classes, expected {len(names)}.")
 
 
 def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,7 +414,7 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-LATER = ("early_stopping", "writers", "evals.*.examples", "watch")
+LATER = ("early_stopping", "writers", "evals.*.examples", "watch", "input.sampling")
 """Keys that came after runs had recorded fingerprints; a new key of the schema is added here."""
 
 
@@ -400,6 +432,8 @@ def fingerprint(config: Mapping[str, Any]) -> str:
             evals = filled.get("evals")
             places = list(evals.values()) if isinstance(evals, dict) else []
             default = cast(Knob, EVALS[key]).default
+        elif above:
+            places, default = [filled.get(above[0])], plain[above[0]][key]
         for place in places:
             if isinstance(place, dict) and key in place and place[key] == default:
                 del place[key]
