@@ -17,8 +17,8 @@ CERTAIN, APART, OFF = 2.0, 0.1, 0.2
 side by which two classes, or a class and the middle, have to differ."""
 RARE, MANY = 10.0, 4
 """Factor between the shares of classes, of more than so many, from which on they are weighed."""
-THIN_SHARE = 0.05
-"""Of the pixels: with less of them of all classes but the most common, these are looked for."""
+THIN_SHARE = 0.02
+"""Of the pixels: with less of all classes but the most common, these are weighed and looked for."""
 FEW_IMAGES = 0.1
 """Share of the images from which down a class is one that few have."""
 WINDOWS = 1 / 3
@@ -155,7 +155,10 @@ def losses(found: Fingerprint) -> tuple[list[dict[str, Any]], str]:
     if found.multilabel:
         cross_entropy["activation"] = dice["activation"] = "sigmoid"
         return [cross_entropy, dice], why + "; each class by itself, as they overlap"
-    if len(found.share) > MANY and ratio > RARE:
+    if 1 - found.share[common] < THIN_SHARE:
+        cross_entropy["class_weights"] = "inverse_sqrt"
+        why += f"; weights, as {1 - found.share[common]:.2g} of the pixels are of other classes"
+    elif len(found.share) > MANY and ratio > RARE:
         roots = [math.log(1.02 + share) ** -0.5 for share in found.share]
         mean = sum(roots) / len(roots)
         cross_entropy["class_weights"] = [float(f"{root / mean:.2g}") for root in roots]
