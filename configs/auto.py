@@ -29,12 +29,12 @@ ARGUMENTS = dict(
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config that the data and the budget ask for."""
-    return derived(arg).config.copy_and_resolve_references()
+    return derived(arg).config
 
 
 def get_reasons(arg: str = "") -> dict[str, str]:
     """Return why keys of it are as they are, by key."""
-    return dict(derived(arg).reasons)
+    return derived(arg).reasons
 
 
 def derived(arg: str) -> derive.Derived:
@@ -42,4 +42,4 @@ def derived(arg: str) -> derive.Derived:
     given = vars(parse_arg(arg, **ARGUMENTS))
     if given.pop("debug"):
         given["size"] = "debug"
-    return derive.once(**given)
+    return derive.derive(**given)

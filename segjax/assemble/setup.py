@@ -14,7 +14,7 @@ from segjax.config import lookup, schedule, schema, sections
 from segjax.data import core, counts, pipeline, resample, sampling
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.runtime import sharding
+from segjax.runtime import distributed, sharding
 from segjax.structs import Batch, Classes
 from segjax.tasks import balance
 from segjax.training import optim
@@ -113,7 +113,8 @@ def count_classes(
     named = balance.is_named(config["task"].get("losses"))
     if by == "uniform" and not named:
         return classes, None
-    with Progress(len(source), unit="labels", title=inputs["split"], leave=False) as bar:
+    shown: Any = {"unit": "labels", "title": inputs["split"], "leave": False}
+    with Progress(len(source), **shown, enabled=distributed.is_first()) as bar:
         pixels = counts.of_source(
             source, inputs["source"], inputs["split"], threads=inputs["threads"], tell=bar.update
         )

@@ -102,8 +102,9 @@ def of_layout(where: Layout, budget: Budget, *, steps: int = 0, debug: bool = Fa
     spacing, why = recipe.spacing(found)
     sizes = sizing.choose(found, budget, spacing=spacing)
     decided = Decided(schema.defaults(), {})
-    decided.put("input.source", where.source, "; ".join(where.why.values()))
-    decided.put("input.split", where.splits["train"], f"{found.examples} examples")
+    about = f"looked at {found.seen} of {found.examples:,} training examples"
+    decided.put("input.source", where.source, "; ".join([*where.why.values(), about]))
+    decided.put("input.split", where.splits["train"], f"{found.examples:,} examples")
     decided.put("input.spacing", list(spacing), why)
     if spacing:
         decided.config.input.update(image_resampling="cubic", label_resampling="linear")
@@ -285,7 +286,3 @@ def _shrink(config: ml_collections.ConfigDict, dims: int) -> None:
         config.input.fit = "resize"
     for section in config.evals.values():
         section.batch_size = 2
-
-
-once = functools.cache(derive)
-"""`derive`, once for the same arguments in a program: config and reasons are asked for apart."""
