@@ -50,9 +50,8 @@ def train_batches(
 ) -> Batches:
     """Return this process's rows of the global batches from `start_step` on, without end.
 
-    Every epoch is a new permutation of the whole split, or of the examples that `due` says; a batch
-    may straddle two. `index` is the
-    position in that stream, `step * batch_size + row` (modulo 2**31).
+    Every epoch is a new permutation of the split, or of what `due` says; a batch may straddle two.
+    `index` is the position in that stream, `step * batch_size + row` (modulo 2**31).
 
     Args:
         source: The split to read.
@@ -69,12 +68,11 @@ def train_batches(
         process_index: Which process this is.
         process_count: How many there are.
         threads: Threads that decode, each on a batch of its own; 0: only when asked.
-        workers: Processes that decode, each with its own threads, for hosts where Python, not
-            decoding, is the limit. One costs about 250 MB and a second or two to start.
+        workers: Processes that decode, each with its own threads, where Python is the limit. One
+            costs about 250 MB and a second or two to start.
         prefetch: Batches held ready, per worker.
         cache: Keep the fitted examples in memory, or with windows the whole ones, up to
-            `core.CACHE_BYTES`; a picture takes height * width * (channels + 1) bytes. Not with
-            `workers`, each of which would keep its own.
+            `core.CACHE_BYTES`. Not with `workers`, each of which would keep its own.
 
     Raises:
         ConfigError: Sizes that do not divide, no canvas, an unknown `fit`, or `cache` with
