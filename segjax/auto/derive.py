@@ -277,10 +277,9 @@ def _shrink(config: ml_collections.ConfigDict, dims: int) -> None:
     config.total_steps = 2
     config.input.update(size=side, batch_size=2)
     config.augment[0]["size"] = list(side)
-    config.model.update(widths=(8, 16))
-    for key in ("stem_stride", "deep_supervision"):
-        config.model.pop(key, None)
-    config.task.pop("deep_weights", None)
+    config.model = dict(type="unet", widths=(8, 16), compute_dtype="float32")
+    if "deep_weights" in config.task:
+        del config.task["deep_weights"]
     config.inference.size = ()
     if config.input.fit == "pad":
         config.input.fit = "resize"

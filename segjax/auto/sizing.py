@@ -12,9 +12,8 @@ from segjax.auto.network import Network
 SECONDS = {1: 0.4, 2: 0.4, 3: 0.5}
 """Of a step on a CPU, by axes in space: short enough for a thousand of them in some minutes."""
 ROWS = {1: 16, 2: 8, 3: 2}
-"""Of a batch, at least, by axes in space, and at most twice as many where the patch is all that
-there is. nnU-Net has 2 of volumes."""
-GPU_ROWS = 2
+"""Of a batch, at least, by axes in space, on a CPU at most twice as many. nnU-Net has 2 of volumes,
+and normalises each by itself: the statistics of pictures here are of the batch."""
 CPU_LEVELS, GPU_LEVELS = 4, {1: 6, 2: 7, 3: 6}
 WIDEST = {1: 512, 2: 512, 3: 320}
 """Channels at the bottom, at most, as nnU-Net's."""
@@ -85,7 +84,7 @@ def choose(found: Fingerprint, budget: Budget, *, spacing: Sequence[float]) -> S
         if down < 1:
             seen = _times(found.size, (down, down))
             return Sizes(net, network.rounded(seen, 8), "resize", (down, down), seen)
-    if found.same_size and not spacing and found.dims == 2:
+    if found.same_size and not spacing and found.dims < 3:
         return Sizes(net, found.size, "pad", factor, seen)
     return Sizes(net, net.patch, "window", factor, seen)
 
@@ -97,7 +96,7 @@ def fitted(found: Fingerprint, budget: Budget, seen: Sequence[int]) -> Network:
     levels = network.levels(seen, stem, most)
     unit = stem * 2 ** (levels - 1)
     net = Network(
-        network.rounded(seen, unit), GPU_ROWS if budget.gpu_gb else ROWS[dims],
+        network.rounded(seen, unit), ROWS[dims],
         widths_of(dims, levels, stem, budget), stem, found.channels, len(found.class_names),
     )  # fmt: skip
     while not fits(net, budget):
