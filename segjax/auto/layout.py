@@ -2,7 +2,8 @@
 
 What is looked for, in this order: a `dataset.json` that lists its examples (Medical Segmentation
 Decathlon); folders of splits with images and masks in them; one folder of images and one of masks,
-nnU-Net's `imagesTr` and `labelsTr` too; two TIFF stacks, of planes and of their masks.
+nnU-Net's `imagesTr` and `labelsTr` too; a folder for each image, with a mask for each object; two
+TIFF stacks, of planes and of their masks.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.data import base, core, decode, listing, native, opening
+from segjax.data import folder as folder_lib
 from segjax.data.readers import stacks
 from segjax.errors import DataError
 from segjax.runtime import reading
@@ -29,6 +31,8 @@ LOOKED_AT, VALUES = 256, 32
 """Masks whose values are looked at, and values from which on they number objects."""
 FOLDS = 5
 """Of a data set that has nothing to validate on: one in so many examples."""
+OVERLAPPING = "overlapping classes"
+"""The reason of masks that are a folder for each class."""
 MODALITY = "_0000"
 """What the names of nnU-Net's images end with."""
 
@@ -74,6 +78,8 @@ def find(root: str, *, classes: Sequence[str] = (), dims: int = 0) -> Layout:
     if pairs:
         return _of_one_folder(root, folder, *pairs[0], classes=classes, dims=dims)
     files = [path for path in sorted(folder.iterdir()) if not listing.is_hidden(path.name)]
+    if files and all(_holds(path, "images", "masks") for path in files):
+        return _of_objects(root, classes)
     pages = [path for path in files if path.name.lower().endswith(stacks.ENDINGS)]
     if len(pages) >= 2:
         return _of_stacks(root, pages, classes=classes)
@@ -133,9 +139,11 @@ def _of_folders(
         source["images"] = f"{{split}}/{images}"
     if masks != "labels":
         source["labels"] = f"{{split}}/{masks}"
-    files = _masks_in(folder / splits["train"] / masks)
-    more, why = _meaning(folder, files, masks, classes)
-    source |= more | _how(folder / splits["train"] / images, dims)
+    inside = folder / splits["train"]
+    more, why = _meaning(folder, inside / images, inside / masks, classes)
+    source |= more | _how(inside / images, dims)
+    if OVERLAPPING in why:
+        source["labels"] = f"{{split}}/{masks}/{folder_lib.CLASS}"
     names = ", ".join(splits.values())
     why["source"] = f"{names}: each with {images}/ and {masks}/"
     if "val" not in splits:
@@ -157,8 +165,10 @@ def _of_one_folder(
     )
     if images == "imagesTr" and any(MODALITY in path.name for path in _files(folder / images)):
         source["image_suffix"] = MODALITY
-    more, why = _meaning(folder, _masks_in(folder / masks), masks, classes)
+    more, why = _meaning(folder, folder / images, folder / masks, classes)
     source |= more | _how(folder / images, dims)
+    if OVERLAPPING in why:
+        source["labels"] = f"{masks}/{folder_lib.CLASS}"
     why["source"] = f"{images}/ and {masks}/, without splits"
     return _folded(source, {"train": "train"}, why)
 
@@ -180,6 +190,16 @@ def _folded(source: dict[str, Any], splits: Mapping[str, str], why: dict[str, st
     why["source"] += f"; one in {FOLDS} training examples is kept to validate on"
     own = {"train": "train", "val": "val"}
     return Layout(around, own | {k: v for k, v in splits.items() if k == "test"}, why)
+
+
+def _of_objects(root: str, classes: Sequence[str]) -> Layout:
+    """Return the layout of a folder for each image, with a mask for each object."""
+    source = dict(type="objects", root=root, class_names=[*classes] or ["background", "object"])
+    why = {
+        "source": "a folder for each image with a mask for each object; by the place of their "
+        "names modulo 10 they are of a split"
+    }
+    return Layout(source, {split: split for split in SPLITS}, why)
 
 
 def _of_stacks(root: str, pages: Sequence[pathlib.Path], *, classes: Sequence[str]) -> Layout:
@@ -223,12 +243,18 @@ def _planes(path: pathlib.Path) -> tuple[tuple[int, ...], set[int]] | None:
 
 
 def _meaning(
-    folder: pathlib.Path, files: Sequence[pathlib.Path], masks: str, classes: Sequence[str]
+    folder: pathlib.Path, images: pathlib.Path, masks: pathlib.Path, classes: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return arguments of a source that say what masks mean, and why."""
+    if own := _class_folders(images, masks):
+        return (
+            dict(class_names=[*classes] or own, label_map={"0": 0, "*": 1}),
+            {OVERLAPPING: "a folder of masks for each class: a pixel may be of several"},
+        )
+    files = _masks_in(masks)
     meta = _read(folder / "meta.json") if reading.is_file(folder / "meta.json") else {}
     named = [*classes] or meta.get("class_names") or []
-    if masks == "instances":
+    if masks.name == "instances":
         named = named if len(named) == 2 else ["background", *(named or ["object"])][:2]
         return (
             dict(class_names=named, label_map={"0": 0, "*": 1}),
@@ -239,7 +265,15 @@ def _meaning(
     values = _values(files)
     if named and values == set(range(len(named))):
         return dict(class_names=named), {"classes": "as the config's argument names them"}
-    return _by_values(values, named, folder / masks)
+    return _by_values(values, named, masks)
+
+
+def _class_folders(images: pathlib.Path, masks: pathlib.Path) -> list[str]:
+    """Return the folders of masks that no folder of images is called like; none: it has files."""
+    inside = [path for path in sorted(masks.iterdir()) if not listing.is_hidden(path.name)]
+    if not all(path.is_dir() and not path.name.endswith(listing.WHOLE) for path in inside):
+        return []
+    return [path.name for path in inside if not (images / path.name).is_dir()]
 
 
 def _by_values(

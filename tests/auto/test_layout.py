@@ -67,6 +67,17 @@ def test_masks_say_what_they_mean(tmp_path, values, labels, names):
     assert opened(tmp_path, classes=named)[1].class_names == tuple(named)
 
 
+def test_a_folder_for_each_class(tmp_path):
+    """Classes overlap: by the folders' names, or those of the argument."""
+    for split in ("train", "val"):
+        for name in ("cell", "nucleus"):
+            pairs(tmp_path, f"{split}/images", f"{split}/labels/{name}")
+    found, source = opened(tmp_path)
+    assert found.source["labels"] == "{split}/labels/{class}"
+    assert source.class_names == ("cell", "nucleus") and source.schema["label"].kind == "labels"
+    assert set(np.unique(source[0]["label"]).tolist()) == {0, 1}
+
+
 def test_one_folder_is_divided(tmp_path):
     pairs(tmp_path, "images", "labels", count=10)
     found, train = opened(tmp_path, classes=["ground", "crack"])
@@ -100,6 +111,12 @@ def test_the_decathlon_and_a_stack(tmp_path):
     found, source = opened(tmp_path / "isbi2012")
     assert found.source["images"] == "train-volume.tif" and len(source) == 7
     assert found.source["label_map"] == {"0": 0, "255": 1} and labels_of(source) == {0, 1}
+
+
+def test_a_folder_for_each_image(tmp_path):
+    benchmark_files.make_dsb2018(tmp_path)
+    found, source = opened(tmp_path / "stage1_train", classes=["ground", "nucleus"])
+    assert found.source["type"] == "objects" and len(source) == 7 and labels_of(source) == {0, 1}
 
 
 def test_what_is_not_known_is_said(tmp_path):
