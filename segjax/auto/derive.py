@@ -276,7 +276,9 @@ def _shrink(config: ml_collections.ConfigDict, dims: int) -> None:
     side = {1: (64,), 2: (64, 64), 3: (16, 32, 32)}[dims]
     config.total_steps = 2
     config.input.update(size=side, batch_size=2)
-    config.augment[0]["size"] = list(side)
+    for op in config.augment:
+        if "size" in op:
+            op["size"] = list(side)
     config.model = dict(type="unet", widths=(8, 16), compute_dtype="float32")
     if "deep_weights" in config.task:
         del config.task["deep_weights"]

@@ -115,7 +115,8 @@ def augment(
     free = found.dims > 1 and all(mirrors[-2:])
     affine: dict[str, Any] = dict(type="geometry:affine", size=list(crop))
     affine["scale"] = [0.7, 1.4] if found.dims < 3 else [0.9, 1.1]
-    affine |= flips
+    if found.dims < 3:
+        affine |= flips
     why = ["sizes by a factor of 0.7 to 1.4" if found.dims < 3 else "sizes by a tenth"]
     if found.dims > 1:
         affine["rotate"] = 180.0 if free and found.dims == 2 else 10.0 if found.dims == 3 else 0.0
@@ -127,6 +128,8 @@ def augment(
         affine["p"] = 0.5
     affine["fill"] = 0.5 if found.dtype == "uint8" else 0.0
     ops = [affine]
+    if found.dims == 3 and flips:  # by itself: the rest is done to half of the volumes
+        ops.insert(0, dict(type="geometry:flip", **({"horizontal": 0.0} | flips)))
     if found.channels == 3 and found.dtype == "uint8":
         jitter = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)
         ops.append(dict(type="photometric:color_jitter", **jitter))

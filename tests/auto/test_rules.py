@@ -57,6 +57,8 @@ def test_mirrors_ask_for_nothing_that_does_not_occur():
     assert recipe.mirrored(CELLS)[0] == (True, True)
     allowed, why = recipe.mirrored(SCANS)
     assert allowed == (False, False, True) and "front at 0.70, back at 0.34" in why
+    flip = recipe.augment(SCANS, (40, 56, 40), allowed)[0][0]
+    assert flip == dict(type="geometry:flip", horizontal=0.5)
     street = like(CELLS, class_names=("road", "sky"), place=((0.8, 0.5), (0.16, 0.5)),
                   spread=((0.02, 0.2), (0.03, 0.2)))  # fmt: skip
     assert recipe.mirrored(street)[0] == (False, True)
