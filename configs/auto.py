@@ -12,8 +12,8 @@ Arguments, after the colon:
   Medical Segmentation Decathlon, or two TIFF stacks. Without it scenes are drawn.
 - `classes`: their names in the order of the masks' numbers, joined by `+`, where nothing else names
   them. `dims`: axes of the images in space, where their format does not say.
-- `size=cpu`: a training of `minutes` on `cores`, in float32. `size=gpu,gpu_gb=40`: as much as fits
-  into the memory of an accelerator, in bfloat16. `debug`: two steps of a tiny network.
+- `size=cpu`: a training of `minutes` on `cores`, in float32. `gpu_gb=40`: as much as fits into the
+  memory of an accelerator, in bfloat16. `debug`: two steps of a tiny network.
 - `steps`: of the training, instead of what `minutes` allow.
 """
 
@@ -23,7 +23,7 @@ from segjax.auto import derive
 from segjax.config.sections import parse_arg
 
 ARGUMENTS = dict(
-    root="", classes="", dims=0, size="cpu", minutes=15.0, cores=2, gpu_gb=0.0, steps=0, debug=False
+    root="", classes="", dims=0, size="", minutes=15.0, cores=2, gpu_gb=0.0, steps=0, debug=False
 )
 
 

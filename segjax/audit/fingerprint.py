@@ -7,7 +7,7 @@ mirrored could be one of the set.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,8 +101,12 @@ class _Seen(NamedTuple):
     place: np.ndarray
 
 
-def take(source: core.Source) -> Fingerprint:
+def take(source: core.Source, *, tell: Callable[[int], None] = lambda done: None) -> Fingerprint:
     """Return the fingerprint of a split; the same whenever the data is.
+
+    Args:
+        source: The split.
+        tell: Is told how many examples have been looked at.
 
     Raises:
         DataError: An example that is looked at cannot be used.
@@ -111,7 +115,10 @@ def take(source: core.Source) -> Fingerprint:
     pixels = math.prod(first["label"].shape[: len(first["image"].shape) - 1])
     count = min(EXAMPLES, len(source), max(FEWEST, PIXELS // max(1, pixels)))
     chosen = core.spread(source, count)
-    every = [_see(chosen[number], chosen) for number in range(len(chosen))]
+    every = []
+    for number in range(len(chosen)):
+        every.append(_see(chosen[number], chosen))
+        tell(number + 1)
     return _summary(source, every)
 
 

@@ -17,9 +17,10 @@ from segjax.auto import layout as layout_lib
 from segjax.auto import network, recipe, sizing
 from segjax.auto.layout import Layout
 from segjax.auto.sizing import Budget, Sizes
-from segjax.config import lookup, schema
+from segjax.config import lookup, rules, schema
 from segjax.data import folds
 from segjax.errors import ConfigError
+from segjax.views.progress import Progress
 
 SIZES = ("cpu", "gpu", "debug")
 VAL_PERCENT = 25
@@ -27,7 +28,7 @@ VAL_PERCENT = 25
 GPU_STEPS = 20_000
 CACHED = 2 << 30
 """Bytes of a training split that is kept in memory."""
-SCENES = dict(type="synthetic", num_examples=256)
+SCENES = dict(type="synthetic", num_examples=32)
 """The data without a folder."""
 Reasons = dict[str, str]
 """Why a key of the config has its value; by key, such as `input.size`."""
@@ -45,7 +46,7 @@ def derive(
     root: str,
     classes: str = "",
     dims: int = 0,
-    size: str = "cpu",
+    size: str = "",
     minutes: float = 15.0,
     cores: int = 2,
     gpu_gb: float = 0.0,
@@ -57,7 +58,8 @@ def derive(
         root: Its folder, see `layout`; empty: the made-up scenes of the quickstart.
         classes: Names of its classes, joined by `+`; empty: what it says itself.
         dims: Axes of its images in space; 0: what their format says.
-        size: `cpu`, `gpu` or `debug`, two steps of a tiny network.
+        size: `cpu`, `gpu` or `debug`, two steps of a tiny network; empty: `gpu` where `gpu_gb` is
+            said, else `cpu`.
         minutes: On a CPU, that the whole training should take.
         cores: Of that CPU.
         gpu_gb: Gigabytes of the accelerator's memory.
@@ -67,8 +69,9 @@ def derive(
         ConfigError: Arguments that cannot be.
         DataError: The data set is not known, or an example cannot be used.
     """
-    lookup.choose(size, SIZES, what="config argument size")
-    if gpu_gb < 0 or minutes <= 0 or cores < 1 or steps < 0:
+    size = lookup.choose(size or ("gpu" if gpu_gb else "cpu"), SIZES, what="config argument size")
+    numbers = rules.is_number(minutes) and rules.is_number(gpu_gb)
+    if not numbers or gpu_gb < 0 or minutes <= 0 or cores < 1 or steps < 0:
         raise ConfigError(
             f"config arguments minutes={minutes:g}, cores={cores}, gpu_gb={gpu_gb:g}, "
             f"steps={steps}: expected minutes above 0, a core or more, the others from 0 on."
@@ -76,7 +79,7 @@ def derive(
     if (size == "gpu") != (gpu_gb > 0) and size != "debug":
         raise ConfigError(
             f"config arguments size={size!r} and gpu_gb={gpu_gb:g}: an accelerator's memory sizes "
-            "the network of size=gpu. Write size=gpu,gpu_gb=40, or neither."
+            "the network of size=gpu. Write gpu_gb=40 alone, or size=cpu alone."
         )
     where = find(root, [name for name in classes.split("+") if name], dims)
     return of_layout(where, Budget(minutes, cores, gpu_gb), steps=steps, debug=size == "debug")
@@ -93,7 +96,8 @@ def find(root: str, classes: Sequence[str], dims: int) -> Layout:
 def of_layout(where: Layout, budget: Budget, *, steps: int = 0, debug: bool = False) -> Derived:
     """Return a config for a data set whose section and splits are known, see `derive`."""
     source = folds.open_split(where.source, where.splits["train"])
-    found = fingerprint.take(source)
+    with Progress(0, unit="examples", title="fingerprint", leave=False) as bar:
+        found = fingerprint.take(source, tell=bar.update)
     scored = {
         split: len(folds.open_split(where.source, name))
         for split, name in where.splits.items()

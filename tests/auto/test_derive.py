@@ -96,10 +96,15 @@ def test_the_same_config_on_every_machine(monkeypatch):
 
 @pytest.mark.parametrize(
     ("arg", "said"),
-    [("size=huge", "size='huge' is none of cpu, gpu, debug"), ("gpu_gb=40", "size=gpu,gpu_gb=40"),
-     ("size=gpu", "size=gpu,gpu_gb=40"), ("minutes=0", "minutes above 0"),
-     ("minuts=3", "Did you mean 'minutes'")],
-)  # fmt: skip
+    [
+        ("size=huge", "size='huge' is none of cpu, gpu, debug"),
+        ("size=cpu,gpu_gb=40", "gpu_gb=40 alone"),
+        ("size=gpu", "gpu_gb=40 alone"),
+        ("minutes=0", "minutes above 0"),
+        ("minutes=nan", "minutes above 0"),
+        ("minuts=3", "Did you mean 'minutes'"),
+    ],
+)
 def test_arguments_that_cannot_be_are_said(arg, said):
     with pytest.raises(ConfigError, match=said):
         auto.get_config(arg)
