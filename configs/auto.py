@@ -29,7 +29,7 @@ ARGUMENTS = dict(
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config that the data and the budget ask for."""
-    return derived(arg).config
+    return ml_collections.ConfigDict(derived(arg).config)
 
 
 def get_reasons(arg: str = "") -> dict[str, str]:

@@ -20,4 +20,5 @@ WHERE = Layout(
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `steps` is its length."""
     steps = parse_arg(arg, steps=200).steps
-    return derive.of_layout(WHERE, Budget(minutes=3.0, cores=2), steps=steps).config
+    found = derive.of_layout(WHERE, Budget(minutes=3.0, cores=2), steps=steps)
+    return ml_collections.ConfigDict(found.config)

@@ -98,7 +98,7 @@ def summarize(
         masks = {name: mask for name, mask in every.items() if mask is not None}
         compared = {
             pair: compare(
-                *(masks[name] for name in pair), len(class_names), multilabel=multilabel, name=own
+                masks[pair[0]], masks[pair[1]], len(class_names), multilabel=multilabel, name=own
             )
             for pair in pairs
             if {*pair} <= {*masks}

@@ -4,12 +4,9 @@ The same folder and arguments always give the same config, whatever the machine:
 started again goes on. How fast a core is, is therefore a constant of `network.CPU_SPEED`.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-import ml_collections
 
 from segjax.audit import fingerprint
 from segjax.audit.fingerprint import Fingerprint
@@ -17,7 +14,7 @@ from segjax.auto import layout as layout_lib
 from segjax.auto import network, recipe, sizing
 from segjax.auto.layout import Layout
 from segjax.auto.sizing import Budget, Sizes
-from segjax.config import lookup, rules, schema
+from segjax.config import lookup, rules, schema, sections
 from segjax.data import folds
 from segjax.errors import ConfigError
 from segjax.views.progress import Progress
@@ -35,9 +32,9 @@ Reasons = dict[str, str]
 
 
 class Derived(NamedTuple):
-    """A config, and why it is as it is."""
+    """A config as plain data, and why it is as it is."""
 
-    config: ml_collections.ConfigDict
+    config: dict[str, Any]
     reasons: Reasons
 
 
@@ -105,13 +102,13 @@ def of_layout(where: Layout, budget: Budget, *, steps: int = 0, debug: bool = Fa
     }
     spacing, why = recipe.spacing(found)
     sizes = sizing.choose(found, budget, spacing=spacing)
-    decided = Decided(schema.defaults(), {})
+    decided = Decided(sections.plain(schema.defaults()), {})
     about = f"looked at {found.seen} of {found.examples:,} training examples"
     decided.put("input.source", where.source, "; ".join([*where.why.values(), about]))
     decided.put("input.split", where.splits["train"], f"{found.examples:,} examples")
     decided.put("input.spacing", list(spacing), why)
     if spacing:
-        decided.config.input.update(image_resampling="cubic", label_resampling="linear")
+        decided.config["input"].update(image_resampling="cubic", label_resampling="linear")
     share = _input(decided, found, sizes)
     _recipe(decided, found, sizes, share)
     _network(decided, found, sizes, budget)
@@ -125,20 +122,22 @@ def of_layout(where: Layout, budget: Budget, *, steps: int = 0, debug: bool = Fa
 class Decided(NamedTuple):
     """What has been decided so far."""
 
-    config: ml_collections.ConfigDict
+    config: dict[str, Any]
     reasons: Reasons
 
     def put(self, key: str, value: Any, why: str) -> None:
         """Give a key its value, and the reason for it."""
         *path, last = key.split(".")
-        section = functools.reduce(lambda each, name: each[name], path, self.config)
+        section: dict[str, Any] = self.config
+        for name in path:
+            section = section[name]
         section[last] = value
         self.reasons[key] = why
 
 
 def _input(decided: Decided, found: Fingerprint, sizes: Sizes) -> float:
     """Decide what images are brought to; return the share of windows that look for something."""
-    inputs = decided.config.input
+    inputs = decided.config["input"]
     share, why_share = recipe.window_share(found, sizes.net.patch, sizes.seen)
     fit, canvas = sizes.fit, sizes.canvas
     if fit == "pad" and share >= 0.5:
@@ -157,7 +156,7 @@ def _input(decided: Decided, found: Fingerprint, sizes: Sizes) -> float:
     decided.put("input.sampling.by", *recipe.sampling(found))
     steps, why = recipe.intensity(found)
     decided.put("input.intensity", steps, why)
-    inputs.pad_value = 0 if steps else 124
+    inputs["pad_value"] = 0 if steps else 124
     decided.put(
         "input.batch_size", sizes.net.batch,
         "what a step has room for beside the patch; nnU-Net has at least 2 of volumes",
@@ -208,7 +207,7 @@ def _network(decided: Decided, found: Fingerprint, sizes: Sizes, budget: Budget)
         )
     decided.put("model", model, why)
     rate = 1e-3 if gpu else 3e-3
-    decided.config.optimizer.update(
+    decided.config["optimizer"].update(
         type="adamw", lr=rate, weight_decay=1e-2, clip_norm=1.0,
         schedule=dict(type="one_cycle", rise=0.1),
     )  # fmt: skip
@@ -247,18 +246,16 @@ def _length(
 
 def _evals(decided: Decided, found: Fingerprint, sizes: Sizes, where: Layout) -> None:
     """Decide what is scored, and in which windows."""
-    config = decided.config
+    evals = decided.config["evals"]
     kind = "multilabel" if found.multilabel else "semantic"
     rows = 2 if found.dims == 3 else 8
     for split, name in where.splits.items():
         if split != "train":
-            config.evals[split] = dict(type=kind, split=name, batch_size=rows)
-    config.evals.val.every_percent = VAL_PERCENT
-    if "test" in config.evals:
-        config.evals.test.every_percent = 100
-    decided.reasons["evals"] = (
-        f"val decides which checkpoint is kept; scored: {', '.join(config.evals)}"
-    )
+            evals[split] = dict(type=kind, split=name, batch_size=rows)
+    evals["val"]["every_percent"] = VAL_PERCENT
+    if "test" in evals:
+        evals["test"]["every_percent"] = 100
+    decided.reasons["evals"] = f"val decides which checkpoint is kept; scored: {', '.join(evals)}"
     if found.dims == 3:
         largest = network.rounded(
             [b * c for b, c in zip(found.largest, sizes.factor, strict=True)], 8
@@ -275,19 +272,18 @@ def _evals(decided: Decided, found: Fingerprint, sizes: Sizes, where: Layout) ->
         decided.put("inference.flips", flips[-1:], "mirrored as in training, scores averaged")
 
 
-def _shrink(config: ml_collections.ConfigDict, dims: int) -> None:
+def _shrink(config: dict[str, Any], dims: int) -> None:
     """Make a test of two steps of a config."""
-    side = {1: (64,), 2: (64, 64), 3: (16, 32, 32)}[dims]
-    config.total_steps = 2
-    config.input.update(size=side, batch_size=2)
-    for op in config.augment:
+    side = {1: [64], 2: [64, 64], 3: [16, 32, 32]}[dims]
+    config["total_steps"] = 2
+    config["input"].update(size=side, batch_size=2)
+    if config["input"]["fit"] == "pad":
+        config["input"]["fit"] = "resize"
+    for op in config["augment"]:
         if "size" in op:
-            op["size"] = list(side)
-    config.model = dict(type="unet", widths=(8, 16), compute_dtype="float32")
-    if "deep_weights" in config.task:
-        del config.task["deep_weights"]
-    config.inference.size = ()
-    if config.input.fit == "pad":
-        config.input.fit = "resize"
-    for section in config.evals.values():
-        section.batch_size = 2
+            op["size"] = side
+    config["model"] = dict(type="unet", widths=[8, 16], compute_dtype="float32")
+    config["task"].pop("deep_weights", None)
+    config["inference"]["size"] = []
+    for section in config["evals"].values():
+        section["batch_size"] = 2

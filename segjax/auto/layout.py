@@ -204,14 +204,13 @@ def _of_objects(root: str, classes: Sequence[str]) -> Layout:
 
 def _of_stacks(root: str, pages: Sequence[pathlib.Path], *, classes: Sequence[str]) -> Layout:
     """Return the layout of two stacks of equal sides; the one of fewer values holds the masks."""
-    opened = {path: _planes(path) for path in pages}
+    opened = {path: found for path in pages if (found := _planes(path)) is not None}
     pairs = [
-        (a, b)
-        for a in pages
-        for b in pages
-        if opened[a] is not None and opened[b] is not None and a != b
-        and len(opened[b][1]) <= VALUES < len(opened[a][1]) and opened[a][0][:3] == opened[b][0]
-    ]  # fmt: skip
+        (images, masks)
+        for images, (sides, values) in opened.items()
+        for masks, (own_sides, own_values) in opened.items()
+        if len(own_values) <= VALUES < len(values) and sides[:3] == own_sides
+    ]
     if not pairs:
         raise DataError(
             f"{pages[0].parent}: {len(pages)} TIFF files and no two stacks of equal sides of which "

@@ -120,7 +120,7 @@ def values(config: Mapping[str, Any], *, first: Iterable[str] = ()) -> list[tupl
 
     Those that hold one of the keys `first` come first, in that order.
     """
-    usual = sections.section(schema.defaults())
+    usual: dict[str, Any] = sections.plain(schema.defaults())
     found = list(_differing(sections.section(config), usual, ""))
     order = {name: place for place, name in reversed([*enumerate(first)])}
 
