@@ -257,9 +257,8 @@ def _evals(decided: Decided, found: Fingerprint, sizes: Sizes, where: Layout) ->
         evals["test"]["every_percent"] = 100
     decided.reasons["evals"] = f"val decides which checkpoint is kept; scored: {', '.join(evals)}"
     if found.dims == 3:
-        largest = network.rounded(
-            [b * c for b, c in zip(found.largest, sizes.factor, strict=True)], 8
-        )
+        pairs = zip(found.largest, sizes.factor, strict=True)
+        largest = network.rounded([math.ceil(a * b) for a, b in pairs], 8)
         patch = sizes.net.patch
         if math.prod(largest) <= 2 * math.prod(patch):
             seen = tuple(max(a, b) for a, b in zip(largest, patch, strict=True))
