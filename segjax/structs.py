@@ -76,6 +76,22 @@ Schema: TypeAlias = Mapping[str, Field]
 """The fields of a source or of a batch by name; `image` and `label` are called so everywhere."""
 
 
+class Amounts(NamedTuple):
+    """How much of each class a training split has.
+
+    Attributes:
+        pixels: Of the class; of multi-label maps those that are of it.
+        around: Of all classes, in the images that have some of this one.
+        images: That have some.
+        examples: All images.
+    """
+
+    pixels: tuple[int, ...]
+    around: tuple[int, ...]
+    images: tuple[int, ...]
+    examples: int
+
+
 class Classes(NamedTuple):
     """What a model must know of its data.
 
@@ -84,12 +100,14 @@ class Classes(NamedTuple):
         palette: One RGB colour per class, 0..255.
         channels: Channels of every image.
         things: The numbers of the classes that are counted object by object; empty: none are.
+        amounts: How much there is of each; None: nothing asks for it, and it was not counted.
     """
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     channels: int
     things: tuple[int, ...] = ()
+    amounts: Amounts | None = None
 
 
 class Mask(NamedTuple):

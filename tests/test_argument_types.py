@@ -26,7 +26,7 @@ GIVEN = {
     "inference.postprocess": ["class_names"],
     ("training.optim", ()): ["lr", "total_steps"],
 }
-FOR_TAKERS = {"tasks": ["things", "total_steps"]}
+FOR_TAKERS = {"tasks": ["things", "total_steps", "amounts"]}
 """What the program supplies to those parts alone that take it."""
 
 

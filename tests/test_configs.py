@@ -86,6 +86,7 @@ DATA_SETS = {
     ),
     "cloudmask": ("", "debug"),
     "msd": ("", "task=Task09_Spleen,size=cpu", "size=debug"),
+    "auto": ("", "gpu_gb=24", "debug"),
     "lidc": ("", "reader=3", "at_least=3,size=cpu", "size=debug"),
 }  # fmt: skip
 """What a data set's recipe differs by."""

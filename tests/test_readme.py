@@ -27,8 +27,8 @@ NOT_RUN = {
     "export.md": 6,
     "feedback.md": 2,
     "serve.md": 1,
-    "audit.md": 1,
     "transfer.md": 3,
+    "audit.md": 3,
 }
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
@@ -123,6 +123,7 @@ def short(line: str, here: pathlib.Path, shown: dict[str, str]) -> tuple[list[st
     by_size = r"(/(?:camvid|streets)\.py:model=\w+)\S*"
     arguments = [re.sub(by_size, r"\1,size=debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/own_data\.py:\S+)", r"\1,size=debug", a) for a in arguments]
+    arguments = [re.sub(r"(configs/auto\.py:\S+)", r"\1,debug", a) for a in arguments]
     arguments = [re.sub(r"(configs/quickstart\.py:\S+)", r"\1,debug", a) for a in arguments]
     arguments = [re.sub(r"(experiments/search/\w+\.py)$", r"\1:debug", a) for a in arguments]
     return [

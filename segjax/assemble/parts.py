@@ -24,7 +24,7 @@ from segjax.inference.network import Forward, Network
 from segjax.inference.objects import Finding, ObjectNetwork
 from segjax.inference.predictor import ObjectPredictor, Predictor
 from segjax.runtime import sharding
-from segjax.structs import Batch, Classes, Field, Key, Schema
+from segjax.structs import Amounts, Batch, Classes, Field, Key, Schema
 from segjax.tasks.base import DenseTask, GroupingTask, ObjectTask, Task
 from segjax.training import freeze
 from segjax.training.state import TrainState
@@ -166,7 +166,16 @@ def recorded_classes(resolved: Mapping[str, Any]) -> Classes:
     """Return the classes that a run's `config.json` records."""
     palette = tuple((r, g, b) for r, g, b in resolved["palette"])
     things = tuple(resolved.get("things", ()))  # of a run before there were any
-    return Classes(tuple(resolved["class_names"]), palette, resolved["channels"], things)
+    names, amounts = tuple(resolved["class_names"]), recorded_amounts(resolved)
+    return Classes(names, palette, resolved["channels"], things, amounts)
+
+
+def recorded_amounts(resolved: Mapping[str, Any]) -> Amounts | None:
+    """Return how much of each class a run's training split had; None: nothing asked for it."""
+    if not (found := resolved.get("amounts")):
+        return None
+    pixels, around, images = (tuple(found[name]) for name in ("pixels", "around", "images"))
+    return Amounts(pixels, around, images, found["examples"])
 
 
 def make_source(
@@ -256,7 +265,9 @@ def make_task_and_model(
     """
     task: Task = lookup.build(
         "tasks", config["task"], where="config.task",
-        for_takers={"things": classes.things, "total_steps": total_steps},
+        for_takers={
+            "things": classes.things, "total_steps": total_steps, "amounts": classes.amounts,
+        },
         num_classes=len(classes.class_names),
     )  # fmt: skip
     section = {key: value for key, value in config["model"].items() if key != "pretrained"}

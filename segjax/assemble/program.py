@@ -153,7 +153,7 @@ RESAMPLING = ("spacing", "image_resampling", "label_resampling")
 
 def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generator[Batch]:
     """Return the training batches from `start_step` on, on the devices."""
-    given = ("source", "split", "size", "fields", "window", "intensity", *RESAMPLING)
+    given = ("source", "split", "size", "fields", "window", "sampling", "intensity", *RESAMPLING)
     section = {k: v for k, v in setup.config["input"].items() if k not in given}
     parts = setup.parts
     block, blocks = sharding.row_block(parts.mesh)
@@ -162,6 +162,7 @@ def make_batches(setup: Setup, source: core.Source, start_step: int) -> Generato
         schema=parts.schema,
         size=parts.canvas.size,
         window=parts.window,
+        due=setup.due,
         resampling=parts.resampling,
         seed=setup.config["seed"],
         start_step=start_step,

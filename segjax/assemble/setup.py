@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
 from segjax.config import lookup, schedule, schema, sections
-from segjax.data import core, pipeline, resample
+from segjax.data import core, counts, pipeline, resample, sampling
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
-from segjax.runtime import sharding
-from segjax.structs import Batch
+from segjax.runtime import distributed, sharding
+from segjax.structs import Batch, Classes
+from segjax.tasks import balance
 from segjax.training import optim
+from segjax.views.progress import Progress
 
 MOST_BYTES = 256 << 30
 """What the batches of one machine may take: more is a slip of the hand, not a plan."""
@@ -29,12 +31,14 @@ class Setup(NamedTuple):
         config: Plain data, every key there.
         clock: Batch size, examples and steps.
         log_steps: How often to log.
+        due: How often each training example comes in an epoch, see `data.sampling`; None: once.
     """
 
     config: dict[str, Any]
     parts: Parts
     clock: schedule.Clock
     log_steps: int
+    due: sampling.Times | None = None
 
     def batch_shapes(self) -> Batch:
         """Return a training batch as shapes, as the train step takes it: at the canvas' size."""
@@ -53,9 +57,13 @@ class Setup(NamedTuple):
 
     def resolved(self) -> dict[str, Any]:
         """Return the config with what the data adds to it, as `config.json` records it."""
-        found = sections.plain(self.parts.classes._asdict() | self.clock._asdict())
+        classes = self.parts.classes
+        found = sections.plain(classes._asdict() | self.clock._asdict())
         if not found["things"]:
             del found["things"]  # as runs of class maps have always been recorded
+        del found["amounts"]
+        if classes.amounts is not None:
+            found["amounts"] = sections.plain(classes.amounts._asdict())
         return self.config | {"resolved": found}
 
 
@@ -72,7 +80,7 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     config = schema.fill(config)
     schema.check(config)
     source = parts_lib.make_source(config, config["input"]["split"])
-    classes = parts_lib.classes_of(source)
+    classes, due = count_classes(config, source)
     clock = schedule.Clock(config["input"]["batch_size"], len(source))
     total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
     clock = clock._replace(total_steps=total)
@@ -80,7 +88,7 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
         config, classes, available=source.schema, mesh=mesh, total_steps=total
     )
     durations = schedule.in_steps(config, ("log",), clock, "config")
-    setup = Setup(config, parts, clock, durations["log_steps"])
+    setup = Setup(config, parts, clock, durations["log_steps"], due)
     check_batch(config, parts)
     optim.make_optimizer(config["optimizer"], optim.make_rate(config["optimizer"], clock))
     trained = setup.trained_shapes()  # an op checks here that its arguments go with the data
@@ -88,6 +96,30 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     check_memory(bytes_of(trained) // processes, "config.augment: augmented batches")
     jax.eval_shape(parts.normalize, trained["image"])  # and so does this
     return setup, source
+
+
+def count_classes(
+    config: Mapping[str, Any], source: core.Source
+) -> tuple[Classes, sampling.Times | None]:
+    """Return the classes of the training data, and how often each example comes in an epoch.
+
+    Pixels are counted where losses or sampling ask for it alone: every label is read then, once.
+
+    Raises:
+        DataError: A label cannot be used.
+    """
+    classes, inputs = parts_lib.classes_of(source), config["input"]
+    by = inputs["sampling"]["by"]
+    named = balance.is_named(config["task"].get("losses"))
+    if by == "uniform" and not named:
+        return classes, None
+    shown: Any = {"unit": "labels", "title": inputs["split"], "leave": False}
+    with Progress(len(source), **shown, enabled=distributed.is_first()) as bar:
+        pixels = counts.of_source(
+            source, inputs["source"], inputs["split"], threads=inputs["threads"], tell=bar.update
+        )
+    due = sampling.times(pixels > 0, inputs["sampling"])
+    return classes._replace(amounts=counts.amounts(pixels) if named else None), due
 
 
 def check_batch(config: Mapping[str, Any], parts: Parts) -> None:

@@ -2,10 +2,12 @@
 
 All splits that the config trains on and scores: duplicates, also across splits, masks that are
 shifted, empty, hold unknown values or do not fit their image, images that stand out. With a run,
---workdir, masks are ranked by how sure the run is that they are otherwise. On the page a person
-accepts and rejects; what it saves is config.input.source.review.
+--workdir, masks are ranked by how sure the run is that they are otherwise. With --annotator, how
+far other people's masks of the same images agree. On the page a person accepts and rejects; what it
+saves is config.input.source.review.
 """
 
+import dataclasses
 import pathlib
 import random
 from collections.abc import Mapping, Sequence
@@ -35,6 +37,11 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", "", text, flag_values=values)
     text = "Of the run: 'best', 'latest' or a step. Default: the best if it keeps one."
     flags.DEFINE_string("checkpoint", "", text, flag_values=values)
+    text = (
+        "Another person's masks: what is otherwise in config.input.source, such as "
+        "labels={split}/second or reader=2; may be given several times."
+    )
+    flags.DEFINE_multi_string("annotator", [], text, flag_values=values)
     flags.DEFINE_string("output", "", "The folder to write to.", flag_values=values)
 
 
@@ -55,6 +62,7 @@ def run(values: flags.FlagValues) -> int:
     opened = open_judge(values)
     named = [inputs["split"], *(each["split"] for each in config["evals"].values())]
     sources = {split: parts.make_source(config, split) for split in dict.fromkeys(named)}
+    others = open_others(config, values.annotator, list(sources))
     paths.make_folder(output)
     seen: list[examples.Seen] = []
     for split, source in sources.items():
@@ -73,11 +81,19 @@ def run(values: flags.FlagValues) -> int:
     found = findings.sort([*found, *more])
     audit: dict[str, Any] = report.summarize(seen, found, class_names=class_names)
     audit["disagreement"] = ranked
+    audit["fingerprint"] = fingerprint_of(sources[inputs["split"]], seen, inputs["split"])
+    audit["agreement"] = agreeing(sources, others, seen) if others else {}
     files.write_json(output / "audit.json", audit)
     left_out = draw(output / "audit.html", audit, found, seen, sources, title=str(values.config))
     unusable = sum(bool(each.error) for each in seen)
     kinds = ", ".join(f"{count} {kind}" for kind, count in audit["counts"].items() if count)
+    agreed = audit["agreement"]
     for line in (
+        *(
+            f"{agreed['images']} images compared of {len(others) + 1} annotators, "
+            f"{agreed['images_of_one']} that fewer than two have"
+            for _ in others[:1]
+        ),
         f"{len(seen)} examples found, {len(seen) - unusable} used, {unusable} unusable; "
         f"{len(found)} findings{': ' * bool(kinds)}{kinds}",
         f"audit.json and audit.html written to {output}"
@@ -146,6 +162,79 @@ def disagreeing(
     ]  # fmt: skip
     named = zip(seen, shares, strict=True)
     return {each.id: share for each, share in named if share is not None}, more
+
+
+def open_others(
+    config: Mapping[str, Any], changes: Sequence[str], splits: Sequence[str]
+) -> list[tuple[str, dict[str, "Source"]]]:
+    """Return the splits as each other person labelled them, with what that person is called.
+
+    Raises:
+        UserError: A change that the data set does not take, or no such masks.
+    """
+    from segjax.assemble import parts
+    from segjax.config import sections
+
+    found = []
+    for change in changes:
+        other = sections.override(dict(config), [f"input.source.{change}"])
+        found.append((change, {split: parts.make_source(other, split) for split in splits}))
+    return found
+
+
+def agreeing(
+    sources: Mapping[str, "Source"],
+    others: Sequence[tuple[str, Mapping[str, "Source"]]],
+    seen: Sequence["Seen"],
+) -> dict[str, Any]:
+    """Return how far annotators agree, see `agreement.summarize`.
+
+    Raises:
+        DataError: They have other classes, or masks of other sizes.
+    """
+    from segjax.audit import agreement
+    from segjax.views.progress import Progress
+
+    first = next(iter(sources.values()))
+    for change, own in others:
+        names = next(iter(own.values())).class_names
+        if names != first.class_names:
+            raise DataError(
+                f"--annotator={change}: has the classes {', '.join(names[:8])}, the config "
+                f"{', '.join(first.class_names[:8])}. Compare masks of the same classes."
+            )
+
+    def reader(opened: Mapping[str, "Source"]) -> Any:
+        places = place_of(opened)
+
+        def read(own: str) -> np.ndarray:
+            if own not in places:
+                raise DataError(f"{own}: has no mask of this annotator.")
+            split, number = places[own]
+            example: Any = opened[split][number]
+            return np.asarray(example["label"])
+
+        return read
+
+    people = {"config": reader(sources)} | {change: reader(own) for change, own in others}
+    multilabel = first.schema["label"].kind == "labels"
+    with Progress(len(seen), unit="images", title="agreement", leave=False) as bar:
+        return agreement.summarize(
+            people, [each.id for each in seen], first.class_names, multilabel=multilabel,
+            tell=bar.update,
+        )  # fmt: skip
+
+
+def fingerprint_of(source: "Source", seen: Sequence["Seen"], split: str) -> dict[str, Any]:
+    """Return the fingerprint of what can be used of a split as plain data; empty: nothing can."""
+    from segjax.audit import fingerprint
+    from segjax.data import core
+
+    errors = [each.error for each in seen if each.split == split]
+    usable = [number for number, error in enumerate(errors) if not error]
+    if not usable:
+        return {}
+    return dataclasses.asdict(fingerprint.take(core.Subset(source, usable)))
 
 
 def place_of(sources: Mapping[str, "Source"]) -> dict[str, tuple[str, int]]:

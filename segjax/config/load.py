@@ -1,5 +1,6 @@
 """A config from its file: Python with `get_config`, or the JSON of a run. Never imports jax."""
 
+import ast
 import importlib.machinery
 import inspect
 import os
@@ -114,10 +115,23 @@ def from_python(
         raise ConfigError(describe(error, file)) from None
 
 
+def has_function(file: pathlib.Path, function: str) -> bool:
+    """Return whether a Python file defines a function; its code is not run."""
+    try:
+        tree = ast.parse(_code(file))
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body)
+
+
+def _code(file: pathlib.Path) -> bytes:
+    with reading.open_file(file, limit=SOURCE_BYTES) as stream:
+        return stream.read()
+
+
 def run(file: pathlib.Path) -> ModuleType:
     """Return the module that a file defines; it is not entered among the imported ones."""
-    with reading.open_file(file, limit=SOURCE_BYTES) as stream:
-        code = stream.read()
+    code = _code(file)
     loader = importlib.machinery.SourceFileLoader("config", str(file))
     module = ModuleType("config")
     module.__file__ = str(file)

@@ -38,6 +38,22 @@ WINDOW: Table = {
 }
 """Which windows training looks for, see `data.windows`."""
 
+SAMPLING: Table = {
+    "by": Knob(
+        "uniform",
+        rules.one_of("uniform", "repeat_factor", "class_balanced"),
+        "How often examples come: all alike; more often with a class that few have (LVIS); or as "
+        "if a class were drawn before one of its examples.",
+    ),
+    "threshold": Knob(
+        0.1,
+        rules.number(0, 1, open_ends="low"),
+        "Of 'repeat_factor': the share of the examples below which a class is one that few have; "
+        "LVIS has 0.001.",
+    ),
+}
+"""Which examples training sees more often, see `data.sampling`."""
+
 INPUT: Table = {
     "source": Typed(REQUIRED, "The data set: a file of segjax/data and its arguments."),
     "split": Knob("train", rules.NAME, "The split of the source to train on."),
@@ -52,6 +68,7 @@ INPUT: Table = {
         "windows of that size at it, at random places.",
     ),
     "window": WINDOW,
+    "sampling": SAMPLING,
     "pad_value": Knob(
         124, rules.number(-1e6, 1e6), "Value of the padding, in the units of the images."
     ),
@@ -296,27 +313,6 @@ CONFIG: Table = {
 }
 """The whole config."""
 
-RECORDED: Mapping[str, Knob | Duration | Typed] = {
-    "class_names": Knob(
-        REQUIRED,
-        rules.each(rules.NAME, "a list of 1 to 255 names", most=255, least=1),
-        "Classes of the data.",
-    ),
-    "palette": Knob(
-        REQUIRED,
-        rules.each(
-            rules.each(rules.whole(0, 255), "", least=3, most=3),
-            "a list of colours, three integers from 0 to 255 each",
-        ),
-        "The colour of each class.",
-    ),
-    "channels": Knob(REQUIRED, rules.whole(1, 1 << 16), "Of the images."),
-    "batch_size": Knob(REQUIRED, rules.whole(1), "Images in a training batch."),
-    "num_examples": Knob(REQUIRED, rules.whole(1), "Of the training split."),
-    "total_steps": Knob(REQUIRED, rules.whole(1), "Of the run."),
-}
-"""What a run's `config.json` has beside the config, as `resolved`: what its data added."""
-
 
 def defaults() -> ml_collections.ConfigDict:
     """Return what configs start from: every key that has a default.
@@ -352,24 +348,6 @@ def check(config: Mapping[str, Any]) -> None:
         )
 
 
-def check_recorded(config: Mapping[str, Any]) -> None:
-    """Refuse what no run has recorded: a wrong config, as `check`, or a wrong section `resolved`.
-
-    Raises:
-        ConfigError: As `check`.
-    """
-    found = dict(config)
-    resolved = found.pop("resolved", None)
-    check(found)
-    knobs.check_table(RECORDED, resolved, "config.resolved", typed=True)
-    names, colours = resolved["class_names"], resolved["palette"]
-    if len(names) != len(colours):
-        raise ConfigError(
-            f"config.resolved: {len(names)} class_names and {len(colours)} colours in palette. "
-            "Expected one colour for each class."
-        )
-
-
 def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Return the section `config.<name>`, with a `type`, filled and checked.
 
@@ -382,7 +360,7 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-LATER = ("early_stopping", "writers", "evals.*.examples", "watch")
+LATER = ("early_stopping", "writers", "evals.*.examples", "watch", "input.sampling")
 """Keys that came after runs had recorded fingerprints; a new key of the schema is added here."""
 
 
@@ -400,6 +378,8 @@ def fingerprint(config: Mapping[str, Any]) -> str:
             evals = filled.get("evals")
             places = list(evals.values()) if isinstance(evals, dict) else []
             default = cast(Knob, EVALS[key]).default
+        elif above:
+            places, default = [filled.get(above[0])], plain[above[0]][key]
         for place in places:
             if isinstance(place, dict) and key in place and place[key] == default:
                 del place[key]

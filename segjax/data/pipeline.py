@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from segjax.data import core, resample, windows
+from segjax.data import core, resample, sampling, windows
 from segjax.data import fit as fit_lib
 from segjax.errors import ConfigError, DataError
 from segjax.structs import Batch, Example, Field, Schema
@@ -36,6 +36,7 @@ def train_batches(
     size: Sequence[int],
     fit: fit_lib.Fit = "resize",
     window: windows.Sampling = windows.PLAIN,
+    due: sampling.Times | None = None,
     resampling: resample.Resampling = resample.NONE,
     pad_value: float = fit_lib.PAD_VALUE,
     seed: int,
@@ -49,8 +50,8 @@ def train_batches(
 ) -> Batches:
     """Return this process's rows of the global batches from `start_step` on, without end.
 
-    Every epoch is a new permutation of the whole split; a batch may straddle two. `index` is the
-    position in that stream, `step * batch_size + row` (modulo 2**31).
+    Every epoch is a new permutation of the split, or of what `due` says; a batch may straddle two.
+    `index` is the position in that stream, `step * batch_size + row` (modulo 2**31).
 
     Args:
         source: The split to read.
@@ -59,6 +60,7 @@ def train_batches(
         size: The sides of the canvas; see `fit.fit_image` for `fit`, `pad_value`.
         fit: 'resize', 'pad', or 'window': each row is a part of its example, see `windows`.
         window: Which windows are looked for.
+        due: How often each example comes in an epoch, see `sampling`; None: once.
         resampling: The spacing to which examples are brought first.
         pad_value: What fills the canvas where there is no pixel.
         seed: Decides the order and where windows lie; 0 to 2**32 - 1.
@@ -66,12 +68,11 @@ def train_batches(
         process_index: Which process this is.
         process_count: How many there are.
         threads: Threads that decode, each on a batch of its own; 0: only when asked.
-        workers: Processes that decode, each with its own threads, for hosts where Python, not
-            decoding, is the limit. One costs about 250 MB and a second or two to start.
+        workers: Processes that decode, each with its own threads, where Python is the limit. One
+            costs about 250 MB and a second or two to start.
         prefetch: Batches held ready, per worker.
         cache: Keep the fitted examples in memory, or with windows the whole ones, up to
-            `core.CACHE_BYTES`; a picture takes height * width * (channels + 1) bytes. Not with
-            `workers`, each of which would keep its own.
+            `core.CACHE_BYTES`. Not with `workers`, each of which would keep its own.
 
     Raises:
         ConfigError: Sizes that do not divide, no canvas, an unknown `fit`, or `cache` with
@@ -94,7 +95,7 @@ def train_batches(
         read = read_whole(source, **canvas, fit=fit, **more)
     load = functools.partial(load_batch, read=read, **canvas)
     batches = (
-        order_of(len(source), seed)
+        order_of(len(source), seed, due)
         .map_with_index(lambda position, example: (example, position))
         .batch(rows, drop_remainder=True)[
             start_step * process_count + process_index :: process_count
@@ -139,14 +140,24 @@ def eval_examples(
     )
 
 
-def order_of(num_examples: int, seed: int) -> grain.MapDataset[int]:
+def order_of(
+    num_examples: int, seed: int, due: sampling.Times | None = None
+) -> grain.MapDataset[int]:
     """Return the numbers of the examples at each position of the stream, without end."""
+    if due is not None:
+        return sampling.order(due, seed)
     return grain.MapDataset.range(num_examples).seed(seed).shuffle().repeat()
 
 
-def examples_of_step(num_examples: int, seed: int, batch_size: int, step: int) -> list[int]:
+def examples_of_step(
+    num_examples: int,
+    seed: int,
+    batch_size: int,
+    step: int,
+    due: sampling.Times | None = None,
+) -> list[int]:
     """Return the numbers of the examples in the batch of step number `step`, 1 or more."""
-    order = order_of(num_examples, seed)
+    order = order_of(num_examples, seed, due)
     places = range((step - 1) * batch_size, step * batch_size)
     return [int(cast(int, order[place])) for place in places]
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
-from segjax.config import schema, sections
+from segjax.config import recording, schema, sections
 from segjax.errors import ConfigError, DataError
 from segjax.evaluators.report import Scored
 from segjax.export import onnx_graph
@@ -161,7 +161,7 @@ def open_file(
     recorded = schema.fill(program.about["config"])
     run_lib.check_config(recorded, path, trust_code=trust_code)
     config = sections.override(recorded, overrides)
-    schema.check_recorded(config)
+    recording.check(config)
     found = Exported(path.with_suffix(""), config, "", overrides, program=program)
     own, now = (program_lib.window_of(each) for each in (recorded, config))
     if own != now:

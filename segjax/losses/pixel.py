@@ -41,7 +41,7 @@ class _Weighted(base.OfEither):
     Attributes:
         activation: 'softmax' or 'sigmoid', see `base.Activation`.
         class_weights: One per class, each 0 or in `WEIGHTS`; empty for 1 each. Only their ratios
-            matter.
+            matter. In a config also a name of `tasks.balance`: `median_frequency`, ….
 
     Raises:
         ConfigError: A weight that is neither, or no weight above 0.

@@ -57,7 +57,8 @@ def leave(setup: Setup, source: core.Source, run: Live, error: NonFiniteError) -
         UserError: The disk is full or cannot be written, or the data cannot be read.
     """
     folder, step, seed = run.path / FOLDER, error.step, setup.config["seed"]
-    numbers = pipeline.examples_of_step(len(source), seed, setup.clock.batch_size, step)
+    rows = setup.clock.batch_size
+    numbers = pipeline.examples_of_step(len(source), seed, rows, step, setup.due)
     content: dict[str, Any] = {
         "step": step,
         "quantities": {name: repr(float(value)) for name, value in error.quantities.items()},

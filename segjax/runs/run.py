@@ -11,7 +11,7 @@ from typing import Any
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
-from segjax.config import lookup, rules, schedule, schema, sections, trials, trust
+from segjax.config import lookup, recording, rules, schedule, sections, trials, trust
 from segjax.data import folds, hashes
 from segjax.errors import ConfigError
 from segjax.evaluators import report, tuning
@@ -353,7 +353,7 @@ def read_config(
         found["inference"]["postprocess"] = chosen
         check_config(found, path / workdir.POSTPROCESS, trust_code=trust_code)
     config = sections.override(found, overrides)
-    schema.check_recorded(config)
+    recording.check(config)
     return config
 
 
@@ -371,6 +371,6 @@ def check_config(config: Mapping[str, Any], file: pathlib.Path, *, trust_code: b
     if not trust_code:
         trust.check(config, where=str(file))
     try:
-        schema.check_recorded(config)
+        recording.check(config)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None

@@ -16,7 +16,7 @@ from segjax.assemble.setup import Setup
 from segjax.config import lookup, schedule, schema
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
-from segjax.data import core, look
+from segjax.data import core, look, sampling
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.runs import (
@@ -203,6 +203,8 @@ def look_at(
     scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
     notes = look.check(found, parts.classes.class_names, split=split)
     notes = [*remarks, *notes, *look.describe_values(found, split=split)]
+    if setup.due is not None:
+        notes.append(sampling.describe(setup.due, split=split))
     return notes, [min(scales), max(scales)]
 
 

@@ -12,6 +12,7 @@ from segjax.config import annotations, kinds, lookup, rules
 from segjax.errors import ConfigError
 from segjax.losses.base import Loss, as_loss
 from segjax.structs import Batch, Key, Kind, Label, Labels, Objects, Scalar, Term
+from segjax.tasks import balance
 
 Outputs = Any
 """What a model returns: a pytree that only its task opens."""
@@ -133,6 +134,8 @@ class Supervised:
             ones at a half, a quarter, … of the resolution, divided by their sum. nnU-Net's are
             (1, 0.5, 0.25, …). The label is taken at the pixel nearest to the middle of each cell.
             Empty: the model has none.
+        amounts: How much of each class the data has; None: it is not known. A loss whose
+            `class_weights` name a scheme of `balance` needs it.
 
     Raises:
         ConfigError: No loss, one without a weight of at least 0, one twice, one that cannot be
@@ -149,6 +152,7 @@ class Supervised:
         num_classes: int,
         aux_weight: kinds.NotNegative,
         deep_weights: DeepWeights,
+        amounts: structs.Amounts | None = None,
     ):
         self.num_classes, self.aux_weight = num_classes, aux_weight
         if deep_weights and not any(deep_weights):
@@ -178,6 +182,7 @@ class Supervised:
             seen.append(own)
             same = sum(other["type"] == own["type"] for other in seen if "type" in own)
             name = f"{name}-{same}" if same > 1 else name
+            own = balance.numbered(own, amounts, where=where)
             takes = ("logits", "label")
             loss = as_loss(lookup.build("losses", own, where=where, takes=takes, also=["weight"]))
             loss.check(num_classes, multilabel=self.multilabel)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int32, Integer, UInt8
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
 from segjax.metrics import confusion
-from segjax.structs import Kind, Labels, Outputs
+from segjax.structs import Amounts, Kind, Labels, Outputs
 from segjax.tasks.base import DeepWeights, LossSections, Supervised
 
 LOWEST, HIGHEST = 1e-6, 1 - 1e-6
@@ -31,6 +31,7 @@ class Task(Supervised):
             for each. Between 0 and 1.
         aux_weight: Factor of the same losses on every auxiliary head.
         deep_weights: Factors of the logits and of the model's deep ones, see `Supervised`.
+        amounts: How much of each class the data has, see `Supervised`.
         num_classes: Classes of the data set.
 
     Raises:
@@ -48,10 +49,12 @@ class Task(Supervised):
         threshold: Threshold | Sequence[Threshold] = 0.5,
         aux_weight: kinds.NotNegative = 0.4,
         deep_weights: DeepWeights = (),
+        amounts: Amounts | None = None,
     ):
         super().__init__(
-            losses, num_classes=num_classes, aux_weight=aux_weight, deep_weights=deep_weights
-        )
+            losses, num_classes=num_classes, aux_weight=aux_weight, deep_weights=deep_weights,
+            amounts=amounts,
+        )  # fmt: skip
         each = threshold if isinstance(threshold, Sequence) else [threshold] * num_classes
         if len(each) != num_classes:
             raise ConfigError(

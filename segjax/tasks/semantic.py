@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, Int32
 
 from segjax.config import kinds
 from segjax.metrics import confusion
-from segjax.structs import Kind, Label, Outputs
+from segjax.structs import Amounts, Kind, Label, Outputs
 from segjax.tasks.base import DeepWeights, LossSections, Supervised
 
 
@@ -19,6 +19,7 @@ class Task(Supervised):
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`, see `Supervised`.
         aux_weight: Factor of the same losses on every auxiliary head.
         deep_weights: Factors of the logits and of the model's deep ones, see `Supervised`.
+        amounts: How much of each class the data has, see `Supervised`.
         num_classes: Classes of the data set, void not counted.
 
     Raises:
@@ -34,10 +35,12 @@ class Task(Supervised):
         num_classes: int,
         aux_weight: kinds.NotNegative = 0.4,
         deep_weights: DeepWeights = (),
+        amounts: Amounts | None = None,
     ):
         super().__init__(
-            losses, num_classes=num_classes, aux_weight=aux_weight, deep_weights=deep_weights
-        )
+            losses, num_classes=num_classes, aux_weight=aux_weight, deep_weights=deep_weights,
+            amounts=amounts,
+        )  # fmt: skip
 
     def scores(self, outputs: Outputs) -> Float[Array, "b *space k"]:
         """Return float32 logits, which may be resized and blended before a class is chosen."""

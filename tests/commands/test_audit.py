@@ -117,3 +117,28 @@ def test_faults_in_a_copy_of_camvid_are_found(tmp_path, seed):
         found
     )
     assert len(found["false"]) <= 0.05 * audit["num_examples"], found
+
+
+@pytest.mark.slow
+def test_people_are_compared(root, tmp_path):
+    """A second folder of masks, of which one differs and some lack."""
+    for split in ("train", "val"):
+        (root / split / "second").mkdir()
+        for path in sorted((root / split / "labels").iterdir())[:4]:
+            label = np.asarray(Image.open(path)).copy()
+            label[10:40, 10:50] = 1 if path.stem == "train0" else label[10:40, 10:50]
+            Image.fromarray(label).save(root / split / "second" / path.name)
+    stems = tmp_path / "stems"
+    arguments = ["--annotator=labels={split}/second", f"--output={tmp_path / 'out'}"]
+    code, text = program.run("--mode=audit", *of(root), *arguments)
+    assert code == 2 and "images have no mask" in text and not (tmp_path / "out").exists()
+    for split in ("train", "val"):
+        names = [path.stem for path in sorted((root / split / "second").iterdir())]
+        stems.with_name(f"{split}.txt").write_text("\n".join(names))
+    listed = f"--config.input.source.split_file={tmp_path}/{{split}}.txt"
+    code, text = program.run("--mode=audit", *of(root), listed, *arguments)
+    assert code == 0 and "8 images compared of 2 annotators, 0 that fewer" in text, text
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["agreement"]["least"][0]["image"] == "train/images/train0.png"
+    assert found["fingerprint"]["size"] == [96, 128]
+    assert "Agreement of 2 annotators" in (tmp_path / "out" / "audit.html").read_text()

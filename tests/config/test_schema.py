@@ -288,6 +288,7 @@ def test_fingerprints_do_not_move_when_a_key_is_added():
     assert schema.fingerprint(before) == FINGERPRINT, "leave new keys out, see schema.LATER"
     for path, value in (
         ("early_stopping", {"metric": "val/miou"}), ("writers", []), ("evals.val.examples", 5),
+        ("input.sampling.by", "repeat_factor"),
     ):  # fmt: skip
         assert schema.fingerprint(put(before, path, value)) != FINGERPRINT, path
 
@@ -319,7 +320,7 @@ def parameters(function) -> set[str]:
 
 def test_every_key_has_a_reader():
     """Of the sections whose reader is one function."""
-    elsewhere = {"source", "split", "fields", "intensity", *program.RESAMPLING}
+    elsewhere = {"source", "split", "fields", "intensity", "sampling", *program.RESAMPLING}
     assert set(schema.INPUT) - elsewhere <= parameters(pipeline.train_batches)
     assert set(schema.MESH) == parameters(sharding.make_mesh) - {"trials"}
     assert set(schema.CHECKPOINT) - {"save"} <= parameters(checkpoint.Checkpointer)

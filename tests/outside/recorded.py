@@ -19,7 +19,7 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "outside"
 FAMILIES = (
     "torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance", "hdf5",
-    "weights",
+    "weights", "cleanlab",
 )  # fmt: skip
 SAMPLES = 600
 """At most so many numbers of each output of a network are kept."""

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from segjax.audit import disagreement
 from segjax.config import schedule
 from segjax.errors import DataError
 from segjax.layers import norm, queries, resample
@@ -19,6 +20,7 @@ from segjax.models import segnet
 from segjax.pretrained import convert, files, hub
 from segjax.tasks import query_semantic
 from segjax.training import optim
+from tests.golden.outside import of_cleanlab
 from tests.outside import recorded
 
 
@@ -267,3 +269,20 @@ def test_distances_where_a_surface_is_missing(name):
     np.testing.assert_array_equal(surface.Hd95().value(found, 9.0), arrays["robust"][1])
     np.testing.assert_array_equal(surface.SurfaceDice().value(found, 9.0), arrays["dice"][2])
     assert surface.Assd(missing="diagonal").value(found, 9.0) == 9
+
+
+@each("cleanlab", "ranked")
+def test_masks_ranked_by_how_much_of_them_is_wrong(name):
+    """The thresholds are theirs, and so is the order of images; shares differ by a few pixels.
+
+    They take as many pixels as are off the diagonal, the least probable first, and we those very
+    pixels.
+    """
+    about, arrays = recorded.case(name)
+    probabilities, label = of_cleanlab.example(about["classes"], about["sure"])
+    pairs = list(zip(probabilities, label.astype(np.uint8), strict=True))
+    found = disagreement.thresholds(pairs)
+    close(found, arrays["thresholds"])
+    shares = np.array([disagreement.share(*pair, found) for pair in pairs])
+    assert np.argsort(shares).tolist() == np.argsort(arrays["wrong"]).tolist()
+    np.testing.assert_allclose(shares, arrays["wrong"], atol=0.05)

@@ -1,4 +1,4 @@
-"""Record what PyTorch, torchvision, timm, smp, transformers and surface-distance compute.
+"""Record what PyTorch, torchvision, timm, smp, transformers, surface-distance, cleanlab compute.
 
     python -m tests.golden.outside.record                   # all families
     python -m tests.golden.outside.record torchvision smp   # some

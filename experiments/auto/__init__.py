@@ -1,0 +1,1 @@
+"""Does a config that writes itself score as those by hand?"""

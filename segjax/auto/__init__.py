@@ -1,0 +1,1 @@
+"""A config derived from the data: rules, each with its reason."""
