@@ -29,9 +29,9 @@ Scale: TypeAlias = Annotated[Pair, rules.interval(0.01, 100)]
 Op: TypeAlias = Callable[[Key, Sample], Sample]
 Mix: TypeAlias = Callable[..., Sample]
 """An op that is given others of the batch too, `(key, sample, other)` the second of a pair, and
-`(key, sample, other, third, fourth)` the rest of four. Rows 2i and 2i + 1 of a batch are a pair, rows
-4i to 4i + 3 are four, as they are after the ops before it; each is shown the others in turn from
-itself on. Rows at the end that make no whole group stay as they are."""
+`(key, sample, other, third, fourth)` the rest of four. Rows 2i and 2i + 1 of a batch are a pair,
+rows 4i to 4i + 3 are four, as they are after the ops before it; each is shown the others in turn
+from itself on. Rows at the end that make no whole group stay as they are."""
 OP = ("key", "sample")
 """What an op is called with."""
 MIXES = ("key", "sample", "other"), ("key", "sample", "other", "third", "fourth")
@@ -47,7 +47,7 @@ def geometric(op: F) -> F:
 
     Those that follow each other in a config are then one interpolation.
     """
-    setattr(op, "geometric", True)  # noqa: B010 functions have no such attribute by type
+    vars(op)["geometric"] = True
     return op
 
 
@@ -57,7 +57,7 @@ def branching(op: F) -> F:
     On a CPU its rows are taken one after the other, so that each pays for its own branch alone; it
     would pay for all of them where rows are computed together. With `p=1` there is none.
     """
-    setattr(op, "branching", True)  # noqa: B010
+    vars(op)["branching"] = True
     return op
 
 
@@ -69,42 +69,31 @@ def sometimes(applied: Bool[Array, ""], change: Callable[[T], T], x: T, *, p: fl
 
 
 class Link(NamedTuple):
-    """Ops that are computed together: one, or several geometric ones.
+    """Ops that are computed together: one, or several of a kind that follow each other.
 
     Attributes:
         ops: One after the other.
         first: The number of the first.
+        kind: "geometric", "branching", or empty.
+        shown: How many examples each is given: 1, 2 or 4.
     """
 
     ops: tuple[Callable[..., Sample], ...]
     first: int
-
-    @property
-    def shown(self) -> int:
-        """How many examples the op is given: 1, 2 or 4."""
-        return examples_of(self.ops[0])
-
-    @property
-    def branches(self) -> bool:
-        """Whether rows are better taken one by one, see `branching`."""
-        (op, *_) = self.ops
-        p = inspect.signature(op).parameters.get("p")
-        decided = p is not None and p.default in (0, 1)
-        return _marked(op, "branching") and not decided
+    kind: str
+    shown: int
 
     def on_arrays(self, schema: Schema) -> Callable[..., Rows]:
         """Return the ops as a function of keys and arrays alone, which JAX can map and trace."""
-        if not _marked(self.ops[0], "geometric"):
-            (op,) = self.ops
-            return lambda keys, *of: dict(op(keys[0], *(Sample(x, schema) for x in of)).arrays)
+        collected = () if self.kind == "geometric" else None
 
-        def move(keys: Sequence[Key], arrays: Rows) -> Rows:
-            sample = Sample(arrays, schema, moves=())
+        def run(keys: Sequence[Key], arrays: Rows, *others: Rows) -> Rows:
+            sample = Sample(arrays, schema, moves=collected)
             for op, key in zip(self.ops, keys, strict=True):
-                sample = op(key, sample)
+                sample = op(key, sample, *(Sample(other, schema) for other in others))
             return dict(warp.settle(sample).arrays)
 
-        return move
+        return run
 
 
 def make_augment(
@@ -136,7 +125,7 @@ def make_augment(
             op_keys = [jax.vmap(jax.random.fold_in, (0, None))(keys, number) for number in numbers]
             one = link.on_arrays(schema)
             apart = sharding.on_own_rows(functools.partial(rows.each, function=one), mesh)
-            if link.branches and apart is not None:
+            if link.kind == "branching" and apart is not None:
                 arrays = apart(op_keys, arrays)
             else:
                 every = jax.vmap(one)
@@ -159,21 +148,24 @@ def examples_of(op: Op | Mix) -> int:
 
 
 def _links(ops: Sequence[Op | Mix]) -> list[Link]:
-    """Return the ops, geometric ones that follow each other together."""
-    links = []
-    numbered = itertools.groupby(enumerate(ops), lambda item: _marked(item[1], "geometric"))
-    for together, group in numbered:
-        found = [*group]
-        if together:
-            links.append(Link(tuple(op for _, op in found), found[0][0]))
-        else:
-            links += [Link((op,), number) for number, op in found]
+    """Return the ops, those of a kind that follow each other together."""
+    links, number = [], 0
+    for kind, group in itertools.groupby(ops, _kind):
+        together = [*group]
+        for found in [together] if kind else [[op] for op in together]:
+            links.append(Link(tuple(found), number, kind, examples_of(found[0])))
+            number += len(found)
     return links
 
 
-def _marked(op: Callable[..., Any], name: str) -> bool:
-    """Return whether an op, its arguments bound or not, has a mark."""
-    return getattr(op.func if isinstance(op, functools.partial) else op, name, False)
+def _kind(op: Callable[..., Any]) -> str:
+    """Return the mark of an op, bound or not; one that always acts does not branch."""
+    function = op.func if isinstance(op, functools.partial) else op
+    p = inspect.signature(op).parameters.get("p")
+    decided = p is not None and p.default in (0, 1)
+    if getattr(function, "branching", False) and not decided:
+        return "branching"
+    return "geometric" if getattr(function, "geometric", False) else ""
 
 
 def _in_groups(function: Callable[..., Rows], shown: int) -> Callable[..., Rows]:

@@ -185,7 +185,9 @@ def shadow(
     def change(image: Image) -> Image:
         centre = [draw[2 + axis] * length for axis, length in enumerate(size)]
         places = warp.centres(size).axes
-        far = sum((at - middle) * part for at, middle, part in zip(places, centre, across, strict=True))
+        far = sum(
+            (at - middle) * part for at, middle, part in zip(places, centre, across, strict=True)
+        )
         return jnp.where(jnp.abs(far)[..., None] < wide / 2, image * (1 - dark), image)
 
     applied = jax.random.uniform(chosen, (), jnp.float32) < p

@@ -51,9 +51,7 @@ def flip(
             at[axis] = jnp.where(chosen[axis], size[axis] - at[axis], at[axis])
         return Places(tuple(at))
 
-    return warp.apply(
-        sample, Move(size, size, source, fill=None, reach=[1.0] * axes, copy=copy)
-    )
+    return warp.apply(sample, Move(size, size, source, fill=None, reach=[1.0] * axes, copy=copy))
 
 
 @compose.geometric
@@ -123,7 +121,9 @@ def affine(
 
         def scaled(places: Places) -> Places:
             return Places(
-                tuple(side.source(side.own(at)) for side, at in zip(sides, places.axes, strict=True))
+                tuple(
+                    side.source(side.own(at)) for side, at in zip(sides, places.axes, strict=True)
+                )
             )
 
         reach = [side.reach() for side in sides]

@@ -81,9 +81,9 @@ def mixup(
 ) -> Sample:
     """Blend two images; where their labels agree the label stays, elsewhere it is void.
 
-    Zhang et al. 2018 (https://arxiv.org/abs/1710.09412) blend one-hot labels as well. An integer map
-    holds no blend: where both are of one class the blend is that class, and there the loss is theirs;
-    other pixels count nothing.
+    Zhang et al. 2018 (https://arxiv.org/abs/1710.09412) blend one-hot labels as well. An integer
+    map holds no blend: where both are of one class the blend is that class, and there the loss is
+    theirs; other pixels count nothing.
 
     Args:
         key: For this example and op.
@@ -185,8 +185,8 @@ def mosaic(
 ) -> Sample:
     """Join parts of four examples at a point: each shows what it has at that place.
 
-    Bochkovskiy et al. 2020 (https://arxiv.org/abs/2004.10934), without their scaling: scale and crop
-    before it, by `geometry:affine`. In data of more or fewer axes the last two are split, or the one.
+    Bochkovskiy et al. 2020 (https://arxiv.org/abs/2004.10934), without their scaling: scale and
+    crop before it, by `geometry:affine`. Of volumes the last two axes are split, of signals one.
 
     Args:
         key: For this example and op.
@@ -211,8 +211,8 @@ def mosaic(
 def paste(sample: Sample, other: Sample, over: Bool[Array, "*space"]) -> Sample:
     """Show the other example where `over` says so: all fields in space, and its objects there.
 
-    Instances are counted on from those here. Objects are cut at the border, and one of which nothing
-    is left is none; where there is no room for all, the smallest of the other's are void.
+    Instances are counted on from those here. Objects are cut at the border, and one of which
+    nothing is left is none; where there is no room for all, the smallest of the other's are void.
     """
     found = {
         name: _blend(field, over, sample.arrays[name], other.arrays[name])
@@ -244,7 +244,7 @@ def paste(sample: Sample, other: Sample, over: Bool[Array, "*space"]) -> Sample:
 
 
 def _seen(label: Int32[Array, "*space"]) -> Bool[Array, " 256"]:
-    """Return which classes a map has: bits of eight words, which a reduction joins on its device."""
+    """Return which classes a map has: bits of eight words, joined without an exchange."""
     words = []
     for word in range(8):
         bit = jnp.left_shift(jnp.uint32(1), (label % 32).astype(jnp.uint32))

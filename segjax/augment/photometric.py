@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from segjax.augment import compose
-from segjax.augment.tone import above_inverted, equalized, sharpened, stretched, to_bits
 from segjax.augment.sample import Fill, Sample
+from segjax.augment.tone import above_inverted, equalized, sharpened, stretched, to_bits
 from segjax.config import kinds, rules
 from segjax.config.kinds import Real
 from segjax.errors import ConfigError
@@ -247,7 +247,10 @@ def channel_dropout(
     key: Key,
     sample: Sample,
     *,
-    count: Annotated[Sequence[Annotated[int, rules.whole(1, 255)]], rules.interval(1, 255)] = (1, 1),
+    count: Annotated[Sequence[Annotated[int, rules.whole(1, 255)]], rules.interval(1, 255)] = (
+        1,
+        1,
+    ),
     fill: Fill = 0,
     p: kinds.Probability = 1,
 ) -> Sample:
@@ -310,7 +313,9 @@ def smooth(
         weights = weights / (2 * weights.sum() - 1)
         step = math.prod(shape[axis + 1 :])  # from a pixel to the next along the axis
         flat = (math.prod(shape[:axis]), shape[axis] * step) if axis else (shape[0], step)
-        image = _blur_along(image.reshape(flat), weights, axis=int(axis > 0), step=step if axis else 1)
+        image = _blur_along(
+            image.reshape(flat), weights, axis=int(axis > 0), step=step if axis else 1
+        )
     return image.reshape(shape)
 
 

@@ -41,8 +41,8 @@ def nnunet(
     each axis of a volume, 180 in the plane of an image (15 of a long one) and of thick slices;
     scaled (0.2) by 0.7 to 1.4; noise (0.1), blur (0.2), brightness (0.15), contrast (0.15), low
     resolution (0.25), gamma of the negative (0.1) and of the image (0.3), as in `intensity`;
-    mirrored along each axis (0.5). Their elastic deformation is off. Two things differ: the label is
-    that of the nearest pixel, not the largest of interpolated one-hot maps, and what comes from
+    mirrored along each axis (0.5). Their elastic deformation is off. Two things differ: the label
+    is that of the nearest pixel, not the largest of interpolated one-hot maps, and what comes from
     outside is void, not background.
 
     Args:

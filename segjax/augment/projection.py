@@ -20,7 +20,7 @@ def rotation(angles: Float32[Array, "3"]) -> Float32[Array, "3 3"]:
 
 
 def of_square(corners: Float32[Array, "4 2"]) -> Matrix:
-    """Return the projection of the unit square, in homogeneous (x, y), that has these (y, x) corners.
+    """Return the projection of the unit square, of homogeneous (x, y), to (y, x) corners.
 
     Heckbert 1989, Fundamentals of Texture Mapping and Image Warping, section 2.2.3.
     """

@@ -55,7 +55,7 @@ def stretched(image: Image) -> Image:
 
 
 def sharpened(image: Image, factor: Number) -> Image:
-    """Move away from a blurred image, for factors above 1, or towards it (`ImageEnhance.Sharpness`).
+    """Move away from a blurred image above factor 1, towards it below (`ImageEnhance.Sharpness`).
 
     The blur weighs a pixel 5 and each neighbour 1, and leaves the border as it is. Pillow's result
     is this one, within a byte: it rounds the blurred image.

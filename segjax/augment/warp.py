@@ -10,6 +10,7 @@ the point under its centre, and takes the label of the pixel that covers it.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -45,7 +46,7 @@ class Move(NamedTuple):
             places keep to their axes: the coordinate along one depends on no other. Empty: they do
             not, and an image is interpolated between the nearest pixels, whatever the scale.
         smallest: `1 / smallest` is at least `reach`.
-        copy: Moves any array without interpolation; taken unless another move needs one.
+        copy: Moves any array without interpolation; taken where nothing before needs one.
     """
 
     given: tuple[int, ...]
@@ -86,14 +87,14 @@ def across(line: Float32[Array, " n"], axis: int, axes: int) -> Float32[Array, "
 
 
 def _moved(sample: Sample, moves: Sequence[Move]) -> Sample:
-    """Return the sample after all moves, interpolated once."""
+    """Return the sample after all moves, interpolated once; first ones that copy just copy."""
     spatial = {name: field for name, field in sample.schema.items() if field.is_spatial}
-    copies = [move.copy for move in moves if move.copy]
-    if len(copies) == len(moves):
-        copied = {name: sample.arrays[name] for name in spatial}
-        for copy in copies:
-            copied = {name: copy(array) for name, array in copied.items()}
-        return sample.replace(**copied)
+    copies = [*itertools.takewhile(callable, (move.copy for move in moves))]
+    for copy in copies:
+        sample = sample.replace(**{name: copy(sample.arrays[name]) for name in spatial})
+    moves = moves[len(copies) :]
+    if not moves:
+        return sample
     along = all(move.reach for move in moves)
     places, outside = centres(moves[-1].size), []
     reach: list[float | Float32[Array, ""]] = [1.0] * len(places.axes)
@@ -149,9 +150,7 @@ def linear(array: Float[Array, "*space c"], places: Places) -> Float[Array, "*ou
     return blend()
 
 
-def nearest(
-    array: Integer[Array, "..."], places: Places, *, along: bool
-) -> Integer[Array, "..."]:
+def nearest(array: Integer[Array, "..."], places: Places, *, along: bool) -> Integer[Array, "..."]:
     """Take, of a map [*space ...], the pixel that covers each place.
 
     With `along` every coordinate depends on the place along its own axis alone.

@@ -42,7 +42,7 @@ def make_batch(image, label):
 
 @functools.cache
 def chain(*names, apart=False):
-    """Compile steps together; with `apart` each op is hidden from the others, and moves by itself."""
+    """Compile steps together; with `apart` each is hidden from the others and moves by itself."""
     ops = [STEPS[name] for name in names]
     if apart:
         ops = [lambda key, sample, op=op: op(key, sample) for op in ops]

@@ -254,7 +254,7 @@ def test_grid_distortion_stretches_stripes_and_keeps_the_borders():
     size = (32, 64)
     out, label = run(op, coordinates(*size), np.zeros(size))
     assert (label == 0).all()
-    for axis, length in enumerate(size):
+    for axis in range(2):
         place = np.moveaxis(out[..., axis], 1 + axis, -1)
         np.testing.assert_array_equal(place, np.broadcast_to(place[:, :1], place.shape))
         step = np.diff(place[:, 0].reshape(len(out), 4, -1)[..., 1:-1], axis=-1)

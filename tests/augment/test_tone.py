@@ -103,9 +103,7 @@ def test_nnunet_brightness_and_contrast_draw_for_each_channel():
     out, _ = samples.run(op, image, label, keys=64)
     middle = np.array([5, 4, 3])
     factor = np.median((out - middle) / (image - middle), axis=(1, 2))
-    np.testing.assert_allclose(
-        out, middle + factor[:, None, None] * (image - middle), atol=1e-4
-    )
+    np.testing.assert_allclose(out, middle + factor[:, None, None] * (image - middle), atol=1e-4)
     assert 0.75 <= factor.min() < 0.8 and 1.2 < factor.max() <= 1.251
     assert 0.35 < (factor < 1).mean() < 0.65, "below 1 as often as above"
     assert abs(np.corrcoef(factor[:, 0], factor[:, 1])[0, 1]) < 0.3
