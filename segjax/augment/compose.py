@@ -123,18 +123,29 @@ def make_augment(
         for link in links:
             numbers = range(link.first, link.first + len(link.ops))
             op_keys = [jax.vmap(jax.random.fold_in, (0, None))(keys, number) for number in numbers]
-            one = link.on_arrays(schema)
-            apart = sharding.on_own_rows(functools.partial(rows.each, function=one), mesh)
-            if link.kind == "branching" and apart is not None:
-                arrays = apart(op_keys, arrays)
-            else:
-                every = jax.vmap(one)
-                every = every if link.shown == 1 else _in_groups(every, link.shown)
-                arrays = fusion.isolate(key, op_keys, arrays, function=every)
+            arrays = _run(link, schema, mesh, key, op_keys, arrays)
         augmented: Any = {**batch, **arrays}
         return augmented
 
     return augment
+
+
+def _run(
+    link: Link, schema: Schema, mesh: Mesh | None, key: Key, op_keys: Sequence[Key], arrays: Rows
+) -> Rows:
+    """Return the rows after the ops of a link: one by one where these branch, else together."""
+    one = link.on_arrays(schema)
+    if link.kind == "branching":
+        apart = sharding.on_own_rows(functools.partial(rows.each, function=one), mesh)
+        if apart is not None:
+            return apart(op_keys, arrays)
+        if len(link.ops) > 1:  # each by itself, or XLA would compute one anew in the next
+            for op, own in zip(link.ops, op_keys, strict=True):
+                arrays = _run(link._replace(ops=(op,)), schema, mesh, key, [own], arrays)
+            return arrays
+    every = jax.vmap(one)
+    every = every if link.shown == 1 else _in_groups(every, link.shown)
+    return fusion.isolate(key, op_keys, arrays, function=every)
 
 
 def examples_of(op: Op | Mix) -> int:

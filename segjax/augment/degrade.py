@@ -67,7 +67,9 @@ def as_jpeg(image: Float[Array, "h w c"], quality: float | Float[Array, ""]) -> 
     colour = channels == 3
     values = image * 255
     if colour:
-        values = jnp.einsum("hwc,yc->hwy", values, TO_YCBCR.astype(np.float32), precision="highest")
+        values = jnp.einsum(
+            "hwc,yc->hwy", values, jnp.asarray(TO_YCBCR, values.dtype), precision="highest"
+        )
     offset = jnp.asarray([128, 0, 0] if colour else [128] * channels, image.dtype)
     padded = [(0, -side % BLOCK) for side in (height, width)]
     values = jnp.pad(values - offset, (*padded, (0, 0)), mode="edge")
@@ -75,13 +77,15 @@ def as_jpeg(image: Float[Array, "h w c"], quality: float | Float[Array, ""]) -> 
     blocks = values.reshape(rows, BLOCK, columns, BLOCK, channels)
     scale = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     tables = [LUMINANCE, *[CHROMINANCE if colour else LUMINANCE] * (channels - 1)]
-    steps = jnp.clip(jnp.floor((np.stack(tables, -1) * scale + 50) / 100), 1, 255)
+    steps = jnp.clip(
+        jnp.floor((jnp.asarray(np.stack(tables, -1), image.dtype) * scale + 50) / 100), 1, 255
+    )
     frequencies = _cosines(blocks, inverse=False)
     steps = steps[:, None].astype(image.dtype)  # [8 1 8 c]
     blocks = _cosines(jnp.round(frequencies / steps) * steps, inverse=True)
     values = blocks.reshape(rows * BLOCK, columns * BLOCK, channels)[:height, :width] + offset
     if colour:
-        back = np.linalg.inv(TO_YCBCR).astype(np.float32)
+        back = jnp.asarray(np.linalg.inv(TO_YCBCR), values.dtype)
         values = jnp.einsum("hwy,cy->hwc", values, back, precision="highest")
     return jnp.clip(values / 255, 0, 1).astype(image.dtype)
 
@@ -91,7 +95,7 @@ def _cosines(blocks: Float[Array, "r 8 q 8 c"], *, inverse: bool) -> Float[Array
     number, place = np.arange(BLOCK)[:, None], np.arange(BLOCK)
     waves = np.cos((2 * place + 1) * number * np.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)
-    matrix = (waves.T if inverse else waves).astype(np.float32)
+    matrix = jnp.asarray(waves.T if inverse else waves, blocks.dtype)
     blocks = jnp.einsum("rxqyc,ux->ruqyc", blocks, matrix, precision="highest")
     return jnp.einsum("ruqyc,vy->ruqvc", blocks, matrix, precision="highest")
 
@@ -148,7 +152,7 @@ def fog(
 
     def change(image: Image) -> Image:
         smooth = jnp.clip(jax.image.resize(depth, (*size, 1), "cubic"), 0, 1)
-        through = jnp.exp(-drawn * smooth).astype(image.dtype)
+        through = jnp.exp(-drawn * smooth.astype(image.dtype))
         return image * through + jnp.asarray(color, image.dtype) * (1 - through)
 
     applied = jax.random.uniform(chosen, (), jnp.float32) < p
@@ -188,7 +192,9 @@ def shadow(
         far = sum(
             (at - middle) * part for at, middle, part in zip(places, centre, across, strict=True)
         )
-        return jnp.where(jnp.abs(far)[..., None] < wide / 2, image * (1 - dark), image)
+        return jnp.where(
+            jnp.abs(far)[..., None] < wide / 2, image * (1 - dark.astype(image.dtype)), image
+        )
 
     applied = jax.random.uniform(chosen, (), jnp.float32) < p
     return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))

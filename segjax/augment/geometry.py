@@ -302,7 +302,7 @@ def rotate_scale(
     turns, scales = draw[0] < p_rotate, draw[1] < p_zoom
     angles = jnp.where(turns, math.radians(rotate) * (2 * draw[3:] - 1), 0)
     if axes == 2 or in_plane:
-        angles = angles * jnp.array([1.0, 0, 0])
+        angles = angles * jnp.array([1, 0, 0], jnp.float32)
     factor = jnp.where(scales, zoom[0] + draw[2] * (zoom[1] - zoom[0]), 1)
     matrix = projection.rotation(angles)[3 - axes :, 3 - axes :]
     flat = in_plane & (jnp.arange(axes) == 0) & (axes == 3)

@@ -167,8 +167,10 @@ def classmix(
     number = jnp.arange(IGNORE_LABEL + 1)
     there = _seen(label) & (number != IGNORE_LABEL)
     order = jnp.where(there, jax.random.uniform(each, number.shape, jnp.float32), 2)
-    rank = jnp.sum(order[:, None] > order, axis=1)  # a table: a sort would move between devices
-    taken = there & (rank < jnp.ceil(share * jnp.sum(there)))
+    rank = jnp.sum(
+        order[:, None] > order, axis=1, dtype=jnp.float32
+    )  # a table: a sort would move between devices
+    taken = there & (rank < jnp.ceil(share * jnp.sum(there, dtype=jnp.float32)))
     over = jnp.take(taken, label, mode="clip")
     return paste(sample, other, over & (jax.random.uniform(chosen, (), jnp.float32) < p))
 

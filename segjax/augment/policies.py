@@ -216,8 +216,8 @@ def trivial_augment(
     applied = jax.random.uniform(chosen, (), jnp.float32) < p
     number = jnp.where(applied, jax.random.randint(which, (), 0, len(WIDE)), 0)
     drawn = jnp.where(jax.random.uniform(sign, (), jnp.float32) < 0.5, -1, 1)
-    magnitude = jax.random.randint(strength, (), 0, 31) / 30
-    return _one_of(WIDE, sample, number, magnitude.astype(jnp.float32), drawn, fill)
+    magnitude = jax.random.randint(strength, (), 0, 31).astype(jnp.float32) / 30
+    return _one_of(WIDE, sample, number, magnitude, drawn, fill)
 
 
 def _one_of(

@@ -39,7 +39,7 @@ def equalized(image: Image) -> Image:
     step = (counts.sum(1, keepdims=True) - of_last) // (LEVELS - 1)
     before = jnp.cumsum(counts, axis=1) - counts
     table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), LEVELS - 1)
-    table = jnp.where(step == 0, jnp.arange(LEVELS), table)
+    table = jnp.where(step == 0, jnp.arange(LEVELS, dtype=jnp.int32), table)
     return from_bytes(jnp.take(table.ravel(), slots, mode="clip"), image)
 
 
