@@ -61,7 +61,7 @@ def branching(op: F) -> F:
     return op
 
 
-def sometimes(applied: Bool[Array, ""], change: Callable[[T], T], x: T, *, p: float) -> T:
+def sometimes(applied: Bool[Array, ""], change: Callable[[T], T], x: T, *, p: kinds.Real) -> T:
     """Return `change(x)` where `applied`, which is so with probability `p`, and `x` elsewhere."""
     if p in (0, 1):
         return change(x) if p else x
@@ -136,7 +136,8 @@ def _run(
     """Return the rows after the ops of a link: one by one where these branch, else together."""
     one = link.on_arrays(schema)
     if link.kind == "branching":
-        apart = sharding.on_own_rows(functools.partial(rows.each, function=one), mesh)
+        each = functools.partial(rows.each, function=one)
+        apart = sharding.on_own_rows(each, mesh, count=len(op_keys[0]))
         if apart is not None:
             return apart(op_keys, arrays)
         if len(link.ops) > 1:  # each by itself, or XLA would compute one anew in the next

@@ -61,7 +61,7 @@ def jpeg(
     return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
 
 
-def as_jpeg(image: Float[Array, "h w c"], quality: float | Float[Array, ""]) -> Image:
+def as_jpeg(image: Float[Array, "h w c"], quality: kinds.Real | Float[Array, ""]) -> Image:
     """Return an image as a JPEG file of a quality has it, see `jpeg`."""
     height, width, channels = image.shape
     colour = channels == 3

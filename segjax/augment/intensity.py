@@ -183,8 +183,8 @@ def _by_channel(
     sample: Sample,
     change: Callable[..., Channel],
     *own: Float[Array, " c"],
-    p: float,
-    each: float,
+    p: kinds.Real,
+    each: kinds.Real,
 ) -> Sample:
     """Return the sample with some channels of its image changed.
 

@@ -281,7 +281,7 @@ def _changed(
     sample: Sample,
     change: Callable[[Float[Array, "*space c"]], Float[Array, "*space c"]],
     *,
-    p: float,
+    p: kinds.Real,
 ) -> Sample:
     """Return the sample with its image changed, with probability `p`."""
     applied = jax.random.uniform(key, (), jnp.float32) < p

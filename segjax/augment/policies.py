@@ -79,7 +79,7 @@ def nnunet(
 
 
 def _turned(
-    key: Key, sample: Sample, *, size: Sequence[int], rotate: float, in_plane: bool, fill: Fill
+    key: Key, sample: Sample, *, size: Sequence[int], rotate: kinds.Real, in_plane: bool, fill: Fill
 ) -> Sample:
     """Return the sample turned and scaled, or its middle, whose pixels are copied."""
     turn = functools.partial(

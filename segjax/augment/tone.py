@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
+from segjax.config import kinds
+
 Image = Float[Array, "*space c"]
-Number = float | Float[Array, ""]
+Number = kinds.Real | Float[Array, ""]
 LEVELS = 256
 
 
@@ -68,7 +70,7 @@ def sharpened(image: Image, factor: Number) -> Image:
     return jnp.clip(blurred + factor * (image - blurred), 0, 1)
 
 
-def blended(image: Image, other: Image | Number, factor: Number) -> Image:
+def blended(image: Image, other: Float[Array, "*space _"] | Number, factor: Number) -> Image:
     """Go from `other`, at factor 0, over the image, at 1, beyond it; clipped to [0, 1]."""
     return jnp.clip(other + factor * (image - other), 0, 1)
 

@@ -10,7 +10,6 @@ the point under its centre, and takes the label of the pixel that covers it.
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -89,10 +88,9 @@ def across(line: Float32[Array, " n"], axis: int, axes: int) -> Float32[Array, "
 def _moved(sample: Sample, moves: Sequence[Move]) -> Sample:
     """Return the sample after all moves, interpolated once; first ones that copy just copy."""
     spatial = {name: field for name, field in sample.schema.items() if field.is_spatial}
-    copies = [*itertools.takewhile(callable, (move.copy for move in moves))]
-    for copy in copies:
+    while moves and (copy := moves[0].copy) is not None:
         sample = sample.replace(**{name: copy(sample.arrays[name]) for name in spatial})
-    moves = moves[len(copies) :]
+        moves = moves[1:]
     if not moves:
         return sample
     along = all(move.reach for move in moves)

@@ -77,6 +77,10 @@ def test_labels_follow_policies_of_photographs(name):
     moved = (out["label"] != label).any((1, 2))
     share = 1 - (9 / 14) ** (2 if name == "rand_augment" else 1)  # 5 of 14 move
     assert abs(moved.mean() - share) < 0.15
+    off = functools.partial(getattr(policies, name), p=0)
+    same = samples.run_fields(off, image, label, 10 * label, keys=2)
+    np.testing.assert_array_equal(same["image"], np.stack([image] * 2))
+    np.testing.assert_array_equal(same["label"], np.stack([label] * 2))
     changed = (np.abs(out["image"] - image) > 1e-3).any((1, 2, 3))
     assert changed.mean() > moved.mean() + 0.1 and not changed.all()
     with pytest.raises(ConfigError, match="expected RGB images"):
