@@ -72,7 +72,7 @@ def as_jpeg(image: Float[Array, "h w c"], quality: kinds.Real | Float[Array, ""]
         )
     offset = jnp.asarray([128, 0, 0] if colour else [128] * channels, image.dtype)
     padded = [(0, -side % BLOCK) for side in (height, width)]
-    values = jnp.pad(values - offset, (*padded, (0, 0)), mode="edge")
+    values = jnp.pad(jnp.round(values) - offset, (*padded, (0, 0)), mode="edge")
     rows, columns = (side // BLOCK for side in values.shape[:2])
     blocks = values.reshape(rows, BLOCK, columns, BLOCK, channels)
     scale = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
@@ -84,6 +84,7 @@ def as_jpeg(image: Float[Array, "h w c"], quality: kinds.Real | Float[Array, ""]
     steps = steps[:, None].astype(image.dtype)  # [8 1 8 c]
     blocks = _cosines(jnp.round(frequencies / steps) * steps, inverse=True)
     values = blocks.reshape(rows * BLOCK, columns * BLOCK, channels)[:height, :width] + offset
+    values = jnp.clip(jnp.round(values), 0, 255)
     if colour:
         back = jnp.asarray(np.linalg.inv(TO_YCBCR), values.dtype)
         values = jnp.einsum("hwy,cy->hwc", values, back, precision="highest")

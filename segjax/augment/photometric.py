@@ -303,7 +303,7 @@ def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Floa
 
 
 def smooth(
-    image: Float[Array, "*space c"], sigma: Sequence[Float[Array, ""]], *, largest: float
+    image: Float[Array, "*space c"], sigma: Sequence[Float[Array, ""]], *, largest: Real
 ) -> Float[Array, "*space c"]:
     """Blur along each axis by its deviation in pixels, cut at 3 times the largest that may be."""
     taps = jnp.arange(math.ceil(3 * largest) + 1, dtype=image.dtype)

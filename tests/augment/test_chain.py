@@ -53,7 +53,7 @@ def chain(*names, apart=False):
     "names",
     [
         ("scale", "flip"),
-        ("turn", "elastic", "aside"),
+        pytest.param(("turn", "elastic", "aside"), marks=pytest.mark.slow),
         pytest.param(("elastic", "scale", "stripes"), marks=pytest.mark.slow),
         pytest.param(("flip", "aside", "turn"), marks=pytest.mark.slow),
         pytest.param(("stripes", "flip", "elastic", "scale"), marks=pytest.mark.slow),
@@ -83,6 +83,7 @@ def test_together_they_are_what_they_are_one_after_the_other(names):
     assert (one["label"] == several["label"])[inner].mean() > 0.85
 
 
+@pytest.mark.slow
 def test_pixels_are_read_once():
     """White noise that is interpolated several times loses its contrast; once, less."""
     noise = np.random.default_rng(0).normal(size=(*SIZE, 2)).astype(np.float32)
@@ -105,6 +106,7 @@ def test_mirroring_alone_or_after_a_crop_copies_pixels():
             np.testing.assert_array_equal(one[field], several[field])
 
 
+@pytest.mark.slow
 def test_an_op_between_that_changes_values_sees_what_was_moved():
     key, batch = jax.random.key(1), make_batch(smooth(), blocks())
     gamma = functools.partial(photometric.gamma, exponent=(2, 2))

@@ -142,6 +142,7 @@ def test_probability_zero_is_the_identity(name):
         np.testing.assert_array_equal(out[name], batch[name])
 
 
+@pytest.mark.slow
 def test_probability_zero_is_the_identity_of_all_others():
     """In one program: nothing that any of them would do is in it."""
     batch = make_batch()
@@ -153,6 +154,7 @@ def test_probability_zero_is_the_identity_of_all_others():
         np.testing.assert_array_equal(out[name], batch[name])
 
 
+@pytest.mark.slow
 def test_zero_strength_is_the_identity():
     """Within rounding; where pixels are looked up, exactly."""
     batch = make_batch()
@@ -212,6 +214,7 @@ def test_rows_one_by_one_are_rows_together():
     np.testing.assert_allclose(compiled(key, batch)["image"], together["image"], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_an_example_alone_is_what_it_is_in_a_batch():
     batch, key = make_batch(), jax.random.key(4)
     one = {name: value[3:4] for name, value in batch.items()}

@@ -93,7 +93,17 @@ def check(batch):
 BOTH = pytest.param(("large_jitter", "copy_paste"), marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("names", [*((name,) for name in OPS), BOTH])
+SLOW = ("classmix", "mosaic")  # they paste as cutmix does
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *((name,) for name in OPS if name not in SLOW),
+        *(pytest.param((name,), marks=pytest.mark.slow) for name in SLOW),
+        BOTH,
+    ],
+)
 def test_the_label_painted_from_the_masks_is_the_label(names):
     batch = read()
     check(batch)
@@ -241,7 +251,9 @@ def test_eight_devices_paste_alike_and_exchange_nothing(form):
             np.testing.assert_array_equal(out[name], alone[name])
 
 
-@pytest.mark.parametrize("name", ["cutmix", "classmix", "mosaic"])
+@pytest.mark.parametrize(
+    "name", ["cutmix", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_each_pixel_is_wholly_of_one_example_of_the_group(name):
     """Image, label and instance; and the part of another is what the op is called after."""
     batch = read()

@@ -24,9 +24,8 @@ def painted(size):
     return label, (label[..., None] / 5 - 0.5).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    "name", ["image", *(pytest.param(n, marks=pytest.mark.slow) for n in ("volume", "thick"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image", "volume", "thick"])
 def test_nnunet_moves_label_and_image_alike_and_leaves_the_middle_most_often(name):
     size, out_size = CASES[name]
     label, image = painted(size)

@@ -67,8 +67,8 @@ def test_jpeg_loses_what_libjpeg_loses(quality):
     theirs = np.asarray(PIL.Image.open(buffer), float)
     found = ours(lambda x: degrade.as_jpeg(x, quality), image)
     lost = np.abs(theirs - image).mean()
-    assert np.abs(found - theirs).mean() < 0.15 * lost + 0.6
-    assert np.abs(found - theirs).max() < 12
+    assert np.abs(found - theirs).mean() < 0.6  # it counts in whole numbers on the way
+    assert np.abs(found - theirs).max() < 10
     assert 0.9 < np.abs(found - image).mean() / lost < 1.1
 
 
@@ -113,6 +113,7 @@ def test_nnunet_brightness_and_contrast_draw_for_each_channel():
     assert np.abs(out - image).max() > 0.3
 
 
+@pytest.mark.slow
 def test_fog_hides_by_depth_and_shadow_is_a_straight_band():
     image = np.full((40, 60, 3), 0.3, np.float32)
     label = np.zeros((40, 60))
