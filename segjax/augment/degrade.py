@@ -84,7 +84,7 @@ def as_jpeg(image: Float[Array, "h w c"], quality: kinds.Real | Float[Array, ""]
     steps = steps[:, None].astype(image.dtype)  # [8 1 8 c]
     blocks = _cosines(jnp.round(frequencies / steps) * steps, inverse=True)
     values = blocks.reshape(rows * BLOCK, columns * BLOCK, channels)[:height, :width] + offset
-    values = jnp.clip(jnp.round(values), 0, 255)
+    values = jnp.clip(jnp.round(values), offset - 128, offset + 127)
     if colour:
         back = jnp.asarray(np.linalg.inv(TO_YCBCR), values.dtype)
         values = jnp.einsum("hwy,cy->hwc", values, back, precision="highest")
