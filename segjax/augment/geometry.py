@@ -5,6 +5,7 @@ turned and deformed is blurred once. Labels are never blended. The last axis in 
 horizontal one, also that of signals; volumes have their depth first.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
@@ -109,37 +110,22 @@ def affine(
     if axes > 1:
         stretch = jnp.exp(0.5 * (math.log(aspect[0]) + draw[2] * math.log(aspect[1] / aspect[0])))
         factors[-2:] = factor / stretch, factor * stretch
-    move = jnp.where(applied, shift * (2 * moves - 1), 0)
+    shifted = jnp.where(applied, shift * (2 * moves - 1), 0)
     mirror = applied & (mirrors < jnp.array(chances, jnp.float32))
     sides = [
-        _place(sample.size[i], size[i], jnp.where(applied, factors[i], 1), places[i], move[i], flip)
+        _place(
+            sample.size[i], size[i], jnp.where(applied, factors[i], 1), places[i], shifted[i], flip
+        )
         for i, flip in enumerate(mirror)
     ]
-    given = sample.size
+    move = functools.partial(Move, sample.size, tuple(size), fill=fill)
     if rotate == 0:
         smallest = scale[0] / math.sqrt(max(aspect[1], 1 / aspect[0], 1))
-
-        def scaled(places: Places) -> Places:
-            return Places(
-                tuple(
-                    side.source(side.own(at)) for side, at in zip(sides, places.axes, strict=True)
-                )
-            )
-
         reach = [side.reach() for side in sides]
-        return warp.apply(sample, Move(given, tuple(size), scaled, fill, reach, min(smallest, 1.0)))
+        scaled = move(functools.partial(_scaled, sides), reach=reach, smallest=min(smallest, 1.0))
+        return warp.apply(sample, scaled)
     angle = jnp.where(applied, math.radians(rotate) * (2 * draw[9] - 1), 0)
-
-    def turned(places: Places) -> Places:
-        *first, y, x = (side.own(at) for side, at in zip(sides, places.axes, strict=True))
-        *before, rows, columns = sides
-        y, x = y - rows.size / 2, x - columns.size / 2
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
-        y, x = y * cos + x * sin, x * cos - y * sin
-        y, x = rows.source(y + rows.size / 2), columns.source(x + columns.size / 2)
-        return Places((*(side.source(at) for side, at in zip(before, first, strict=True)), y, x))
-
-    return warp.apply(sample, Move(given, tuple(size), turned, fill))
+    return warp.apply(sample, move(functools.partial(_turned, sides, angle)))
 
 
 @compose.geometric
@@ -362,6 +348,24 @@ def _place(
     slack = scaled - size
     start = jnp.sign(slack) * jnp.floor(draw * (jnp.abs(slack) + 1))
     return Axis(length, size, scaled, start + jnp.round(move * size), mirror)
+
+
+def _scaled(sides: Sequence[Axis], places: Places) -> Places:
+    """Return the source of places in a window along each axis."""
+    return Places(
+        tuple(side.source(side.own(at)) for side, at in zip(sides, places.axes, strict=True))
+    )
+
+
+def _turned(sides: Sequence[Axis], angle: Float32[Array, ""], places: Places) -> Places:
+    """Return the source of places in a window that is turned in the plane of the last two axes."""
+    *first, y, x = (side.own(at) for side, at in zip(sides, places.axes, strict=True))
+    *before, rows, columns = sides
+    y, x = y - rows.size / 2, x - columns.size / 2
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    y, x = y * cos + x * sin, x * cos - y * sin
+    y, x = rows.source(y + rows.size / 2), columns.source(x + columns.size / 2)
+    return Places((*(side.source(at) for side, at in zip(before, first, strict=True)), y, x))
 
 
 def _mirror_chances(
