@@ -55,12 +55,10 @@ def chain(*names, apart=False):
         ("scale", "flip"),
         pytest.param(("turn", "elastic", "aside"), marks=pytest.mark.slow),
         pytest.param(("elastic", "scale", "stripes"), marks=pytest.mark.slow),
-        pytest.param(("flip", "aside", "turn"), marks=pytest.mark.slow),
-        pytest.param(("stripes", "flip", "elastic", "scale"), marks=pytest.mark.slow),
     ],
 )
 def test_together_they_are_what_they_are_one_after_the_other(names):
-    """The image within what interpolating several times blurs, the label within a pixel."""
+    """The image within what interpolating several times blurs; the label where it says."""
     key, batch = jax.random.key(1), make_batch(smooth(), blocks())
     one, several = (jax.device_get(chain(*names, apart=apart)(key, batch)) for apart in (0, 1))
     void = one["label"] == 255
@@ -74,12 +72,12 @@ def test_together_they_are_what_they_are_one_after_the_other(names):
     inner[:, [0, 1, 2, -3, -2, -1]] = inner[:, :, [0, 1, 2, -3, -2, -1]] = False
     assert inner.mean() > 0.2
     assert np.abs(one["image"] - several["image"])[inner].max() * 64 < 0.25, "of a pixel"
-    # A label taken several times is off by up to half a pixel each time.
-    near = np.zeros_like(inner)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            near |= np.roll(several["label"], (down, right), (1, 2)) == one["label"]
-    assert near[inner].all()
+    # The image says its places, and the label is that of the pixel there: taken several times it
+    # is off by up to half a pixel each time.
+    place = one["image"][inner] * 64
+    clear = (np.abs(place - np.round(place)) > 1e-3).all(-1)
+    rows, columns = np.floor(place[clear]).astype(int).T
+    np.testing.assert_array_equal(one["label"][inner][clear], blocks()[rows, columns])
     assert (one["label"] == several["label"])[inner].mean() > 0.85
 
 

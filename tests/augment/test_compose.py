@@ -228,8 +228,8 @@ def test_an_example_alone_is_what_it_is_in_a_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MORE if name not in MIXED])
-def test_each_op_alone_in_a_batch_and_on_eight_devices(name):
+@pytest.mark.parametrize("name", [name for name in MORE if name not in MIXED + POLICIES])
+def test_each_op_in_a_batch_and_alone_on_each_of_eight_devices(name):
     batch, key = make_batch(), jax.random.key(0)
     mesh = Mesh(np.array(jax.devices()[:8]).reshape(8, 1, 1), sharding.AXES)
     placement = sharding.batch_sharding(mesh, SCHEMA)
@@ -239,15 +239,11 @@ def test_each_op_alone_in_a_batch_and_on_eight_devices(name):
     for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
         assert collective not in compiled.as_text()
     out = compiled(key, jax.device_put(batch, placement))
-    together = jax.jit(make_augment([MORE[name]]))
-    expected = together(key, batch)
-    alone = together(key, {field: value[5:6] for field, value in batch.items()})
+    expected = jax.jit(make_augment([MORE[name]]))(key, batch)
     assert (np.asarray(expected["image"]) != convert(key, batch)["image"]).any()
     for field in ("label", "instance"):
         np.testing.assert_array_equal(out[field], expected[field])
-        np.testing.assert_array_equal(alone[field][0], expected[field][5])
     np.testing.assert_allclose(out["image"], expected["image"], atol=2e-5)
-    np.testing.assert_allclose(alone["image"][0], expected["image"][5], atol=2e-5)
 
 
 @pytest.mark.slow
