@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from segjax.augment import compose, geometry, intensity, photometric, tone, warp
 from segjax.augment.sample import Fill, Sample
@@ -138,7 +138,11 @@ class Range(NamedTuple):
     of_side: bool = False
 
 
-GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+FORMS = {
+    **dict.fromkeys(("shear_x", "shear_y", "translate_x", "translate_y", "rotate"), "move"),
+    **dict.fromkeys(("brightness", "color", "contrast"), "blend"),
+}
+"""Ops that are computed alike; the others are each its own."""
 RAND = {
     "identity": Range(0),
     "shear_x": Range(0.3, signed=True),
@@ -228,61 +232,69 @@ def _one_of(
     sign: Int32[Array, ""],
     fill: Fill,
 ) -> Sample:
-    """Return the sample after the op of that number in the table."""
+    """Return the sample after the op of that number in the table.
 
-    def branch(name: str) -> Callable[[dict[str, Array]], dict[str, Array]]:
-        found = table[name]
+    Ops of one form are one branch: all that move are a matrix, all that blend have an end.
+    """
+    amounts = []
+    for name, found in table.items():
         amount = found.least + magnitude * (found.most - found.least)
         amount = amount * sign if found.signed else amount
-        amount = amount * sample.size[name == "translate_x"] if found.of_side else amount
-
-        def run(arrays: dict[str, Array]) -> dict[str, Array]:
-            one = Sample(arrays, sample.schema)
-            if name in GEOMETRIC:
-                return dict(_moved(one, name, amount, fill).arrays)
-            return dict(one.replace(image=_toned(one.image, name, amount)).arrays)
-
-        return run
-
-    branches = [branch(name) for name in table]
-    return sample.replace(**jax.lax.switch(number, branches, dict(sample.arrays)))
-
-
-def _toned(
-    image: Float[Array, "h w c"], name: str, amount: Float[Array, ""]
-) -> Float[Array, "h w c"]:
-    """Return an image after one of the ops that move nothing."""
-    grey = jnp.sum(image * jnp.asarray(photometric.LUMA, image.dtype), axis=-1, keepdims=True)
+        side = sample.size[name == "translate_x"] if found.of_side else 1
+        amounts.append(amount * side)
+    amount = jnp.stack(amounts)[number]
+    named = {name: number == i for i, name in enumerate(table)}
     changes = {
-        "identity": lambda: image,
-        "brightness": lambda: tone.blended(image, 0.0, 1 + amount),
-        "color": lambda: tone.blended(image, grey, 1 + amount),
-        "contrast": lambda: tone.blended(image, grey.mean(), 1 + amount),
-        "sharpness": lambda: tone.sharpened(image, 1 + amount),
-        "posterize": lambda: tone.to_bits(image, jnp.round(amount).astype(jnp.int32)),
-        "solarize": lambda: tone.above_inverted(image, amount),
-        "autocontrast": lambda: tone.stretched(image),
-        "equalize": lambda: tone.equalized(image),
+        "identity": lambda image: image,
+        "blend": lambda image: _blended(image, amount, named["color"], named["contrast"]),
+        "sharpness": lambda image: tone.sharpened(image, 1 + amount),
+        "posterize": lambda image: tone.to_bits(image, jnp.round(amount).astype(jnp.int32)),
+        "solarize": lambda image: tone.above_inverted(image, amount),
+        "autocontrast": tone.stretched,
+        "equalize": tone.equalized,
     }
-    return changes[name]().astype(image.dtype)
+
+    def move(arrays: dict[str, Array]) -> dict[str, Array]:
+        return dict(_moved(Sample(arrays, sample.schema), named, amount, fill).arrays)
+
+    def change(name: str, arrays: dict[str, Array]) -> dict[str, Array]:
+        image = changes[name](arrays["image"]).astype(arrays["image"].dtype)
+        return {**arrays, "image": image}
+
+    branches = [functools.partial(change, name) for name in changes] + [move]
+    forms = [*changes, "move"]
+    form = jnp.asarray([forms.index(FORMS.get(name, name)) for name in table], jnp.int32)[number]
+    return sample.replace(**jax.lax.switch(form, branches, dict(sample.arrays)))
 
 
-def _moved(sample: Sample, name: str, amount: Float[Array, ""], fill: Fill) -> Sample:
+def _blended(
+    image: Float[Array, "h w c"],
+    amount: Float[Array, ""],
+    color: Bool[Array, ""],
+    contrast: Bool[Array, ""],
+) -> Float[Array, "h w c"]:
+    """Go away from a pixel's grey, from the image's mean grey, or else from black."""
+    grey = jnp.sum(image * jnp.asarray(photometric.LUMA, image.dtype), axis=-1, keepdims=True)
+    end = jnp.where(color, grey, jnp.where(contrast, grey.mean(), 0))
+    return tone.blended(image, end, 1 + amount)
+
+
+def _moved(
+    sample: Sample, named: dict[str, Bool[Array, ""]], amount: Float[Array, ""], fill: Fill
+) -> Sample:
     """Return the sample after one of the geometric ops, about its middle."""
     height, width = size = sample.size
-    angle = amount * (math.pi / 180)
+    angle = jnp.where(named["rotate"], amount * (math.pi / 180), 0)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+
+    def part(name: str) -> Float[Array, ""]:
+        return jnp.where(named[name], amount, 0)
 
     def source(places: Places) -> Places:
         y, x = places.axes[0] - height / 2, places.axes[1] - width / 2
-        turned = jnp.cos(angle) * y + jnp.sin(angle) * x, jnp.cos(angle) * x - jnp.sin(angle) * y
-        y, x = {
-            "shear_x": (y, x - amount * y),
-            "shear_y": (y - amount * x, x),
-            "translate_x": (y, x - amount),
-            "translate_y": (y - amount, x),
-            "rotate": turned,
-        }[name]
-        return Places((y + height / 2, x + width / 2))
+        new_y = cos * y + (sin - part("shear_y")) * x - part("translate_y")
+        new_x = cos * x - (sin + part("shear_x")) * y - part("translate_x")
+        return Places((new_y + height / 2, new_x + width / 2))
 
     return warp.apply(sample, Move(size, size, source, fill))
 
