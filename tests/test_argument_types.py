@@ -11,7 +11,12 @@ from segjax.errors import ConfigError
 from segjax.runs import transfer
 
 TAKES = {
-    "augment": (("key", "sample"), ("key", "sample", "other"), ("image",)),
+    "augment": (
+        ("key", "sample"),
+        ("key", "sample", "other"),
+        ("key", "sample", "other", "third", "fourth"),
+        ("image",),
+    ),
     "losses": (("logits", "label"),),
     "metrics": (("seen",),),
     "training.optim": (("rate", "mask"), ()),

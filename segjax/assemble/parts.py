@@ -218,11 +218,11 @@ def make_parts(
     schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
         lookup.build(
-            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIX
+            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIXES
         )
         for i, op in enumerate(config["augment"])
     ]
-    augment = compose.make_augment(ops, schema)
+    augment = compose.make_augment(ops, schema, mesh)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
     resampling = resample.make_resampling(inputs, available)
