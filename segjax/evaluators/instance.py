@@ -204,7 +204,7 @@ class Evaluator(base.Evaluator[Row]):
             found = predictor(image)
             kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
             truth, step = self.known.objects(place), preview.step_of(found.size)
-            pairs, excused = _pairs(overlap.compare(truth, kept, found.size))
+            pairs, excused = pairs_of(overlap.compare(truth, kept, found.size))
             rows.append(
                 instances.Row(
                     title=title,
@@ -222,7 +222,7 @@ class Evaluator(base.Evaluator[Row]):
         return functools.partial(instances.draw, rows=rows)
 
 
-def _pairs(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]]:
+def pairs_of(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]]:
     """Return true and found objects that match at an IoU of 0.5, and who is excused otherwise."""
     truth, found = compared.truth, compared.found
     pairs: list[tuple[int, int]] = []

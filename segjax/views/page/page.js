@@ -90,3 +90,6 @@ document.addEventListener("click", event => {
   const button = event.target.closest("button.zoom");
   if (button) viewer.open(button);
 });
+window.addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

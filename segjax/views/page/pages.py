@@ -26,7 +26,7 @@ PARTS = {"look": "css", "script": "js"}
 """What the frame shows, and the ends of their files."""
 
 
-def write(path: str | os.PathLike[str], template: pathlib.Path, **values: Any) -> int:
+def write(path: str | os.PathLike[str], template: pathlib.Path, /, **values: Any) -> int:
     """Write a page whole, and return its size in bytes.
 
     Args:
@@ -43,7 +43,7 @@ def write(path: str | os.PathLike[str], template: pathlib.Path, **values: Any) -
     return len(text)
 
 
-def render(template: pathlib.Path, **values: Any) -> str:
+def render(template: pathlib.Path, /, **values: Any) -> str:
     """Return the text of a page, see `write`; a value that the template lacks is an error."""
 
     def source_of(name: str) -> str | None:
