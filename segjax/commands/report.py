@@ -9,6 +9,7 @@ from absl import flags
 
 from segjax.commands import options
 from segjax.errors import ConfigError, printable
+from segjax.runs import workdir
 from segjax.runtime import distributed, xla
 
 NEEDS = options.WORKDIR
@@ -25,8 +26,8 @@ def define(values: flags.FlagValues) -> None:
         "The HTML file to write. Default: <workdir>/report.html; of several runs it must be given."
     )
     flags.DEFINE_string("output", "", text, flag_values=values)
-    text = "Examples of each evaluation that are predicted once more, evenly spread; 0: all."
-    flags.DEFINE_integer("examples", 0, text, lower_bound=0, flag_values=values)
+    text = "Examples of each evaluation that are predicted once more, evenly spread. Default: all."
+    flags.DEFINE_integer("examples", None, text, lower_bound=0, flag_values=values)
     text = "Examples of each evaluation that are shown, the worst and the least sure first."
     flags.DEFINE_integer(
         "pictures", 48, text, lower_bound=0, upper_bound=10_000, flag_values=values
@@ -46,7 +47,7 @@ def run(values: flags.FlagValues) -> int:
             f"--workdir={values.workdir}: {len(folders)} runs, and no --output. Say where the page "
             "goes, such as --output=report.html."
         )
-    output = options.path(values.output) if values.output else folders[0] / "report.html"
+    output = options.path(values.output) if values.output else folders[0] / workdir.REPORT
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--output={values.output}: expected a file that ends with .html.")
     xla.prepare()

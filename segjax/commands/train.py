@@ -28,6 +28,7 @@ def run(values: flags.FlagValues) -> int:
     workdir.check_free(path)  # before the seconds that importing jax takes
     config = options.read_config(values)
     xla.prepare(keep_memory=True)
+    from segjax.report import ending
     from segjax.runs import train
 
     code = train.run(
@@ -35,6 +36,7 @@ def run(values: flags.FlagValues) -> int:
         config,
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
+        at_end=ending.write,
     )
     if code == train.DONE:
         from segjax.watch import reference

@@ -194,11 +194,14 @@ class Evaluator(base.Evaluator[Row]):
         }
 
     def examples(
-        self, predictor: ObjectPredictor, scores: Float[np.ndarray, " n"]
+        self,
+        predictor: ObjectPredictor,
+        picks: Sequence[tuple[str, int]],
+        scores: Float[np.ndarray, " n"],
     ) -> Callable[[pathlib.Path], None]:
-        """Return what draws the best, median and worst example, predicted once more."""
+        """Return what draws some examples, predicted once more."""
         rows: list[instances.Row] = []
-        for title, place in self.picks(scores).items():
+        for title, place in picks:
             example = resample.with_spacing(self.source[place])
             image = example["image"]
             found = predictor(image)
@@ -215,7 +218,7 @@ class Evaluator(base.Evaluator[Row]):
                     found=base.thinned(kept.masks, step),
                     pairs=pairs,
                     excused=excused,
-                    score=f"AP {scores[place]:.2f}",
+                    score=base.scored("AP", float(scores[place])),
                     column=f"found, score ≥ {self.least_score:g}",
                 )
             )

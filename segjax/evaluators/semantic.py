@@ -215,9 +215,21 @@ class Evaluator:
         if not len(order):
             return []
         picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
+        return self.rows(predictor, [(title, int(place)) for title, place in picks.items()], scores)
+
+    def rows(
+        self, predictor: Predictor, picks: Sequence[tuple[str, int]], scores: np.ndarray
+    ) -> list[examples.Row]:
+        """Return some examples with image, truth and prediction.
+
+        Args:
+            predictor: Predicts them, each at its own size.
+            picks: What each is called, and its number.
+            scores: mIoU of each example, in order; NaN: not known.
+        """
         rows: list[examples.Row] = []
-        for title, index in picks.items():
-            example = resample.with_spacing(self.source[int(index)])
+        for title, index in picks:
+            example = resample.with_spacing(self.source[index])
             image, label = example["image"], example["label"]
             whole = image.shape[:-1]
             dims, step = len(whole), preview.step_of(whole)
@@ -233,18 +245,27 @@ class Evaluator:
             )
         return rows
 
+    def drawn(
+        self, predictor: Predictor, picks: Sequence[tuple[str, int]]
+    ) -> Callable[[pathlib.Path], None]:
+        """Return what draws some examples, see `rows`."""
+        return self._drawn(self.rows(predictor, picks, np.full(len(self), np.nan)))
+
+    def _drawn(self, rows: list[examples.Row]) -> Callable[[pathlib.Path], None]:
+        return functools.partial(
+            examples.draw,
+            rows=rows,
+            palette=self.classes.palette,
+            class_names=self.classes.class_names,
+        )
+
     def _figures(
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
-            "examples": functools.partial(
-                examples.draw,
-                rows=self.examples(predictor, scores),
-                palette=self.classes.palette,
-                class_names=self.classes.class_names,
-            ),
+            "examples": self._drawn(self.examples(predictor, scores)),
         }
 
 

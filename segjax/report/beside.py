@@ -38,7 +38,7 @@ def write(
     path: pathlib.Path,
     subjects: Sequence[Subject],
     *,
-    examples: int,
+    examples: int | None,
     pictures: int,
     tell: Callable[[int], None],
     first: bool = True,

@@ -55,7 +55,7 @@ class Written(NamedTuple):
         ]
 
 
-def count(subject: Subject, examples: int) -> int:
+def count(subject: Subject, examples: int | None) -> int:
     """Return how many examples `write` will look at, at most `examples` of each evaluation."""
     known = [e for e in subject.evaluators if seen.eye_of(e, EYES) is not None]
     return sum(len(seen.places(len(each.source), examples)) for each in known)
@@ -65,7 +65,7 @@ def write(
     path: pathlib.Path,
     subject: Subject,
     *,
-    examples: int,
+    examples: int | None,
     pictures: int,
     tell: Callable[[int], None],
     first: bool = True,
@@ -75,7 +75,7 @@ def write(
     Args:
         path: Of the page.
         subject: The run.
-        examples: Of each evaluation, at most, that are predicted once more; 0: all.
+        examples: Of each evaluation, at most, that are predicted once more; None: all.
         pictures: Examples of each evaluation that are shown, at most.
         tell: Is told how many examples have been looked at.
         first: Write it: on the first process alone.

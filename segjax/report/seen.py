@@ -92,7 +92,7 @@ def look(
     predictors: Sequence[Scored],
     eyes: Sequence[Eye],
     *,
-    examples: int,
+    examples: int | None,
     tell: Callable[[int], None],
 ) -> list[list[Seen]]:
     """Return what each predictor makes of the examples of a source.
@@ -103,7 +103,7 @@ def look(
         source: The split.
         predictors: Of runs on the same classes.
         eyes: One for each predictor.
-        examples: The most that are looked at, spread evenly over the split; 0: all.
+        examples: The most that are looked at, spread evenly over the split; None: all.
         tell: Is told after each how many are done.
     """
     found: list[list[Seen]] = [[] for _ in predictors]
@@ -115,9 +115,9 @@ def look(
     return found
 
 
-def places(number: int, most: int) -> list[int]:
-    """Return at most so many places, spread evenly over `number`; 0: all."""
-    if not 0 < most < number:
+def places(number: int, most: int | None) -> list[int]:
+    """Return at most so many places, spread evenly over `number`; None: all."""
+    if most is None or most >= number:
         return list(range(number))
     return [place * number // most for place in range(most)]
 

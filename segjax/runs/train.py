@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from segjax.assemble import program as program_lib
+from segjax.assemble import samples
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.assemble.program import Program, Traced
@@ -18,12 +19,13 @@ from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
-from segjax.evaluators.report import Evaluator
+from segjax.evaluators.report import Evaluator, Scored
 from segjax.runs import (
     checkpoint,
     data_record,
     digest,
     failure,
+    film,
     live,
     owner,
     place,
@@ -40,9 +42,31 @@ from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
-from segjax.views import figures
+from segjax.views import figures, sheet
 
 DONE = 0
+
+
+class Ended(NamedTuple):
+    """A run whose training is over.
+
+    Attributes:
+        run: Its folder, config and log; its checkpoints are open.
+        evaluators: Of `config.evals`.
+        step: Of the checkpoint that it is known by.
+        predictor: Predicts with that.
+        heartbeat: To be called now and then.
+    """
+
+    run: Live
+    evaluators: Sequence[Evaluator]
+    step: int
+    predictor: Scored
+    heartbeat: Callable[[], None]
+
+
+AtEnd = Callable[[Ended], list[str]]
+"""What is made of a run that is complete, on all processes; it returns what the log is to say."""
 
 
 def run(
@@ -52,6 +76,7 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
+    at_end: AtEnd | None = None,
     begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
@@ -62,6 +87,7 @@ def run(
         allow_config_change: Go on in a folder that another config made.
         profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
+        at_end: What else is made of each run that is complete.
         begun: When it was begun, by `time.monotonic`; None: with the process. The log says how long
             the first step took from there.
 
@@ -78,7 +104,7 @@ def run(
     with workdir.locked(path):
         with tracer.compiling() as options:
             program = ready.traced.compile(options)
-        return go_on(ready, program, tracer, on_score, begun)
+        return go_on(ready, program, tracer, on_score, at_end, begun)
 
 
 class Ready(NamedTuple):
@@ -208,6 +234,7 @@ def go_on(
     program: Program,
     tracer: profile.Tracer,
     on_score: OnScore,
+    at_end: AtEnd | None,
     begun: float | None,
 ) -> int:
     """Restore what is there, train to the end, and return the exit code."""
@@ -251,6 +278,7 @@ def go_on(
         )
         then = Next.GO_ON if start is None else keeper.catch_up(start, state)
         if then is Next.GO_ON:
+            draw_samples(ready, begin)
             batches = program_lib.make_batches(setup, ready.source, begin)
             stack.enter_context(contextlib.closing(batches))
             begin, then = loop(
@@ -261,7 +289,40 @@ def go_on(
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
         draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        finish(ready, keeper, at_end)
     return DONE
+
+
+def draw_samples(ready: Ready, begin: int) -> None:
+    """Draw what the first steps are given, where the config asks for it and one process sees all."""
+    count, path = ready.setup.config["report"]["samples"], ready.path / "figures" / "samples.png"
+    alone = jax.process_count() == 1 and samples.can_be_shown(ready.setup)
+    if not count or begin or not alone:
+        return
+    found = samples.of_training(ready.setup, ready.source, step=0, count=count)
+    classes = ready.setup.parts.classes
+    sheet.draw(path, samples.shown(found), palette=classes.palette, class_names=classes.class_names)
+    for run in ready.runs:
+        run.writer.figure("samples", path)
+
+
+def finish(ready: Ready, keeper: Keeper, at_end: AtEnd | None) -> None:
+    """Make the film of each run, and what else is made of one that is complete."""
+    parts, watcher = ready.setup.parts, keeper.watchdog
+    for run in keeper.runs:
+        watcher.now("report", keeper.final)
+        if jax.process_index() == 0 and (made := film.finish(run.path, until=keeper.final)):
+            keeper.log.message(f"{made} shows how predictions came to be")
+        if at_end is None:
+            continue
+        step = run.saver.find("")
+        _, variables = run.saver.restore_variables(str(step), parts.variable_shapes())
+        ended = Ended(
+            run, ready.evaluators, step, parts.predictor(variables),
+            lambda: watcher.now("report", keeper.final),
+        )  # fmt: skip
+        for line in at_end(ended):
+            keeper.log.message(f"{run.title}: {line}" if run.title else line)
 
 
 def loop(
