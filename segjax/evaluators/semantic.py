@@ -204,19 +204,6 @@ class Evaluator:
             for name, logged in zip(self.classes.class_names, self.log_names, strict=True)
         }
 
-    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
-        """Return the best, median and worst example with image, truth and prediction.
-
-        Args:
-            predictor: Predicts them once more, each at its own size.
-            scores: mIoU of each example, in order; NaN where it holds no valid pixel.
-        """
-        order = np.argsort(np.nan_to_num(scores, nan=np.inf))[: np.isfinite(scores).sum()]
-        if not len(order):
-            return []
-        picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-        return self.rows(predictor, [(title, int(place)) for title, place in picks.items()], scores)
-
     def rows(
         self, predictor: Predictor, picks: Sequence[tuple[str, int]], scores: np.ndarray
     ) -> list[examples.Row]:
@@ -258,6 +245,19 @@ class Evaluator:
             palette=self.classes.palette,
             class_names=self.classes.class_names,
         )
+
+    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
+        """Return the best, median and worst example with image, truth and prediction.
+
+        Args:
+            predictor: Predicts them once more, each at its own size.
+            scores: mIoU of each example, in order; NaN where it holds no valid pixel.
+        """
+        order = np.argsort(np.nan_to_num(scores, nan=np.inf))[: np.isfinite(scores).sum()]
+        if not len(order):
+            return []
+        picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
+        return self.rows(predictor, [(title, int(place)) for title, place in picks.items()], scores)
 
     def _figures(
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray

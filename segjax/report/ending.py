@@ -4,7 +4,7 @@ from segjax.errors import UserError
 from segjax.report import page
 from segjax.report.record import Subject
 from segjax.runs import workdir
-from segjax.runs.train import Ended
+from segjax.runs.ending import Ended
 from segjax.runtime import distributed
 
 

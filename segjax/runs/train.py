@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 
 from segjax.assemble import program as program_lib
-from segjax.assemble import samples
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.assemble.program import Program, Traced
@@ -19,20 +18,19 @@ from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
 from segjax.data import core, look
 from segjax.errors import ConfigError
-from segjax.evaluators.report import Evaluator, Scored
+from segjax.evaluators.report import Evaluator
 from segjax.runs import (
     checkpoint,
     data_record,
     digest,
+    ending,
     failure,
-    film,
     live,
     owner,
     place,
     stopping,
     transfer,
     workdir,
-    writer,
     writers,
 )  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
@@ -42,31 +40,8 @@ from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
-from segjax.views import figures, sheet
 
 DONE = 0
-
-
-class Ended(NamedTuple):
-    """A run whose training is over.
-
-    Attributes:
-        run: Its folder, config and log; its checkpoints are open.
-        evaluators: Of `config.evals`.
-        step: Of the checkpoint that it is known by.
-        predictor: Predicts with that.
-        heartbeat: To be called now and then.
-    """
-
-    run: Live
-    evaluators: Sequence[Evaluator]
-    step: int
-    predictor: Scored
-    heartbeat: Callable[[], None]
-
-
-AtEnd = Callable[[Ended], list[str]]
-"""What is made of a run that is complete, on all processes; it returns what the log is to say."""
 
 
 def run(
@@ -76,7 +51,7 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
-    at_end: AtEnd | None = None,
+    at_end: ending.AtEnd | None = None,
     begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
@@ -234,7 +209,7 @@ def go_on(
     program: Program,
     tracer: profile.Tracer,
     on_score: OnScore,
-    at_end: AtEnd | None,
+    at_end: ending.AtEnd | None,
     begun: float | None,
 ) -> int:
     """Restore what is there, train to the end, and return the exit code."""
@@ -278,7 +253,8 @@ def go_on(
         )
         then = Next.GO_ON if start is None else keeper.catch_up(start, state)
         if then is Next.GO_ON:
-            draw_samples(ready, begin)
+            if not begin:
+                ending.draw_samples(setup, ready.source, runs)
             batches = program_lib.make_batches(setup, ready.source, begin)
             stack.enter_context(contextlib.closing(batches))
             begin, then = loop(
@@ -288,41 +264,9 @@ def go_on(
             return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-        draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
-        finish(ready, keeper, at_end)
+        ending.draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        ending.finish(keeper, parts, at_end)
     return DONE
-
-
-def draw_samples(ready: Ready, begin: int) -> None:
-    """Draw what the first steps are given, where the config asks for it and one process sees all."""
-    count, path = ready.setup.config["report"]["samples"], ready.path / "figures" / "samples.png"
-    alone = jax.process_count() == 1 and samples.can_be_shown(ready.setup)
-    if not count or begin or not alone:
-        return
-    found = samples.of_training(ready.setup, ready.source, step=0, count=count)
-    classes = ready.setup.parts.classes
-    sheet.draw(path, samples.shown(found), palette=classes.palette, class_names=classes.class_names)
-    for run in ready.runs:
-        run.writer.figure("samples", path)
-
-
-def finish(ready: Ready, keeper: Keeper, at_end: AtEnd | None) -> None:
-    """Make the film of each run, and what else is made of one that is complete."""
-    parts, watcher = ready.setup.parts, keeper.watchdog
-    for run in keeper.runs:
-        watcher.now("report", keeper.final)
-        if jax.process_index() == 0 and (made := film.finish(run.path, until=keeper.final)):
-            keeper.log.message(f"{made} shows how predictions came to be")
-        if at_end is None:
-            continue
-        step = run.saver.find("")
-        _, variables = run.saver.restore_variables(str(step), parts.variable_shapes())
-        ended = Ended(
-            run, ready.evaluators, step, parts.predictor(variables),
-            lambda: watcher.now("report", keeper.final),
-        )  # fmt: skip
-        for line in at_end(ended):
-            keeper.log.message(f"{run.title}: {line}" if run.title else line)
 
 
 def loop(
@@ -422,24 +366,6 @@ def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
             f"{path} has checkpoint {start}, and config.total_… makes a run of {clock.total_steps} "
             "steps. Make it longer, move that checkpoint away, or use another --workdir."
         )
-
-
-def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: str) -> None:
-    """Draw the learning curves of each run, from the first process; `split` is trained on."""
-    metric, title = next((e.headline for e in evaluators), ("", ""))
-    alike = [e for e in evaluators if e.headline[0] == metric]
-    seen = [e.name for e in alike if e.split == split][:1]
-    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
-    for run in runs if jax.process_index() == 0 else ():
-        path = run.path / "figures" / "learning_curves.png"
-        figures.learning_curves(
-            path,
-            writer.read(run.path),
-            metric=metric,
-            title=title,
-            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
-        )
-        run.writer.figure("learning_curves", path)
 
 
 def facts(ready: Ready, program: Program) -> dict[str, Any]:

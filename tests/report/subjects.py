@@ -1,4 +1,4 @@
-"""Runs of every kind of task that were never trained: what reports need of them, and nothing else."""
+"""Runs of every kind of task that nobody trained: what reports need of them, and no more."""
 
 import dataclasses
 import json
