@@ -40,6 +40,7 @@ from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
+from segjax.views import progress
 
 DONE = 0
 
@@ -76,8 +77,10 @@ def run(
     tracer = profile.Tracer(path / "profile", profile_steps, ready.setup.clock.total_steps)
     if not ready.resumes():
         ready.weights.read()  # what is wrong with them is said before anything is written
+    first = jax.process_index() == 0
     with workdir.locked(path):
-        with tracer.compiling() as options:
+        said = progress.stage("compiling the train step", enabled=first)
+        with said, tracer.compiling() as options:
             program = ready.traced.compile(options)
         return go_on(ready, program, tracer, on_score, at_end, begun)
 
