@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Int64, Num
 
 from segjax.config import lookup
 from segjax.errors import DataError, UserError
@@ -68,7 +68,7 @@ def bootstrap(
 
 
 def of_classes(
-    counts: Counts,
+    counts: Num[np.ndarray, "parts n k"],
     score: Callable[[np.ndarray], np.ndarray],
     *,
     resamples: int,

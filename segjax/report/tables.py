@@ -20,7 +20,7 @@ COLUMNS = {
 MOST = 30
 """Classes of a confusion matrix that is shown; of more those that are confused most."""
 CONFUSIONS = 12
-RESAMPLES = 2000
+RESAMPLES = 1000
 FEW = 30
 """Classes, at most, by each of which runs are compared."""
 
