@@ -18,7 +18,7 @@ from segjax.metrics import base, confusion, intervals
 from segjax.report import show
 from segjax.report.seen import Region, Seen, no_levels
 from segjax.structs import IGNORE_LABEL
-from segjax.views import overlaps
+from segjax.views import colour, overlaps
 from segjax.views.colour import Colour
 
 RESAMPLES = 1000
@@ -114,6 +114,13 @@ class ClassEye:
     ) -> tuple[show.Shown, Markup]:
         """Return the pictures of an example, or of a signal its plot."""
         return shown(image, label, pred, unsure, self.palette, name)
+
+    def legend(self) -> list[tuple[str, str]]:
+        """Return what the colours of its pictures mean."""
+        own = dict(zip(self.class_names, self.palette, strict=True))
+        own |= {"void": colour.spare(self.palette)} if self.exact else {}
+        own |= {"error: right": colour.CORRECT, "error: wrong": colour.WRONG}
+        return [(name, colour.code(shade)) for name, shade in own.items()]
 
     def intervals(self, seen: Sequence[Seen], /) -> dict[str, list[float | None]]:
         """Return the 95 % interval of each class's IoU, see `metrics.intervals`."""

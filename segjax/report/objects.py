@@ -90,6 +90,12 @@ class ObjectEye:
             parts=singles(shown, kept.scores) if len(found.size) == 2 else (),
         )
 
+    def legend(self) -> list[tuple[str, str]]:
+        """Return what the colours of its pictures mean."""
+        own = {"errors: matched": colour.CORRECT, "wrongly found": colour.WRONG}
+        own |= {"missed": instances.MISSED}
+        return [(name, colour.code(shade)) for name, shade in own.items()]
+
     def intervals(self, seen: Sequence[Seen], /) -> dict[str, list[float | None]]:
         """Return the 95 % interval of each class's AP; of many classes none."""
         if len(self.class_names) > FEW:
@@ -170,6 +176,12 @@ class SegmentEye:
             thinned(classes.astype(np.uint8), axes=dims),
             pictures_of({name: colour.hatch(each, void) for name, each in pictures.items()}),
         )
+
+    def legend(self) -> list[tuple[str, str]]:
+        """Return what the colours of its pictures mean."""
+        own = dict(zip(self.class_names, self.palette, strict=True))
+        own |= {"wrong classes: right": colour.CORRECT, "wrong": colour.WRONG}
+        return [(name, colour.code(shade)) for name, shade in own.items()]
 
     def intervals(self, seen: Sequence[Seen], /) -> dict[str, list[float | None]]:
         """Return the 95 % interval of each class's PQ."""

@@ -14,6 +14,7 @@ from segjax.evaluators.report import Evaluator
 from segjax.report import dense, objects, plots, record, seen, tables
 from segjax.report.record import Subject
 from segjax.report.seen import Eye, Seen
+from segjax.views import colour
 from segjax.views.page import pages
 
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
@@ -172,6 +173,7 @@ def _split(
         "cards": cards,
         "chances": [] if eye is None else list(eye.class_names),
         "colours": colours(eye),
+        "legend": [] if eye is None else eye.legend(),
     }
 
 
@@ -197,7 +199,7 @@ def colours(eye: Eye | None) -> str:
     """Return the colours of class maps for the page's script; empty: it cannot judge one class."""
     if not isinstance(eye, dense.ClassEye) or not eye.exact:
         return ""
-    return json.dumps([list(shade) for shade in eye.palette])
+    return json.dumps({"classes": eye.palette, "void": colour.spare(eye.palette)})
 
 
 def choose(

@@ -159,6 +159,7 @@ def by_size(regions: Sequence[Region], *, what: str, unit: str) -> Markup | None
         middle = np.flatnonzero(there)
         ax.bar(middle, mean, width=0.8, color=figures.BLUE)
         bars = 1.96 * np.array(spread)
+        bars = np.minimum(bars, np.stack([mean, 1 - mean]))  # shares: from 0 to 1
         ax.errorbar(middle, mean, bars, fmt="none", ecolor=figures.INK, elinewidth=1.2, capsize=3)
         for x, count in zip(middle, number[there], strict=True):
             ax.text(x, 1.03, f"{count:,}", ha="center", fontsize=9, color=figures.GREY)

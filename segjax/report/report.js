@@ -8,7 +8,7 @@ function pixels(image) {
   pen.drawImage(image, 0, 0);
   return [canvas, pen, pen.getImageData(0, 0, canvas.width, canvas.height)];
 }
-function judge(card, shade) {
+function judge(card, shade, unknown) {
   const find = what => card.querySelector(`figure[data-what="${what}"] img`);
   const error = find("error"), truth = find("truth"), prediction = find("prediction");
   if (!error || !truth || !prediction) return;
@@ -16,8 +16,9 @@ function judge(card, shade) {
   if (!shade) { error.src = error.dataset.all; return; }
   const [canvas, pen, seen] = pixels(truth), [, , said] = pixels(prediction);
   for (let at = 0; at < seen.data.length; at += 4) {
-    const is = data => shade.every((value, channel) => data[at + channel] === value);
-    const t = is(seen.data), p = is(said.data);
+    const is = (data, own) => own.every((value, channel) => data[at + channel] === value);
+    if (is(seen.data, unknown)) continue;  // void is not judged
+    const t = is(seen.data, shade), p = is(said.data, shade);
     const own = t && p ? SHADES.found : t ? SHADES.missed : p ? SHADES.wrong : SHADES.rest;
     own.forEach((value, channel) => { seen.data[at + channel] = value; });
   }
@@ -39,7 +40,7 @@ for (const part of document.querySelectorAll("section.split")) {
       const own = value(card), name = choice.selectedOptions[0].textContent;
       const text = card.querySelector(".score");
       text.textContent = number < 0 ? card.dataset.text : `${name} ${own === null ? "–" : own.toFixed(3)}`;
-      if (colours) judge(card, number < 0 ? null : colours[number]);
+      if (colours) judge(card, number < 0 ? null : colours.classes[number], colours.void);
     }
     if (key) key.hidden = number < 0;
   });

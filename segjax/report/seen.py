@@ -78,6 +78,10 @@ class Eye(Protocol):
         """Return the 95 % interval of the score of each class, by its name."""
         ...
 
+    def legend(self) -> list[tuple[str, str]]:
+        """Return what the colours of its pictures mean, each with the colour as a page has it."""
+        ...
+
     def table(self, seen: Sequence[Seen], /) -> Mapping[str, Any]:
         """Return a report's content of single examples, for `intervals.compare`."""
         ...
