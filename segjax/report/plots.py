@@ -21,7 +21,17 @@ RUNS = (figures.BLUE, figures.ORANGE, "#2b8a5a", "#8a4fa3", "#b8433f", "#5a7d1e"
 """Of several runs, in their order; also told apart by the style of their lines."""
 STYLES = ("-", "--", ":", "-.")
 BINS = 15
+POINTS = 1500
+"""Of a curve, about, that are drawn."""
 Records = Sequence[Mapping[str, Any]]
+
+
+def thin(records: Records) -> Records:
+    """Return a log with few enough lines to be drawn; those of evaluations all stay."""
+    steps = [number for number, line in enumerate(records) if "train/lr" in line]
+    stride = max(1, -(-len(steps) // POINTS))
+    left_out = {*steps} - {*steps[::stride]} - {*steps[-1:]}
+    return [line for number, line in enumerate(records) if number not in left_out]
 
 
 def curves(records: Records, headlines: Mapping[str, str], gap: tuple[str, str]) -> list[Markup]:
@@ -33,6 +43,7 @@ def curves(records: Records, headlines: Mapping[str, str], gap: tuple[str, str])
         gap: The evaluation of the training split and the one that it is compared with, or empty.
     """
     made: list[Markup] = []
+    records = thin(records)
     scores = [name for name in headlines if figures.splits(records, name)]
     names = figures.splits(records, "loss")
     names += [n for score in scores for n in figures.splits(records, score) if n not in names]
@@ -87,7 +98,7 @@ def several(records: Mapping[str, Records], name: str, *, title: str, unit: str)
         title: Of the plot.
         unit: Of its axis.
     """
-    lines = {run: figures.series(own, name) for run, own in records.items()}
+    lines = {run: figures.series(thin(own), name) for run, own in records.items()}
     if not any(step.size for step, _ in lines.values()):
         return None
 

@@ -19,6 +19,8 @@ from segjax.runtime import reading
 from segjax.views import figures, progress
 
 EVAL_BYTES = 512 << 20
+MOST_PIXELS = 1 << 53
+"""Of a cell of a confusion matrix: whole numbers up to here are exact as floats."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 Rows = list[tuple[str, str]]
 
@@ -48,16 +50,20 @@ class Subject:
         return workdir.load_facts(self.path)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the lines of its log."""
-        return writer.read(self.path)
+        """Return the lines of its log, as far as they hold numbers."""
+        return [
+            {key: value for key, value in line.items() if is_real(value)}
+            for line in writer.read(self.path)
+            if line["step"] >= 0
+        ]
 
     def result(self, name: str) -> Mapping[str, Any] | None:
-        """Return what `eval/<name>.json` holds; None where there is none that can be read."""
+        """Return what `eval/<name>.json` holds; None where there is none, or none as written."""
         try:
             found = reading.read_json(self.path / "eval" / f"{name}.json", limit=EVAL_BYTES)
         except (OSError, DataError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if is_result(found) else None
 
 
 def of_run(run: Run, name: str) -> Subject:
@@ -204,6 +210,16 @@ def environment(facts: Mapping[str, Any]) -> Rows:
 def is_real(value: Any) -> bool:
     """Return whether a value of a file is a number that can be shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_result(found: Any) -> bool:
+    """Return whether what a file holds is what an evaluation writes, as far as a page shows it."""
+    per_class = found.get("per_class") if isinstance(found, dict) else None
+    if not isinstance(per_class, dict) or not all(isinstance(x, dict) for x in per_class.values()):
+        return False
+    matrix, k = found.get("confusion_matrix"), len(per_class)
+    counts = rules.each(rules.whole(0, MOST_PIXELS), "", least=k, most=k)
+    return matrix is None or rules.each(counts, "", least=k, most=k).holds(matrix)
 
 
 def command(facts: Mapping[str, Any]) -> str:

@@ -59,11 +59,14 @@ def classes(
             if key == of and ends:
                 row.append(interval(ends.get(name, (None, None))))
         if pixels:
-            share = each.get("pixels", 0) / pixels
+            own = each.get("pixels")
+            share = own / pixels if is_real(own) else 0.0
             row.append((f"{share:.2%}", share))
         if counted:
-            numbers = each.get("objects") or each.get("segments") or {}
-            row += [numbers.get("truth"), numbers.get("found")]
+            numbers = each.get("objects") or each.get("segments")
+            numbers = numbers if isinstance(numbers, dict) else {}
+            cells = [numbers.get(part) for part in ("truth", "found")]
+            row += [cell if is_real(cell) else None for cell in cells]
         rows.append(row)
     return Table(head, rows)
 
@@ -94,7 +97,7 @@ class Confusion(NamedTuple):
 
 def confusion(result: Mapping[str, Any]) -> Confusion | None:
     """Return the confusion matrix of `eval/<name>.json`; None where it has none."""
-    if "confusion_matrix" not in result:
+    if result.get("confusion_matrix") is None:
         return None
     matrix = np.asarray(result["confusion_matrix"], np.int64)
     names = list(result["per_class"])

@@ -254,6 +254,32 @@ def test_sizes_are_dealt_to_ranges():
     assert plots.by_size([seen.Region(3, 1.0)] * 4, what="", unit="") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '{"per_class": {"a": 3}}', '{"per_class": {"a": {}}, "confusion_matrix": [["x"]]}',
+     '{"per_class": {"a": {}}, "confusion_matrix": [[1, 2]]}'],
+)  # fmt: skip
+def test_a_result_that_is_none_is_no_result(text, tmp_path):
+    subject = subjects.subject("classes", tmp_path / "run")
+    (tmp_path / "run/eval/val.json").write_text(text)
+    (tmp_path / "run/metrics.jsonl").write_text(
+        '{"step": 1, "train/lr": "x"}\n{"step": -3}\n'
+        '{"step": 2, "train/loss": null, "val/miou": [1], "train/lr": 0.5}\n'
+    )
+    found = page.write(
+        tmp_path / "page.html", subject, examples=0, pictures=0, tell=lambda done: None
+    )  # fmt: skip
+    assert "no eval/val.json" in found.notes[0]
+
+
+def test_long_logs_are_thinned_and_keep_their_evaluations():
+    log = [{"step": step, "train/lr": 0.1, "train/loss": 1.0} for step in range(9999)]
+    log += [{"step": step, "val/miou": 0.5} for step in range(0, 9999, 50)]
+    kept = plots.thin(log)
+    assert sum("val/miou" in line for line in kept) == 200 and log[9998] in kept
+    assert 1000 < sum("train/lr" in line for line in kept) <= plots.POINTS + 1
+
+
 def test_levels_add_up_as_the_metric_counts_them():
     counts = dense.counted(np.array([0.5, 0.75, 0.75]), np.array([False, True, False]))
     pixels, confidence, accuracy = calibration.binned(counts, bins=4)
