@@ -63,9 +63,13 @@ def render(template: pathlib.Path, /, **values: Any) -> str:
     return environment.get_template(template.name).render(**frame, **values)
 
 
+SMALL = 256
+"""Pictures with sides up to half of it are enlarged towards it, pixel by pixel, to be seen."""
+
+
 def picture(shown: UInt8[np.ndarray, "h w 3"], *, side: int, quality: int = 80) -> str:
     """Return a photograph as data for an `img`, its longer side at most `side` pixels."""
-    image = Image.fromarray(np.ascontiguousarray(shown))
+    image = Image.fromarray(_enlarged(np.ascontiguousarray(shown), side))
     image.thumbnail((side, side), Image.Resampling.BOX)
     return _data(image, "WEBP", quality=quality, method=2)
 
@@ -89,10 +93,15 @@ def label_map(
         DataError: A label is neither a class of the palette nor 255.
     """
     colour.check_classes(label, len(palette))
-    image = Image.fromarray(np.ascontiguousarray(label, dtype=np.uint8))
+    image = Image.fromarray(_enlarged(np.ascontiguousarray(label, dtype=np.uint8), side))
     image.thumbnail((side, side), Image.Resampling.NEAREST)
     image.putpalette(colour.table(palette, void=void).tobytes())
     return _data(image, "PNG", optimize=True)
+
+
+def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
+    factor = max(1, min(SMALL, side) // max(1, *picture.shape[:2]))
+    return picture.repeat(factor, 0).repeat(factor, 1)
 
 
 def _data(image: Image.Image, kind: str, **options: Any) -> str:
