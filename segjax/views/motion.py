@@ -1,10 +1,10 @@
 """Pictures one after the other, as a GIF."""
 
-import io
 import os
 import pathlib
 from collections.abc import Sequence
 
+import imagecodecs
 from PIL import Image
 
 from segjax.runtime import files, reading
@@ -46,6 +46,7 @@ def write(path: str | os.PathLike[str], pictures: Sequence[pathlib.Path]) -> Non
 
 def _read(path: pathlib.Path) -> Image.Image:
     with reading.open_file(path) as file:
-        frame = Image.open(io.BytesIO(file.read())).convert("RGB")
+        pixels = imagecodecs.png_decode(file.read())
+    frame = Image.fromarray(pixels).convert("RGB")
     frame.thumbnail((WIDEST, 4 * WIDEST))
     return frame
