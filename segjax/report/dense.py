@@ -12,7 +12,7 @@ from scipy import ndimage
 from segjax.errors import DataError
 from segjax.evaluators import semantic
 from segjax.evaluators.report import Scored
-from segjax.inference import several
+from segjax.inference import preview, several
 from segjax.inference.predictor import Prediction
 from segjax.metrics import base, confusion, intervals
 from segjax.report import show
@@ -62,7 +62,7 @@ class ClassEye:
         probabilities = np.asarray(found.probabilities(), np.float32) if known else None
         margins = self.margins(pred, label)
         unsure = None if probabilities is None else self.entropy(probabilities)
-        pictures, plot = self.show(np.asarray(image), label, pred, unsure, example["name"])
+        pictures, plot = self.show(image, label, pred, unsure, str(example["name"]))
         return Seen(
             place,
             str(example["name"]),
@@ -106,7 +106,7 @@ class ClassEye:
 
     def show(
         self,
-        image: np.ndarray,
+        image: Any,
         label: np.ndarray,
         pred: np.ndarray,
         unsure: np.ndarray | None,
@@ -178,7 +178,7 @@ class LabelEye(ClassEye):
 
     def show(
         self,
-        image: np.ndarray,
+        image: Any,
         label: np.ndarray,
         pred: np.ndarray,
         unsure: np.ndarray | None,
@@ -195,7 +195,7 @@ class LabelEye(ClassEye):
 
 
 def shown(
-    image: np.ndarray,
+    image: Any,
     label: np.ndarray,
     pred: np.ndarray,
     unsure: np.ndarray | None,
@@ -204,11 +204,13 @@ def shown(
 ) -> tuple[show.Shown, Markup]:
     """Return pictures of class maps, or of a signal a plot; of a large example every so manyth."""
     if label.ndim == 1:
-        return [], show.of_signal(image, label, pred, palette, title=f"signal {name}")
+        signal = np.asarray(image)
+        return [], show.of_signal(signal, label, pred, palette, title=f"signal {name}")
     step = max(1, max(label.shape) // (2 * show.SIDE))
+    image = preview.thinned(image, step, dims=label.ndim)  # a large one is never read whole
     thin = (slice(None, None, step),) * label.ndim
     unsure = None if unsure is None else unsure[thin]
-    return show.of_maps(image[thin], label[thin], pred[thin], unsure, palette), Markup("")
+    return show.of_maps(image, label[thin], pred[thin], unsure, palette), Markup("")
 
 
 def distinct(palette: Sequence[Colour]) -> list[Colour]:

@@ -98,10 +98,11 @@ def write(
         result = subject.result(evaluator.name)
         if result is None:
             notes.append(f"{evaluator.name}: no eval/{evaluator.name}.json; run --mode=eval")
-        splits.append(_split(evaluator, eye, result, found, pictures, budget))
+        if first:
+            splits.append(_split(evaluator, eye, result, found, pictures, budget))
     shown = sum(len(each["cards"]) for each in splits)
     if not first:
-        return Written(0, len(splits), done, shown, notes)
+        return Written(0, 0, done, 0, notes)
     facts, records = subject.facts(), subject.records()
     resolved = subject.config["resolved"]
     size = pages.write(
