@@ -72,7 +72,7 @@ class ClassEye:
             margins,
             no_levels() if probabilities is None else self.levels(probabilities, pred, label),
             self.regions(pred, label),
-            self.answers(thinned(pred, axes=image.ndim - 1)),
+            self.answers(thinned(pred, axes=len(image.shape) - 1)),
             pictures,
             plot,
         )
