@@ -28,6 +28,7 @@ IDS = "writers.json"
 PARAMETERS = 100
 """That MLflow takes at once."""
 LONGEST_PARAMETER = 500
+SQLITE = "sqlite:///"
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 """By type: the module, which an extra of the same name installs."""
 
@@ -227,7 +228,8 @@ class Mlflow(_Outside):
     Args:
         experiment: Its experiment, made if it is not there.
         uri: Of the store, such as `http://host:5000` or `sqlite:////data/mlflow.db`; empty: what
-            MLFLOW_TRACKING_URI says, else `mlflow.db` in the workdir.
+            MLFLOW_TRACKING_URI says, else `mlflow.db` in the workdir. Artifacts of a database that
+            is a file lie beside it, in `mlartifacts`; MLflow itself would put them where it runs.
         name: Of the run; empty: that of its folder.
         about: The run.
     """
@@ -241,7 +243,7 @@ class Mlflow(_Outside):
         super().__init__(about)
         self.client: Any = None
         self.run_id = ""
-        own = f"sqlite:///{(about.workdir / 'mlflow.db').absolute()}"
+        own = f"{SQLITE}{(about.workdir / 'mlflow.db').absolute()}"
         store = uri or os.environ.get("MLFLOW_TRACKING_URI") or own
         # Its own would hold up a step for many minutes where a server does not answer.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -258,7 +260,10 @@ class Mlflow(_Outside):
             self.run_id = known
             return
         found = self.client.get_experiment_by_name(experiment)
-        number = found.experiment_id if found else self.client.create_experiment(experiment)
+        number = (
+            found.experiment_id if found
+            else self.client.create_experiment(experiment, artifact_location=_artifacts(store))
+        )  # fmt: skip
         self.run_id = self.client.create_run(number, run_name=name).info.run_id
         for part in _parameters(self.about.config):
             self.client.log_batch(self.run_id, params=part)
@@ -288,6 +293,14 @@ class Mlflow(_Outside):
         """End the run: finished, killed after a signal, or failed."""
         status = "FINISHED" if code == 0 else "KILLED" if code in (75, 130) else "FAILED"
         self._try("to finish", lambda: self.client.set_terminated(self.run_id, status))
+
+
+def _artifacts(store: str) -> str | None:
+    """Return where artifacts lie beside a database that is a file, None where a server knows."""
+    path = store.removeprefix(SQLITE)
+    if path == store:
+        return None
+    return (pathlib.Path(path).absolute().parent / "mlartifacts").as_uri()
 
 
 def _parameters(config: Mapping[str, Any]) -> list[list[Any]]:

@@ -338,11 +338,14 @@ def out_of_reach(gradient: Any) -> set[str]:
 
 @functools.cache
 def evaluate(model: nn.Module) -> Any:
-    """Return the compiled forward pass in eval mode: logits and `batch_stats`."""
+    """Return the compiled forward pass in eval mode: logits and `batch_stats`.
+
+    It returns when both are there: JAX reads NumPy arrays where they lie, and tests change them.
+    """
 
     @jax.jit
     def forward(variables, image):
         outputs, updates = model.apply(variables, image, train=False, mutable=["batch_stats"])
         return outputs.logits, updates.get("batch_stats", variables.get("batch_stats", {}))
 
-    return forward
+    return lambda variables, image: jax.block_until_ready(forward(variables, image))

@@ -5,6 +5,7 @@ calls, and the slow tests use them themselves where they are installed.
 """
 
 import json
+import pathlib
 import sys
 import types
 
@@ -71,12 +72,14 @@ def fake_mlflow(found):
     class Client:
         def __init__(self, tracking_uri):
             assert tracking_uri.startswith("sqlite:///") and tracking_uri.endswith("mlflow.db")
+            self.folder = pathlib.Path(tracking_uri.removeprefix("sqlite:///")).parent
 
         def get_experiment_by_name(self, name):
             return None
 
-        def create_experiment(self, name):
+        def create_experiment(self, name, artifact_location):
             assert name == "segjax"
+            assert artifact_location == (self.folder / "mlartifacts").as_uri()
             return "1"
 
         def create_run(self, number, *, run_name):
@@ -222,6 +225,15 @@ def test_mlflow_itself_has_every_step_once(tmp_path, monkeypatch):
     assert "figures/learning_curves.png" in [
         f.path for f in client.list_artifacts(run_id, "figures")
     ]
+    assert (path / "mlartifacts").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [("sqlite:////data/mlflow.db", "file:///data/mlartifacts"), ("http://host:5000", None)],
+)
+def test_artifacts_of_mlflow_lie_beside_a_database_only(store, expected):
+    assert writers._artifacts(store) == expected
 
 
 @pytest.mark.slow
