@@ -13,7 +13,7 @@ from segjax.config import rules
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.report import plots, record, seen, tables
-from segjax.report.page import EYES, PICTURE_BYTES, Written
+from segjax.report.page import EYES, KEYS, PICTURE_BYTES, Written
 from segjax.report.record import Subject, is_real
 from segjax.report.seen import Eye, Seen
 from segjax.report.show import JUDGED, SIDE
@@ -164,8 +164,6 @@ def _classes(
     results: Sequence[Mapping[str, Any] | None], names: Sequence[str], score: str
 ) -> tables.Table | None:
     """Return the score of each class by each run, and by how much they differ."""
-    from segjax.report.page import KEYS
-
     key = KEYS.get(score, "")
     known = [each for each in results if each is not None]
     if not key or len(known) < len(names):

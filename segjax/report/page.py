@@ -50,7 +50,8 @@ class Written(NamedTuple):
     def lines(self, path: pathlib.Path) -> list[str]:
         """Return what to print."""
         return [
-            f"{self.evaluations} evaluations, {self.examples} examples looked at, "
+            f"{self.evaluations} evaluation{'s' * (self.evaluations != 1)}, {self.examples} "
+            f"example{'s' * (self.examples != 1)} looked at, "
             f"{self.pictures} shown; {self.size / 1e6:.1f} MB written to {path}",
             *self.notes,
         ]

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
 
 def test_a_training_draws_what_it_was_asked_for(trained):
     path, text = trained
-    assert "1 evaluations, 3 examples looked at, 3 shown" in text and "progress.gif" in text
+    assert "1 evaluation, 3 examples looked at, 3 shown" in text and "progress.gif" in text
     with Image.open(path / "figures/progress.gif") as film:
         assert film.n_frames == 2
     assert (path / "figures/samples.png").exists()
