@@ -6,6 +6,7 @@ from segjax.report.record import Subject
 from segjax.runs import workdir
 from segjax.runs.ending import Ended
 from segjax.runtime import distributed
+from segjax.views.progress import Progress
 
 
 def write(ended: Ended) -> list[str]:
@@ -20,16 +21,22 @@ def write(ended: Ended) -> list[str]:
     subject = Subject(
         run.path, run.path.name, run.config, ended.step, ended.evaluators, ended.predictor
     )
-    path = run.path / workdir.REPORT
+    path, first = run.path / workdir.REPORT, distributed.is_first()
+    total = page.count(subject, section["examples"])
+    shown = Progress(
+        total, unit="images", title="report", leave=False, enabled=first and total > 0,
+        heartbeat=ended.heartbeat,
+    )  # fmt: skip
     try:
-        found = page.write(
-            path,
-            subject,
-            examples=section["examples"],
-            pictures=section["examples"],
-            tell=lambda done: ended.heartbeat(),
-            first=distributed.is_first(),
-        )
+        with shown as bar:
+            found = page.write(
+                path,
+                subject,
+                examples=section["examples"],
+                pictures=section["examples"],
+                tell=bar.update,
+                first=first,
+            )
     except UserError as error:
         return [f"no report: {error}"]
     return found.lines(path)
