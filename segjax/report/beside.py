@@ -108,7 +108,9 @@ def _common(subjects: Sequence[Subject]) -> list[Evaluator]:
 
 def _overview(subjects: Sequence[Subject], logs: Mapping[str, plots.Records]) -> tables.Table:
     """Return the headlines of all runs, a row each."""
-    rows = [dict(reversed(pair) for pair in record.headline(s, logs[s.name])) for s in subjects]
+    rows = [
+        {what: value for value, what in record.headline(each, logs[each.name])} for each in subjects
+    ]
     head = list(dict.fromkeys(name for row in rows for name in row))
     return tables.Table(
         ["run", *head],

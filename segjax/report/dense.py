@@ -43,7 +43,7 @@ class ClassEye:
     exact = True
 
     def __init__(self, evaluator: semantic.Evaluator):
-        self.class_names = evaluator.classes.class_names
+        self.class_names: Sequence[str] = evaluator.classes.class_names
         self.palette = distinct(evaluator.classes.palette)
 
     def __call__(self, place: int, example: Mapping[str, Any], predictor: Scored, /) -> Seen:
@@ -240,10 +240,13 @@ def counted(
 
 def regions_of(label: Bool[np.ndarray, "*space"], pred: Bool[np.ndarray, "*space"]) -> list[Region]:
     """Return the connected regions of a class, and how much of each was found."""
-    numbers, count = ndimage.label(label)
-    sizes = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
-    hits = np.bincount(numbers[pred], minlength=count + 1)[1:]
-    return [Region(int(size), hit / size) for size, hit in zip(sizes, hits.tolist(), strict=True)]
+    found: Any = ndimage.label(label)
+    numbers, count = found
+    sizes, hits = (
+        np.bincount(each, minlength=count + 1)[1:].tolist()
+        for each in (numbers.ravel(), numbers[pred])
+    )
+    return [Region(size, hit / size) for size, hit in zip(sizes, hits, strict=True)]
 
 
 def thinned(pred: np.ndarray, *, axes: int) -> np.ndarray:

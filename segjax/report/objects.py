@@ -44,7 +44,8 @@ class ObjectEye:
 
     def __init__(self, evaluator: instance.Evaluator):
         self.evaluator = evaluator
-        self.class_names = [evaluator.classes.class_names[k] for k in evaluator.things]
+        names = evaluator.classes.class_names
+        self.class_names: Sequence[str] = [names[k] for k in evaluator.things]
 
     def __call__(self, place: int, example: Mapping[str, Any], predictor: Scored, /) -> Seen:
         """Return what there is to say of an example."""
@@ -87,7 +88,7 @@ class ObjectEye:
             regions,
             thinned(class_map_of(kept, found.size), axes=len(found.size)),
             pictures_of(instances.panels(shown)[0]),
-            parts=singles(shown, kept.scores) if len(found.size) == 2 else (),
+            parts=singles(shown, kept.scores.tolist()) if len(found.size) == 2 else (),
         )
 
     def legend(self) -> list[tuple[str, str]]:
@@ -131,7 +132,8 @@ class SegmentEye:
 
     def __init__(self, evaluator: panoptic.Evaluator):
         self.evaluator = evaluator
-        self.class_names, self.palette, _, _ = evaluator.classes
+        self.class_names: Sequence[str] = evaluator.classes.class_names
+        self.palette = evaluator.classes.palette
 
     def __call__(self, place: int, example: Mapping[str, Any], predictor: Scored, /) -> Seen:
         """Return what there is to say of an example."""

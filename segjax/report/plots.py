@@ -172,7 +172,7 @@ def by_size(regions: Sequence[Region], *, what: str, unit: str) -> Markup | None
         bars = 1.96 * np.array(spread)
         bars = np.minimum(bars, np.stack([mean, 1 - mean]))  # shares: from 0 to 1
         ax.errorbar(middle, mean, bars, fmt="none", ecolor=figures.INK, elinewidth=1.2, capsize=3)
-        for x, count in zip(middle, number[there], strict=True):
+        for x, count in zip(middle.tolist(), number[there].tolist(), strict=True):
             ax.text(x, 1.03, f"{count:,}", ha="center", fontsize=9, color=figures.GREY)
         ax.set_xticks(
             np.arange(len(edges)) - 0.5, [short(edge) for edge in edges], rotation=0, fontsize=9

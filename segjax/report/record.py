@@ -6,7 +6,7 @@ import math
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def headline(subject: Subject, records: Sequence[Mapping[str, Any]]) -> Rows:
     if seconds:
         shown.append((progress.duration(seconds), "training, evaluations left out"))
     parameters = subject.facts().get("parameters")
-    if rules.is_int(parameters):
+    if is_real(parameters):
         shown.append((f"{parameters / 1e6:.2f} M", "parameters"))
     return shown
 
@@ -207,7 +207,7 @@ def environment(facts: Mapping[str, Any]) -> Rows:
     return [(key, value) for key, value in rows if value]
 
 
-def is_real(value: Any) -> bool:
+def is_real(value: Any) -> TypeGuard[float]:
     """Return whether a value of a file is a number that can be shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -236,7 +236,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, str]:
 
 def differs(config: Mapping[str, Any]) -> str:
     """Return the keys of a config that have not their default, a line each."""
-    usual = flat(sections.section(schema.defaults()))
+    usual = flat(schema.fill({}))
     return "\n".join(
         f"{key} = {value}" for key, value in flat(config).items() if usual.get(key) != value
     )

@@ -185,17 +185,17 @@ def stage(text: str, *, stream: TextIO | None = None, enabled: bool = True) -> I
         stream: Where to write; standard error by default.
         enabled: False on every process but the first.
     """
-    stream = sys.stderr if stream is None else stream
-    if not enabled or not is_terminal(stream):
+    shown: TextIO = sys.stderr if stream is None else stream
+    if not enabled or not is_terminal(shown):
         yield
         return
     over_, begun = threading.Event(), time.monotonic()
 
     def show() -> None:
         while True:
-            shown = printable(f"{text}, {duration(time.monotonic() - begun)}")
-            stream.write(f"\r{shown}")
-            stream.flush()
+            said = printable(f"{text}, {duration(time.monotonic() - begun)}")
+            shown.write(f"\r{said}")
+            shown.flush()
             if over_.wait(1.0):
                 return
 
@@ -206,8 +206,8 @@ def stage(text: str, *, stream: TextIO | None = None, enabled: bool = True) -> I
     finally:
         over_.set()
         thread.join()
-        stream.write(CLEAR)
-        stream.flush()
+        shown.write(CLEAR)
+        shown.flush()
 
 
 def line(text: str) -> None:

@@ -41,7 +41,8 @@ def svg(
         height: In inches.
     """
     salt = hashlib.sha256(title.encode("utf-8", "backslashreplace")).hexdigest()[:8]
-    with mpl.rc_context(figures.STYLE | STYLE | {"svg.hashsalt": salt}):
+    style: dict[Any, Any] = figures.STYLE | STYLE | {"svg.hashsalt": salt}
+    with mpl.rc_context(style):
         figure = Figure((width, height), dpi=72)
         figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
         draw(figure)
