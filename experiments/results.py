@@ -13,24 +13,31 @@ from segjax.studies import finished, tables
 HERE = pathlib.Path(__file__).parent
 RECORDS = HERE / "results.jsonl"
 README = HERE.parent / "README.md"
+CROSSVAL = "crossval.json"
 BEGIN, END = "<!-- results: written by experiments/results.py -->", "<!-- end of results -->"
 
 
 def record(workdir: pathlib.Path) -> list[dict]:
     """Return one record for each evaluated split of a finished run, from its files alone.
 
-    Scores after post-processing are left out: the command of the training does not give them.
+    The folder of a cross-validation has one, of its joined predictions: its minutes are those of
+    all folds. Scores after post-processing are left out: the command of the training does not give
+    them.
     """
-    run = json.loads((workdir / "run.json").read_text())
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-    costs = finished.costs(lines)
-    costs["train_minutes"] = costs.pop("minutes")
+    folds = sorted(workdir.glob("fold[0-9]*")) if (workdir / CROSSVAL).exists() else []
+    runs = folds or [workdir]
+    run = json.loads((runs[0] / "run.json").read_text())
+    each = [finished.costs(map(json.loads, (p / "metrics.jsonl").open())) for p in runs]
+    costs = each[0] | {"train_minutes": sum(found["minutes"] for found in each)}
+    del costs["minutes"]
     packages = {name: run["packages"][name] for name in ("jax", "jaxlib", "flax")}
     return [
         {
             "run": workdir.name,
             "split": result["split"],
+            **({"folds": len(folds)} if folds else {}),
             "miou": result["miou"],
+            "dice": result["per_image"]["dice"],
             "pixel_accuracy": result["pixel_accuracy"],
             "num_examples": result["num_examples"],
             "step": result["step"],
@@ -49,16 +56,18 @@ def record(workdir: pathlib.Path) -> list[dict]:
 
 
 def table(records: list[dict]) -> str:
-    """Return the README's table."""
+    """Return the README's table; Dice is the mean over classes and images."""
     rows = [
-        "| run | split | mIoU | pixel accuracy | training | hardware | command |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| run | split | mIoU | Dice | pixel accuracy | training | hardware | command |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in records:
         words = r["command"].partition(" --workdir")[0].split(" ")
         command = " ".join(map(spelling.modern, words))
+        dice = f"{r['dice']:.3f}" if "dice" in r else "–"
+        split = r["split"] + (f", {r['folds']} folds" if "folds" in r else "")
         rows.append(
-            f"| {r['run']} | {r['split']} ({r['num_examples']}) | {r['miou']:.3f} "
+            f"| {r['run']} | {split} ({r['num_examples']}) | {r['miou']:.3f} | {dice} "
             f"| {r['pixel_accuracy']:.3f} | {r['train_minutes']:.1f} min, {r['step']} steps "
             f"| {r['devices']}, {r['cores']} cores | `{command}` |"
         )
@@ -90,6 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("workdirs", nargs="*", metavar="WORKDIR", help="of finished runs")
     given = parser.parse_args().workdirs
     for folder in given:
-        if not pathlib.Path(folder, "run.json").exists():
+        if not any(pathlib.Path(folder, name).exists() for name in ("run.json", CROSSVAL)):
             parser.error(f"{folder}: no run.json there, expected a run's folder. Name its workdir.")
     main(given)

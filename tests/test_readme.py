@@ -95,8 +95,8 @@ def test_the_results_table_is_drawn_from_the_records():
     assert results.redraw(text, records) == text
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     for number in re.findall(r"\d+\.\d{3}", prose):
-        assert any(f"{r['miou']:.3f}" == number or f"{r['pixel_accuracy']:.3f}" == number
-                   for r in records), number  # fmt: skip
+        recorded = [r.get(name, 0) for r in records for name in ("miou", "dice", "pixel_accuracy")]
+        assert number in [f"{value:.3f}" for value in recorded], number
 
 
 def test_ci_runs_the_readmes_commands():
@@ -155,6 +155,10 @@ def run(page: pathlib.Path, here: pathlib.Path) -> None:
     camvid.write(here)
     for name in ("streets", "cells"):
         shutil.copytree(here / "camvid", here / "data" / name)
+    for path in (here / "data/cells").glob("*/labels/*"):  # noise has 12,000 pieces of a class
+        label = np.asarray(Image.open(path))
+        coarse = label[::24, ::24].repeat(24, axis=0).repeat(24, axis=1)
+        Image.fromarray(coarse[: label.shape[0], : label.shape[1]]).save(path)
     overlapping(here / "data" / "tissue")
     shown = files(page)
     for name, text in shown.items():

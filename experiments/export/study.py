@@ -64,7 +64,7 @@ def _onnx(run, path: pathlib.Path, *, int8: bool = False) -> None:
         shape, draw = program.images_of(run, 1).shape, np.random.default_rng(0)
         batches = [draw.integers(0, 256, shape).astype(np.uint8) for _ in range(BATCHES)]
         graph = quantize.calibrated(graph, batches)
-    onnx_graph.write(graph, path, onnx_graph.describe(run))
+    onnx_graph.write(graph, path, program.describe(run, kind=onnx_graph.KIND, bare=False))
 
 
 def publishers_of(run, folder: pathlib.Path) -> list[str]:

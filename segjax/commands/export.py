@@ -2,9 +2,10 @@
 
 --format=stablehlo: the network as a program with its weights, which predicts without the code of
 the network: --mode=eval and predict take it as --model. --format=onnx: likewise for onnxruntime and
-OpenVINO, uint8 images in, classes and probabilities out; --bare leaves both out, --int8 computes in
-integers. Both are run on images beside the run before they are kept. --format=weights: the weights
-alone, for PyTorch or another run, by the names of a --publisher.
+OpenVINO; --int8 computes in integers. Images as they are stored go in, scores, probabilities and
+classes come out; --bare: the network alone. Both are run on images beside the run before they are
+kept. --format=weights: the weights alone, for PyTorch or another run, by the names of a
+--publisher.
 """
 
 from absl import flags
@@ -33,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("publisher", "", text, flag_values=values)
     text = "On which a program is to run: cpu, cuda, rocm, tpu."
     flags.DEFINE_list("platforms", "cpu,cuda,tpu", text, flag_values=values)
-    text = "Of onnx: the network alone, from normalised float32 images to scores."
+    text = "Of a program or graph: the network alone, from normalised float32 images to scores."
     flags.DEFINE_bool("bare", False, text, flag_values=values)
     text = "Of onnx: compute in 8-bit integers, calibrated on training images."
     flags.DEFINE_bool("int8", False, text, flag_values=values)
@@ -65,7 +66,7 @@ def run(values: flags.FlagValues) -> int:
     elif form == "onnx":
         lines = exported.write_onnx(opened, output, bare=values.bare)
     else:
-        lines = exported.write(opened, output, platforms=values.platforms)
+        lines = exported.write(opened, output, platforms=values.platforms, bare=values.bare)
     for line in lines:
         print(printable(line))
     return 0
@@ -87,10 +88,11 @@ def format_of(values: flags.FlagValues) -> str:
             f"--format={form}: --publisher={values.publisher!r} does not go with it. Weights need "
             "one, such as --publisher=segjax; a program has none."
         )
-    asked = [f"--{name}" for name in ("bare", "int8") if getattr(values, name)]
-    if asked and form != "onnx":
-        raise ConfigError(f"--format={form}: {asked[0]} is of --format=onnx alone. Leave it out.")
-    if len(asked) > 1:
+    if values.int8 and form != "onnx":
+        raise ConfigError(f"--format={form}: --int8 is of --format=onnx alone. Leave it out.")
+    if values.bare and form == "weights":
+        raise ConfigError("--format=weights: --bare is of programs and graphs. Leave it out.")
+    if values.bare and values.int8:
         raise ConfigError("--bare and --int8 do not go together. Leave one of them out.")
     if form == "onnx" and not values.output.endswith(".onnx"):
         raise ConfigError(

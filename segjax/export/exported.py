@@ -173,13 +173,16 @@ def open_file(
     return found
 
 
-def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[str]:
+def write(
+    run: Run, output: pathlib.Path, *, platforms: Sequence[str], bare: bool = False
+) -> list[str]:
     """Write a run to a file of StableHLO, which is kept only where it predicts as the run does.
 
     Args:
         run: Opened.
         output: The file.
         platforms: See `program.write`.
+        bare: See `program.answers_of`.
 
     Returns:
         Lines on what was written and compared.
@@ -187,7 +190,11 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str]) -> list[s
     Raises:
         UserError: As `program.write`, or the predictions differ.
     """
-    return _kept(run, output, lambda path: program_lib.write(run, path, platforms=platforms))
+
+    def make(path: pathlib.Path) -> str:
+        return program_lib.write(run, path, platforms=platforms, bare=bare)
+
+    return _kept(run, output, make)
 
 
 def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[str]:
@@ -196,7 +203,7 @@ def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[st
     Args:
         run: Opened; it is exported as it computes in float32.
         output: The file.
-        bare: See `onnx_graph.make`.
+        bare: See `program.answers_of`.
 
     Returns:
         Lines on what was written and compared.
@@ -205,7 +212,7 @@ def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[st
         UserError: As `onnx_graph.make`, or the predictions differ.
     """
     run, graph = float_graph(run, bare=bare)
-    about = onnx_graph.describe(run, bare=bare)
+    about = program_lib.describe(run, kind=onnx_graph.KIND, bare=bare)
 
     def make(path: pathlib.Path) -> str:
         return f"step {run.step}: {onnx_graph.write(graph, path, about)} → {path}"
@@ -297,7 +304,7 @@ def _relative(run: Run, other: Exported) -> float:
     """Return by how much outputs differ on a batch of noise, of the largest; NaN: one is."""
     shape = program_lib.images_of(run, 2)
     noise = np.random.default_rng(0).uniform(0, 255, shape.shape).astype(shape.dtype)
-    one = jax.jit(program_lib.network_of(run))(run.variables, noise)
+    one = program_lib.scores_of(jax.jit(program_lib.answers_of(run))(run.variables, noise))
     seen = run.parts.normalize(jnp.asarray(noise)) if other.program.is_bare else noise
     same = other.program.call(other.program.weights, seen)
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True)

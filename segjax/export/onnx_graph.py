@@ -5,6 +5,7 @@ run's canvas; weights are constants of the graph. What else a prediction needs l
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -32,19 +33,18 @@ INSTALL = "pip install --no-deps jax2onnx==0.17.1"
 """jax2onnx asks for an older Orbax, which it does not import: pip would refuse or go back."""
 MOST_BYTES = 2**31 - 2**20
 """Of a graph: protobuf holds less than 2 GB in a file."""
-IMAGE, SCORES, PROBABILITIES, CLASSES = "image", "scores", "probabilities", "classes"
+IMAGE = "image"
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def make(run: Run, *, bare: bool = False) -> Any:
     """Return the network of a run as an `onnx.ModelProto`.
 
-    It takes `image` [b *canvas c] and gives `scores` and `probabilities` float32 [b *canvas k], and
-    `classes` uint8 [b *canvas], of a task whose classes overlap [b *canvas k].
+    It takes `image` [b *canvas c] and gives what `program.answers_of` says by these names.
 
     Args:
         run: Opened; it computes in float32, see `in_float32`.
-        bare: Take images as `config.normalize` leaves them, float32, and give `scores` alone.
+        bare: See `program.answers_of`.
 
     Raises:
         ConfigError: An ensemble, a network that finds objects, one that is too large for a file, an
@@ -63,37 +63,17 @@ def make(run: Run, *, bare: bool = False) -> Any:
             f"--format=onnx: the weights have {size:,} bytes, and an ONNX file holds at most "
             f"{MOST_BYTES:,}. Use --format=stablehlo, or a smaller encoder."
         )
-    image = input_of(run, *export.symbolic_shape("b"), bare=bare)
+    image = program.images_of(run, *export.symbolic_shape("b"), bare=bare)
     with kernels.use("reference"):
         arrays = jax.tree.map(jnp.asarray, weights)
-        traced = jax.make_jaxpr(answers_of(run, arrays, bare=bare))(image)
-    names = [SCORES] if bare else [SCORES, PROBABILITIES, CLASSES]
+        answers = functools.partial(program.answers_of(run, bare=bare), arrays)
+        names = [program.SCORES, *(() if bare else (program.PROBABILITIES, program.CLASSES))]
+        traced = jax.make_jaxpr(lambda x: tuple(answers(x)[name] for name in names))(image)
     model = _convert(lambda x: tuple(jax.extend.core.jaxpr_as_fun(traced)(x)), image, names)
     onnx_simpler.rectify(model)
     onnx_simpler.spell_sigmoids(model)
     model.producer_name, model.graph.name = "segjax", run.config["model"]["type"]
     return model
-
-
-def input_of(run: Run, number: Any, *, bare: bool) -> jax.ShapeDtypeStruct:
-    """Return what the graph takes of a batch of `number` images, as a shape."""
-    image = program.images_of(run, number)
-    return jax.eval_shape(run.parts.normalize, image) if bare else image
-
-
-def answers_of(run: Run, weights: Any, *, bare: bool) -> Callable[[jax.Array], Any]:
-    """Return the function that becomes the graph, from images to what `make` says."""
-    parts: Any = run.parts
-    task = parts.task
-
-    def bare_scores(image: jax.Array) -> Any:
-        return (task.scores(parts.model.apply(weights, image, train=False)),)
-
-    def answers(image: jax.Array) -> Any:
-        (scores,) = bare_scores(parts.normalize(image))
-        return scores, task.probabilities(scores), task.decide(scores).astype(jnp.uint8)
-
-    return bare_scores if bare else answers
 
 
 def _convert(function: Any, image: jax.ShapeDtypeStruct, names: Sequence[str]) -> Any:
@@ -127,11 +107,6 @@ def in_float32(run: Run) -> Run:
         return run
     config = run.config | {"model": {**run.config["model"], "compute_dtype": "float32"}}
     return dataclasses.replace(run, config=config)
-
-
-def describe(run: Run, *, bare: bool = False) -> dict[str, Any]:
-    """Return what an ONNX file says of itself, see `program.describe`; and whether it is bare."""
-    return program.describe(run, kind=KIND) | {"bare": bare}
 
 
 def write(model: Any, output: pathlib.Path, about: Mapping[str, Any]) -> str:
@@ -228,7 +203,7 @@ def read(path: pathlib.Path) -> Program:
     if digest(model) != about["hash"]:
         raise DataError(f"{path}: its content is not what its hash says. Fetch or export it again.")
     check_alone(model, path)
-    call = session_of(model, [SCORES], path=path)
+    call = session_of(model, [program.SCORES], path=path)
     return Program(
         lambda weights, image: call(image)[0],
         {"params": {}, "batch_stats": {}},

@@ -1,9 +1,9 @@
 """Export: a run as one file that predicts without the code of its network: StableHLO and weights.
 
 A safetensors file. `program` holds what `jax.export` serialised: the network from images on the
-canvas to the scores of the task, for any batch size. `weights/…` are its arguments, and the
-metadata say what else a prediction needs: config, classes, how images were read. Kernels are plain
-or tuned by the platform that it runs on; all that it names are in it.
+canvas to scores, probabilities and classes, for any batch size. `weights/…` are its arguments, and
+the metadata say what else a prediction needs: config, classes, how images were read. Kernels are
+plain or tuned by the platform that it runs on; all that it names are in it.
 """
 
 import hashlib
@@ -27,7 +27,9 @@ from segjax.runtime import files, reading, sharding
 from segjax.tasks.base import ObjectTask
 
 KIND = "segjax.program"
-VERSION = 1
+VERSION = 2
+"""Programs of version 1 gave scores alone."""
+SCORES, PROBABILITIES, CLASSES = "scores", "probabilities", "classes"
 PROGRAM, WEIGHTS = "program", "weights/"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -56,17 +58,20 @@ class Program(NamedTuple):
         return self.about.get("bare", False)
 
 
-def make(run: Run, *, platforms: Sequence[str] = PLATFORMS) -> tuple[bytes, dict[str, Any]]:
-    """Return the serialised network of a run, and its weights on the host.
+def make(
+    run: Run, *, platforms: Sequence[str] = PLATFORMS, bare: bool = False
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the serialised network of a run, see `answers_of`, and its weights on the host.
 
     Raises:
         ConfigError: An ensemble, or a platform that there is not.
     """
     check_one(run)
     weights = jax.tree.map(np.asarray, sharding.fetch(run.variables))
-    image = images_of(run, *export.symbolic_shape("b"))
+    image = images_of(run, *export.symbolic_shape("b"), bare=bare)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
-    found = export.export(jax.jit(network_of(run)), platforms=platforms)(shapes, image)
+    function = jax.jit(answers_of(run, bare=bare))
+    found = export.export(function, platforms=platforms)(shapes, image)
     with extra("export", what="--format=stablehlo"):
         import flatbuffers  # noqa: F401  # JAX writes with it, and does not say so
 
@@ -79,22 +84,45 @@ def check_one(run: Run) -> None:
         raise ConfigError("an ensemble cannot be exported: a file holds one network. Name one run.")
 
 
-def network_of(run: Run) -> Callable[[Any, jax.Array], Any]:
-    """Return what is exported, see `Program.call`."""
+def answers_of(run: Run, *, bare: bool = False) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """Return what is exported, a function of weights and images.
+
+    It gives `scores` [b *canvas k], `probabilities` float32 [b *canvas k] and `classes` uint8
+    [b *canvas], of a task whose classes overlap [b *canvas k]; of a model that finds objects the
+    fields of `Candidates`.
+
+    Args:
+        run: Opened.
+        bare: Take images as `config.normalize` leaves them, and give `scores` alone.
+    """
     parts: Any = run.parts
     task = parts.task
 
-    def network(weights: Any, image: jax.Array) -> Any:
-        found = parts.model.apply(weights, parts.normalize(image), train=False)
-        return vars(task.find(found)) if isinstance(task, ObjectTask) else task.scores(found)
+    def answers(weights: Any, image: jax.Array) -> dict[str, jax.Array]:
+        image = image if bare else parts.normalize(image)
+        found = parts.model.apply(weights, image, train=False)
+        if isinstance(task, ObjectTask):
+            return vars(task.find(found))
+        scores = task.scores(found)
+        if bare:
+            return {SCORES: scores}
+        probabilities = task.probabilities(scores).astype("float32")
+        classes = task.decide(scores).astype("uint8")
+        return {SCORES: scores, PROBABILITIES: probabilities, CLASSES: classes}
 
-    return network
+    return answers
 
 
-def images_of(run: Run, number: Any) -> jax.ShapeDtypeStruct:
-    """Return a batch of images on the canvas as a shape."""
+def scores_of(found: Any) -> Any:
+    """Return the scores among answers; the fields of candidates as they are."""
+    return found[SCORES] if isinstance(found, dict) and SCORES in found else found
+
+
+def images_of(run: Run, number: Any, *, bare: bool = False) -> jax.ShapeDtypeStruct:
+    """Return a batch of images on the canvas as a shape; `bare`: as the network sees them."""
     shape = (number, *run.parts.layout.canvas.size, run.parts.classes.channels)
-    return jax.ShapeDtypeStruct(shape, dtype_of(run))
+    image = jax.ShapeDtypeStruct(shape, dtype_of(run))
+    return jax.eval_shape(run.parts.normalize, image) if bare else image
 
 
 def dtype_of(run: Run) -> str:
@@ -114,13 +142,20 @@ def _dtype_of_data(run: Run) -> str:
     return source.schema["image"].dtype
 
 
-def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORMS) -> str:
+def write(
+    run: Run,
+    output: pathlib.Path,
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+    bare: bool = False,
+) -> str:
     """Write a run to a file that predicts by itself, having run it on images.
 
     Args:
         run: Opened.
         output: The file; it is complete or not there.
         platforms: On which it is to run, of 'cpu', 'cuda', 'rocm' and 'tpu'.
+        bare: See `answers_of`.
 
     Returns:
         One line on what was written.
@@ -129,11 +164,12 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORM
         UserError: As `make`; what it computes is not what the run does; or the file cannot be
             written.
     """
-    serialised, weights = make(run, platforms=platforms)
+    serialised, weights = make(run, platforms=platforms, bare=bare)
     flat: Any = flax.traverse_util.flatten_dict(weights, sep="/")
     arrays = {WEIGHTS + name: np.asarray(array, order="C") for name, array in flat.items()}
     arrays[PROGRAM] = np.frombuffer(serialised, np.uint8)
-    about = describe(run, kind=KIND) | {"platforms": list(platforms), "hash": digest(arrays)}
+    about = describe(run, kind=KIND, bare=bare)
+    about |= {"platforms": list(platforms), "hash": digest(arrays)}
     data = safetensors.numpy.save(arrays, metadata={"segjax": json.dumps(about)})
     with files.replacing(output) as temporary:
         temporary.write_bytes(data)
@@ -144,12 +180,12 @@ def write(run: Run, output: pathlib.Path, *, platforms: Sequence[str] = PLATFORM
     )
 
 
-def describe(run: Run, *, kind: str) -> dict[str, Any]:
+def describe(run: Run, *, kind: str, bare: bool) -> dict[str, Any]:
     """Return what an exported file says of itself, whatever its format.
 
     That is: `kind` and `version` of the format, `run` (the fingerprint of the run's config),
-    `step`, `dtype` of its images, `config` (resolved: with class names, palette and sizes),
-    `facts` (what predictions need of `run.json`), and which `jax` made it.
+    `step`, `dtype` of its images, `bare` (see `answers_of`), `config` (resolved: with class names,
+    palette and sizes), `facts` (what predictions need of `run.json`), and which `jax` made it.
     """
     facts = run.facts()
     return {
@@ -158,6 +194,7 @@ def describe(run: Run, *, kind: str) -> dict[str, Any]:
         "run": str(facts.get("fingerprint", "")),
         "step": run.step,
         "dtype": dtype_of(run),
+        "bare": bare,
         "jax": jax.__version__,
         "facts": {name: facts.get(name) for name in ("reading", "image_scales")},
         "config": run.config,
@@ -202,7 +239,11 @@ def read(path: pathlib.Path) -> Program:
     flat = {name.removeprefix(WEIGHTS): array for name, array in arrays.items()}
     weights = flax.traverse_util.unflatten_dict(flat, sep="/")
     weights = {"params": {}, "batch_stats": {}} | weights
-    return Program(program.call, weights, about["dtype"], about)
+
+    def call(weights: Any, image: jax.Array) -> Any:
+        return scores_of(program.call(weights, image))
+
+    return Program(call, weights, about["dtype"], about)
 
 
 def about_of(path: pathlib.Path) -> dict[str, Any]:

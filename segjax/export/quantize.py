@@ -47,7 +47,8 @@ def write(run: Run, output: pathlib.Path, *, images: int, largest_loss: float) -
     run, graph = exported.float_graph(run)
     batches = windows_of(run, images)
     graph, whole = calibrated(graph, batches), graph
-    about = onnx_graph.describe(run) | {"int8": {"images": len(batches)}}
+    about = program.describe(run, kind=onnx_graph.KIND, bare=False)
+    about |= {"int8": {"images": len(batches)}}
     with files.replacing(output) as temporary:
         line = onnx_graph.write(graph, temporary, about)
         other = exported.open_file(temporary, trust_code=True)
@@ -155,7 +156,7 @@ def compare(run: Run, other: Exported, *, largest_loss: float) -> str:
 
 def speeds(whole: Any, small: Any, batch: np.ndarray, *, path: pathlib.Path) -> str:
     """Return a line on how long a batch takes in float32 and in int8, medians of turns."""
-    calls = [onnx_graph.session_of(each, [onnx_graph.SCORES], path=path) for each in (whole, small)]
+    calls = [onnx_graph.session_of(each, [program.SCORES], path=path) for each in (whole, small)]
     seconds: list[list[float]] = [[], []]
     for turn in range(TURNS + 1):
         for call, own in zip(calls, seconds, strict=True):

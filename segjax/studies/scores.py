@@ -13,7 +13,8 @@ Scores = dict[str, float]
 def of_result(name: str, result: Mapping[str, Any], class_names: Sequence[str]) -> Scores:
     """Return the scores in a report: `val/miou`, of a class `val/dice/<class>`.
 
-    Counts and what is of single examples are left out, and so is what has no value.
+    Counts and what is of single examples are left out, and so is what has no value; what was logged
+    is among the others by the same names.
 
     Args:
         name: Of the evaluation.
@@ -22,6 +23,8 @@ def of_result(name: str, result: Mapping[str, Any], class_names: Sequence[str]) 
     """
     found: dict[str, Any] = {}
     for key, value in result.items():
+        if key == "logged":
+            continue
         if key == "per_class":
             for class_name, logged in zip(class_names, log_names(class_names), strict=True):
                 own = value.get(class_name) or {}

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import results
 from segjax.assemble import parts as parts_lib
 from segjax.commands import cli
 from segjax.data import core
 from segjax.errors import UserError
 from segjax.metrics import confusion
 from segjax.runs import run as run_lib
-from segjax.runs import workdir
+from segjax.runs import workdir, writer
+from segjax.studies import finished
 from tests import program
 
 CONFIG = """
@@ -100,6 +102,11 @@ def test_two_workers_one_of_them_killed_make_what_one_makes(tmp_path, capsys):
             )
         found = json.loads((root / "eval/val.json").read_text())
         np.testing.assert_array_equal(found["confusion_matrix"], total)
+    (record,) = results.record(alone)
+    logs = [writer.read(alone / f"fold{fold}") for fold in range(3)]
+    minutes = sum(finished.costs(lines)["minutes"] for lines in logs)
+    assert (record["folds"], record["num_examples"]) == (3, len(joined))
+    assert record["train_minutes"] == pytest.approx(minutes)
 
     every_fold_is_a_run_and_all_are_an_ensemble(alone, tmp_path, capsys)
 

@@ -87,6 +87,7 @@ def test_the_file_has_each_fold_their_mean_and_what_was_dealt(done):
         del config["resolved"]
         assert each["fingerprint"] == schema.fingerprint(config)
     assert not any(name.startswith("test/") for name in found["out_of_fold"])
+    assert not any("logged" in name for name in found["mean"])
     assert found["settings"]["splits"] == ["train", "val"] and found["data"]["examples"] == 14
     assert "14 examples dealt to 3 folds: 5, 5, 4" in said
     assert "folds: 3 found, 0 finished before, 3 done now" in said
