@@ -13,7 +13,7 @@ from segjax.config import rules
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.report import plots, record, seen, tables
-from segjax.report.page import EYES, KEYS, PICTURE_BYTES, Written
+from segjax.report.page import EYES, KEYS, PICTURE_BYTES, Written, drawn
 from segjax.report.record import Subject, is_real
 from segjax.report.seen import Eye, Seen
 from segjax.report.show import JUDGED, SIDE
@@ -154,6 +154,7 @@ def _split(
         "split": evaluator.split,
         "images": len(evaluator.source),
         "looked": len(found[0]),
+        "drawn": drawn(found[0]),
         "score": "" if eye is None else eye.score,
         "first": names[0],
         "tested": tested,

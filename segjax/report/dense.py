@@ -16,7 +16,7 @@ from segjax.inference import preview, several
 from segjax.inference.predictor import Prediction
 from segjax.metrics import base, confusion, intervals
 from segjax.report import show
-from segjax.report.seen import Region, Seen, no_levels
+from segjax.report.seen import Region, Seen, about, case_of, groups, no_levels
 from segjax.structs import IGNORE_LABEL
 from segjax.views import colour, overlaps
 from segjax.views.colour import Colour
@@ -75,6 +75,7 @@ class ClassEye:
             self.answers(thinned(pred, axes=len(image.shape) - 1)),
             pictures,
             plot,
+            case=case_of(example),
         )
 
     def margins(self, pred: np.ndarray, label: np.ndarray) -> Int64[np.ndarray, "parts k"]:
@@ -115,6 +116,13 @@ class ClassEye:
         """Return the pictures of an example, or of a signal its plot."""
         return shown(image, label, pred, unsure, self.palette, name)
 
+    def whole(self, seen: Sequence[Seen], /) -> list[float | None]:
+        """Return the 95 % interval of the mean IoU."""
+        counts = np.stack([one.kept for one in seen], axis=1)
+        own = intervals.scores_of_margins(binary="known" in self.parts)["miou"]
+        scores = {"miou": intervals.of_margins(counts, score=own)}
+        return intervals.bootstrap(scores, groups(seen), resamples=RESAMPLES)["miou"]
+
     def legend(self) -> list[tuple[str, str]]:
         """Return what the colours of its pictures mean."""
         own = dict(zip(self.class_names, self.palette, strict=True))
@@ -125,7 +133,7 @@ class ClassEye:
     def intervals(self, seen: Sequence[Seen], /) -> dict[str, list[float | None]]:
         """Return the 95 % interval of each class's IoU, see `metrics.intervals`."""
         counts = np.stack([one.kept for one in seen], axis=1)
-        found = intervals.of_classes(counts, ious, resamples=RESAMPLES)
+        found = intervals.of_classes(counts, ious, resamples=RESAMPLES, groups=groups(seen))
         return dict(zip(self.class_names, found, strict=True))
 
     def table(self, seen: Sequence[Seen], /) -> Mapping[str, Any]:
@@ -136,7 +144,7 @@ class ClassEye:
             f"IoU of {name}": [[base.number(one.per_class[k])] for one in seen]
             for k, name in enumerate(self.class_names)
         }
-        return {"per_example": {"name": [one.name for one in seen], "values": values, **rows}}
+        return {"per_example": {**about(seen), "values": values, **rows}}
 
     def compared(self) -> Sequence[str]:
         """Return what runs are compared by."""

@@ -15,7 +15,7 @@ from segjax.metrics import panoptic as quality_lib
 from segjax.metrics.base import number
 from segjax.report import show
 from segjax.report.dense import counted, thinned
-from segjax.report.seen import Region, Seen, no_levels
+from segjax.report.seen import Region, Seen, about, case_of, groups, no_levels
 from segjax.structs import IGNORE_LABEL, Mask, Objects
 from segjax.views import colour, instances, outlines, segments
 from segjax.views.page import pages
@@ -88,8 +88,13 @@ class ObjectEye:
             regions,
             thinned(class_map_of(kept, found.size), axes=len(found.size)),
             pictures_of(instances.panels(shown)[0]),
+            case=case_of(example),
             parts=singles(shown, kept.scores.tolist()) if len(found.size) == 2 else (),
         )
+
+    def whole(self, seen: Sequence[Seen], /) -> list[float | None]:
+        """Return the 95 % interval of the mask AP."""
+        return _whole(self.evaluator, seen, "AP")
 
     def legend(self) -> list[tuple[str, str]]:
         """Return what the colours of its pictures mean."""
@@ -110,7 +115,7 @@ class ObjectEye:
         scores = {
             name: _precision(each) for name, each in zip(self.class_names, ranked, strict=True)
         }
-        return intervals.bootstrap(scores, np.arange(len(seen)), resamples=RESAMPLES)
+        return intervals.bootstrap(scores, groups(seen), resamples=RESAMPLES)
 
     def table(self, seen: Sequence[Seen], /) -> Mapping[str, Any]:
         """Return a report's content of single examples."""
@@ -177,7 +182,12 @@ class SegmentEye:
             regions,
             thinned(classes.astype(np.uint8), axes=dims),
             pictures_of({name: colour.hatch(each, void) for name, each in pictures.items()}),
+            case=case_of(example),
         )
+
+    def whole(self, seen: Sequence[Seen], /) -> list[float | None]:
+        """Return the 95 % interval of the panoptic quality."""
+        return _whole(self.evaluator, seen, "PQ")
 
     def legend(self) -> list[tuple[str, str]]:
         """Return what the colours of its pictures mean."""
@@ -194,7 +204,7 @@ class SegmentEye:
             every = hit + (wrong + missed) / 2
             return np.where(every > 0, iou / np.maximum(every, 0.5), np.nan)
 
-        found = intervals.of_classes(sums, score, resamples=RESAMPLES)
+        found = intervals.of_classes(sums, score, resamples=RESAMPLES, groups=groups(seen))
         return dict(zip(self.class_names, found, strict=True))
 
     def table(self, seen: Sequence[Seen], /) -> Mapping[str, Any]:
@@ -269,6 +279,11 @@ def _precision(ranked: coco.Ranked) -> intervals.Score:
     return lambda weights: base.nan_of(coco.average_precision(ranked, weights))
 
 
+def _whole(evaluator: base.Evaluator[Any], seen: Sequence[Seen], name: str) -> list[float | None]:
+    scores = {name: evaluator.resampled([one.kept for one in seen])[0][name]}
+    return intervals.bootstrap(scores, groups(seen), resamples=RESAMPLES)[name]
+
+
 def _table(seen: Sequence[Seen], values: Mapping[str, Sequence[np.ndarray]]) -> Mapping[str, Any]:
     rows = {name: [[number(x) for x in own] for own in each] for name, each in values.items()}
-    return {"per_example": {"name": [one.name for one in seen], "values": rows}}
+    return {"per_example": {**about(seen), "values": rows}}

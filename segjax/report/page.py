@@ -168,6 +168,9 @@ def _split(
         "score": score,
         "step": None if result is None else result.get("step"),
         "headline": [] if result is None else _logged(result),
+        "title": evaluator.headline[1],
+        "drawn": drawn(found),
+        "interval": eye.whole(found) if eye is not None and ends else None,
         "table": _class_table(result, ends, score),
         "confusion": None if result is None else tables.confusion(result),
         "reliability": plots.reliability(levels) if levels.any() else None,
@@ -177,6 +180,12 @@ def _split(
         "colours": colours(eye),
         "legend": [] if eye is None else eye.legend(),
     }
+
+
+def drawn(found: Sequence[Seen]) -> str:
+    """Return what intervals and tests draw, and how many there are."""
+    number = len(np.unique(seen.groups(found)))
+    return f"{number} {'cases' if all(one.case for one in found) else 'examples'}"
 
 
 def _class_table(

@@ -43,6 +43,7 @@ class Seen:
         pictures: What it looks like, each with what it is.
         plot: A signal, drawn; empty: it is shown by pictures.
         parts: Pictures of single objects, each with what became of it.
+        case: Whose it is, a patient's number say; empty: the data does not say.
     """
 
     place: int
@@ -57,6 +58,7 @@ class Seen:
     pictures: Sequence[tuple[str, str]]
     plot: Markup = Markup("")
     parts: Sequence[tuple[str, str]] = ()
+    case: tuple[Any, ...] = ()
 
 
 class Eye(Protocol):
@@ -76,6 +78,10 @@ class Eye(Protocol):
 
     def intervals(self, seen: Sequence[Seen], /) -> dict[str, list[float | None]]:
         """Return the 95 % interval of the score of each class, by its name."""
+        ...
+
+    def whole(self, seen: Sequence[Seen], /) -> list[float | None]:
+        """Return the 95 % interval of the evaluation's headline."""
         ...
 
     def legend(self) -> list[tuple[str, str]]:
@@ -129,6 +135,28 @@ def places(number: int, most: int | None) -> list[int]:
 def no_levels() -> Int64[np.ndarray, "2 levels"]:
     """Return counts of nothing."""
     return np.zeros((2, LEVELS + 1), np.int64)
+
+
+def about(seen: Sequence[Seen]) -> dict[str, Any]:
+    """Return names and cases of examples as a report's content of single ones has them."""
+    names: dict[str, Any] = {"name": [one.name for one in seen]}
+    return names | ({"group": groups(seen).tolist()} if all(one.case for one in seen) else {})
+
+
+def case_of(example: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return an example's field 'case'; empty: it has none."""
+    return tuple(np.ravel(example["case"]).tolist()) if "case" in example else ()
+
+
+def groups(seen: Sequence[Seen]) -> Int64[np.ndarray, " n"]:
+    """Return the number of the case of each example; without cases each is one.
+
+    Examples of one case are not independent: intervals and tests draw whole cases.
+    """
+    if not all(one.case for one in seen):
+        return np.arange(len(seen))
+    order = {case: place for place, case in enumerate(dict.fromkeys(one.case for one in seen))}
+    return np.array([order[one.case] for one in seen], np.int64)
 
 
 def order(

@@ -82,6 +82,8 @@ def test_a_page_of_every_kind_of_task(kind, tmp_path):
     headings = {each.get("id") for each in reader.of("h2")}
     assert headings == {"curves", "split-1", "trained", "costs", "made"}
     assert "By size" in text
+    cases = kind in ("instances", "segments")  # two images each
+    assert f"by bootstrap over {'2 cases' if cases else '4 examples'}" in text
     assert ("Reliability" in text) == (kind != "segments")
     pictured = {each.get("data-what") for each in reader.of("figure")} - {None}
     wanted = {
@@ -94,7 +96,9 @@ def test_a_page_of_every_kind_of_task(kind, tmp_path):
 
 def test_intervals_are_there_where_all_examples_were_looked_at(tmp_path):
     subject, _, text = written(tmp_path, "classes")
-    assert text.count("95 % interval") == 1 + 1  # of the table, and of the plot
+    assert text.count("95 % interval") == 3  # of the mean, in the table, and in the plot
+    low, high = map(float, re.search(r"95 % interval ([\d.]+) – ([\d.]+), by", text).groups())
+    assert low <= subject.result("val")["miou"] <= high
     page.write(tmp_path / "few.html", subject, examples=3, pictures=2, tell=lambda done: None)
     few = (tmp_path / "few.html").read_text()
     assert "3 of 4 were looked at" in few and "– " not in few.partition("<tbody>")[2][:400]
