@@ -27,11 +27,12 @@ function judge(card, shade, unknown) {
 }
 for (const part of document.querySelectorAll("section.split")) {
   const choice = part.querySelector("select.switch");
+  if (!choice) continue;
   const cards = [...part.querySelectorAll("section.card")], box = part.querySelector(".cards");
   const colours = part.dataset.colours ? JSON.parse(part.dataset.colours) : null;
   const key = part.querySelector(".key");
   for (const card of cards) card.dataset.text = card.querySelector(".score").textContent;
-  choice?.addEventListener("change", () => {
+  choice.addEventListener("change", () => {
     const number = choice.value === "" ? -1 : Number(choice.value);
     const value = card => number < 0 ? null : JSON.parse(card.dataset.scores)[number];
     const order = number < 0 ? cards : [...cards].sort((one, other) => (value(one) ?? 2) - (value(other) ?? 2));

@@ -76,7 +76,7 @@ def interval(ends: Sequence[float | None]) -> Any:
     low, high = ends
     if low is None or high is None:
         return None
-    return f"{low:.3f} – {high:.3f}", high - low
+    return f"{low:.3f} to {high:.3f}", high - low
 
 
 class Confusion(NamedTuple):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.report import page
+from segjax.report import beside, page
 from tests.report import subjects
 
 pytestmark = pytest.mark.slow
@@ -76,6 +76,20 @@ def test_sort_enlarge_and_choose(browser, place):
     assert not [each for each in browser.get_log("browser") if each["level"] == "SEVERE"]
     browser.set_window_size(390, 800)
     assert script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_runs_beside_each_other_have_no_fault(browser, tmp_path):
+    runs = [
+        subjects.subject("classes", tmp_path / name, wrong=wrong, name=name)
+        for name, wrong in (("one", 0.02), ("two", 0.1))
+    ]
+    found = tmp_path / "page.html"
+    beside.write(found, runs, examples=2, pictures=2, tell=lambda done: None)
+    browser.get(found.as_uri())
+    browser.find_elements("css selector", "table.sortable thead button")[1].click()
+    browser.find_elements("css selector", "button.zoom")[2].click()
+    assert browser.find_element("css selector", "dialog.viewer").is_displayed()
+    assert not [each for each in browser.get_log("browser") if each["level"] == "SEVERE"]
 
 
 COUNTS = """
