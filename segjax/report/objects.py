@@ -253,7 +253,7 @@ def _crop(
         outlines.scaled((tuple(np.subtract(corner, low).tolist()), inside), (factor, factor))
         for corner, inside in regions
     ]
-    width = max(1, round(max(part.shape[:2]) / 100))
+    width = max(2, round(max(part.shape[:2]) / 60))
     for region, shade in zip(moved, shades, strict=True):
         part = outlines.paint(part, [region], [shade], alpha=0.0, width=width)
     return pages.picture(part, side=2 * SMALLEST)
