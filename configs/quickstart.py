@@ -44,6 +44,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.total_steps = 2
         config.input.batch_size = 8
         config.model.widths = (8, 16)
+        config.report.page = False  # of two steps there is nothing to say
         fit(config, {1: (96,), 2: (48, 48), 3: (16, 32, 32)}[arg.dims], num_examples=8)
     return config
 

@@ -14,7 +14,8 @@ FILES = sorted((ROOT / "segjax").rglob("*.py"))
 ROOMS = [
     "errors", "structs", "runtime", "config", "kernels", "views", "layers", "encoders", "models",
     "losses", "metrics", "tasks", "data", "augment", "training", "inference", "evaluators",
-    "pretrained", "costs", "assemble", "runs", "studies", "export", "audit", "auto", "feedback",
+    "pretrained", "costs", "assemble", "runs", "studies", "report", "export", "audit", "auto",
+    "feedback",
     "watch", "serve", "commands",
 ]  # fmt: skip
 """From the ground up: a room imports itself and those before it."""

@@ -37,15 +37,18 @@ def run(values: flags.FlagValues) -> int:
 
     from segjax.assemble.setup import make_setup
     from segjax.costs import summary
+    from segjax.views import progress
 
     setup, _ = make_setup(options.published(values, options.read_config(values)))
     size = setup.trained_shapes()["image"].shape[1:]
     image = jax.ShapeDtypeStruct((1, *size), "float32")
-    rows = summary.modules(setup.parts.model, image, depth=DEPTH)
+    with progress.stage("tracing the model and a train step"):
+        rows = summary.modules(setup.parts.model, image, depth=DEPTH)
+        needs = training(setup)
     console = Console(width=None if Console().is_terminal else 100)
     title = f"{setup.config['model']['type']} on one image {image.shape[1:]}"
     console.print(summary.draw(rows, title=title))
-    for name, value in training(setup).items():
+    for name, value in needs.items():
         console.print(f"{name:34} {value}", highlight=False)
     for title, text in card(setup):
         console.print(f"{title:34} {printable(text)}", highlight=False, markup=False)

@@ -30,6 +30,7 @@ def run(values: flags.FlagValues) -> int:
     config = options.read_config(values)
     xla.prepare(keep_memory=True)
     config = options.published(values, config)
+    from segjax.report import ending
     from segjax.runs import train
 
     code = train.run(
@@ -37,6 +38,7 @@ def run(values: flags.FlagValues) -> int:
         config,
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
+        at_end=ending.write,
     )
     if code == train.DONE:
         from segjax.watch import reference

@@ -104,7 +104,7 @@ class Run:
         """
         about = self.parts.about_scores(self.step, self.overrides)
         found = []
-        for each in self._evaluators(name):
+        for each in self.evaluators(name):
             made = report.run(
                 each, self._predictor, step=self.step, shown=shown, draw=draw, about=about
             )
@@ -139,11 +139,15 @@ class Run:
                 "classes of this run overlap (multi-label). Change the threshold instead: "
                 "--override=task.threshold=0.4."
             )
-        evaluator = self._evaluators(name)[0]
+        evaluator = self.evaluators(name)[0]
         return tuning.choose(self._network, evaluator.source, shown=shown)
 
-    def _evaluators(self, name: str) -> list[Evaluator]:
-        """Return the evaluators that `name` stands for, see `evaluate`."""
+    def evaluators(self, name: str = "") -> list[Evaluator]:
+        """Return what scores the run: the evaluators that `name` stands for, see `evaluate`.
+
+        Raises:
+            UserError: No such evaluation, or its data cannot be read.
+        """
         resolved = self.config["resolved"]
         clock = schedule.Clock(*(resolved[field] for field in schedule.Clock._fields))
         chosen = {

@@ -23,6 +23,7 @@ from segjax.runs import (
     checkpoint,
     data_record,
     digest,
+    ending,
     failure,
     live,
     owner,
@@ -30,7 +31,6 @@ from segjax.runs import (
     stopping,
     transfer,
     workdir,
-    writer,
     writers,
 )  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
@@ -40,7 +40,7 @@ from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
-from segjax.views import figures
+from segjax.views import progress
 
 DONE = 0
 
@@ -52,6 +52,7 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
+    at_end: ending.AtEnd | None = None,
     begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
@@ -62,6 +63,7 @@ def run(
         allow_config_change: Go on in a folder that another config made.
         profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
+        at_end: What else is made of each run that is complete.
         begun: When it was begun, by `time.monotonic`; None: with the process. The log says how long
             the first step took from there.
 
@@ -75,10 +77,12 @@ def run(
     tracer = profile.Tracer(path / "profile", profile_steps, ready.setup.clock.total_steps)
     if not ready.resumes():
         ready.weights.read()  # what is wrong with them is said before anything is written
+    first = jax.process_index() == 0
     with workdir.locked(path):
-        with tracer.compiling() as options:
+        said = progress.stage("compiling the train step", enabled=first)
+        with said, tracer.compiling() as options:
             program = ready.traced.compile(options)
-        return go_on(ready, program, tracer, on_score, begun)
+        return go_on(ready, program, tracer, on_score, at_end, begun)
 
 
 class Ready(NamedTuple):
@@ -213,6 +217,7 @@ def go_on(
     program: Program,
     tracer: profile.Tracer,
     on_score: OnScore,
+    at_end: ending.AtEnd | None,
     begun: float | None,
 ) -> int:
     """Restore what is there, train to the end, and return the exit code."""
@@ -256,6 +261,8 @@ def go_on(
         )
         then = Next.GO_ON if start is None else keeper.catch_up(start, state)
         if then is Next.GO_ON:
+            if not begin:
+                ending.draw_samples(setup, ready.source, runs)
             batches = program_lib.make_batches(setup, ready.source, begin)
             stack.enter_context(contextlib.closing(batches))
             begin, then = loop(
@@ -265,7 +272,8 @@ def go_on(
             return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-        draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        ending.draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        ending.finish(keeper, parts, at_end)
     return DONE
 
 
@@ -366,24 +374,6 @@ def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
             f"{path} has checkpoint {start}, and config.total_… makes a run of {clock.total_steps} "
             "steps. Make it longer, move that checkpoint away, or use another --workdir."
         )
-
-
-def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: str) -> None:
-    """Draw the learning curves of each run, from the first process; `split` is trained on."""
-    metric, title = next((e.headline for e in evaluators), ("", ""))
-    alike = [e for e in evaluators if e.headline[0] == metric]
-    seen = [e.name for e in alike if e.split == split][:1]
-    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
-    for run in runs if jax.process_index() == 0 else ():
-        path = run.path / "figures" / "learning_curves.png"
-        figures.learning_curves(
-            path,
-            writer.read(run.path),
-            metric=metric,
-            title=title,
-            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
-        )
-        run.writer.figure("learning_curves", path)
 
 
 def facts(ready: Ready, program: Program) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from segjax.runs.findings import Finding, differs, note
 from segjax.runs.live import Values
 from segjax.runs.replay import Replay
 from segjax.runs.workdir import steps_in
+from segjax.views import progress
 
 NUMERIC = ("differs: package", "differs: machine")
 """How lines begin that may move bits."""
@@ -159,7 +160,9 @@ def take_again(made: Replay, window: Window, *, why: str, look: int) -> Iterator
     begun = replay.host_tree(state)
     if look == window.start + 1:
         yield from diagnosis.look(made, look, state)
-    for each in made.steps(state, window.start, window.end):
+    steps = made.steps(state, window.start, window.end)
+    total = window.end - window.start
+    for each in progress.over(steps, total=total, unit="step", title="verify"):
         values[each.number], hashes[each.number] = each.values, each.batch_hash
         if each.number in kept:
             yield agreement.compare_states(made, each.number, begun, each.state, why=why)
