@@ -247,6 +247,22 @@ def test_each_op_in_a_batch_and_alone_on_each_of_eight_devices(name):
 
 
 @pytest.mark.slow
+def test_eight_devices_that_hold_whole_groups_mix_alike_and_exchange_nothing():
+    batch, key = make_batch(32), jax.random.key(0)
+    mesh = Mesh(np.array(jax.devices()[:8]).reshape(8, 1, 1), sharding.AXES)
+    placement = sharding.batch_sharding(mesh, SCHEMA)
+    augment = make_augment([MORE[name] for name in MIXED], mesh=mesh)
+    sharded = jax.jit(augment, in_shardings=(None, placement), out_shardings=placement)
+    compiled = sharded.lower(key, batch).compile()
+    for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
+        assert collective not in compiled.as_text()
+    out, alone = compiled(key, jax.device_put(batch, placement)), jax.jit(augment)(key, batch)
+    assert (np.asarray(out["label"]) != batch["label"]).any((1, 2)).mean() > 0.9
+    for field in ("image", "label", "instance"):
+        np.testing.assert_array_equal(out[field], alone[field])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuned", "reference"])
 def test_eight_devices_need_no_all_gather_and_agree_with_one(form):
     batch, key = make_batch(), jax.random.key(0)
