@@ -28,6 +28,7 @@ NOT_RUN = {
     "feedback.md": 2,
     "serve.md": 1,
     "audit.md": 1,
+    "classical.md": 2,
 }
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)

@@ -17,7 +17,9 @@ import jax
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "outside"
-FAMILIES = ("torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance")
+FAMILIES = (
+    "torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance", "captum",
+)  # fmt: skip
 SAMPLES = 600
 """At most so many numbers of each output of a network are kept."""
 
