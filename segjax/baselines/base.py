@@ -64,8 +64,12 @@ class Method(abc.ABC):
         """Return the shape of each array that `fit` makes, for images of so many channels."""
 
     @abc.abstractmethod
-    def fit(self, examples: Iterable[Seen]) -> dict[str, np.ndarray]:
+    def fit(self, examples: Iterable[Seen], *, seed: int) -> dict[str, np.ndarray]:
         """Return the method's numbers, float32, having seen each example once.
+
+        Args:
+            examples: Of the training split.
+            seed: Decides all that is drawn.
 
         Raises:
             DataError: Nothing can be learned of these examples.

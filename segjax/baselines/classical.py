@@ -20,7 +20,6 @@ from segjax.structs import IGNORE_LABEL
 from segjax.tasks import touching
 
 Pixels = Annotated[int, rules.whole(1, 1_000_000)]
-Seed = Annotated[int, rules.whole(0, 2**32 - 1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,8 +171,9 @@ class MultiOtsu(Method):
         del channels
         return {"shares": (self.levels, self.num_classes)}
 
-    def fit(self, examples: Iterable[Seen]) -> dict[str, np.ndarray]:
+    def fit(self, examples: Iterable[Seen], *, seed: int) -> dict[str, np.ndarray]:
         """Return the share of each class at each level."""
+        del seed
         found = []
         for image, label in examples:
             valid = label != IGNORE_LABEL
@@ -206,12 +206,10 @@ class Kmeans(Method):
     Attributes:
         clusters: How many.
         pixels: Of each example that are clustered.
-        seed: Decides which, and where clusters begin.
     """
 
     clusters: Annotated[int, rules.whole(2, 4096)] = 16
     pixels: Pixels = 2000
-    seed: Seed = 0
 
     def shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the scale of values, the clusters' centres and their shares."""
@@ -221,11 +219,11 @@ class Kmeans(Method):
             "shares": (self.clusters, self.num_classes),
         }
 
-    def fit(self, examples: Iterable[Seen]) -> dict[str, np.ndarray]:
+    def fit(self, examples: Iterable[Seen], *, seed: int) -> dict[str, np.ndarray]:
         """Return the clusters of a sample of pixels, and the share of each class in them."""
         from sklearn.cluster import KMeans
 
-        draw = np.random.default_rng(self.seed)
+        draw = np.random.default_rng(seed)
         values, classes = base.together([
             base.samples(image.astype(np.float32), label, most=self.pixels, draw=draw)
             for image, label in examples
@@ -234,7 +232,7 @@ class Kmeans(Method):
         std = np.where(std > 0, std, 1).astype(np.float32)
         values = (values - mean) / std
         most = min(self.clusters, len(np.unique(values, axis=0)))
-        found = KMeans(most, n_init=1, random_state=self.seed).fit(values)
+        found = KMeans(most, n_init=1, random_state=seed).fit(values)
         centres = np.full((self.clusters, len(mean)), 1e9, np.float32)  # none is near the others
         centres[:most] = found.cluster_centers_
         of = dict(count=self.clusters, num_classes=self.num_classes)
@@ -287,7 +285,6 @@ class RandomForest(Method):
         depth: The most questions on the way to a leaf.
         pixels: Of each example that the forest is fitted to.
         sigma: The largest scale of the features, in pixels; the smallest is 0.5.
-        seed: Decides the pixels and the trees.
     """
 
     dims: ClassVar[Sequence[int]] = (2, 3)
@@ -295,7 +292,6 @@ class RandomForest(Method):
     depth: Annotated[int, rules.whole(1, 16)] = 10
     pixels: Pixels = 500
     sigma: Annotated[kinds.Real, rules.number(1, 256)] = 8.0
-    seed: Seed = 0
 
     def shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the trees, see `forest.Trees`."""
@@ -303,16 +299,16 @@ class RandomForest(Method):
         one = (self.trees, forest.nodes(self.depth))
         return {"feature": one, "threshold": one, "shares": (*one, self.num_classes)}
 
-    def fit(self, examples: Iterable[Seen]) -> dict[str, np.ndarray]:
+    def fit(self, examples: Iterable[Seen], *, seed: int) -> dict[str, np.ndarray]:
         """Return the forest of a sample of pixels."""
-        draw = np.random.default_rng(self.seed)
+        draw = np.random.default_rng(seed)
         values, classes = base.together([
             base.samples(self._features(image), label, most=self.pixels, draw=draw)
             for image, label in examples
         ])  # fmt: skip
         found = forest.fit(
             values, classes, trees=self.trees, depth=self.depth, num_classes=self.num_classes,
-            seed=self.seed,
+            seed=seed,
         )  # fmt: skip
         return found._asdict()
 

@@ -17,7 +17,7 @@ OUTSIDE = 99.5
 
 
 def picture(
-    values: Float[np.ndarray, "*space ..."], image: np.ndarray, *, kind: Kind
+    values: Float[np.ndarray, "..."], image: np.ndarray, *, kind: Kind
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Return a map over its image [*space c] in grey; of colours the map alone.
 
@@ -44,7 +44,7 @@ def flat(shown: UInt8[np.ndarray, "*space 3"], busy: np.ndarray) -> UInt8[np.nda
     return shown[None].repeat(STRIP, axis=0) if shown.ndim == 2 else shown
 
 
-def colours(values: Float[np.ndarray, "*space ..."], *, kind: Kind) -> UInt8[np.ndarray, "..."]:
+def colours(values: Float[np.ndarray, "..."], *, kind: Kind) -> UInt8[np.ndarray, "..."]:
     """Return a map's values in colours [*space 3].
 
     Above 0 from black over red to white; of both signs from blue over white to red.

@@ -81,7 +81,7 @@ class Map(NamedTuple):
         facts: Numbers that belong to it.
     """
 
-    values: Float[np.ndarray, "*space ..."]
+    values: Float[np.ndarray, "..."]
     kind: Kind
     facts: Mapping[str, Any] = {}
 

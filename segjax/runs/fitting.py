@@ -67,7 +67,9 @@ def run(
             examples = Examples(
                 checked.setup.parts, checked.source, beat=lambda: watcher.now("fit", FITTED)
             )
-            numbers = placed(fit(checked.setup.parts.model, examples), target)
+            numbers = placed(
+                fit(checked.setup.parts.model, examples, seed=own.config["seed"]), target
+            )
             seconds, waited = time.monotonic() - begun, examples.seconds
         live.record(path, checked.setup.resolved(), [own], facts(checked, numbers))
         live.record_files(path, [own], checked.files)
@@ -128,14 +130,14 @@ class Examples:
                 bar.update(number + 1)
 
 
-def fit(method: Any, examples: Examples) -> dict[str, np.ndarray]:
+def fit(method: Any, examples: Examples, *, seed: int) -> dict[str, np.ndarray]:
     """Return a method's numbers, float32, of the shapes that it says.
 
     Raises:
         DataError: Nothing can be learned of these examples.
     """
     channels = core.channels_of(examples.source.schema)
-    found, shapes = method.fit(examples), method.shapes(channels)
+    found, shapes = method.fit(examples, seed=seed), method.shapes(channels)
     found = {name: np.asarray(found[name], np.float32) for name in shapes}
     wrong = {name: array.shape for name, array in found.items() if array.shape != shapes[name]}
     if wrong:
@@ -157,7 +159,7 @@ def again(path: pathlib.Path, config: Mapping[str, Any]) -> Finding:
     setup, source = setup_lib.make_setup(plain)
     with Checkpointer.of_section(path, plain["checkpoint"], read_only=True) as saver:
         _, kept = saver.restore_variables("", None)
-    found = fit(setup.parts.model, Examples(setup.parts, source))
+    found = fit(setup.parts.model, Examples(setup.parts, source), seed=plain["seed"])
     other = [
         name for name, array in found.items() if not np.array_equal(kept["params"][name], array)
     ]

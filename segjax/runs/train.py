@@ -12,6 +12,7 @@ from segjax.assemble.parts import Parts
 from segjax.assemble.program import Program, Traced
 from segjax.assemble.setup import Setup
 from segjax.baselines import base as baselines
+from segjax.config import schedule
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
 from segjax.data import core
