@@ -115,12 +115,11 @@ CLASSICAL: Mapping[str, Mapping[str, Any]] = {
 
 
 def put_classical(config: ml_collections.ConfigDict, name: str, *, debug: bool) -> None:
-    """Put a classical method in a model's place: nothing is augmented, and one step is the fit."""
+    """Put a classical method in a model's place: one step is the fit, which augments nothing."""
     config.model = dict(type=f"classical:{name}")
     if debug:
         config.model.update(CLASSICAL[name], examples=4)
-    config.augment, config.total_steps = [], 1
-    config.log_steps = 1
+    config.total_steps = config.log_steps = 1
 
 
 def annealing(blocks: int) -> tuple[tuple[float, float], ...]:

@@ -25,9 +25,13 @@ def test_it_is_the_forest_of_scikit_learn(depth):
 
 
 def test_thresholds_part_neighbouring_float32_values():
-    """Halfway between two neighbours float32 has no number; scikit-learn asks in float64."""
-    low = np.float32(0.1)
-    high = np.nextafter(low, np.float32(1))
+    """Halfway between two neighbours float32 has no number; scikit-learn asks in float64.
+
+    The half lies nearer to no one, and float32 rounds it to the even neighbour: the upper one here.
+    """
+    low = np.nextafter(np.float32(1000), np.float32(2000))
+    high = np.nextafter(low, np.float32(2000))
+    assert np.float32((float(low) + float(high)) / 2) == high
     values = np.array([[low], [high]] * 20, np.float32)
     classes = np.array([0, 1] * 20)
     found = forest.fit(values, classes, trees=3, depth=2, num_classes=2, seed=0)
