@@ -119,6 +119,8 @@ def put_classical(config: ml_collections.ConfigDict, name: str, *, debug: bool) 
     config.model = dict(type=f"classical:{name}")
     if debug:
         config.model.update(CLASSICAL[name], examples=4)
+    for key in [key for key in config if key.startswith("total_")]:
+        del config[key]
     config.total_steps = config.log_steps = 1
 
 
