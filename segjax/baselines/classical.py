@@ -123,7 +123,7 @@ class RandomWalker(sides.TwoSided):
         if markers.all():  # every pixel is sure
             return markers == 2
         found = segmentation.random_walker(
-            sides.scaled(values), markers, beta=self.beta, mode="cg_j", tol=1e-4
+            sides.scaled(values), markers, beta=self.beta, mode="cg_j", tol=1e-4, prob_tol=1.0
         )
         return found == 2
 
