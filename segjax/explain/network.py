@@ -1,6 +1,7 @@
 """A network as what is asked about: its scores as a function, and what its modules return."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,14 +52,16 @@ class Passes:
     Args:
         model: The network.
         task: Says what its outputs are worth.
+        options: Of XLA.
 
     Attributes:
         value: `(variables, x, objective) → numbers [b]`.
         gradient: Of their sum, by `x`.
     """
 
-    def __init__(self, model: nn.Module, task: DenseTask):
+    def __init__(self, model: nn.Module, task: DenseTask, options: Mapping[str, Any] | None = None):
         self.model, self.task = model, task
+        self.jit = functools.partial(jax.jit, compiler_options=dict(options or {}) or None)
 
         def value(variables: Any, x: Input, objective: Objective) -> jax.Array:
             return objective(self.scores(variables, x))
@@ -66,7 +69,7 @@ class Passes:
         def total(x: Input, variables: Any, objective: Objective) -> jax.Array:
             return value(variables, x, objective).sum()
 
-        self.value, self._gradient = jax.jit(value), jax.jit(jax.grad(total))
+        self.value, self._gradient = self.jit(value), self.jit(jax.grad(total))
         self.compiled: dict[Any, Any] = {}
 
     def gradient(self, variables: Any, x: Input, objective: Objective) -> jax.Array:
@@ -76,7 +79,7 @@ class Passes:
     def once(self, name: Any, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """Return a function that was made and compiled before under that name, or is now."""
         if name not in self.compiled:
-            self.compiled[name] = jax.jit(make())
+            self.compiled[name] = self.jit(make())
         return self.compiled[name]
 
     def scores(

@@ -109,7 +109,7 @@ def test_what_a_method_cannot_see_is_one_line(type_, num_classes, dims, channels
 @pytest.mark.parametrize(
     ("arg", "change", "said"),
     [
-        ("model=otsu,debug", {}, "'classical:otsu': tells a foreground .* 4 classes"),
+        ("model=otsu,debug", {}, "'classical:otsu': tells a foreground .* 8 classes"),
         ("model=kmeans,multilabel,debug", {}, "overlap"),
         ("model=kmeans,debug", {"inference.flips": [1]}, "inference.flips"),
         ("model=kmeans,debug", {"model.pretrained": {}}, "pretrained"),
@@ -136,6 +136,8 @@ def nuclei(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGJAX_DATA", str(root))
         config = sections.plain(dsb2018.get_config("task=semantic,model=otsu,size=debug"))
+        for section in (config["input"], *config["evals"].values()):
+            section["batch_size"] = 8  # of as many devices
         assert train.run(root / "run", config) == 0
         yield root / "run"
 

@@ -1,5 +1,6 @@
 """Attention rollout against products of whole matrices, and weights against the layers' own."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from segjax.errors import ConfigError
 from segjax.explain import network, rollout
 from segjax.explain.rollout import Step
 from segjax.layers import attention
+from segjax.structs import Outputs
 
 VIT = {"type": "vit", "variant": "s", "width": 16, "heads": 2, "depth": 2, "grid": 4,
        "registers": 2, "patch": 8}  # fmt: skip
@@ -99,7 +101,16 @@ def test_layers_of_an_encoder_are_found(model, encoder, size, grids):
     assert found.shape == grids[0] and 0 < found.sum() <= 1 + 1e-5
 
 
+class Pixels(nn.Module):
+    """A network without attention."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        return Outputs(nn.Dense(3)(image))
+
+
 def test_a_network_without_attention_is_one_line():
-    net, x = net_of("fcn_dilated", {"type": "resnet", "depth": 18, "width": 4}, (32, 32))
+    model, x = Pixels(), jnp.zeros((1, 32, 32, 3))
+    net = network.Net(network.Passes(model, None), model.init(jax.random.key(0), x, train=False))
     with pytest.raises(ConfigError, match="--method=rollout: follows the attention"):
         rollout.steps(net, x)
