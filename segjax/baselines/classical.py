@@ -6,7 +6,7 @@ foreground; the others learn of which class a level, a cluster or a pixel with i
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -72,7 +72,7 @@ class Canny(sides.TwoSided):
 
         edges = np.pad(feature.canny(sides.scaled(values), sigma=self.sigma), self.gap)
         closed = ndimage.binary_closing(edges, morphology.disk(self.gap))
-        filled = ndimage.binary_fill_holes(closed)
+        filled: Any = ndimage.binary_fill_holes(closed)
         inside = filled[tuple(slice(self.gap, side - self.gap) for side in filled.shape)]
         return ndimage.binary_opening(inside, morphology.disk(1))
 
@@ -145,7 +145,7 @@ class ChanVese(sides.TwoSided):
         """Return the brighter side of the contour."""
         from skimage import segmentation
 
-        found = segmentation.chan_vese(
+        found: Any = segmentation.chan_vese(
             sides.scaled(values), mu=self.mu, max_num_iter=self.iterations
         )
         if found.all() or not found.any():
@@ -232,7 +232,8 @@ class Kmeans(Method):
         std = np.where(std > 0, std, 1).astype(np.float32)
         values = (values - mean) / std
         most = min(self.clusters, len(np.unique(values, axis=0)))
-        found = KMeans(most, n_init=1, random_state=seed).fit(values)
+        clustering: Any = KMeans
+        found = clustering(most, n_init=1, random_state=seed).fit(values)
         centres = np.full((self.clusters, len(mean)), 1e9, np.float32)  # none is near the others
         centres[:most] = found.cluster_centers_
         of = dict(count=self.clusters, num_classes=self.num_classes)
@@ -321,6 +322,5 @@ class RandomForest(Method):
     def _features(self, image: Image) -> Float[np.ndarray, "*space f"]:
         from skimage import feature
 
-        return feature.multiscale_basic_features(
-            image.astype(np.float32), sigma_max=self.sigma, workers=1, channel_axis=-1
-        )
+        features: Any = feature.multiscale_basic_features
+        return features(image.astype(np.float32), sigma_max=self.sigma, workers=1, channel_axis=-1)

@@ -4,6 +4,8 @@ Writes <name>_<method>.png and .npy of each map on the image's own grid, the sam
 has learned nothing (_random), explain.json and index.html. See docs/explain.md.
 """
 
+from typing import Any
+
 from absl import flags
 
 from segjax.commands import options
@@ -69,8 +71,8 @@ def run(values: flags.FlagValues) -> int:
     for note in opened.notes():
         print(printable(note))
     names = ("module", "baseline", "window", "stride", "steps", "members")
-    asked = Options(**{name: values[name].value for name in names})
+    given: dict[str, Any] = {name: values[name].value for name in names}
     counts = folder.explain(
-        opened, inputs, output, chosen=chosen, target=values.target, options=asked
+        opened, inputs, output, chosen=chosen, target=values.target, options=Options(**given)
     )
     return 2 if counts.skipped else 0

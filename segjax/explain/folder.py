@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def check_run(run: Run, names: Sequence[str]) -> None:
         ConfigError: It finds objects, or is a classical method; it is an ensemble where one network
             is looked into, or none where members are compared.
     """
-    task, model = run.parts.task, run.parts.model
+    task, model = run.parts.task, cast(Any, run.parts.model)
     if isinstance(model, Method) and not {*names} <= {"tta"}:
         model.apply()  # says that it has no network
     if not isinstance(task, DenseTask) or isinstance(task, GroupingTask):
@@ -265,7 +265,10 @@ class Explainer:
 def uncertain(method: str, members: Iterator[np.ndarray]) -> dict[str, Map]:
     """Return the maps of how sure some members are, by the ends of their files' names."""
     found = uncertainty.of_members(members)
-    maps = {"entropy": (found.entropy, "share"), "mutual_information": (found.mutual, "above")}
+    maps: dict[str, tuple[np.ndarray, draw.Kind]] = {
+        "entropy": (found.entropy, "share"),
+        "mutual_information": (found.mutual, "above"),
+    }
     return {
         f"{method}_{name}": Map(values, kind, {"mean": float(values.mean())})
         for name, (values, kind) in maps.items()

@@ -54,8 +54,9 @@ def steps(net: Net, x: Input) -> list[Step]:
                 if module.name in ("query", "key"):
                     projected[module.path] = output
                 elif isinstance(module, attention.Attention):
-                    both = (projected[(*module.path, name)] for name in ("query", "key"))
-                    found.append(weights_of(*both, module.heads, *arguments[2:], **options))
+                    query, key = (projected[(*module.path, name)] for name in ("query", "key"))
+                    own = weights_of(query, key, module.heads, *arguments[2:], **options)
+                    found.append(own)
             return output
 
         with nn.intercept_methods(call):

@@ -42,4 +42,5 @@ def likeness(first: Float[np.ndarray, "..."], second: Float[np.ndarray, "..."]) 
     a, b = (np.abs(each).ravel()[::step] for each in (first, second))
     if a.min() == a.max() or b.min() == b.max():
         return 0.0
-    return float(stats.spearmanr(a, b).statistic)
+    found: Any = stats.spearmanr(a, b)
+    return float(found.statistic)

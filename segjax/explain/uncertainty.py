@@ -110,7 +110,7 @@ def keys(count: int) -> list[jax.Array]:
 
 def check_drops(members: Sequence[Float[np.ndarray, "*space k"]]) -> None:
     """Raise `ConfigError` where two members of MC dropout are alike: there is nothing to drop."""
-    if np.array_equal(*members[:2]):
+    if np.array_equal(members[0], members[1]):
         raise ConfigError(
             "--method=dropout: the network of this run drops nothing, so all its members are the "
             "same. Train with config.model.dropout above 0, or use --method=tta or ensemble."

@@ -1,5 +1,7 @@
 """Objects of one class that touch, told apart by their shape alone."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Int32
 from scipy import ndimage
@@ -28,12 +30,13 @@ def divide(mask: Bool[np.ndarray, "*space"], *, apart: int) -> Int32[np.ndarray,
     inside = np.pad(mask, 1)  # an object at the image's border is not wider than it is seen
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), 1.0)
     distance = distance[(slice(1, -1),) * mask.ndim]
-    pieces, _ = ndimage.label(mask)
+    label: Any = ndimage.label
+    pieces, _ = label(mask)
     peaks = feature.peak_local_max(
         distance, min_distance=apart, labels=pieces, exclude_border=False
     )
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = 1 + np.arange(len(peaks))
     found = segmentation.watershed(-distance, markers, mask=mask).astype(np.int32)
-    lost, _ = ndimage.label(mask & (found == 0))  # pieces that are flat have no peak
+    lost, _ = label(mask & (found == 0))  # pieces that are flat have no peak
     return np.where(lost > 0, lost + len(peaks), found).astype(np.int32)
