@@ -308,7 +308,7 @@ class RandomForest(Method):
             for image, label in examples
         ])  # fmt: skip
         found = forest.fit(
-            values, classes, trees=self.trees, depth=self.depth, num_classes=self.num_classes,
+            values, classes, trees=self.trees, depth=self.depth, count=self.num_classes,
             seed=seed,
         )  # fmt: skip
         return found._asdict()

@@ -37,7 +37,7 @@ def fit(
     *,
     trees: int,
     depth: int,
-    num_classes: int,
+    count: int,
     seed: int,
 ) -> Trees:
     """Return a random forest (Breiman 2001) that tells classes by features.
@@ -47,23 +47,23 @@ def fit(
         classes: Of these.
         trees: How many, each fitted to a bootstrap sample, the root of all features at a node.
         depth: The most questions on the way to a leaf.
-        num_classes: K; those that do not occur have the share 0.
+        count: Of classes; those that do not occur have the share 0.
         seed: Decides the samples.
     """
     from sklearn.ensemble import RandomForestClassifier
 
     forest = RandomForestClassifier(n_estimators=trees, max_depth=depth, random_state=seed)
     forest.fit(np.asarray(values, np.float32), classes)
-    return of_sklearn(forest, depth=depth, num_classes=num_classes)
+    return of_sklearn(forest, depth=depth, count=count)
 
 
-def of_sklearn(forest: Any, *, depth: int, num_classes: int) -> Trees:
+def of_sklearn(forest: Any, *, depth: int, count: int) -> Trees:
     """Return the trees of a `RandomForestClassifier` that is not deeper than `depth`."""
     shape = len(forest.estimators_), nodes(depth)
     found = Trees(
         np.full(shape, LEAF, np.float32),
         np.zeros(shape, np.float32),
-        np.zeros((*shape, num_classes), np.float32),
+        np.zeros((*shape, count), np.float32),
     )
     numbers = forest.classes_.astype(np.int64)
     for t, estimator in enumerate(forest.estimators_):

@@ -16,7 +16,7 @@ def test_it_is_the_forest_of_scikit_learn(depth):
     classes[classes == 1] = 4
     theirs = RandomForestClassifier(n_estimators=7, max_depth=depth, random_state=3)
     theirs.fit(values, classes)
-    ours = forest.fit(values, classes, trees=7, depth=depth, num_classes=6, seed=3)
+    ours = forest.fit(values, classes, trees=7, depth=depth, count=6, seed=3)
     seen = np.concatenate([values, key.normal(size=(300, 5)).astype(np.float32).round(2)])
     expected = np.zeros((len(seen), 6))
     expected[:, theirs.classes_] = theirs.predict_proba(seen)
@@ -34,5 +34,5 @@ def test_thresholds_part_neighbouring_float32_values():
     assert np.float32((float(low) + float(high)) / 2) == high
     values = np.array([[low], [high]] * 20, np.float32)
     classes = np.array([0, 1] * 20)
-    found = forest.fit(values, classes, trees=3, depth=2, num_classes=2, seed=0)
+    found = forest.fit(values, classes, trees=3, depth=2, count=2, seed=0)
     np.testing.assert_array_equal(forest.predict(found, values).argmax(-1), classes)
