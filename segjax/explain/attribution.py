@@ -110,7 +110,8 @@ def integrated_gradients(
         most: The last.
         tell: Called after each of `AT_ONCE` points.
     """
-    total = float(net.value(x, objective)[0]) - float(net.value(baseline, objective)[0])
+    first, other = _values(net, jnp.concatenate([x, baseline]), objective).tolist()
+    total = first - other
     while True:
         points, weights = np.polynomial.legendre.leggauss(steps)
         mean = np.zeros(x.shape[1:], np.float64)
@@ -151,7 +152,7 @@ def occlusion(
         stride: How far windows are apart; not more than their sides.
         tell: Called after each of `AT_ONCE` windows.
     """
-    before, whole = float(net.value(x, objective)[0]), x.shape[1:-1]
+    before, whole = float(_values(net, x, objective)[0]), x.shape[1:-1]
     total, count = np.zeros(whole), np.zeros(whole)
     places = windows(whole, window, stride)
     for chosen in _chunks(len(places)):
@@ -184,6 +185,13 @@ def windows(
 def rounds(count: int) -> int:
     """Return how often `tell` is called for so many points or windows."""
     return -(-count // AT_ONCE)
+
+
+def _values(net: Net, images: Input, objective: Objective) -> Float[np.ndarray, " b"]:
+    """Return the objective of a few images, in a batch of `AT_ONCE`: one shape is compiled."""
+    more = AT_ONCE - len(images)
+    rows = jnp.concatenate([images, jnp.broadcast_to(images[:1], (more, *images.shape[1:]))])
+    return net.value(rows, objective)[: len(images)]
 
 
 def _chunks(count: int) -> list[slice]:

@@ -17,7 +17,7 @@ from segjax.config import trials
 from segjax.costs import timing
 from segjax.data import core, intensity
 from segjax.errors import ConfigError
-from segjax.runs import checks, findings, live, place, workdir
+from segjax.runs import checks, findings, live, place, workdir, writer
 from segjax.runs.checkpoint import Checkpointer
 from segjax.runs.checks import Checked
 from segjax.runs.findings import Finding
@@ -89,7 +89,7 @@ def run(
         if found is None:
             then = keeper(FITTED, numbers, save=True, stop=stop())
         else:
-            then = keeper.catch_up(FITTED, numbers)
+            then = Next.GO_ON if is_scored(own, checked) else keeper.catch_up(FITTED, numbers)
         saver.wait()
         if then is Next.PREEMPTED:
             own.writer.close(stop.code())
@@ -180,6 +180,12 @@ def placed(numbers: Mapping[str, np.ndarray], target: TrainState) -> TrainState:
     params = {name: jax.device_put(numbers[name], s.sharding) for name, s in target.params.items()}
     step = jax.device_put(np.int32(FITTED), target.step.sharding)
     return TrainState(step, params, {}, {}, {})
+
+
+def is_scored(own: Live, checked: Checked) -> bool:
+    """Return whether a run that was fitted before has logged its scores; it has no loss."""
+    logged = {name for record in writer.read(own.path) for name in record}
+    return all(logged & {*each.metrics()} for each in checked.evaluators)
 
 
 def log_of(checked: Checked, own: Live, resumed: bool) -> Log:

@@ -10,6 +10,7 @@ from segjax.config import lookup
 from segjax.errors import ConfigError
 from segjax.explain import attribution, methods, network, sanity
 from segjax.structs import Outputs
+from tests.outside import recorded
 
 SIZE = (24, 20)
 
@@ -34,8 +35,11 @@ def net_of(model, seed=0):
     task = lookup.build(
         "tasks", dict(type="semantic", losses=losses), where="config.task", num_classes=3
     )
-    variables = model.init(jax.random.key(seed), jnp.zeros((1, *SIZE, 2)), train=False)
-    return network.make(model, task, {"params": variables["params"], "batch_stats": {}})
+    init = recorded.compiled(lambda key, x: model.init(key, x, train=False))
+    variables = init(jax.random.key(seed), jnp.zeros((1, *SIZE, 2)))
+    return network.Net(
+        network.Passes(model, task, recorded.QUICK), {"batch_stats": {}, **variables}
+    )
 
 
 def image(seed=0):

@@ -134,6 +134,10 @@ def projections(gradients: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(pairs)
 
 
+QUICK = {"xla_backend_optimization_level": 0}
+"""Of a compilation without XLA's optimisations, which take longer than what is recorded runs."""
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without XLA's optimisations, which take longer than what is recorded runs."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    """Compile `QUICK`ly."""
+    return jax.jit(function, compiler_options=QUICK)

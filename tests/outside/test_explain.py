@@ -35,8 +35,7 @@ def asked(monkeypatch, float64):
     variables = parity.variables_of(model, recorded.weights(case.about["state"]), rules)
     region = np.zeros(of_captum.SIZE, bool)
     region[of_captum.REGION] = True
-    quick = {"xla_backend_optimization_level": 0}  # see `recorded.compiled`
-    net = network.Net(network.Passes(model, Scores(), quick), variables)
+    net = network.Net(network.Passes(model, Scores(), recorded.QUICK), variables)
     x = jnp.asarray(recorded.image(of_captum.SIZE))
     return case, net, x, network.objective_of(of_captum.NUMBER, region)
 
