@@ -150,7 +150,8 @@ class Features(NamedTuple):
 def modules(net: Net, x: Input) -> list[Features]:
     """Return the modules that make features with the axes of the image, in the order they end.
 
-    Those that are called several times are left out, and nothing is computed.
+    Those that are called several times are left out, and dropout, which does nothing here. Nothing
+    is computed.
     """
     found: dict[str, list[tuple[int, ...]]] = {}
 
@@ -164,6 +165,7 @@ def modules(net: Net, x: Input) -> list[Features]:
         Features(path, shapes[0])
         for path, shapes in found.items()
         if path and len(shapes) == 1 and len(shapes[0]) == x.ndim
+        if not path.rpartition("/")[2].startswith("Dropout_")
     ]
 
 
