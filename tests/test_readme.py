@@ -30,6 +30,7 @@ NOT_RUN = {
     "transfer.md": 3,
     "audit.md": 3,
     "report.md": 1,
+    "classical.md": 2,
 }
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)

@@ -11,6 +11,7 @@ from typing import Any
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
+from segjax.baselines.predictor import Fitted
 from segjax.config import lookup, recording, rules, schedule, sections, trials, trust
 from segjax.data import folds, hashes
 from segjax.errors import ConfigError
@@ -208,10 +209,10 @@ class Run:
         return self.parts.predictor(self.variables)
 
     @functools.cached_property
-    def _network(self) -> Network:
-        section = self.config["inference"]
+    def _network(self) -> Network | Fitted:
+        size = self.config["inference"]["batch_size"]
         others = [(other.parts.forward, other.variables) for other in self.others]
-        return Network(self.parts.forward, self.variables, others, section["batch_size"])
+        return self.parts.bare(self.variables, others, size)
 
 
 def open_run(

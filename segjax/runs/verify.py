@@ -11,9 +11,21 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from segjax.baselines import base as baselines
 from segjax.config import trials
 from segjax.errors import ConfigError, UserError
-from segjax.runs import agreement, diagnosis, failure, records, replay, run, saved, workdir, writer
+from segjax.runs import (
+    agreement,
+    diagnosis,
+    failure,
+    fitting,
+    records,
+    replay,
+    run,
+    saved,
+    workdir,
+    writer,
+)
 from segjax.runs.checkpoint import locate
 from segjax.runs.findings import Finding, differs, note
 from segjax.runs.live import Values
@@ -59,7 +71,8 @@ def verify(
         )
     config, found = records.config_that_made(path)
     run.check_config(config, path / "run.json", trust_code=trust_code)
-    window = choose(path, config, steps=steps, step=step)
+    fitted = baselines.is_method(config["model"])
+    window = Window(0, 0) if fitted else choose(path, config, steps=steps, step=step)
     facts = workdir.load_facts(path)
     found += [*records.packages(facts), records.revision(facts)]
     mesh = replay.make_mesh(config, facts)
@@ -69,6 +82,9 @@ def verify(
     yield from records.checkpoints(path, config["checkpoint"]["root"])
     yield from records.ranks(path, config["checkpoint"])
     yield from records.scores(path, config)
+    if fitted:
+        yield fitting.again(path, config)
+        return
     why = why_not_bits(found, config, facts, mesh)
     try:
         made = replay.prepare(path, config, facts)
