@@ -96,7 +96,7 @@ def subject(kind, folder, *, wrong=0.05, name="a run", lr=0.01):
     evaluator, predictor = evaluator_and_predictor(kind, wrong)
     config = schema.fill(quickstart.get_config("debug").to_dict())
     config["optimizer"]["lr"] = lr
-    names, palette, channels, _ = evaluator.classes
+    names, palette, channels, *_ = evaluator.classes
     config["resolved"] = {
         "class_names": list(names), "palette": [list(shade) for shade in palette],
         "channels": channels, "batch_size": 2, "num_examples": 4, "total_steps": 40,
