@@ -4,19 +4,22 @@ python run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 `:dims=3` is the same on volumes and `:dims=1` on signals, each in its own few minutes. With
 `:multilabel` things shine through each other, and every pixel may be of several classes or none.
-With `:task=instance` each thing is found by itself, in less than ten minutes. `:debug` is the same
-with a tiny network and two steps.
+With `:task=instance` each thing is found by itself, in less than ten minutes. `:model=kmeans` and
+its like fit a classical method in seconds, see docs/classical.md. `:debug` is the same with a tiny
+network and two steps.
 """
 
 import ml_collections
 
+from configs.zoo import CLASSICAL, put_classical
 from segjax.config import lookup, schema
 from segjax.config.sections import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the config; `debug` shrinks it to two steps."""
-    arg = parse_arg(arg, dims=2, task="semantic", multilabel=False, debug=False)
+    arg = parse_arg(arg, dims=2, task="semantic", multilabel=False, model="unet", debug=False)
+    lookup.choose(arg.model, ["unet", *CLASSICAL], what="config argument model")
     config = schema.defaults()
     config.total_steps = 500
     config.task.losses = [
@@ -44,7 +47,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.total_steps = 2
         config.input.batch_size = 8
         config.model.widths = (8, 16)
+        config.report.page = False  # of two steps there is nothing to say
         fit(config, {1: (96,), 2: (48, 48), 3: (16, 32, 32)}[arg.dims], num_examples=8)
+    if arg.model != "unet":
+        put_classical(config, arg.model, debug=arg.debug)
     return config
 
 

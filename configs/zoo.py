@@ -4,10 +4,11 @@ A data set's file takes the arguments below and calls `put`, and so has every mo
 
     python run.py --config=configs/camvid.py:model=deeplabv3plus,size=cpu --workdir=runs/x
 
-`model` is a name in `ZOO`. `size=full` is the published one, in bfloat16, for an accelerator of
-80 GB; `size=cpu` is for two cores; `size=debug` for a test of two steps. `encoder` and `variant`
-choose among what a model of the zoo offers. `pretrained=torchvision:resnet50` starts the encoder
-from published weights, with a tenth of the learning rate.
+`model` is a name in `ZOO`, or in `CLASSICAL` for a method that is fitted. `size=full` is the
+published one, in bfloat16, for an accelerator of 80 GB; `size=cpu` is for two cores; `size=debug`
+for a test of two steps. `encoder` and `variant` choose among what a model of the zoo offers.
+`pretrained=torchvision:resnet50` starts the encoder from published weights, with a tenth of the
+learning rate.
 """
 
 import dataclasses
@@ -60,8 +61,17 @@ def put(config: ml_collections.ConfigDict, arg: SimpleNamespace) -> None:
     Raises:
         ConfigError: No such model, size or choice, or one that does not go with the others.
     """
-    entry = ZOO[lookup.choose(arg.model, list(ZOO), what="config argument model")]
+    lookup.choose(arg.model, [*ZOO, *CLASSICAL], what="config argument model")
     size = lookup.choose(arg.size, SIZES, what="config argument size")
+    if arg.model in CLASSICAL:
+        if given := [name for name in ("encoder", "variant", "pretrained") if getattr(arg, name)]:
+            raise ConfigError(
+                f"config argument {given[0]}: is of networks, and model={arg.model} is none. Leave "
+                "it out."
+            )
+        put_classical(config, arg.model, debug=size == "debug")
+        return
+    entry = ZOO[arg.model]
     same = size == "full" or (size == "cpu" and entry.cpu is None)
     section = dict(type=arg.model, **(entry.full if same else getattr(entry, size)))
     for argument in ("encoder", "variant"):
@@ -91,6 +101,27 @@ def put(config: ml_collections.ConfigDict, arg: SimpleNamespace) -> None:
         if size == "debug":
             config.task.num_points = 128
     config.update_from_flattened_dict(entry.recipe)
+
+
+CLASSICAL: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(
+        ("otsu", "multi_otsu", "adaptive", "canny", "watershed", "random_walker", "chan_vese"), {}
+    ),
+    "kmeans": dict(clusters=4, pixels=200),
+    "slic": dict(clusters=4, pixels=200, segments=40),
+    "random_forest": dict(trees=3, depth=4, pixels=50, sigma=2.0),
+}
+"""Methods without a network, `model=<name>` as well, with their arguments for a test."""
+
+
+def put_classical(config: ml_collections.ConfigDict, name: str, *, debug: bool) -> None:
+    """Put a classical method in a model's place: one step is the fit, which augments nothing."""
+    config.model = dict(type=f"classical:{name}")
+    if debug:
+        config.model.update(CLASSICAL[name], examples=4)
+    for key in [key for key in config if key.startswith("total_")]:
+        del config[key]
+    config.total_steps = config.log_steps = 1
 
 
 def annealing(blocks: int) -> tuple[tuple[float, float], ...]:
@@ -129,7 +160,7 @@ def _resnet(depth: int, **more: Any) -> dict[str, Any]:
 
 
 def _vgg(**more: Any) -> dict[str, Any]:
-    return dict(type="vgg", depth=16, norm="batch", **more)
+    return {"type": "vgg", "depth": 16, "norm": "batch", **more}
 
 
 def _dilated(depth: int, **more: Any) -> dict[str, Any]:
@@ -173,6 +204,7 @@ ZOO = {
                 vgg16_bn=dict(encoder=_vgg()),
                 mobilenetv3=dict(encoder=dict(type="mobilenetv3")),
                 efficientnet_b0=dict(encoder=dict(type="efficientnet", variant="b0")),
+                efficientnet_b4=dict(encoder=dict(type="efficientnet", variant="b4")),
                 convnext_tiny=dict(encoder=dict(type="convnext", variant="tiny")),
                 mit_b0=dict(encoder=dict(type="mit", variant="b0")),
                 swin_t=dict(encoder=dict(type="swin", variant="t")),
@@ -241,6 +273,14 @@ ZOO = {
             encoder=dict(type="mobilenetv3", output_stride=16, first_blocks=True, width=0.25),
             width=8,
         ),
+    ),
+    # HED (Xie and Tu 2015): a side output at each of VGG-16's scales, each with a loss that counts
+    # as much as that of their fusion.
+    "hed": Entry(
+        full=dict(encoder=_vgg(norm="none")),
+        cpu=dict(encoder=_vgg(width=16)),
+        debug=dict(encoder=_vgg(width=4)),
+        recipe={"task.aux_weight": 1.0},
     ),
     # FC-DenseNet (Jégou et al. 2017): FC-DenseNet103 with growth 16, what normalises computed again
     # for the gradient; FC-DenseNet56 with growth 6 for two cores. Published on CamVid from scratch

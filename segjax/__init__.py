@@ -56,11 +56,13 @@ def train(
     from segjax.runtime import files, xla
 
     xla.prepare(keep_memory=True)
+    from segjax.report import ending
     from segjax.runs import run, train
     from segjax.watch import reference
 
     path = files.expanded(workdir)
-    options: dict[str, Any] = {} if on_score is None else {"on_score": on_score}
+    options: dict[str, Any] = {"at_end": ending.write}
+    options |= {} if on_score is None else {"on_score": on_score}
     code = train.run(path, config, allow_config_change=allow_config_change, **options)
     _pass_on(code)
     reference.after_training(path, config)

@@ -204,6 +204,7 @@ def weights(kind: str) -> Reader:
     import safetensors.numpy
 
     from segjax.pretrained import files
+    from tests.outside import recorded
     from tests.pretrained import bombs, pth
 
     numbers = np.arange(24, dtype=np.float32)
@@ -216,6 +217,11 @@ def weights(kind: str) -> Reader:
     def seeds() -> list[bytes]:
         if kind == "safetensors":
             return [safetensors.numpy.save({"a": numbers.reshape(4, 6), "b": numbers[:3].copy()})]
+        if kind == "onnx":
+            return [onnx_seed(numbers)]
+        if kind == "h5":
+            cases = recorded.load("hdf5")[1].values()
+            return [case.arrays["file"].tobytes() for case in cases]
         if kind == "pkl":
             arrays = {"model": {"a": numbers.reshape(4, 6)}, "half": tree["half"], "epoch": 3}
             return [pickle.dumps(arrays, protocol) for protocol in (2, 3, 4, 5)]
@@ -227,14 +233,28 @@ def weights(kind: str) -> Reader:
         path = folder / f"x.{kind}"
         return [lambda: [array.copy() for array in files.read(path).values()]]
 
-    kept = {"legacy": len(files.LEGACY), "safetensors": 9, "pth": 4, "pkl": 1}[kind]
+    kept = {
+        "legacy": len(files.LEGACY), "safetensors": 9, "pth": 4, "pkl": 1, "onnx": 1, "h5": 8
+    }[kind]  # fmt: skip
     made = {
         "pth": bombs.zipped,
         "legacy": lambda: bombs.legacy(pathlib.Path(os.environ["FUZZ_FOLDER"])),
         "safetensors": bombs.safetensors,
         "pkl": bombs.pickles,
+        "onnx": bombs.onnx,
+        "h5": lambda: {name: content for name, (content, _) in bombs.hdf5().items()},
     }[kind]
     return Reader(f"x.{kind}", seeds, read, mend_zip if kind == "pth" else bytes, kept, made)
+
+
+def onnx_seed(numbers: Any) -> bytes:
+    """Return an ONNX file of two arrays."""
+    from onnx import helper, numpy_helper
+
+    named = {"a.weight": numbers.reshape(4, 6), "b": numbers[:3].astype("f2")}
+    tensors = [numpy_helper.from_array(array, name) for name, array in named.items()]
+    graph = helper.make_graph([], "graph", [], [], tensors)
+    return helper.make_model(graph).SerializeToString()
 
 
 def mend_zip(content: bytes) -> bytes:
@@ -298,6 +318,7 @@ META = [
     b'{"class_names": ["x", "y"], "ignore_index": [7, 255], "palette": [[0, 0, 0], [1, 2, 3]]}',
     b'{"class_names": ["x", "y"], "label_map": {"0": 0, "1-65535": 1, "*": 0}}',
 ]
+WEIGHTS = ("pth", "legacy", "safetensors", "pkl", "onnx", "h5")
 START = b'{"class_names": ["x", "y"], '
 META_BOMBS = {
     "a long key": START + b'"label_map": {"' + b"9" * 5000 + b'": 1}}',
@@ -315,7 +336,7 @@ READERS: dict[str, Callable[[], Reader]] = {
         kind: lambda kind=kind: images(kind) for kind in ("png", "jpg", "tif", "webp", "bmp", "gif")
     },
     "npy": arrays,
-    **{kind: lambda kind=kind: weights(kind) for kind in ("pth", "legacy", "safetensors", "pkl")},
+    **{kind: lambda kind=kind: weights(kind) for kind in WEIGHTS},
     "meta.json": lambda: data_set("meta.json", META, META_BOMBS),
     "split.txt": lambda: data_set("split.txt", [b"a\nb\n", b"b.png\r\n./a.png"]),
     **{

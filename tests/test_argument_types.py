@@ -11,7 +11,12 @@ from segjax.errors import ConfigError
 from segjax.runs import transfer
 
 TAKES = {
-    "augment": (("key", "sample"), ("key", "sample", "other"), ("image",)),
+    "augment": (
+        ("key", "sample"),
+        ("key", "sample", "other"),
+        ("key", "sample", "other", "third", "fourth"),
+        ("image",),
+    ),
     "losses": (("logits", "label"),),
     "metrics": (("seen",),),
     "training.optim": (("rate", "mask"), ()),
@@ -19,6 +24,7 @@ TAKES = {
 }
 GIVEN = {
     "models": ["num_classes"],
+    "baselines": ["num_classes"],
     "encoders": ["remat", "compute_dtype", "param_dtype", "name"],
     "data": ["split"],
     "tasks": ["num_classes"],
@@ -32,8 +38,8 @@ FOR_TAKERS = {"tasks": ["things", "total_steps", "amounts"]}
 
 def types():
     """Yield package, name and class or function of every type that a config may name."""
-    for package in ("models", "encoders", "data", "augment", "losses", "metrics", "tasks",
-                    "evaluators", "training.optim", "inference.postprocess"):  # fmt: skip
+    for package in ("models", "baselines", "encoders", "data", "augment", "losses", "metrics",
+                    "tasks", "evaluators", "training.optim", "inference.postprocess"):  # fmt: skip
         for module in lookup.modules(package) or [""]:
             found = importlib.import_module(f"segjax.{package}{'.' * bool(module)}{module}")
             for symbol in lookup.symbols(found):

@@ -31,6 +31,7 @@ WEIGHTS = {
     "eomt": "hf:facebook/dinov2-with-registers-base",
     "fcn": "torchvision:vgg16_bn",
     "fcn_dilated": "torchvision:resnet50",
+    "hed": "torchvision:vgg16",
     "mask2former": "torchvision:resnet50",
     "linear": "hf:facebook/dinov2-small",
     "lraspp": "torchvision:mobilenet_v3_large",

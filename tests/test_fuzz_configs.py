@@ -22,7 +22,7 @@ from segjax.assemble import program
 from segjax.assemble import setup as setup_lib
 from segjax.config import lookup, rules, schedule, schema, sections
 from segjax.errors import UserError
-from segjax.runs import train, transfer, workdir
+from segjax.runs import checks, transfer, workdir
 from segjax.runtime import files
 
 SECONDS = 20
@@ -220,7 +220,7 @@ def fuzz(seed: int, count: int, folder, *, traced: int) -> tuple[int, int]:
             setup, _ = setup_lib.make_setup(config)
             transfer.options(setup.config["model"])
             evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
-            train.check_saving(setup, evaluators)
+            checks.check_saving(setup, evaluators)
             workdir.check(folder / "run", setup.resolved(), allow_change=False)
             kept.append(setup)
 

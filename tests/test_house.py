@@ -13,9 +13,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "segjax").rglob("*.py"))
 ROOMS = [
     "errors", "structs", "runtime", "config", "kernels", "views", "layers", "encoders", "models",
-    "losses", "metrics", "tasks", "data", "augment", "training", "inference", "evaluators",
-    "pretrained", "costs", "assemble", "runs", "studies", "export", "audit", "auto", "feedback",
-    "watch", "serve", "commands",
+    "losses", "metrics", "tasks", "data", "augment", "training", "inference", "baselines",
+    "evaluators", "pretrained", "costs", "assemble", "runs", "studies", "report", "export", "audit",
+    "auto", "explain", "feedback", "watch", "serve", "commands",
 ]  # fmt: skip
 """From the ground up: a room imports itself and those before it."""
 NETWORKS = ("layers", "encoders", "models")

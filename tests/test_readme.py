@@ -27,7 +27,10 @@ NOT_RUN = {
     "export.md": 6,
     "feedback.md": 2,
     "serve.md": 1,
+    "transfer.md": 3,
     "audit.md": 3,
+    "report.md": 1,
+    "classical.md": 2,
 }
 """Commands in ```text: they take several processes at once, or a study or run that is not there."""
 PARTS = re.compile(rf"(?P<run>{RUN}\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)

@@ -46,7 +46,7 @@ def untrained(config, folder, *, dtype="uint8"):
     source = Source(split="val", num_examples=2, size=(48, 64))
     classes = parts_lib.classes_of(source)
     resolved = dict(classes._asdict(), batch_size=8, num_examples=8, total_steps=2)
-    resolved.pop("things")
+    del resolved["things"], resolved["amounts"]
     config = sections.plain(config | {"resolved": sections.plain(resolved)})
     config["mesh"]["data"] = jax.device_count()
     (folder / "run").mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ MODELS = {
     "fcn": "FCN-8s, VGG16",
     "fcn_dilated": "FCN, dilated ResNet-50",
     "segnet": "SegNet",
+    "hed": "HED, VGG16",
     "pspnet": "PSPNet, ResNet-50",
     "deeplabv3": "DeepLabv3, ResNet-50",
     "deeplabv3plus": "DeepLabv3+, ResNet-50",

@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax.augment import compose
+from segjax.baselines import base as baselines
+from segjax.baselines.predictor import Fitted
 from segjax.config import lookup, sections, trials
 from segjax.config import schema as schema_lib
 from segjax.data import core, fit, resample, windows
@@ -35,7 +37,8 @@ class Parts:
     """What a config describes, given the classes of its data.
 
     Attributes:
-        model: Without what `optimizer.freeze` holds, see `trained`.
+        model: Without what `optimizer.freeze` holds, see `trained`; or in its place a classical
+            method, a `baselines.base.Method`, which has `init` but nothing to apply.
         trained: The model as the train step sees it.
         augment: Of a training batch, on the devices.
         normalize: From a batch's images to the model's input.
@@ -92,11 +95,38 @@ class Parts:
         """Return what predicts with some variables: the network, and what is done afterwards."""
         if isinstance(self.task, ObjectTask):
             return scaling.wrap_finding(ObjectNetwork(self.finding, variables), self.intensity)
-        return self.finished(Network(self.forward, variables))
+        return self.finished(self.bare(variables))
 
-    def finished(self, network: Network) -> Predictor | ObjectPredictor:
-        """Return a network with what is done to images before, and to its predictions after it."""
-        found = postprocess_lib.wrap(scaling.wrap(network, self.intensity), self.steps)
+    def bare(
+        self,
+        variables: Mapping[str, Any],
+        others: Sequence[tuple[Forward, Mapping[str, Any]]] = (),
+        batch_size: int = 1,
+    ) -> Network | Fitted:
+        """Return what predicts classes of pixels, with nothing done before or after.
+
+        Args:
+            variables: Of the model.
+            others: Further members of an ensemble, see `Network`.
+            batch_size: Windows that go through a network at once.
+
+        Raises:
+            ConfigError: An ensemble of classical methods.
+        """
+        if not isinstance(self.model, baselines.Method):
+            return Network(self.forward, variables, others, batch_size)
+        if others:
+            raise ConfigError(
+                f"an ensemble averages the scores of networks, and {baselines.title(self.model)!r} "
+                "is a classical method. Name one --workdir and one --checkpoint."
+            )
+        return Fitted(self.model, variables["params"])
+
+    def finished(self, bare: Network | Fitted) -> Predictor | ObjectPredictor:
+        """Return what `bare` does, with what is done to images before and to predictions after."""
+        if isinstance(bare, Fitted) and isinstance(self.task, GroupingTask):
+            return scaling.wrap_finding(bare.finder(self.classes.things), self.intensity)
+        found = postprocess_lib.wrap(scaling.wrap(bare, self.intensity), self.steps)
         return Grouping(found, self.task.group) if isinstance(self.task, GroupingTask) else found
 
     def about_scores(self, step: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -218,11 +248,11 @@ def make_parts(
     schema = intensity_lib.scaled_schema(schema, intensity)
     ops = [
         lookup.build(
-            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIX
+            "augment", op, where=f"config.augment[{i}]", takes=compose.OP, or_takes=compose.MIXES
         )
         for i, op in enumerate(config["augment"])
     ]
-    augment = compose.make_augment(ops, schema)
+    augment = compose.make_augment(ops, schema, mesh)
     held = schema_lib.complete("optimizer", config["optimizer"])["freeze"]
     trained = freeze.frozen(model, held)
     resampling = resample.make_resampling(inputs, available)
@@ -270,11 +300,19 @@ def make_task_and_model(
         },
         num_classes=len(classes.class_names),
     )  # fmt: skip
-    section = {key: value for key, value in config["model"].items() if key != "pretrained"}
-    model = lookup.build(
-        "models", section, where="config.model", also=["pretrained"], num_classes=task.num_classes
-    )
-    check_precision(config["model"])
+    if baselines.is_method(config["model"]):
+        model = lookup.build(
+            "baselines", config["model"], where="config.model", num_classes=len(classes.class_names)
+        )
+        baselines.check_config(config, multilabel=is_multilabel(task))
+        model.check(dims=len(config["input"]["size"]), channels=classes.channels)
+    else:
+        section = {key: value for key, value in config["model"].items() if key != "pretrained"}
+        model = lookup.build(
+            "models", section, where="config.model", also=["pretrained"],
+            num_classes=task.num_classes,
+        )  # fmt: skip
+        check_precision(config["model"])
     gives, takes = (getattr(each, "outputs", "logits") for each in (model, task))
     if gives != takes:
         raise ConfigError(

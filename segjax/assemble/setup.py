@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.parts import Parts
+from segjax.baselines import base as baselines
 from segjax.config import lookup, schedule, schema, sections
 from segjax.data import core, counts, pipeline, resample, sampling
 from segjax.errors import ConfigError
@@ -83,6 +84,7 @@ def make_setup(config: Mapping[str, Any], *, mesh: Mesh | None = None) -> tuple[
     classes, due = count_classes(config, source)
     clock = schedule.Clock(config["input"]["batch_size"], len(source))
     total = schedule.in_steps(config, ("total",), clock, "config")["total_steps"]
+    total = 1 if baselines.is_method(config["model"]) else total  # it is fitted at once
     clock = clock._replace(total_steps=total)
     parts = parts_lib.make_parts(
         config, classes, available=source.schema, mesh=mesh, total_steps=total

@@ -1,18 +1,22 @@
 """Chain augmentation ops over a batch, each example with a key of its own."""
 
-import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Shaped
 
+from segjax.augment import warp
+from segjax.augment.sample import Fill, Sample
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.kernels import fusion
+from segjax.kernels import fusion, rows
+from segjax.runtime import sharding
 from segjax.structs import Batch, Key, Schema
 
 Number = (int, float)
@@ -21,73 +25,93 @@ Pair: TypeAlias = Sequence[kinds.AnyNumber]
 unless the op says otherwise."""
 Scale: TypeAlias = Annotated[Pair, rules.interval(0.01, 100)]
 """Factors; their filters and logarithms stay in bounds."""
-Fill: TypeAlias = kinds.AnyNumber | Sequence[kinds.AnyNumber]
-"""An image value in [0, 1]: one, or one per channel."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """The fields of one example, as an op gets and returns them.
-
-    Attributes:
-        arrays: By name; images are float, maps int32, multi-label maps and masks of objects uint8.
-        schema: What they are; the dtypes are those that the source had.
-    """
-
-    arrays: Mapping[str, Array]
-    schema: Schema
-
-    @property
-    def image(self) -> Float[Array, "*space c"]:
-        """The image; photometric ops change it alone, other fields of its kind only move."""
-        return self.arrays["image"]
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The sides in pixels, one to three."""
-        return self.image.shape[:-1]
-
-    def replace(self, **arrays: Array) -> "Sample":
-        """Return the example with other arrays in some of its fields."""
-        return Sample({**self.arrays, **arrays}, self.schema)
-
-    def keep(self, shown: Bool[Array, "*space"], *, fill: Fill, maps: bool = True) -> "Sample":
-        """Return the example with `fill` in its images where `shown` is False.
-
-        With `maps`, class maps are void there, multi-label maps in every class, instance maps are
-        0, and no object has a pixel there.
-        """
-        kept = {}
-        for name, field in self.schema.items():
-            array = self.arrays[name]
-            if field.kind == "image":
-                kept[name] = jnp.where(shown[..., None], array, jnp.asarray(fill, array.dtype))
-            elif field.is_map and maps:
-                there = shown.reshape(*shown.shape, *[1] * len(field.shape))
-                kept[name] = jnp.where(there, array, jnp.asarray(field.fill, array.dtype))
-        return self.replace(**kept)
-
 
 Op: TypeAlias = Callable[[Key, Sample], Sample]
-Mix: TypeAlias = Callable[[Key, Sample, Sample], Sample]
-"""An op that is given another example too. Rows 2i and 2i + 1 of a batch are each other's, as they
-are after the ops before it; the last row of an odd batch has no other, and stays as it is."""
-OP, MIX = ("key", "sample"), ("key", "sample", "other")
-"""What an op, and one that mixes, is called with."""
+Mix: TypeAlias = Callable[..., Sample]
+"""An op that is given others of the batch too, `(key, sample, other)` the second of a pair, and
+`(key, sample, other, third, fourth)` the rest of four. Rows 2i and 2i + 1 of a batch are a pair,
+rows 4i to 4i + 3 are four, as they are after the ops before it; each is shown the others in turn
+from itself on. Rows at the end that make no whole group stay as they are."""
+OP = ("key", "sample")
+"""What an op is called with."""
+MIXES = ("key", "sample", "other"), ("key", "sample", "other", "third", "fourth")
+"""What ops that mix are called with."""
+
+Rows: TypeAlias = Mapping[str, Array]
+F = TypeVar("F", bound=Callable[..., Sample])
+T = TypeVar("T")
 
 
-def make_augment(ops: Sequence[Op | Mix], schema: Schema) -> Callable[[Key, Batch], Batch]:
+def geometric(op: F) -> F:
+    """Mark an op that moves pixels by `warp.apply` alone and reads no array: a decorator.
+
+    Those that follow each other in a config are then one interpolation.
+    """
+    vars(op)["geometric"] = True
+    return op
+
+
+def branching(op: F) -> F:
+    """Mark an op that has branches (`sometimes`, `jax.lax.switch`): a decorator.
+
+    On a CPU its rows are taken one after the other, so that each pays for its own branch alone; it
+    would pay for all of them where rows are computed together. With `p=1` there is none.
+    """
+    vars(op)["branching"] = True
+    return op
+
+
+def sometimes(applied: Bool[Array, ""], change: Callable[[T], T], x: T, *, p: kinds.Real) -> T:
+    """Return `change(x)` where `applied`, which is so with probability `p`, and `x` elsewhere."""
+    if p in (0, 1):
+        return change(x) if p else x
+    return jax.lax.cond(applied, change, lambda x: x, x)
+
+
+class Link(NamedTuple):
+    """Ops that are computed together: one, or several of a kind that follow each other.
+
+    Attributes:
+        ops: One after the other.
+        first: The number of the first.
+        kind: "geometric", "branching", or empty.
+        shown: How many examples each is given: 1, 2 or 4.
+    """
+
+    ops: tuple[Callable[..., Sample], ...]
+    first: int
+    kind: str
+    shown: int
+
+    def on_arrays(self, schema: Schema) -> Callable[..., Rows]:
+        """Return the ops as a function of keys and arrays alone, which JAX can map and trace."""
+        collected = () if self.kind == "geometric" else None
+
+        def run(keys: Sequence[Key], arrays: Rows, *others: Rows) -> Rows:
+            sample = Sample(arrays, schema, moves=collected)
+            for op, key in zip(self.ops, keys, strict=True):
+                sample = op(key, sample, *(Sample(other, schema) for other in others))
+            return dict(warp.settle(sample).arrays)
+
+        return run
+
+
+def make_augment(
+    ops: Sequence[Op | Mix], schema: Schema, mesh: Mesh | None = None
+) -> Callable[[Key, Batch], Batch]:
     """Return `augment(key, batch)`, which applies `ops` in order to every example.
 
     An example's key is `key` folded with its `index`, an op's key is that folded with the op's
     number: an example's fate depends neither on its row, nor on the rest of the batch but for the
-    one example that a `Mix` shows it, nor on how many devices hold it. Images become floats first,
+    examples that a `Mix` shows it, nor on how many devices hold it. Images become floats first,
     see `unit_range`.
 
     Args:
-        ops: From `geometry`, `photometric` and `mixing`, or from outside, their arguments bound.
+        ops: From the files of this room, or from outside, their arguments bound.
         schema: The fields of the batch.
+        mesh: That the batch lies on; None: on any, and ops that branch compute all branches.
     """
+    links = _links(ops)
 
     def augment(key: Key, batch: Batch) -> Batch:
         given: Mapping[str, Any] = batch
@@ -96,49 +120,88 @@ def make_augment(ops: Sequence[Op | Mix], schema: Schema) -> Callable[[Key, Batc
             for name, field in schema.items()
         }
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-        for number, op in enumerate(ops):
-            op_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            over_rows = jax.vmap(_on_arrays(op, schema))
-            function = _in_pairs(over_rows) if mixes(op) else over_rows
-            arrays = fusion.isolate(key, op_keys, arrays, function=function)
+        for link in links:
+            numbers = range(link.first, link.first + len(link.ops))
+            op_keys = [jax.vmap(jax.random.fold_in, (0, None))(keys, number) for number in numbers]
+            arrays = _run(link, schema, mesh, key, op_keys, arrays)
         augmented: Any = {**batch, **arrays}
         return augmented
 
     return augment
 
 
-def mixes(op: Op | Mix) -> bool:
-    """Say whether an op is given another example beside its own."""
+def _run(
+    link: Link, schema: Schema, mesh: Mesh | None, key: Key, op_keys: Sequence[Key], arrays: Rows
+) -> Rows:
+    """Return the rows after the ops of a link: one by one where these branch, else together."""
+    one = link.on_arrays(schema)
+    if link.kind == "branching":
+        each = functools.partial(rows.each, function=one)
+        apart = sharding.on_own_rows(each, mesh, count=len(op_keys[0]))
+        if apart is not None:
+            return apart(op_keys, arrays)
+        if len(link.ops) > 1:  # each by itself, or XLA would compute one anew in the next
+            for op, own in zip(link.ops, op_keys, strict=True):
+                arrays = _run(link._replace(ops=(op,)), schema, mesh, key, [own], arrays)
+            return arrays
+    every = jax.vmap(one)
+    every = every if link.shown == 1 else _in_groups(every, link.shown)
+    return fusion.isolate(key, op_keys, arrays, function=every)
+
+
+def examples_of(op: Op | Mix) -> int:
+    """Return how many examples an op is given: 1, or its own and others."""
     needed = [
         p
         for p in inspect.signature(op).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
-    return len(needed) == len(MIX)
+    return len(needed) - 1
 
 
-def _on_arrays(op: Callable[..., Sample], schema: Schema) -> Callable[..., Mapping[str, Array]]:
-    """Return an op as a function of key and arrays alone, which JAX can map and trace."""
-    return lambda key, *arrays: dict(op(key, *(Sample(each, schema) for each in arrays)).arrays)
+def _links(ops: Sequence[Op | Mix]) -> list[Link]:
+    """Return the ops, those of a kind that follow each other together."""
+    links, number = [], 0
+    for kind, group in itertools.groupby(ops, _kind):
+        together = [*group]
+        for found in [together] if kind else [[op] for op in together]:
+            links.append(Link(tuple(found), number, kind, examples_of(found[0])))
+            number += len(found)
+    return links
 
 
-def _in_pairs(function: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[str, Array]]:
-    """Return a function of keys and rows that gives `function` the rows' others too.
+def _kind(op: Callable[..., Any]) -> str:
+    """Return the mark of an op, bound or not; one that always acts does not branch."""
+    function = op.func if isinstance(op, functools.partial) else op
+    p = inspect.signature(op).parameters.get("p")
+    decided = p is not None and p.default in (0, 1)
+    if getattr(function, "branching", False) and not decided:
+        return "branching"
+    return "geometric" if getattr(function, "geometric", False) else ""
 
-    They are exchanged within pairs: devices that hold an even number of rows each exchange nothing.
+
+def _in_groups(function: Callable[..., Rows], shown: int) -> Callable[..., Rows]:
+    """Return a function of keys and rows that gives `function` the others of each row's group too.
+
+    They are exchanged within groups: devices that hold whole groups exchange nothing.
     """
 
-    def apply(keys: Key, rows: Mapping[str, Array]) -> Mapping[str, Array]:
-        even = len(keys) // 2 * 2
-        if not even:
-            return rows
-        first = jax.tree.map(lambda x: x[:even], dict(rows))
-        others = jax.tree.map(lambda x: jnp.flip(x.reshape(-1, 2, *x.shape[1:]), 1), first)
-        others = jax.tree.map(lambda x, like: x.reshape(like.shape), others, first)
-        mixed = function(keys[:even], first, others)
-        if even == len(keys):
+    def apply(keys: Sequence[Key], arrays: Rows) -> Rows:
+        count = len(keys[0])
+        whole = count // shown * shown
+        if not whole:
+            return arrays
+        first = jax.tree.map(lambda x: x[:whole], dict(arrays))
+
+        def turned(by: int) -> Rows:
+            grouped = jax.tree.map(lambda x: x.reshape(-1, shown, *x.shape[1:]), first)
+            moved = jax.tree.map(lambda x: jnp.roll(x, -by, 1), grouped)
+            return jax.tree.map(lambda x, like: x.reshape(like.shape), moved, first)
+
+        mixed = function([key[:whole] for key in keys], first, *map(turned, range(1, shown)))
+        if whole == count:
             return mixed
-        return {name: jnp.concatenate([x, rows[name][even:]]) for name, x in mixed.items()}
+        return {name: jnp.concatenate([x, arrays[name][whole:]]) for name, x in mixed.items()}
 
     return apply
 

@@ -1,8 +1,8 @@
 """Ops that move pixels, images and maps together; what comes from outside the image is void.
 
-Coordinates are continuous: pixel i covers [i, i + 1). An output pixel shows the source around the
-point under its centre, and takes the label of the pixel that covers it: labels are never blended.
-The last axis in space is the horizontal one, also that of signals; volumes have their depth first.
+Those that follow each other in a config are one interpolation, see `warp`: an image that is scaled,
+turned and deformed is blurred once. Labels are never blended. The last axis in space is the
+horizontal one, also that of signals; volumes have their depth first.
 """
 
 import functools
@@ -12,18 +12,18 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int32, Integer
+from jaxtyping import Array, Bool, Float32
 
-from segjax.augment import compose, warp
-from segjax.augment.compose import Fill, Sample
-from segjax.augment.warp import Warp
+from segjax.augment import compose, projection, warp
+from segjax.augment.sample import Fill, Sample
+from segjax.augment.warp import Move, Places
 from segjax.config import kinds, rules
 from segjax.config.kinds import Real
 from segjax.errors import ConfigError
-from segjax.kernels import resize
 from segjax.structs import Key
 
 
+@compose.geometric
 def flip(
     key: Key,
     sample: Sample,
@@ -36,19 +36,26 @@ def flip(
     axes = len(sample.size)
     chances = _mirror_chances("flip", axes, depth, vertical, horizontal)
     draw = jax.random.uniform(key, (2,), jnp.float32)
-    for axis, (p, drawn) in enumerate(
-        zip(chances, compose.draw_axes(draw, key, axes=axes, number=0), strict=True)
-    ):
-        if p == 0:
-            continue  # mirroring rows that no one sees would still move them between devices
+    chosen = compose.draw_axes(draw, key, axes=axes, number=0) < jnp.array(chances, jnp.float32)
+    # Mirroring along axes that no one mirrors would still move rows between devices.
+    mirrored = [axis for axis, p in enumerate(chances) if p]
+    size = sample.size
 
-        def mirror(array: Array, axis: int = axis, chosen: Array = drawn < p) -> Array:
-            return jnp.where(chosen, jnp.flip(array, axis), array)
+    def copy(array: Array) -> Array:
+        for axis in mirrored:
+            array = jnp.where(chosen[axis], jnp.flip(array, axis), array)
+        return array
 
-        sample = warp.apply(sample, Warp(mirror, mirror))
-    return sample
+    def source(places: Places) -> Places:
+        at = list(places.axes)
+        for axis in mirrored:
+            at[axis] = jnp.where(chosen[axis], size[axis] - at[axis], at[axis])
+        return Places(tuple(at))
+
+    return warp.apply(sample, Move(size, size, source, fill=None, reach=[1.0] * axes, copy=copy))
 
 
+@compose.geometric
 def affine(
     key: Key,
     sample: Sample,
@@ -103,25 +110,25 @@ def affine(
     if axes > 1:
         stretch = jnp.exp(0.5 * (math.log(aspect[0]) + draw[2] * math.log(aspect[1] / aspect[0])))
         factors[-2:] = factor / stretch, factor * stretch
-    move = jnp.where(applied, shift * (2 * moves - 1), 0)
+    shifted = jnp.where(applied, shift * (2 * moves - 1), 0)
     mirror = applied & (mirrors < jnp.array(chances, jnp.float32))
     sides = [
-        _place(sample.size[i], size[i], jnp.where(applied, factors[i], 1), places[i], move[i], flip)
+        _place(
+            sample.size[i], size[i], jnp.where(applied, factors[i], 1), places[i], shifted[i], flip
+        )
         for i, flip in enumerate(mirror)
     ]
+    move = functools.partial(Move, sample.size, tuple(size), fill=fill)
     if rotate == 0:
         smallest = scale[0] / math.sqrt(max(aspect[1], 1 / aspect[0], 1))
-        return warp.apply(sample, _resampling(sides, min(smallest, 1.0)), fill=fill)
-    *before, rows, columns = sides
+        reach = [side.reach() for side in sides]
+        scaled = move(functools.partial(_scaled, sides), reach=reach, smallest=min(smallest, 1.0))
+        return warp.apply(sample, scaled)
     angle = jnp.where(applied, math.radians(rotate) * (2 * draw[9] - 1), 0)
-    y, x = (axis.centres() - axis.size / 2 for axis in (rows, columns))
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    y, x = y[:, None] * cos + x * sin, x * cos - y[:, None] * sin
-    y, x = rows.source(y + rows.size / 2), columns.source(x + columns.size / 2)
-    first = [axis.source(axis.centres())[:, None, None] for axis in before]
-    return warp.apply(sample, _gathering(sample.size, [*first, y, x]), fill=fill)
+    return warp.apply(sample, move(functools.partial(_turned, sides, angle)))
 
 
+@compose.geometric
 def elastic(
     key: Key,
     sample: Sample,
@@ -149,11 +156,157 @@ def elastic(
     coarse = std * jax.random.normal(noise, (*[grid] * axes, axes), jnp.float32)
     smooth = jax.image.resize(coarse, (*size, axes), "cubic")
     smooth = jnp.where(jax.random.uniform(chosen, (), jnp.float32) < p, smooth, 0)
-    coordinates = [
-        smooth[..., axis] + _centres(length).reshape(-1, *[1] * (axes - 1 - axis))
-        for axis, length in enumerate(size)
-    ]
-    return warp.apply(sample, _gathering(size, coordinates), fill=fill)
+
+    def source(places: Places) -> Places:
+        shift = smooth if places.centres else warp.linear(smooth, places)
+        return Places(tuple(shift[..., axis] + at for axis, at in enumerate(places.axes)))
+
+    return warp.apply(sample, Move(size, size, source, fill))
+
+
+@compose.geometric
+def perspective(
+    key: Key,
+    sample: Sample,
+    *,
+    distortion: kinds.Probability = 0.5,
+    fill: Fill = 0,
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Look at the image, or at every slice of a volume, from aside: its corners move inwards.
+
+    Args:
+        key: For this example and op.
+        sample: With at least two axes; the last two move.
+        distortion: Each corner moves uniformly by up to so many halves of the sides (torchvision's
+            `distortion_scale`).
+        fill: Image value outside; class and multi-label maps are 255 there, instance maps 0.
+        p: Probability.
+
+    Raises:
+        ConfigError: The data has one axis in space.
+    """
+    size = sample.size
+    _check_plane("perspective", len(size))
+    compose.check_fill("perspective.fill", fill, sample)
+    chosen, corners = jax.random.split(key)
+    applied = jax.random.uniform(chosen, (), jnp.float32) < p
+    inward = distortion / 2 * jax.random.uniform(corners, (4, 2), jnp.float32)  # [corner (y, x)]
+    signs = jnp.array([[1, 1], [1, -1], [-1, -1], [-1, 1]], jnp.float32)  # clockwise from 0, 0
+    shown = jnp.array([[0, 0], [0, 1], [1, 1], [1, 0]], jnp.float32) + signs * inward
+    back = projection.adjugate(projection.of_square(shown))
+    height, width = size[-2:]
+
+    def source(places: Places) -> Places:
+        *before, y, x = places.axes
+        v, u = y / height, x / width
+        across, down, depth = (row[0] * u + row[1] * v + row[2] for row in back)
+        ahead = depth > 1e-6  # behind the eye is nothing
+        depth = jnp.where(ahead, depth, 1)
+        new_y = jnp.where(ahead, down / depth * height, -1)
+        new_x = jnp.where(ahead, across / depth * width, -1)
+        return Places((*before, jnp.where(applied, new_y, y), jnp.where(applied, new_x, x)))
+
+    return warp.apply(sample, Move(size, size, source, fill))
+
+
+@compose.geometric
+def grid_distortion(
+    key: Key,
+    sample: Sample,
+    *,
+    limit: Annotated[Real, rules.number(0, 0.9)] = 0.3,
+    steps: Annotated[int, rules.whole(2, 64)] = 5,
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Stretch and shrink stripes along each axis; the borders stay, so that nothing is void.
+
+    Args:
+        key: For this example and op.
+        sample: Of any size.
+        limit: Stripes of the source are 1 - limit to 1 + limit as wide as those of the result,
+            before all are brought to the image's side together (albumentations, `normalized=True`).
+        steps: Stripes along each axis, of equal width in the result.
+        p: Probability.
+    """
+    size, axes = sample.size, len(sample.size)
+    chosen, each = jax.random.split(key)
+    applied = jax.random.uniform(chosen, (), jnp.float32) < p
+    slopes = 1 + limit * jax.random.uniform(each, (axes, steps), jnp.float32, -1, 1)
+    slopes = slopes / slopes.mean(axis=1, keepdims=True)
+
+    def source(places: Places) -> Places:
+        moved = []
+        for at, length, own in zip(places.axes, size, slopes, strict=True):
+            stripe = length / steps
+            parts = [slope * jnp.clip(at - i * stripe, 0, stripe) for i, slope in enumerate(own)]
+            stretched = jnp.clip(sum(parts[1:], parts[0]), 0, length - 1e-3)
+            moved.append(jnp.where(applied, stretched, at))
+        return Places(tuple(moved))
+
+    return warp.apply(sample, Move(size, size, source, fill=None, reach=[1.0] * axes))
+
+
+@compose.geometric
+def rotate_scale(
+    key: Key,
+    sample: Sample,
+    *,
+    size: Annotated[Sequence[kinds.Side], rules.length(2, 3)],
+    rotate: Annotated[Real, rules.number(0, 180)] = 30,
+    zoom: compose.Scale = (0.7, 1.4),
+    in_plane: bool = False,
+    fill: Fill = 0,
+    p_rotate: kinds.Probability = 0.2,
+    p_zoom: kinds.Probability = 0.2,
+) -> Sample:
+    """Turn about every axis, scale, and take the middle of `size`: nnU-Net's spatial transform.
+
+    Args:
+        key: For this example and op.
+        sample: With as many axes as `size` has sides; larger by what turning brings in.
+        size: The sides of the result.
+        rotate: Largest angle either way about each axis of a volume, in the plane of an image, in
+            degrees.
+        zoom: Of the view, on all sides alike: above 1 shows more of the source, smaller.
+        in_plane: Turn and scale every slice of a volume by itself, for thick ones.
+        fill: Image value outside; class and multi-label maps are 255 there, instance maps 0.
+        p_rotate: Probability of turning.
+        p_zoom: Probability of scaling.
+
+    Raises:
+        ConfigError: `size` is for other data.
+    """
+    given, axes = sample.size, len(sample.size)
+    if len(size) != axes:
+        raise ConfigError(
+            f"rotate_scale.size={size!r}: expected {axes} sides, as the data has {axes} "
+            f"{'axes' if axes > 1 else 'axis'} in space."
+        )
+    compose.check_fill("rotate_scale.fill", fill, sample)
+    draw = jax.random.uniform(key, (6,), jnp.float32)
+    turns, scales = draw[0] < p_rotate, draw[1] < p_zoom
+    angles = jnp.where(turns, math.radians(rotate) * (2 * draw[3:] - 1), 0)
+    if axes == 2 or in_plane:
+        angles = angles * jnp.array([1, 0, 0], jnp.float32)
+    factor = jnp.where(scales, zoom[0] + draw[2] * (zoom[1] - zoom[0]), 1)
+    matrix = projection.rotation(angles)[3 - axes :, 3 - axes :]
+    flat = in_plane & (jnp.arange(axes) == 0) & (axes == 3)
+    matrix = matrix * jnp.where(flat, 1, factor)
+    still = ~(turns | scales)
+
+    def source(places: Places) -> Places:
+        # Whole pixels where nothing turns: a crop copies them.
+        starts = [(old - new) // 2 for old, new in zip(given, size, strict=True)]
+        off = [at - side / 2 for at, side in zip(places.axes, size, strict=True)]
+        moved = []
+        for axis, (row, at, start) in enumerate(zip(matrix, places.axes, starts, strict=True)):
+            terms = [part * one for part, one in zip(row, off, strict=True)]
+            there = sum(terms[1:], terms[0]) + given[axis] / 2
+            moved.append(jnp.where(still, at + start, there))
+        return Places(tuple(moved))
+
+    return warp.apply(sample, Move(given, tuple(size), source, fill))
 
 
 class Axis(NamedTuple):
@@ -165,9 +318,8 @@ class Axis(NamedTuple):
     start: Float32[Array, ""]  # the window's first pixel on the scaled source, a whole number
     mirror: Bool[Array, ""]
 
-    def centres(self) -> Float32[Array, " n"]:
-        """Return the window's pixel centres, from the far end if mirrored."""
-        at = _centres(self.size)
+    def own(self, at: Float32[Array, "..."]) -> Float32[Array, "..."]:
+        """Return places in the window, counted from the far end if mirrored."""
         return jnp.where(self.mirror, self.size - at, at)
 
     def source(self, at: Float32[Array, "..."]) -> Float32[Array, "..."]:
@@ -198,82 +350,22 @@ def _place(
     return Axis(length, size, scaled, start + jnp.round(move * size), mirror)
 
 
-def _resampling(sides: Sequence[Axis], smallest: float) -> Warp:
-    """Resample along one axis after the other; `smallest` is the least factor that a side gets."""
-    sources = [side.source(side.centres()) for side in sides]
-
-    def image(array: Float[Array, "*space c"]) -> Float[Array, "*out c"]:
-        for axis, (side, source) in enumerate(zip(sides, sources, strict=True)):
-            *before, length = array.shape[: axis + 1]
-            behind = array.shape[axis + 1 :]
-            lead = [math.prod(before)] if before else []
-            flat = array.reshape(*lead, length, math.prod(behind))
-            flat = resize.filtered(flat, source, side.reach(), axis=len(lead), smallest=smallest)
-            array = flat.reshape(*before, side.size, *behind)
-        return array
-
-    def nearest(array: Integer[Array, "..."]) -> Integer[Array, "..."]:
-        for axis, source in enumerate(sources):
-            array = jnp.take(array, _pixel(source), axis=axis, mode="clip")
-        return array
-
-    inside = [_inside(at, side.length) for side, at in zip(sides, sources, strict=True)]
-    return Warp(image, nearest, compose.box(inside))
+def _scaled(sides: Sequence[Axis], places: Places) -> Places:
+    """Return the source of places in a window along each axis."""
+    return Places(
+        tuple(side.source(side.own(at)) for side, at in zip(sides, places.axes, strict=True))
+    )
 
 
-def _gathering(size: Sequence[int], coordinates: Sequence[Float32[Array, "..."]]) -> Warp:
-    """Look up images (linearly) and maps (the covering pixel) at any source coordinates.
-
-    Args:
-        size: The sides of the source.
-        coordinates: Along each of its axes; together they broadcast to the result's size.
-    """
-    lows = [_pixel(at - 0.5) for at in coordinates]
-
-    def number(pixels: Sequence[Int32[Array, "..."]]) -> Int32[Array, "..."]:
-        """Return the numbers of pixels in the flat source, of the nearest for those outside."""
-        numbers = jnp.clip(pixels[0], 0, size[0] - 1)
-        for at, length in zip(pixels[1:], size[1:], strict=True):
-            numbers = numbers * length + jnp.clip(at, 0, length - 1)
-        return numbers
-
-    def image(array: Float[Array, "*space c"]) -> Float[Array, "*out c"]:
-        flat = array.reshape(math.prod(size), array.shape[-1])
-        shares = [
-            (at - 0.5 - low.astype(jnp.float32)).astype(array.dtype)[..., None]
-            for at, low in zip(coordinates, lows, strict=True)
-        ]
-
-        def blend(*chosen: Int32[Array, "..."]) -> Float[Array, "..."]:
-            """Interpolate along the axes of which no pixel is chosen yet."""
-            axis = len(chosen)
-            if axis == len(size):
-                return jnp.take(flat, number(chosen), axis=0, mode="clip")
-            low, share = lows[axis], shares[axis]
-            return blend(*chosen, low) * (1 - share) + blend(*chosen, low + 1) * share
-
-        return blend()
-
-    def nearest(array: Integer[Array, "..."]) -> Integer[Array, "..."]:
-        pixels = [_pixel(at) for at in coordinates]
-        flat = array.reshape(math.prod(size), *array.shape[len(size) :])
-        return jnp.take(flat, number(pixels), axis=0, mode="clip")
-
-    inside = [_inside(at, length) for at, length in zip(coordinates, size, strict=True)]
-    return Warp(image, nearest, functools.reduce(jnp.logical_and, inside))
-
-
-def _centres(size: int) -> Float32[Array, " n"]:
-    return jnp.arange(size, dtype=jnp.float32) + 0.5
-
-
-def _pixel(at: Float32[Array, "..."]) -> Int32[Array, "..."]:
-    """Return the index of the pixel that covers a coordinate."""
-    return jnp.floor(at).astype(jnp.int32)
-
-
-def _inside(at: Float32[Array, "..."], length: int) -> Bool[Array, "..."]:
-    return (at >= 0) & (at < length)
+def _turned(sides: Sequence[Axis], angle: Float32[Array, ""], places: Places) -> Places:
+    """Return the source of places in a window that is turned in the plane of the last two axes."""
+    *first, y, x = (side.own(at) for side, at in zip(sides, places.axes, strict=True))
+    *before, rows, columns = sides
+    y, x = y - rows.size / 2, x - columns.size / 2
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    y, x = y * cos + x * sin, x * cos - y * sin
+    y, x = rows.source(y + rows.size / 2), columns.source(x + columns.size / 2)
+    return Places((*(side.source(at) for side, at in zip(before, first, strict=True)), y, x))
 
 
 def _mirror_chances(
@@ -306,4 +398,12 @@ def _check_affine(size: Sequence[int], axes: int, aspect: compose.Pair, rotate: 
         raise ConfigError(
             f"affine.rotate={rotate}, affine.aspect={aspect}: expected data with a height and a "
             "width; signals have neither. Leave both out."
+        )
+
+
+def _check_plane(op: str, axes: int) -> None:
+    """Raise ConfigError if an op that needs a height and a width gets signals."""
+    if axes == 1:
+        raise ConfigError(
+            f"{op}: expected data with a height and a width; signals have neither. Leave it out."
         )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from segjax.augment import compose
-from segjax.augment.compose import Fill
+from segjax.augment.sample import Fill
 from segjax.config import kinds, rules
 
 Positive: TypeAlias = Annotated[kinds.Real, rules.number(1e-9)]

@@ -1,6 +1,8 @@
 """Ops that change the image's values and leave other fields alone (cutout may void maps)."""
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeAlias
 
 import jax
@@ -9,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from segjax.augment import compose
-from segjax.augment.compose import Fill, Sample
+from segjax.augment.sample import Fill, Sample
+from segjax.augment.tone import above_inverted, equalized, sharpened, stretched, to_bits
 from segjax.config import kinds, rules
 from segjax.config.kinds import Real
 from segjax.errors import ConfigError
@@ -71,6 +74,7 @@ def color_jitter(
     return sample.replace(image=jnp.clip(light * (spread * image + (1 - spread) * mean), 0, 1))
 
 
+@compose.branching
 def gamma(
     key: Key,
     sample: Sample,
@@ -83,9 +87,12 @@ def gamma(
     image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
     power = exponent[0] * jnp.exp(draw[0] * math.log(exponent[1] / exponent[0]))
-    return sample.replace(image=jnp.where(draw[1] < p, image**power, image))
+    return sample.replace(
+        image=compose.sometimes(draw[1] < p, lambda image: image**power, image, p=p)
+    )
 
 
+@compose.branching
 def gaussian_blur(
     key: Key,
     sample: Sample,
@@ -100,20 +107,15 @@ def gaussian_blur(
     image = sample.image
     draw = jax.random.uniform(key, (2,), image.dtype)
     deviation = sigma[0] + draw[0] * (sigma[1] - sigma[0])
-    taps = jnp.arange(math.ceil(3 * sigma[1]) + 1, dtype=image.dtype)
-    weights = jnp.exp(-0.5 * (taps / deviation) ** 2)
-    weights = jnp.where(
-        draw[1] < p, weights / (2 * weights.sum() - 1), jnp.where(taps == 0, 1.0, 0.0)
-    )
-    shape = image.shape
-    for axis in reversed(range(1, image.ndim - 1)):
-        step = math.prod(shape[axis + 1 :])  # from a pixel to the next along the axis
-        image = image.reshape(math.prod(shape[:axis]), shape[axis] * step)
-        image = _blur_along(image, weights, axis=1, step=step)
-    image = _blur_along(image.reshape(shape[0], -1), weights, axis=0, step=1)
-    return sample.replace(image=image.reshape(shape))
+    every = [deviation] * len(sample.size)
+
+    def blurred(image: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
+        return smooth(image, every, largest=sigma[1])
+
+    return sample.replace(image=compose.sometimes(draw[1] < p, blurred, image, p=p))
 
 
+@compose.branching
 def gaussian_noise(
     key: Key,
     sample: Sample,
@@ -127,11 +129,11 @@ def gaussian_noise(
     strength, noise = jax.random.split(key)
     draw = jax.random.uniform(strength, (2,), image.dtype)
     level = std[0] + draw[0] * (std[1] - std[0])
-    # 23 bits and a half are exact in float32 and end inside (-1, 1): the inverse stays finite.
-    bits = (_hash_bits(noise, image.shape) >> 9).astype(jnp.int32).astype(image.dtype)
-    normal = math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-22 - 1)
-    noisy = jnp.clip(image + level * normal, 0, 1)
-    return sample.replace(image=jnp.where(draw[1] < p, noisy, image))
+
+    def noisy(image: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
+        return jnp.clip(image + level * white_noise(noise, image), 0, 1)
+
+    return sample.replace(image=compose.sometimes(draw[1] < p, noisy, image, p=p))
 
 
 def cutout(
@@ -173,6 +175,119 @@ def cutout(
     return sample.keep(~hidden, fill=fill, maps=void)
 
 
+@compose.branching
+def posterize(
+    key: Key,
+    sample: Sample,
+    *,
+    bits: Annotated[Sequence[Annotated[int, rules.whole(1, 8)]], rules.interval(1, 8)],
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Keep the first few of the 8 bits of every value, as many as drawn from `bits` (Pillow's)."""
+    compose.check_unit_range("posterize", sample)
+    chosen, each = jax.random.split(key)
+    count = jax.random.randint(each, (), bits[0], bits[1] + 1)
+    return _changed(chosen, sample, functools.partial(to_bits, bits=count), p=p)
+
+
+@compose.branching
+def solarize(
+    key: Key,
+    sample: Sample,
+    *,
+    threshold: Annotated[compose.Pair, rules.interval(0, 1)],
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Turn values from a threshold on into their negative (Pillow's)."""
+    compose.check_unit_range("solarize", sample)
+    chosen, each = jax.random.split(key)
+    limit = jax.random.uniform(each, (), sample.image.dtype, threshold[0], threshold[1])
+    return _changed(chosen, sample, functools.partial(above_inverted, threshold=limit), p=p)
+
+
+@compose.branching
+def equalize(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sample:
+    """Spread each channel's values so that all grey levels are as frequent (Pillow's)."""
+    compose.check_unit_range("equalize", sample)
+    return _changed(key, sample, equalized, p=p)
+
+
+@compose.branching
+def autocontrast(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sample:
+    """Stretch each channel's values to all of [0, 1] (Pillow's); one of a single value stays."""
+    compose.check_unit_range("autocontrast", sample)
+    return _changed(key, sample, stretched, p=p)
+
+
+@compose.branching
+def sharpness(
+    key: Key,
+    sample: Sample,
+    *,
+    factor: Annotated[compose.Pair, rules.interval(0, 10)],
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Sharpen by a factor above 1, blur by one below (Pillow's); the border's pixels stay."""
+    compose.check_unit_range("sharpness", sample)
+    chosen, each = jax.random.split(key)
+    drawn = jax.random.uniform(each, (), sample.image.dtype, factor[0], factor[1])
+    return _changed(chosen, sample, functools.partial(sharpened, factor=drawn), p=p)
+
+
+@compose.branching
+def channel_shuffle(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sample:
+    """Put the channels in a random order."""
+    chosen, each = jax.random.split(key)
+    order = jax.random.permutation(each, sample.image.shape[-1])
+    return _changed(chosen, sample, lambda image: jnp.take(image, order, axis=-1), p=p)
+
+
+@compose.branching
+def channel_dropout(
+    key: Key,
+    sample: Sample,
+    *,
+    count: Annotated[Sequence[Annotated[int, rules.whole(1, 255)]], rules.interval(1, 255)] = (
+        1,
+        1,
+    ),
+    fill: Fill = 0,
+    p: kinds.Probability = 1,
+) -> Sample:
+    """Fill a few channels, as many as drawn from `count`, with `fill`.
+
+    Raises:
+        ConfigError: No channel might be left.
+    """
+    compose.check_fill("channel_dropout.fill", fill, sample)
+    channels = sample.image.shape[-1]
+    if count[1] >= channels:
+        raise ConfigError(
+            f"channel_dropout.count={count!r} of {channels} channel(s): expected fewer than there "
+            "are, so that one is left. Lower it, or leave the op out."
+        )
+    chosen, number, each = jax.random.split(key, 3)
+    dropped = jax.random.randint(number, (), count[0], count[1] + 1)
+    rank = jnp.argsort(jnp.argsort(jax.random.uniform(each, (channels,), jnp.float32)))
+
+    def without(image: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
+        return jnp.where(rank < dropped, jnp.asarray(fill, image.dtype), image)
+
+    return _changed(chosen, sample, without, p=p)
+
+
+def _changed(
+    key: Key,
+    sample: Sample,
+    change: Callable[[Float[Array, "*space c"]], Float[Array, "*space c"]],
+    *,
+    p: kinds.Real,
+) -> Sample:
+    """Return the sample with its image changed, with probability `p`."""
+    applied = jax.random.uniform(key, (), jnp.float32) < p
+    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+
+
 def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Float[Array, "3 3"]:
     """Return the RGB matrix that scales saturation and turns hue, keeping every pixel's luma.
 
@@ -185,6 +300,23 @@ def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Floa
         jnp.asarray(part, saturation.dtype) for part in (np.eye(3), colourful, turned)
     )
     return same + (saturation * jnp.cos(angle) - 1) * scale + saturation * jnp.sin(angle) * turn
+
+
+def smooth(
+    image: Float[Array, "*space c"], sigma: Sequence[Float[Array, ""]], *, largest: Real
+) -> Float[Array, "*space c"]:
+    """Blur along each axis by its deviation in pixels, cut at 3 times the largest that may be."""
+    taps = jnp.arange(math.ceil(3 * largest) + 1, dtype=image.dtype)
+    shape = image.shape
+    for axis in reversed(range(len(shape) - 1)):
+        weights = jnp.exp(-0.5 * (taps / sigma[axis]) ** 2)
+        weights = weights / (2 * weights.sum() - 1)
+        step = math.prod(shape[axis + 1 :])  # from a pixel to the next along the axis
+        flat = (math.prod(shape[:axis]), shape[axis] * step) if axis else (shape[0], step)
+        image = _blur_along(
+            image.reshape(flat), weights, axis=int(axis > 0), step=step if axis else 1
+        )
+    return image.reshape(shape)
 
 
 def _blur_along(
@@ -211,6 +343,13 @@ def _blur_along(
     for tap in range(1, radius + 1):
         out = out + (shifted(-tap) + shifted(tap)) * weights[tap]
     return out
+
+
+def white_noise(seed: Key, like: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
+    """Return normal noise of deviation 1 for every value of an image."""
+    # 23 bits and a half are exact in float32 and end inside (-1, 1): the inverse stays finite.
+    bits = (_hash_bits(seed, like.shape) >> 9).astype(jnp.int32).astype(like.dtype)
+    return math.sqrt(2) * jax.lax.erf_inv((bits + 0.5) * 2**-22 - 1)
 
 
 def _hash_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:

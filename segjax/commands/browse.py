@@ -4,10 +4,6 @@ The batches are those of a training with the same seed, step by step from --step
 is what it sees. Nothing is trained.
 """
 
-import contextlib
-from typing import Any
-
-import numpy as np
 from absl import flags
 
 from segjax.commands import options
@@ -37,27 +33,30 @@ def run(values: flags.FlagValues) -> int:
         raise ConfigError(f"--output={values.output}: expected a file that ends with .png.")
     config = options.read_config(values)
     xla.prepare()
+    from segjax.assemble import samples
     from segjax.assemble import setup as setup_lib
     from segjax.config import trials
     from segjax.inference import paths
     from segjax.views import sheet
+    from segjax.views.progress import Progress
 
     (first, *_) = trials.configs(config)  # of several the first: their data is the same
     setup, source = setup_lib.make_setup(first)
-    if setup.parts.multilabel or "label" not in setup.parts.schema:
+    if not samples.can_be_shown(setup):
         raise ConfigError(
             f"--config={values.config}: classes that overlap have no one colour for a pixel. "
             "Expected a data set with one class for each."
         )
     paths.make_folder(output.parent)
-    found = batches(setup, source, step=values.step, count=values.count, augment=values.augment)
-    shown = [
-        sheet.Shown(f"step {step}, example {index}", image, label)
-        for step, index, image, label in found
-    ]
+    with Progress(values.count, unit="examples", title="browse", leave=False) as bar:
+        found = samples.of_training(
+            setup, source, step=values.step, count=values.count, augment=values.augment,
+            tell=bar.update,
+        )  # fmt: skip
+    shown = samples.shown(found)
     classes = setup.parts.classes
     sheet.draw(output, shown, palette=classes.palette, class_names=classes.class_names)
-    steps = sorted({step for step, *_ in found})
+    steps = sorted({each.step for each in found})
     size = "x".join(map(str, shown[0].label.shape))
     print(
         printable(
@@ -66,31 +65,3 @@ def run(values: flags.FlagValues) -> int:
         )
     )
     return 0
-
-
-def batches(
-    setup: Any, source: Any, *, step: int, count: int, augment: bool
-) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Return step, position, image and label of `count` examples, as a training has them."""
-    import jax
-
-    from segjax.assemble import program
-    from segjax.views.progress import Progress
-
-    change = jax.jit(setup.parts.augment)
-    key = jax.random.split(jax.random.key(setup.config["seed"]))[1]
-    found: list[tuple[int, int, np.ndarray, np.ndarray]] = []
-    with (
-        contextlib.closing(program.make_batches(setup, source, step)) as every,
-        Progress(count, unit="examples", title="browse", leave=False) as bar,
-    ):
-        for number, batch in enumerate(every, start=step):
-            if augment:  # the key that the train step takes for it
-                batch = change(jax.random.split(jax.random.fold_in(key, number))[0], batch)
-            fields: Any = jax.device_get(batch)
-            rows = zip(fields["index"].tolist(), fields["image"], fields["label"], strict=True)
-            found += [(number, index, image, label) for index, image, label in rows]
-            bar.update(min(count, len(found)))
-            if len(found) >= count:
-                return found[:count]
-    return found

@@ -32,6 +32,7 @@ def run(values: flags.FlagValues) -> int:
     """Print a line for each metric."""
     xla.prepare()
     from segjax.metrics import intervals
+    from segjax.views import progress
 
     folders = [options.path(text) for text in values.workdir.split(",")]
     if len(folders) != 2:
@@ -40,7 +41,9 @@ def run(values: flags.FlagValues) -> int:
             "comma: --workdir=runs/a,runs/b."
         )
     reports = [folder / "eval" / f"{values.split}.json" for folder in folders]
-    for metric in values.metric:
+    for metric in progress.over(
+        values.metric, total=len(values.metric), unit="metrics", title="compare"
+    ):
         found = intervals.compare(*reports, metric=metric, resamples=values.resamples)
         print(printable(intervals.describe(found)))
     return 0

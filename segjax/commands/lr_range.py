@@ -33,10 +33,11 @@ def run(values: flags.FlagValues) -> int:
     config, folder = options.read_config(values), options.path(values.output)
     xla.prepare(keep_memory=True)
     from segjax.runs import lr_range
-    from segjax.views import rates
+    from segjax.views import progress, rates
 
     own = lr_range.config_of(config, start=values.start, end=values.end, steps=values.steps)
-    found = lr_range.find(lr_range.sweep(own))
+    steps = progress.over(lr_range.sweep(own), total=values.steps, unit="step", title="lr_range")
+    found = lr_range.find(steps)
     found.write(folder / "lr_range.csv")
     suggested = found.suggested()
     rates.draw_range(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.config import load
-from segjax.errors import ConfigError
+from segjax.errors import ConfigError, printable
 from segjax.runtime import files
 
 if TYPE_CHECKING:
@@ -44,6 +44,33 @@ def read_config(values: flags.FlagValues) -> dict[str, Any]:
         ConfigError: See `load.load`.
     """
     return load.load(values.config, values.override, trust_code=values.trust_code)
+
+
+def as_published(values: flags.FlagValues) -> None:
+    """Define `--as_published`."""
+    text = (
+        "Show the model images as the publisher of its pretrained weights did: normalisation, "
+        "bands, the encoder's form."
+    )
+    flags.DEFINE_bool("as_published", False, text, flag_values=values)
+
+
+def published(values: flags.FlagValues, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config, as published where `--as_published` says so, and say how.
+
+    It imports jax.
+
+    Raises:
+        UserError: See `published.as_published`.
+    """
+    if not values.as_published:
+        return config
+    from segjax.pretrained.published import as_published
+
+    config, lines = as_published(config)
+    for line in lines:
+        print(printable(line))
+    return config
 
 
 def workdir(values: flags.FlagValues) -> None:

@@ -85,10 +85,12 @@ def make_plan(setup: "Setup") -> "Plan":
 
     from segjax.assemble import program
     from segjax.costs import plan
+    from segjax.views import progress
 
     key, clock, mesh = jax.random.key(setup.config["seed"]), setup.clock, setup.parts.mesh
     double = setup._replace(clock=clock._replace(batch_size=2 * clock.batch_size))
-    once, twice = (program.trace(each, key, key).compile() for each in (setup, double))
+    with progress.stage(f"compiling a step for {mesh.size} devices, and one of twice the batch"):
+        once, twice = (program.trace(each, key, key).compile() for each in (setup, double))
     groups = mesh.shape["data"] * mesh.shape["fsdp"] * setup.config["microbatches"]
     return plan.make_plan(
         once,

@@ -1,6 +1,8 @@
-"""Print the model of --config: modules, parameters, FLOPs, and the memory of training it.
+"""Print the model of --config: modules, parameters, FLOPs, memory, and a card of its weights.
 
-All of it is of what trains: where the augmentation crops, of the crop.
+All of it is of what trains: where the augmentation crops, of the crop. The card says which
+pretrained arrays went where, what was left out, and what their publisher says of images, classes
+and licence.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from segjax.commands import options
+from segjax.errors import printable
 from segjax.runtime import xla
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ DEPTH = 2
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.config(values)
+    options.as_published(values)
 
 
 def run(values: flags.FlagValues) -> int:
@@ -33,17 +37,33 @@ def run(values: flags.FlagValues) -> int:
 
     from segjax.assemble.setup import make_setup
     from segjax.costs import summary
+    from segjax.views import progress
 
-    setup, _ = make_setup(options.read_config(values))
+    setup, _ = make_setup(options.published(values, options.read_config(values)))
     size = setup.trained_shapes()["image"].shape[1:]
     image = jax.ShapeDtypeStruct((1, *size), "float32")
-    rows = summary.modules(setup.parts.model, image, depth=DEPTH)
+    with progress.stage("tracing the model and a train step"):
+        rows = summary.modules(setup.parts.model, image, depth=DEPTH)
+        needs = training(setup)
     console = Console(width=None if Console().is_terminal else 100)
     title = f"{setup.config['model']['type']} on one image {image.shape[1:]}"
     console.print(summary.draw(rows, title=title))
-    for name, value in training(setup).items():
+    for name, value in needs.items():
         console.print(f"{name:34} {value}", highlight=False)
+    for title, text in card(setup):
+        console.print(f"{title:34} {printable(text)}", highlight=False, markup=False)
     return 0
+
+
+def card(setup: "Setup") -> list[tuple[str, str]]:
+    """Return the lines of the card of `config.model.pretrained`; none without it."""
+    from segjax.runs import transfer
+
+    config, parts = setup.config, setup.parts
+    loaded = transfer.load(
+        config["model"], parts.model, parts.image_shape(), normalize=config["normalize"]
+    )
+    return list(loaded.card.lines()) if loaded.card else []
 
 
 def training(setup: "Setup") -> dict[str, str]:

@@ -14,6 +14,7 @@ SHARED = True
 def define(values: flags.FlagValues) -> None:
     """Define the mode's flags."""
     options.config(values)
+    options.as_published(values)
     options.workdir(values)
     options.job(values)
     text = "Go on in a workdir that another config made."
@@ -28,6 +29,8 @@ def run(values: flags.FlagValues) -> int:
     workdir.check_free(path)  # before the seconds that importing jax takes
     config = options.read_config(values)
     xla.prepare(keep_memory=True)
+    config = options.published(values, config)
+    from segjax.report import ending
     from segjax.runs import train
 
     code = train.run(
@@ -35,6 +38,7 @@ def run(values: flags.FlagValues) -> int:
         config,
         allow_config_change=values.allow_config_change,
         profile_steps=values.profile_steps,
+        at_end=ending.write,
     )
     if code == train.DONE:
         from segjax.watch import reference

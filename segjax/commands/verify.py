@@ -38,13 +38,14 @@ def run(values: flags.FlagValues) -> int:
     path = options.path(values.workdir)
     xla.prepare(virtual_devices=virtual_devices(path))
     from segjax.runs import findings, verify
+    from segjax.views import progress
 
     found = []
     for each in verify.verify(
         path, steps=values.steps, step=values.step, trust_code=values.trust_code
     ):
         found.append(each)
-        print(printable(each.line()), flush=True)
+        progress.line(each.line())
     print(printable(f"{path}: {findings.tally(found)}"))
     if values.output:
         target = options.path(values.output)

@@ -152,7 +152,7 @@ def build(
     *,
     where: str,
     takes: Sequence[str] | None = None,
-    or_takes: Sequence[str] = (),
+    or_takes: Sequence[Sequence[str]] = (),
     also: Iterable[str] = (),
     for_takers: Mapping[str, Any] | None = None,
     **given: Any,
@@ -165,7 +165,7 @@ def build(
         where: The section's place in the config, for messages (`config.model`).
         takes: The positional arguments that a function, or what a class makes, is called with;
             None: not asked, as a class that is a part itself is not called.
-        or_takes: Others that it may be called with instead.
+        or_takes: Sets of others that it may be called with instead.
         also: Other keys that the section may have had, for suggestions.
         for_takers: Arguments that the program supplies to what takes them (`things`).
         **given: Arguments that the program itself supplies (`num_classes`), not the config.
@@ -190,7 +190,7 @@ def check(
     *,
     where: str,
     takes: Sequence[str] | None = None,
-    or_takes: Sequence[str] = (),
+    or_takes: Sequence[Sequence[str]] = (),
     also: Iterable[str] = (),
     given: Iterable[str] = (),
 ) -> Callable[..., Any]:
@@ -205,7 +205,7 @@ def check(
             f"{where}: expected a section with a 'type' key, got {rules.shown(section)}."
         )
     symbol = resolve(package, section["type"], where=where)
-    called_with = None if takes is None else [takes, *([or_takes] if or_takes else [])]
+    called_with = None if takes is None else [takes, *or_takes]
     _check_kind(package, symbol, section["type"], where, called_with, [*given])
     arguments = {name: value for name, value in section.items() if name != "type"}
     check_arguments(symbol, arguments, given, where=where, also=also)

@@ -171,6 +171,35 @@ WATCH: Table = {
 }
 """What is made for watching the model in use, see `segjax.watch`."""
 
+REPORT: Table = {
+    "page": Knob(
+        True,
+        rules.FLAG,
+        "Write what the run is like, <workdir>/report.html, at its end; --mode=report renews it.",
+    ),
+    "examples": Knob(
+        16, rules.whole(0), "Examples of each evaluation that are predicted for that page; 0: none."
+    ),
+    "figures": Knob(
+        "last",
+        rules.one_of("last", "every"),
+        "Which evaluations draw their figures, for figures/ and the writers: the last, or all.",
+    ),
+    "film": Knob(
+        0,
+        rules.whole(0, 16),
+        "Examples of the first evaluation that are drawn each time it is made, and become "
+        "figures/progress.gif at the end; 0: none.",
+    ),
+    "samples": Knob(
+        0,
+        rules.whole(0, 256),
+        "Training examples, as the first steps are given them, that are drawn into "
+        "figures/samples.png; 0: none.",
+    ),
+}
+"""What of a run is drawn, see `segjax.report`."""
+
 OPTIMIZER: Mapping[str, Knob | Duration | Typed] = {
     "lr": Knob(REQUIRED, RATE, "The peak of the learning rate."),
     "schedule": Typed(REQUIRED, "How the rate moves over the run, such as 'one_cycle'."),
@@ -304,6 +333,7 @@ CONFIG: Table = {
     "checkpoint": CHECKPOINT,
     "early_stopping": EARLY_STOPPING,
     "watch": WATCH,
+    "report": REPORT,
     "writers": Typed(
         [{"type": "tensorboard"}],
         "Where scalars go beside metrics.jsonl: classes of segjax/runs/writers.py.",
@@ -360,7 +390,7 @@ def complete(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-LATER = ("early_stopping", "writers", "evals.*.examples", "watch", "input.sampling")
+LATER = ("early_stopping", "writers", "evals.*.examples", "watch", "input.sampling", "report")
 """Keys that came after runs had recorded fingerprints; a new key of the schema is added here."""
 
 

@@ -1,13 +1,19 @@
-"""ResNet (He et al. 2015, arXiv:1512.03385, table 1), in the form called v1.5, dilatable."""
+"""ResNet (He et al. 2015, arXiv:1512.03385, table 1), in the form called v1.5, dilatable.
+
+And ResNeXt (Xie et al. 2016, arXiv:1611.05431) and ResNet-D (He et al. 2018, arXiv:1812.01187).
+"""
 
 import functools
 from collections.abc import Sequence
 from typing import Annotated
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from segjax.config import kinds, rules
 from segjax.encoders import base
+from segjax.errors import ConfigError
+from segjax.kernels import resize as resize_lib
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.structs import Features
@@ -29,6 +35,13 @@ class Encoder(base.Dilated):
         stages: How many stages to compute, the stem counted: 3 ends at stride 8.
         stride_first: Stride in a bottleneck's first 1x1 convolution, as the paper has it and
             detectron2's weights want it.
+        groups: Of the bottlenecks' 3x3 convolutions: 32 in ResNeXt-50 32x4d. XLA gathers the batch
+            of a grouped convolution on several devices.
+        group_width: Channels of each group in the first stage, of 64 features: 4 in ResNeXt-50
+            32x4d, 128 in Wide ResNet-50-2, which has one group.
+        deep_stem: Three 3x3 convolutions in place of the first, of half the channels but the last.
+        pooled_shortcut: Take the mean of 2x2 pixels before a shortcut is projected, which has no
+            stride then. With `deep_stem` it is ResNet-D.
         norm: A name in `norm.NORMS`.
     """
 
@@ -38,6 +51,10 @@ class Encoder(base.Dilated):
     stages: Annotated[int, rules.whole(2, 5)] = 5
     width: kinds.Width = 64
     stride_first: bool = False
+    groups: Annotated[int, rules.whole(1, 1024)] = 1
+    group_width: kinds.Width = 64
+    deep_stem: bool = False
+    pooled_shortcut: bool = False
     norm: norm_lib.Norm = "batch"
 
     @property
@@ -49,9 +66,11 @@ class Encoder(base.Dilated):
         """Return one feature map a stage, finest first."""
         block = self.style.block(Basic if self.depth < 50 else Bottleneck)
         if self.depth >= 50:
-            block = functools.partial(block, stride_first=self.stride_first)
-        stem = self.style.conv(self.width, kernel=7, stride=2, name="stem")
-        features = [stem(x, train=train)]
+            block = functools.partial(
+                block, stride_first=self.stride_first, groups=self.groups,
+                group_width=self.group_width,
+            )  # fmt: skip
+        features = [self.begin(x, train=train)]
         x = resample.max_pool(features[0], window=3)
         dilation = 1
         for stage, blocks in enumerate(BLOCKS[self.depth][: self.stages - 1]):
@@ -67,10 +86,29 @@ class Encoder(base.Dilated):
                     self.width * 2**stage,
                     stride=stride if i == 0 else 1,
                     dilation=rate,
+                    pooled_shortcut=self.pooled_shortcut,
                     name=f"layer{stage + 1}_{i}",
                 )(x, train=train)
             features.append(x)
         return tuple(features)
+
+    def begin(self, x: Features, *, train: bool) -> Features:
+        """Return the features at stride 2."""
+        if not self.deep_stem:
+            return self.style.conv(self.width, kernel=7, stride=2, name="stem")(x, train=train)
+        half = max(1, self.width // 2)
+        for i, (width, stride) in enumerate(((half, 2), (half, 1), (self.width, 1))):
+            x = self.style.conv(width, stride=stride, name=f"stem{i}")(x, train=train)
+        return x
+
+    def check(self) -> None:
+        """Raise `ConfigError` for fields that make no ResNet."""
+        super().check()
+        if self.depth < 50 and (self.groups, self.group_width) != (1, 64):
+            raise ConfigError(
+                f"encoder.groups={self.groups}, group_width={self.group_width}: only bottlenecks "
+                "have them. Use depth=50 or more."
+            )
 
 
 class Residual(style.Block):
@@ -80,20 +118,43 @@ class Residual(style.Block):
         features: Channels of the 3x3 convolutions.
         stride: Of the first 3x3 convolution.
         dilation: Of the 3x3 convolutions.
+        pooled_shortcut: See `Encoder`.
     """
 
     features: int
     stride: int
     dilation: int
+    pooled_shortcut: bool = False
 
     def add(self, y: Features, x: Features, *, train: bool) -> Features:
         """Return `y` plus `x`, projected (option B) where the shape changes, activated."""
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            stride = self.stride
+            if self.pooled_shortcut:
+                x, stride = pooled(x, stride=stride, dilation=self.dilation), 1
             project = self.style.conv(
-                y.shape[-1], kernel=1, stride=self.stride, activation="none", name="shortcut"
+                y.shape[-1], kernel=1, stride=stride, activation="none", name="shortcut"
             )
             x = project(x, train=train)
         return nn.relu(y + x)
+
+
+def pooled(x: Features, *, stride: int, dilation: int) -> Features:
+    """Return the mean of each window of 2, sizes divided by `stride` and rounded up.
+
+    As timm has it: with stride 2 an odd last row or column counts alone; where dilation replaced
+    the stride windows overlap, with zeros behind the last; else nothing is done.
+    """
+    if stride == 1 and dilation == 1:
+        return x
+    for axis in range(1, x.ndim - 1):
+        if stride == 1:
+            x = (x + resize_lib.shift(x, -1, axis=axis)) / 2
+            continue
+        sides = [(0, x.shape[axis] % 2 * (a == axis)) for a in range(x.ndim)]
+        x = jnp.pad(x, sides, mode="edge")
+        x = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).mean(axis + 1)
+    return x
 
 
 class Basic(Residual):
@@ -113,16 +174,24 @@ class Bottleneck(Residual):
 
     Attributes:
         stride_first: The first convolution has the stride, not the second.
+        groups: See `Encoder`.
+        group_width: See `Encoder`.
     """
 
     stride_first: bool = False
+    groups: int = 1
+    group_width: int = 64
 
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Features:
         """Return the block's features, four times `features` channels."""
         conv, wide = self.style.conv, 4 * self.features
         first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
-        y = conv(self.features, kernel=1, stride=first, name="conv1")(x, train=train)
-        y = conv(self.features, stride=second, dilation=self.dilation, name="conv2")(y, train=train)
+        inner = max(1, self.features * self.group_width // 64) * self.groups
+        y = conv(inner, kernel=1, stride=first, name="conv1")(x, train=train)
+        middle = conv(
+            inner, stride=second, dilation=self.dilation, groups=self.groups, name="conv2"
+        )
+        y = middle(y, train=train)
         y = conv(wide, kernel=1, activation="none", name="conv3")(y, train=train)
         return self.add(y, x, train=train)

@@ -167,7 +167,8 @@ class Evaluator(Generic[R]):
             figures = {
                 end: functools.partial(_drawn, one, result) for end, one in found.figures.items()
             }
-            figures["examples"] = self.examples(predictor, found.scores)
+            picks = [*self.picks(found.scores).items()]
+            figures["examples"] = self.examples(predictor, picks, found.scores)
         return Report(
             self.name,
             step,
@@ -222,10 +223,25 @@ class Evaluator(Generic[R]):
         return {"per_example": table, "intervals": found}
 
     def examples(
-        self, predictor: ObjectPredictor, scores: Float[np.ndarray, " n"]
+        self,
+        predictor: ObjectPredictor,
+        picks: Sequence[tuple[str, int]],
+        scores: Float[np.ndarray, " n"],
     ) -> Callable[[pathlib.Path], None]:
-        """Return what draws the best, median and worst example, predicted once more."""
+        """Return what draws some examples, predicted once more.
+
+        Args:
+            predictor: Predicts them.
+            picks: What each is called, and its number.
+            scores: Of each example, in order; NaN: not known.
+        """
         raise NotImplementedError
+
+    def drawn(
+        self, predictor: ObjectPredictor, picks: Sequence[tuple[str, int]]
+    ) -> Callable[[pathlib.Path], None]:
+        """Return what draws some examples whose scores are not known, see `examples`."""
+        return self.examples(predictor, picks, np.full(len(self), np.nan))
 
     def picks(self, scores: Float[np.ndarray, " n"]) -> dict[str, int]:
         """Return the numbers of the best, median and worst example; none where none has a score."""
@@ -248,6 +264,11 @@ def thinned(masks: Sequence[Mask], step: int) -> list[Region]:
 
 def _drawn(draw: Callable[..., None], result: Mapping[str, Any], path: pathlib.Path) -> None:
     draw(path, result)
+
+
+def scored(name: str, value: float) -> str:
+    """Return an example's score in words; empty: it is not known."""
+    return "" if math.isnan(value) else f"{name} {value:.2f}"
 
 
 def mean_of(values: Float[np.ndarray, " k"]) -> float:

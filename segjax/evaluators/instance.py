@@ -194,17 +194,20 @@ class Evaluator(base.Evaluator[Row]):
         }
 
     def examples(
-        self, predictor: ObjectPredictor, scores: Float[np.ndarray, " n"]
+        self,
+        predictor: ObjectPredictor,
+        picks: Sequence[tuple[str, int]],
+        scores: Float[np.ndarray, " n"],
     ) -> Callable[[pathlib.Path], None]:
-        """Return what draws the best, median and worst example, predicted once more."""
+        """Return what draws some examples, predicted once more."""
         rows: list[instances.Row] = []
-        for title, place in self.picks(scores).items():
+        for title, place in picks:
             example = resample.with_spacing(self.source[place])
             image = example["image"]
             found = predictor(image)
             kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
             truth, step = self.known.objects(place), preview.step_of(found.size)
-            pairs, excused = _pairs(overlap.compare(truth, kept, found.size))
+            pairs, excused = pairs_of(overlap.compare(truth, kept, found.size))
             rows.append(
                 instances.Row(
                     title=title,
@@ -215,14 +218,14 @@ class Evaluator(base.Evaluator[Row]):
                     found=base.thinned(kept.masks, step),
                     pairs=pairs,
                     excused=excused,
-                    score=f"AP {scores[place]:.2f}",
+                    score=base.scored("AP", float(scores[place])),
                     column=f"found, score ≥ {self.least_score:g}",
                 )
             )
         return functools.partial(instances.draw, rows=rows)
 
 
-def _pairs(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]]:
+def pairs_of(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]]:
     """Return true and found objects that match at an IoU of 0.5, and who is excused otherwise."""
     truth, found = compared.truth, compared.found
     pairs: list[tuple[int, int]] = []

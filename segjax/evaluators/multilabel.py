@@ -43,10 +43,7 @@ class Evaluator(semantic.Evaluator):
     def _scores_logged(self) -> list[str]:
         return list(self.headlines)
 
-    def _figures(
-        self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
-    ) -> dict[str, Callable[[pathlib.Path], None]]:
-        rows = self.examples(predictor, scores)
+    def _drawn(self, rows: list[examples.Row]) -> Callable[[pathlib.Path], None]:
         pairs, palette, legend = overlaps.flatten(
             [(row["label"], row["pred"]) for row in rows],
             self.classes.palette,
@@ -56,8 +53,13 @@ class Evaluator(semantic.Evaluator):
             {**row, "label": label, "pred": pred}
             for row, (label, pred) in zip(rows, pairs, strict=True)
         ]
+        return functools.partial(examples.draw, rows=flat, palette=palette, legend=legend)
+
+    def _figures(
+        self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
+    ) -> dict[str, Callable[[pathlib.Path], None]]:
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "class_answers": functools.partial(figures.class_answers, result=result),
-            "examples": functools.partial(examples.draw, rows=flat, palette=palette, legend=legend),
+            "examples": self._drawn(self.examples(predictor, scores)),
         }

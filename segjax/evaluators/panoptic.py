@@ -154,11 +154,14 @@ class Evaluator(base.Evaluator[Row]):
         return found, {"image_PQ": np.array(values, np.float64).reshape(-1, k)}
 
     def examples(
-        self, predictor: ObjectPredictor, scores: Float[np.ndarray, " n"]
+        self,
+        predictor: ObjectPredictor,
+        picks: Sequence[tuple[str, int]],
+        scores: Float[np.ndarray, " n"],
     ) -> Callable[[pathlib.Path], None]:
-        """Return what draws the best, median and worst example, predicted once more."""
+        """Return what draws some examples, predicted once more."""
         rows: list[segments.Row] = []
-        for title, place in self.picks(scores).items():
+        for title, place in picks:
             example: Mapping[str, Any] = resample.with_spacing(self.source[place])
             label, truth, _ = self.truth(place)
             found = segments_of(predictor(example["image"]), name=example["name"], size=label.shape)
@@ -177,7 +180,7 @@ class Evaluator(base.Evaluator[Row]):
                     preview.thinned(example["image"], step, dims=dims),
                     segments.Map(*(next(maps) for _ in range(2))),
                     segments.Map(*(next(maps) for _ in range(2))),
-                    f"PQ {scores[place]:.2f}",
+                    base.scored("PQ", float(scores[place])),
                 )
             )
         return functools.partial(

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from segjax.data import core
 from segjax.runtime import files
@@ -91,6 +91,17 @@ class Evaluator(Protocol):
 
         All processes must call it. With `draw` the report has figures.
         """
+        ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """An evaluator that can draw any of its examples."""
+
+    def drawn(
+        self, predictor: Scored, picks: Sequence[tuple[str, int]], /
+    ) -> Callable[[pathlib.Path], None]:
+        """Return what draws some examples as they are predicted, by titles and numbers."""
         ...
 
 

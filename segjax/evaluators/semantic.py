@@ -204,20 +204,19 @@ class Evaluator:
             for name, logged in zip(self.classes.class_names, self.log_names, strict=True)
         }
 
-    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
-        """Return the best, median and worst example with image, truth and prediction.
+    def rows(
+        self, predictor: Predictor, picks: Sequence[tuple[str, int]], scores: np.ndarray
+    ) -> list[examples.Row]:
+        """Return some examples with image, truth and prediction.
 
         Args:
-            predictor: Predicts them once more, each at its own size.
-            scores: mIoU of each example, in order; NaN where it holds no valid pixel.
+            predictor: Predicts them, each at its own size.
+            picks: What each is called, and its number.
+            scores: mIoU of each example, in order; NaN: not known.
         """
-        order = np.argsort(np.nan_to_num(scores, nan=np.inf))[: np.isfinite(scores).sum()]
-        if not len(order):
-            return []
-        picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
         rows: list[examples.Row] = []
-        for title, index in picks.items():
-            example = resample.with_spacing(self.source[int(index)])
+        for title, index in picks:
+            example = resample.with_spacing(self.source[index])
             image, label = example["image"], example["label"]
             whole = image.shape[:-1]
             dims, step = len(whole), preview.step_of(whole)
@@ -233,18 +232,40 @@ class Evaluator:
             )
         return rows
 
+    def drawn(
+        self, predictor: Predictor, picks: Sequence[tuple[str, int]]
+    ) -> Callable[[pathlib.Path], None]:
+        """Return what draws some examples, see `rows`."""
+        return self._drawn(self.rows(predictor, picks, np.full(len(self), np.nan)))
+
+    def _drawn(self, rows: list[examples.Row]) -> Callable[[pathlib.Path], None]:
+        return functools.partial(
+            examples.draw,
+            rows=rows,
+            palette=self.classes.palette,
+            class_names=self.classes.class_names,
+        )
+
+    def examples(self, predictor: Predictor, scores: np.ndarray) -> list[examples.Row]:
+        """Return the best, median and worst example with image, truth and prediction.
+
+        Args:
+            predictor: Predicts them once more, each at its own size.
+            scores: mIoU of each example, in order; NaN where it holds no valid pixel.
+        """
+        order = np.argsort(np.nan_to_num(scores, nan=np.inf))[: np.isfinite(scores).sum()]
+        if not len(order):
+            return []
+        picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
+        return self.rows(predictor, [(title, int(place)) for title, place in picks.items()], scores)
+
     def _figures(
         self, result: dict[str, Any], predictor: Predictor, scores: np.ndarray
     ) -> dict[str, Callable[[pathlib.Path], None]]:
         return {
             "class_iou": functools.partial(figures.class_iou, result=result),
             "confusion_matrix": functools.partial(figures.confusion_matrix, result=result),
-            "examples": functools.partial(
-                examples.draw,
-                rows=self.examples(predictor, scores),
-                palette=self.classes.palette,
-                class_names=self.classes.class_names,
-            ),
+            "examples": self._drawn(self.examples(predictor, scores)),
         }
 
 

@@ -28,6 +28,7 @@ from segjax.runs.run import Run
 from segjax.runtime import files, sharding
 from segjax.tasks.base import ObjectTask
 from segjax.tasks.candidates import Candidates
+from segjax.views import progress
 
 RELATIVE = 1e-4
 """By how much scores of an exported network may differ, relative to the largest."""
@@ -222,8 +223,10 @@ def write_onnx(run: Run, output: pathlib.Path, *, bare: bool = False) -> list[st
 def _kept(run: Run, output: pathlib.Path, make: Callable[[pathlib.Path], str]) -> list[str]:
     """Return what `make` says of the file it writes, and how alike run and file predict."""
     with files.replacing(output) as temporary:
-        line = make(temporary)
-        compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
+        with progress.stage("export: writing the program"):
+            line = make(temporary)
+        with progress.stage("export: predicting beside the run"):
+            compared = compare(run, open_file(temporary, trust_code=True), images_of(run))
     return [line.replace(str(temporary), str(output)), compared]
 
 

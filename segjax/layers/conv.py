@@ -18,6 +18,7 @@ Padding = Sequence[tuple[int, int]]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
+    "relu6": nn.relu6,
     "leaky_relu": nn.leaky_relu,
     "gelu": functools.partial(nn.gelu, approximate=False),
     "silu": nn.silu,

@@ -20,6 +20,7 @@ class InvertedResidual(nn.Module):
         features: Channels to return.
         expanded: Channels in between.
         kernel: Window of the depthwise convolution.
+        padding: Low and high padding of each axis for it, where not that of `conv.Conv`.
         squeeze: Channels that weigh channels (`SqueezeExcite`); 0: none.
         squeeze_activation: Between its layers.
         gate: What makes its weights.
@@ -33,6 +34,7 @@ class InvertedResidual(nn.Module):
     kernel: int
     stride: int = 1
     dilation: int = 1
+    padding: conv.Padding | None = None
     squeeze: int = 0
     activation: str = "relu"
     squeeze_activation: str = "relu"
@@ -60,7 +62,7 @@ class InvertedResidual(nn.Module):
             y = unit(self.expanded, kernel=1, name="expand")(y, train=train)
         y = unit(
             self.expanded, kernel=self.kernel, stride=self.stride, dilation=self.dilation,
-            groups=-1, name="depthwise",
+            groups=-1, padding=self.padding, name="depthwise",
         )(y, train=train)  # fmt: skip
         if self.squeeze:
             y = SqueezeExcite(

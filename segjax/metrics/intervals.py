@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Int64, Num
 
 from segjax.config import lookup
 from segjax.errors import DataError, UserError
@@ -65,6 +65,32 @@ def bootstrap(
         for name, score in scores.items():
             drawn[name][number] = score(weights)
     return {name: interval(values) for name, values in drawn.items()}
+
+
+def of_classes(
+    counts: Num[np.ndarray, "parts n k"],
+    score: Callable[[np.ndarray], np.ndarray],
+    *,
+    resamples: int,
+    groups: Int[np.ndarray, " n"] | None = None,
+    seed: int = 0,
+) -> list[list[float | None]]:
+    """Return the 95 % percentile interval of each class's score, see `bootstrap`.
+
+    Args:
+        counts: What the score is made of, of each example and class.
+        score: Of summed counts [parts k] that of each class [k]; NaN where it has none.
+        resamples: How many times.
+        groups: See `bootstrap`; None: each example is one.
+        seed: Decides the draws.
+    """
+    examples = np.arange(counts.shape[1])
+    flat = counts.transpose(1, 0, 2).reshape(len(examples), -1).astype(np.float64)
+    drawn = [
+        score((weights @ flat).reshape(len(counts), -1))
+        for weights in _draws(examples if groups is None else groups, resamples, seed)
+    ]
+    return [interval(own) for own in np.stack(drawn).T]
 
 
 def _draws(groups: np.ndarray, resamples: int, seed: int) -> Iterator[Int64[np.ndarray, " n"]]:

@@ -34,11 +34,12 @@ class Rule(NamedTuple):
         theirs: Their module's name, with the groups of `ours` filled in (`layer1.0.conv1`).
         layout: How a kernel lies there: '' as its rank says ([O I *window] or [O I]), 'pointwise'
             [O I 1 1] for a matrix of ours, 'vector' [O 1 1] for a vector of ours, 'table' [n c] for
-            [1 n c] of ours, 'transposed' [I O *window] as transposed convolutions, 'stem' as '' for
-            a first convolution, which may take another number of channels, 'raw' as it is, 'raw
-            stem' likewise for a first convolution, 'flat n' [O I*n] behind features flattened with
-            their n places last, or 'i/n': part i of n along their first axis (queries, keys,
-            values). Before it, up to '|', what is done to their rows or channels first, by names of
+            [1 n c] of ours, 'window of one' [1 1 I O] for a matrix of ours, 'transposed' [I O
+            *window] as transposed convolutions, 'stem' as '' for a first convolution, which may
+            take another number of channels, 'raw' as it is, 'raw stem' likewise for a first
+            convolution, 'flat n' [O I*n] behind features flattened with their n places last, or
+            'i/n': part i of n along their first axis (queries, keys, values). Before it, up to '|',
+            what is done to their rows or channels first, by names of
             `TURNS`, of biases too.
     """
 
@@ -74,6 +75,7 @@ TURNS: dict[str, tuple[Turn, Turn]] = {
     "no background": (lambda x: without_first(x, 1), lambda x: with_first(x, 1)),
     "no background's box": (lambda x: without_first(x, 4), lambda x: with_first(x, 4)),
     "bgr": (lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
+    "bgr last": (lambda x: x[..., ::-1, :], lambda x: x[..., ::-1, :]),
 }
 """What is done to an array of theirs before it is laid out as ours, and its inverse."""
 
@@ -285,6 +287,8 @@ def ours(value: np.ndarray, layout: str, rank: int) -> np.ndarray:
         return value.reshape(-1)
     if layout == "table":
         return value[None]
+    if layout == "window of one":
+        return value.reshape(value.shape[-2:])
     if layout in ("raw", "raw stem") or value.ndim < 2:
         part = layout.partition("/")
         return np.split(value, int(part[2]))[int(part[0])] if part[1] else value
@@ -313,6 +317,8 @@ def theirs(value: np.ndarray, layout: str) -> np.ndarray:
         return value[:, None, None]
     if layout == "table":
         return value[0]
+    if layout == "window of one":
+        return value[None, None]
     if layout in ("raw", "raw stem") or value.ndim < 2:
         return value
     order = (-2, -1) if layout == "transposed" else (-1, -2)

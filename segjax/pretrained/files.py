@@ -1,4 +1,6 @@
-"""Read weight files as NumPy: safetensors, PyTorch's without PyTorch, and pickled arrays.
+"""Read weight files as NumPy: safetensors, PyTorch's, Keras', ONNX, and pickled arrays.
+
+None of those libraries is needed.
 
 A `.pth` or `.pkl` file is a pickle, a program that may do anything to whoever loads it. This one
 may only make dictionaries and say which bytes of the file are a tensor or an array; whatever else
@@ -19,7 +21,7 @@ import numpy as np
 import safetensors.numpy
 
 from segjax.errors import DataError
-from segjax.pretrained import pickles
+from segjax.pretrained import hdf5, onnx_file, pickles
 from segjax.pretrained.pickles import DTYPES, MAX_READ, Bounded, Storage, Tensor
 from segjax.runtime import reading
 
@@ -30,6 +32,8 @@ LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How files begin that `torch.save` wrote: since version 1.6, and before (a pickled number)."""
 PICKLE = b"\x80"
 """How any other pickle begins, such as detectron2's of arrays."""
+KERAS = "model.weights.h5"
+"""The member of a `.keras` archive that holds its arrays."""
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -51,8 +55,9 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: cannot be read: {reason}. Expected a whole file of weights, safetensors, "
-            "what torch.save made of a state dict, or a pickle of arrays; fetch or save it again."
+            f"{path}: cannot be read: {reason}. Expected a whole file of weights: safetensors, "
+            "what torch.save made of a state dict, Keras' HDF5, ONNX or a pickle of arrays; fetch "
+            "or save it again."
         ) from error
     if not arrays:
         raise DataError(f"{path}: holds no arrays. Expected a state dict.")
@@ -72,6 +77,10 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
             return safetensors.numpy.load_file(path)
         if head.startswith(PICKLE):
             return dict(from_pickle(file))
+        if head.startswith(hdf5.START):
+            return hdf5.File(file.read()).arrays()
+        if head.startswith(onnx_file.START):
+            return onnx_file.arrays(file.read())
     raise DataError(f"it begins with {head!r}, as none of these kinds does")
 
 
@@ -79,6 +88,13 @@ def from_zip(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and arrays of a file of `torch.save` since version 1.6: an archive."""
     bounded = Bounded(file)
     with zipfile.ZipFile(bounded) as archive:  # pyright: ignore[reportArgumentType]
+        members = {info.filename: info for info in archive.infolist()}
+        if KERAS in members:
+            bounded.bounded = False  # from here on by the size that is checked
+            yield from (
+                hdf5.File(unpacked(archive, members[KERAS], size=_size(file))).arrays().items()
+            )
+            return
         members = check_members(archive, size=_size(file))
         pickled = [name for name in members if name.endswith("/data.pkl")]
         if len(pickled) != 1:
@@ -99,6 +115,20 @@ def from_zip(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
             data[key] = archive.read(name)
     for name, tensor in tensors.items():
         yield name, view(tensor, data[tensor.storage.key])
+
+
+def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, size: int) -> bytes:
+    """Return the bytes of a member of an archive of `size` bytes, which may be compressed.
+
+    Raises:
+        DataError: They are larger than the archive explains.
+    """
+    check_total(iter([member.file_size]), size=size)
+    with archive.open(member) as stream:
+        content = stream.read(member.file_size + 1)
+    if len(content) != member.file_size:
+        raise DataError(f"{member.filename!r} in it has not the size that the archive says")
+    return content
 
 
 def check_members(archive: zipfile.ZipFile, *, size: int) -> dict[str, zipfile.ZipInfo]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from segjax.config import lookup
+from segjax.encoders import efficientnet as efficientnet_lib
 from segjax.pretrained import convert, torchvision
 from segjax.pretrained.convert import Rule
 from segjax.pretrained.torchvision import unit
@@ -110,7 +111,29 @@ def mit(section: Mapping[str, Any]) -> list[Rule]:
     return rules
 
 
+def efficientnet(section: Mapping[str, Any]) -> list[Rule]:
+    """Name the modules of `encoders/efficientnet.py`, as EfficientNet-PyTorch (Melas-Kyriazi) does.
+
+    Blocks are counted through all stages there. The Lite forms' own files have these names too.
+    """
+    rules = [Rule("stem/conv", "_conv_stem", "stem"), Rule("stem/norm", "_bn0")]
+    variant = section.get("variant", efficientnet_lib.Encoder.variant)
+    number = 0
+    for stage, count in enumerate(efficientnet_lib.block_counts(variant, section.get("depth"))):
+        for block in range(count):
+            ours, theirs = f"stage{stage}_{block}", f"_blocks.{number}"
+            for i, part in enumerate(("expand", "depthwise", "project")):
+                rules += [
+                    Rule(f"{ours}/{part}/conv", f"{theirs}._{part}_conv"),
+                    Rule(f"{ours}/{part}/norm", f"{theirs}._bn{i}"),
+                ]
+            rules.append(Rule(f"{ours}/se/(reduce|expand)", rf"{theirs}._se_\1", "pointwise"))
+            number += 1
+    return rules
+
+
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], list[Rule]]] = {
+    "efficientnet": efficientnet,
     "mit": mit,
     "resnet": torchvision.resnet,
     "vgg": torchvision.vgg,

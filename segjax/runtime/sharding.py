@@ -2,9 +2,9 @@
 
 import collections
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.errors import ConfigError
 from segjax.structs import Batch, Schema
+
+T = TypeVar("T")
 
 AXES = ("data", "fsdp", "space")
 TRIAL = "trial"
@@ -80,6 +82,31 @@ def constrain(batch: Batch, mesh: Mesh | None, schema: Schema) -> Batch:
     if mesh is None:
         return batch
     return jax.lax.with_sharding_constraint(dict(batch), batch_sharding(mesh, schema))
+
+
+def on_own_rows(
+    function: Callable[..., T], mesh: Mesh | None, *, count: int
+) -> Callable[..., T] | None:
+    """Return a function of whole examples in a form in which each device computes its own rows.
+
+    Args:
+        function: From arrays with a leading axis of examples to such arrays.
+        mesh: That they lie on; None: it is not known.
+        count: Of examples.
+
+    Returns:
+        The function; None where it cannot have the rows by itself: they lie somewhere unknown, do
+        not divide over the devices, or several devices hold parts of an example.
+    """
+    here = jax.sharding.get_abstract_mesh()
+    if not here.empty:  # inside of a program for each device, or of one trial
+        return function if set(here.manual_axes) == set(here.axis_names) else None
+    if mesh is None or mesh.shape["space"] > 1 or TRIAL in mesh.shape:
+        return None
+    if mesh.size == 1 or count % mesh.size:
+        return function if mesh.size == 1 else None
+    rows = P(EXAMPLES)
+    return jax.shard_map(function, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
 
 
 def over(mesh: Mesh | None) -> AbstractContextManager[None]:

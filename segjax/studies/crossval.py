@@ -13,8 +13,8 @@ from segjax.config.searches import Search
 from segjax.data import dealing, folds, hashes
 from segjax.data.folds import HELD, TRAIN
 from segjax.errors import ConfigError, DataError, UserError
+from segjax.runs import checks, train, workdir
 from segjax.runs import run as run_lib
-from segjax.runs import train, workdir
 from segjax.runtime import files, reading
 from segjax.studies import folds_found, nested, out_of_fold, work
 from segjax.studies.folds_found import DONE, RESULT
@@ -324,7 +324,7 @@ def _check_fold(plan: Plan) -> list[str]:
     config = plan.fold_config(0, dealt)
     setup, _ = setup_lib.make_setup(config)
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
-    train.check_saving(setup, evaluators)
+    checks.check_saving(setup, evaluators)
     if plan.wishes.search:
         nested.check(plan.wishes.search, plan.inner_config(0, dealt))
     return [f"{each.name}/{each.headline[0]}" for each in evaluators if each.split != TRAIN]

@@ -9,7 +9,7 @@ from typing import Any
 from segjax.assemble import setup as setup_lib
 from segjax.config import schema, sections
 from segjax.config.searches import Search
-from segjax.runs import train
+from segjax.runs import checks
 from segjax.studies import outcome
 from segjax.studies import search as search_lib
 
@@ -33,7 +33,7 @@ def check(search: Search, config: Mapping[str, Any]) -> None:
     schema.check(own)
     setup, _ = setup_lib.make_setup(own)
     evaluators = setup_lib.make_evaluators(setup.config, setup.parts, setup.clock)
-    train.check_saving(setup, evaluators)
+    checks.check_saving(setup, evaluators)
 
 
 def best(

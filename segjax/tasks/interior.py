@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from segjax.errors import ConfigError
 from segjax.structs import IGNORE_LABEL, Batch, Kind, Label, Mask, Objects
 from segjax.tasks import semantic
 from segjax.tasks.base import DeepWeights, LossSections
+from segjax.tasks.touching import divide
 
 BACKGROUND = 0
 
@@ -28,6 +29,8 @@ class Task(semantic.Task):
     to have an interior is interior throughout. An object is a connected interior of one class,
     together with the pixels of the foreground that are nearest to it. Objects of a class that
     touch stay apart by their boundaries; of an object that another one cuts in two, two are found.
+    With `touching='watershed'` their shape tells them apart instead: an object is a basin of the
+    distance to the border of the foreground, whatever is said of boundaries, see `touching.divide`.
 
     Args:
         losses: Sections such as `dict(type='pixel:cross_entropy', weight=1.0)`, see `Supervised`.
@@ -36,6 +39,8 @@ class Task(semantic.Task):
         foreground: From this probability on, of interiors and boundaries together, a pixel is of an
             object.
         smallest: The fewest pixels of an object, on the image's own grid.
+        touching: What tells objects apart that touch.
+        apart: With a watershed the least distance between the middles of two, in pixels.
         aux_weight: Factor of the same losses on every auxiliary head.
         deep_weights: Factors of the logits and of the model's deep ones, see `Supervised`.
         num_classes: Classes of the data set, of which `things` are some.
@@ -60,6 +65,8 @@ class Task(semantic.Task):
         interior: kinds.Probability = 0.5,
         foreground: kinds.Probability = 0.5,
         smallest: Annotated[int, rules.whole(1)] = 8,
+        touching: Literal["boundary", "watershed"] = "boundary",
+        apart: Annotated[int, rules.whole(1, 1024)] = 5,
         aux_weight: kinds.NotNegative = 0.4,
         deep_weights: DeepWeights = (),
     ):
@@ -75,6 +82,7 @@ class Task(semantic.Task):
         )  # fmt: skip
         self.things, self.width = tuple(things), width
         self.interior, self.foreground, self.smallest = interior, foreground, smallest
+        self.touching, self.apart = touching, apart
 
     @property
     def boundary(self) -> int:
@@ -107,12 +115,17 @@ class Task(semantic.Task):
     def group(self, probabilities: Float[np.ndarray, "*space k"]) -> Objects:
         """Return the objects of one image, the highest score first; on the host.
 
-        A score is the mean probability of the object's class over its interior.
+        A score is the mean probability of the object's class over its interior, or with a watershed
+        over all of it.
         """
         inner = probabilities[..., 1 : self.boundary]
         foreground = 1 - probabilities[..., BACKGROUND] >= self.foreground
-        seeds = _seeds(inner.argmax(axis=-1), inner.sum(axis=-1) >= self.interior, len(self.things))
-        regions = self._grown(seeds, foreground)
+        if self.touching == "watershed":
+            seeds = regions = divide(foreground, apart=self.apart)
+        else:
+            interior = inner.sum(axis=-1) >= self.interior
+            seeds = _seeds(inner.argmax(axis=-1), interior, len(self.things))
+            regions = self._grown(seeds, foreground)
         found = []
         for number, box in enumerate(ndimage.find_objects(regions), start=1):
             if box is None:

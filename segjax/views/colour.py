@@ -57,14 +57,19 @@ def colourise(
     found = np.empty((*label.shape, 3), np.uint8)
     for rows in memory.rows(label.shape):
         part = label[rows]
-        bad = part[((part < 0) | (part >= len(palette))) & (part != VOID_LABEL)]
-        if bad.size:
-            raise DataError(
-                f"Label map: got class {bad[0]}, expected 0..{len(palette) - 1} or {VOID_LABEL} "
-                "(void). Give the palette one colour per class, or mend the label map."
-            )
+        check_classes(part, len(palette))
         found[rows] = colours[part]
     return found
+
+
+def check_classes(label: Integer[np.ndarray, "*space"], num_classes: int) -> None:
+    """Raise `DataError` if a label is neither one of so many classes nor 255."""
+    bad = label[((label < 0) | (label >= num_classes)) & (label != VOID_LABEL)]
+    if bad.size:
+        raise DataError(
+            f"Label map: got class {bad[0]}, expected 0..{num_classes - 1} or {VOID_LABEL} "
+            "(void). Give the palette one colour per class, or mend the label map."
+        )
 
 
 def overlay(

@@ -32,7 +32,7 @@ class Row(TypedDict):
     image: Num[np.ndarray, "*space c"]
     label: Integer[np.ndarray, "*space"]  # 0..K-1, 255 = void
     pred: Integer[np.ndarray, "*space"]
-    miou: float
+    miou: float  # NaN: not known
 
 
 def draw(
@@ -107,6 +107,11 @@ def overlay(
     colour.save_png(path, Image.fromarray(picture))
 
 
+def score_of(row: Row) -> str:
+    """Return what the score of a row is, in words; empty: it is not known."""
+    return "" if math.isnan(row["miou"]) else f"mIoU {row['miou']:.2f}"
+
+
 def _draw_pictures(
     path: str | os.PathLike[str],
     rows: Sequence[Row],
@@ -124,7 +129,7 @@ def _draw_pictures(
         Line(
             row["title"],
             row.get("name", ""),
-            f"mIoU {row['miou']:.2f}",
+            score_of(row),
             panels(row, palette, void=void),
         )
         for row in rows
@@ -230,7 +235,7 @@ def _draw_signals(
                 colour.hatch(seen, void),
                 samples=len(row["label"]),
             )
-            line = Line(row["title"], row.get("name", ""), f"mIoU {row['miou']:.2f}", {})
+            line = Line(row["title"], row.get("name", ""), score_of(row), {})
             write_title(figure, line, x=(LEFT - 0.15) / width, y=(top - tall / 2) / height)
             top -= each
         _draw_legend(figure, patches, centre=left + wide * width / 2)

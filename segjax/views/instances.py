@@ -70,7 +70,7 @@ def draw(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     marks: dict[tuple[int, str], list[tuple[Region, str]]] = {}
     lines = []
     for index, row in enumerate(rows):
-        pictures, texts = _panels(row)
+        pictures, texts = panels(row)
         marks |= {(index, title): own for title, own in texts.items()}
         lines.append(examples.Line(row.title, row.name, row.score, pictures))
 
@@ -89,7 +89,7 @@ def draw(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     examples.draw_lines(path, lines, patches, cells=CELLS, mark=mark)
 
 
-def _panels(
+def panels(
     row: Row,
 ) -> tuple[dict[str, UInt8[np.ndarray, "h w 3"]], dict[str, list[tuple[Region, str]]]]:
     """Return the pictures of a row at the pixels of a figure, and what is written into them."""

@@ -1,15 +1,20 @@
 """Show how far a loop is: a bar on a terminal, plain lines in a file or a job log."""
 
+import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Self, TextIO, TypeVar
 
 from tqdm import tqdm
 
 from segjax.errors import printable
 
+T = TypeVar("T")
+CLEAR = "\r\x1b[K"
+"""Empties a terminal's line."""
 RATE = "time/images_per_s"
 MEASURED = ("images", "frames")
 
@@ -24,7 +29,8 @@ class Progress:
         title: Put before the count, such as the split that is evaluated.
         stream: Where to write; standard error by default.
         interval: Seconds between plain lines when nothing is logged.
-        leave: Keep the finished bar on the terminal; False for a bar inside another.
+        leave: Keep the finished bar on the terminal; False for a bar inside another, or where what
+            was done is said afterwards.
         enabled: False on every process but the first: shows nothing.
         heartbeat: Called at every update, whether it shows anything or not.
         shown: The quantities worth a place on the line, by the last part of their name.
@@ -49,6 +55,7 @@ class Progress:
         self._total, self._count, self._unit, self._title = total, start, unit, title
         self._stream = sys.stderr if stream is None else stream
         self._enabled, self._interval, self._clock = enabled, interval, clock
+        self._leave = leave
         self._heartbeat, self._shown = heartbeat, shown
         self._begun = self._printed = clock()
         self._origin: tuple[float, int] | None = None
@@ -76,7 +83,8 @@ class Progress:
         """Report that `step` of the total are done, with what was logged there if anything was.
 
         A terminal is redrawn at most ten times a second. A plain line is printed for each log, at
-        the end, and otherwise once in `interval` seconds.
+        the end where the bar stays, and otherwise once in `interval` seconds: what is soon over
+        says nothing in a file or a pipe.
         """
         self._heartbeat()
         self._count = step
@@ -87,7 +95,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description_str(self.text(), refresh=False)
             self._bar.update((min(step, self._total) if self._total else step) - self._bar.n)
-        elif scalars or self._is_done() or now - self._printed >= self._interval:
+        elif scalars or self._is_due(now):
             self._printed = now
             self._print(self.text())
 
@@ -136,12 +144,76 @@ class Progress:
         seconds, done = self._clock() - self._origin[0], self._count - self._origin[1]
         return done / seconds if done > 0 and seconds > 0 else None
 
+    def _is_due(self, now: float) -> bool:
+        """Return whether a plain line is printed of what was not logged."""
+        return (self._leave and self._is_done()) or now - self._printed >= self._interval
+
     def _is_done(self) -> bool:
         return 0 < self._total <= self._count
 
     def _print(self, text: str) -> None:
         if self._enabled:
             print(printable(text), file=self._stream, flush=True)
+
+
+def over(
+    items: Iterable[T], *, total: int, unit: str, title: str, enabled: bool = True
+) -> Iterator[T]:
+    """Go through items, and show how many of them are done.
+
+    Args:
+        items: What is gone through.
+        total: How many there are at most; 0: not known.
+        unit: See `Progress`.
+        title: See `Progress`.
+        enabled: See `Progress`.
+    """
+    with Progress(total, unit=unit, title=title, leave=False, enabled=enabled) as bar:
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.update(done)
+
+
+@contextlib.contextmanager
+def stage(text: str, *, stream: TextIO | None = None, enabled: bool = True) -> Iterator[None]:
+    """Say on a terminal what goes on and for how long, while nobody knows how far it is.
+
+    The line is gone when it is over; a file or a pipe gets none.
+
+    Args:
+        text: Such as 'compiling the train step'.
+        stream: Where to write; standard error by default.
+        enabled: False on every process but the first.
+    """
+    shown: TextIO = sys.stderr if stream is None else stream
+    if not enabled or not is_terminal(shown):
+        yield
+        return
+    over_, begun = threading.Event(), time.monotonic()
+
+    def show() -> None:
+        while True:
+            said = printable(f"{text}, {duration(time.monotonic() - begun)}")
+            shown.write(f"\r{said}")
+            shown.flush()
+            if over_.wait(1.0):
+                return
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over_.set()
+        thread.join()
+        shown.write(CLEAR)
+        shown.flush()
+
+
+def line(text: str) -> None:
+    """Print a line to standard output, above the bars of a terminal."""
+    tqdm.write(printable(text))
+    sys.stdout.flush()
 
 
 def is_terminal(stream: TextIO) -> bool:

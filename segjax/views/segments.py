@@ -73,7 +73,7 @@ def draw(
     patches = examples.legend_patches(maps, palette, class_names)
     patches += [examples.patch("correct", colour.CORRECT), examples.patch("wrong", colour.WRONG)]
     lines = [
-        examples.Line(row.title, row.name, row.score, _panels(row, palette, void)) for row in rows
+        examples.Line(row.title, row.name, row.score, panels(row, palette, void)) for row in rows
     ]
     examples.draw_lines(path, lines, patches, cells=_cells(rows[0]), void=void)
 
@@ -82,7 +82,7 @@ def _cells(row: Row) -> tuple[float, float]:
     return examples.CELLS[max(2, row.image.ndim - 1)]
 
 
-def _panels(
+def panels(
     row: Row, palette: Sequence[colour.Colour], void: colour.Colour
 ) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
     """Return the pictures of a row at the pixels of a figure by their titles."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.augment.compose import Sample
+from segjax.augment.sample import Sample
 from segjax.data import masks
 from segjax.structs import Field
 

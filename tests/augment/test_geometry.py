@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.spatial
 
 from segjax import kernels
 from segjax.augment import geometry
@@ -34,6 +35,11 @@ MOVES = {
         fill=FILL,
     ),
     "elastic": functools.partial(geometry.elastic, std=2.0, fill=FILL),
+    "perspective": functools.partial(geometry.perspective, distortion=0.3, fill=FILL),
+    "grid_distortion": functools.partial(geometry.grid_distortion, limit=0.3),
+    "rotate_scale": functools.partial(
+        geometry.rotate_scale, size=(24, 40), rotate=180, p_rotate=0.7, p_zoom=0.7, fill=FILL
+    ),
 }
 
 
@@ -65,7 +71,13 @@ def test_image_and_label_move_together(name):
     assert moved.dtype == np.int32
 
 
-@pytest.mark.parametrize("name, slack", [("affine", 0.3), ("rotate", 0), ("elastic", 0)])
+@pytest.mark.parametrize(
+    "name, slack",
+    [
+        *(("affine", 0.3), ("rotate", 0), ("elastic", 0)),
+        *((name, 0) for name in ("perspective", "grid_distortion", "rotate_scale")),
+    ],
+)
 def test_the_label_is_that_of_the_pixel_under_the_sampled_point(name, slack):
     # The filter of a shrunken image is off its centre, most at the border: hence the slack.
     places = 1000 + np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
@@ -76,7 +88,7 @@ def test_the_label_is_that_of_the_pixel_under_the_sampled_point(name, slack):
     assert np.abs(out[..., 1] - x - 0.5)[seen].max() < 0.5 + slack + 1e-4
 
 
-@pytest.mark.parametrize("name", ["affine", "rotate", "elastic"])
+@pytest.mark.parametrize("name", ["affine", "rotate", "elastic", "perspective", "rotate_scale"])
 def test_void_is_exactly_what_comes_from_outside(name):
     out, label = run(MOVES[name], np.ones((*SIZE, 2)), np.zeros(SIZE))
     assert set(np.unique(label)) == {0, 255}
@@ -208,3 +220,71 @@ def test_elastic_displaces_smoothly_by_pixels_of_the_asked_deviation():
     assert (label[:, 20:76, 20:76] == 0).mean() > 0.99
     assert 1.5 < moved.std() < 4
     assert np.abs(np.diff(moved, axis=1)).max() < 0.6
+
+
+def test_perspective_shows_what_pillow_shows_for_the_same_corners():
+    image = np.random.default_rng(0).random((*SIZE, 2)).astype(np.float32)
+    op = functools.partial(geometry.perspective, distortion=0.5)
+    places, _ = run(op, coordinates(*SIZE), np.zeros(SIZE), keys=4)
+    out, label = run(op, image, np.zeros(SIZE), keys=4)
+    y, x = (np.mgrid[: SIZE[0], : SIZE[1]] + 0.5).reshape(2, -1)
+    for one, where, void in zip(out, places, label == 255, strict=True):
+        inner = ~void & (np.abs(where - np.array(SIZE) / 2) < np.array(SIZE) / 2 - 1).all(-1)
+        at = inner.ravel()
+        rows = []  # a x + b y + c - u (g x + h y) = u, and so for v
+        for (v, u), a, b in zip(where.reshape(-1, 2)[at], y[at], x[at], strict=True):
+            rows += [(b, a, 1, 0, 0, 0, -u * b, -u * a, u), (0, 0, 0, b, a, 1, -v * b, -v * a, v)]
+        rows = np.array(rows)
+        eight, error, rank, _ = np.linalg.lstsq(rows[:, :8], rows[:, 8], rcond=None)
+        assert rank == 8 and error / len(rows) < 1e-6, "it is a projection"
+        theirs = [
+            PIL.Image.fromarray(np.ascontiguousarray(image[..., channel])).transform(
+                SIZE[::-1],
+                PIL.Image.Transform.PERSPECTIVE,
+                eight,
+                PIL.Image.Resampling.BILINEAR,
+            )
+            for channel in (0, 1)
+        ]
+        np.testing.assert_allclose(one[inner], np.stack(theirs, -1)[inner], atol=5e-3)
+
+
+def test_grid_distortion_stretches_stripes_and_keeps_the_borders():
+    op = functools.partial(geometry.grid_distortion, limit=0.5, steps=4)
+    size = (32, 64)
+    out, label = run(op, coordinates(*size), np.zeros(size))
+    assert (label == 0).all()
+    for axis in range(2):
+        place = np.moveaxis(out[..., axis], 1 + axis, -1)
+        np.testing.assert_array_equal(place, np.broadcast_to(place[:, :1], place.shape))
+        step = np.diff(place[:, 0].reshape(len(out), 4, -1)[..., 1:-1], axis=-1)
+        slope = step[..., :1]
+        np.testing.assert_allclose(step, np.broadcast_to(slope, step.shape), atol=1e-3)
+        np.testing.assert_allclose(slope.mean(1), 1, atol=1e-3)
+        assert slope.min() < 0.7 and slope.max() > 1.3
+
+
+def test_turning_about_every_axis_of_a_volume_is_scipy_s_rotation():
+    size = (12, 12, 12)
+    places = np.stack(np.meshgrid(*[np.arange(12) + 0.5] * 3, indexing="ij"), -1)
+    op = functools.partial(
+        geometry.rotate_scale, size=(4, 4, 4), rotate=20, p_rotate=1, p_zoom=0.5, zoom=(1.2, 1.2)
+    )
+    out, label = run(op, places, np.zeros(size), keys=16)
+    assert (label == 0).all()
+    off = out - 6
+    for one in off:
+        steps = np.stack([np.diff(one, axis=axis).reshape(-1, 3).mean(0) for axis in range(3)], 1)
+        zoom = np.linalg.norm(steps, axis=0)
+        assert min(np.abs(zoom - 1).max(), np.abs(zoom - 1.2).max()) < 1e-4
+        turn = scipy.spatial.transform.Rotation.from_matrix(steps / zoom)
+        assert (np.abs(turn.as_euler("xyz", degrees=True)) < 20.01).all()
+    assert np.abs(off.mean((1, 2, 3))).max() < 1e-4, "the middle stays"
+
+
+def test_without_turning_the_middle_is_copied():
+    image, label = np.random.default_rng(0).random((9, 13, 1), np.float32), np.arange(117)
+    op = functools.partial(geometry.rotate_scale, size=(4, 6), p_rotate=0, p_zoom=0)
+    out, moved = run(op, image, label.reshape(9, 13), keys=2)
+    np.testing.assert_array_equal(out[0], image[2:6, 3:9])
+    np.testing.assert_array_equal(moved[0], label.reshape(9, 13)[2:6, 3:9])

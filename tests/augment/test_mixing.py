@@ -36,6 +36,9 @@ OPS = {
     "elastic": functools.partial(geometry.elastic, std=3.0),
     "cutout": functools.partial(photometric.cutout, size=(0.2, 0.5), count=2, void=True),
     "copy_paste": PASTE,
+    "cutmix": mixing.cutmix,
+    "classmix": mixing.classmix,
+    "mosaic": mixing.mosaic,
 }
 
 
@@ -90,7 +93,17 @@ def check(batch):
 BOTH = pytest.param(("large_jitter", "copy_paste"), marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("names", [*((name,) for name in OPS), BOTH])
+SLOW = ("classmix", "mosaic")  # they paste as cutmix does
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *((name,) for name in OPS if name not in SLOW),
+        *(pytest.param((name,), marks=pytest.mark.slow) for name in SLOW),
+        BOTH,
+    ],
+)
 def test_the_label_painted_from_the_masks_is_the_label(names):
     batch = read()
     check(batch)
@@ -238,10 +251,63 @@ def test_eight_devices_paste_alike_and_exchange_nothing(form):
             np.testing.assert_array_equal(out[name], alone[name])
 
 
+@pytest.mark.parametrize(
+    "name", ["cutmix", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
+def test_each_pixel_is_wholly_of_one_example_of_the_group(name):
+    """Image, label and instance; and the part of another is what the op is called after."""
+    batch = read()
+    group = 4 if name == "mosaic" else 2
+    seen = 0
+    for seed in range(3):
+        out = jax.device_get(augment(name)(jax.random.key(seed), batch))
+        source = in_bytes(out, "image")[..., 1] // 10
+        for row in range(8):
+            assert {*np.unique(source[row])} <= {n for n in range(8) if n // group == row // group}
+            label = np.take_along_axis(batch["label"], source[row][None], 0)[0]
+            void = out["label"][row] == 255
+            np.testing.assert_array_equal(out["label"][row][~void], label[~void])
+            assert (void & (label != 255)).mean() < 0.2  # objects that there was no room for
+            over = source[row] != row
+            seen += int(over.any())
+            lines = [np.flatnonzero(over.any(1 - axis)) for axis in (0, 1)]
+            if name == "cutmix" and over.any():
+                assert over.sum() == len(lines[0]) * len(lines[1]), "it is a box"
+            if name == "classmix":
+                theirs = batch["label"][row ^ 1]
+                taken = np.unique(theirs[over])
+                np.testing.assert_array_equal(over, np.isin(theirs, taken))
+                assert len(taken) == -(-len({*np.unique(theirs)} - {255}) // 2)
+            if name == "mosaic":
+                corners = source[row][[0, 0, -1, -1], [0, -1, 0, -1]]
+                first = row // 4 * 4
+                assert corners.tolist() == [first + (row + turn) % 4 for turn in range(4)]
+    assert seen > 15
+
+
+def test_mixup_blends_images_and_keeps_the_label_that_both_have():
+    plain = {name: SCHEMA[name] for name in ("image", "label")}
+    batch = {name: read()[name] for name in (*plain, "index", "mask")}
+    mix = jax.jit(compose.make_augment([mixing.mixup], plain))
+    shares = []
+    for seed in range(4):
+        out = jax.device_get(mix(jax.random.key(seed), batch))
+        for row in range(8):
+            mine, theirs = (batch["label"][n] for n in (row, row ^ 1))
+            np.testing.assert_array_equal(out["label"][row], np.where(mine == theirs, mine, 255))
+            first, second = (batch["image"][n].astype(float) / 255 for n in (row, row ^ 1))
+            share = (out["image"][row, 0, 0, 1] - second[0, 0, 1]) / (first - second)[0, 0, 1]
+            expected = share * first + (1 - share) * second
+            np.testing.assert_allclose(out["image"][row], expected, atol=1e-4)
+            shares.append(share)
+    assert 0 <= min(shares) < 0.2 and 0.8 < max(shares) <= 1.00001  # Beta(0.4, 0.4)
+
+
 def test_a_config_names_it_and_it_needs_objects():
     op = lookup.build("augment", {"type": "mixing:copy_paste", "share": 0.3}, where="x",
-                      takes=compose.OP, or_takes=compose.MIX)  # fmt: skip
-    assert compose.mixes(op) and not compose.mixes(OPS["flip"])
+                      takes=compose.OP, or_takes=compose.MIXES)  # fmt: skip
+    shown = [compose.examples_of(one) for one in (OPS["flip"], op, mixing.mosaic)]
+    assert shown == [1, 2, 4]
     plain = {name: SCHEMA[name] for name in ("image", "label")}
     batch = {name: jnp.asarray(read()[name]) for name in (*plain, "index", "mask")}
     with pytest.raises(ConfigError, match="expected a batch with objects, which lacks"):

@@ -2,11 +2,13 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segjax.encoders import efficientnet
 from segjax.errors import ConfigError
+from segjax.pretrained import smp as smp_names
 from segjax.pretrained import timm as timm_names
 from segjax.pretrained import torchvision as torchvision_names
 from tests import parity
@@ -33,9 +35,22 @@ class TestDilated(contract.EncoderContract):
         return efficientnet.Encoder(output_stride=8, norm="group", **SMALL, **overrides)
 
 
+@pytest.mark.slow
+class TestUnevenly(contract.EncoderContract):
+    """Lite, with TensorFlow's padding and dilation."""
+
+    def encoder(self, **overrides):
+        fields = {"variant": "lite1", "padding": "same", "output_stride": 16, "stem_skip": True}
+        return efficientnet.Encoder(**SMALL, **fields, **overrides)
+
+
 # torchvision's documented counts less the last convolution with its norm, and the classifier.
 COUNTS = {"b0": (5_288_548, 320), "b1": (7_794_184, 320)}
-COUNTS |= {"b2": (9_109_994, 352), "b3": (12_233_232, 384)}
+COUNTS |= {"b2": (9_109_994, 352), "b3": (12_233_232, 384), "b4": (19_341_616, 448)}
+COUNTS |= {"b5": (30_389_784, 512), "b6": (43_040_704, 576), "b7": (66_347_960, 640)}
+# EfficientNet-Lite-PyTorch's own counts, whose last convolution always has 1280 channels.
+LITE = {"lite0": (4_652_008, 320), "lite1": (5_416_680, 320), "lite2": (6_092_072, 352)}
+LITE |= {"lite3": (8_197_096, 384), "lite4": (13_006_568, 448)}
 
 
 @pytest.mark.parametrize(("variant", "expected"), COUNTS.items())
@@ -45,12 +60,39 @@ def test_parameters_are_those_published(variant, expected):
     assert contract.count(efficientnet.Encoder(variant=variant)) == total - head
 
 
+@pytest.mark.parametrize(("variant", "expected"), LITE.items())
+def test_parameters_of_the_lite_forms(variant, expected):
+    total, last = expected
+    head = last * 1280 + 2 * 1280 + (1280 + 1) * 1000
+    assert contract.count(efficientnet.Encoder(variant=variant)) == total - head
+
+
+@pytest.mark.parametrize(
+    ("padding", "length", "expected"),
+    [
+        ("even", 16, 1), ("same", 16, 0), ("same", 17, 1), ("published", 16, 0),
+        ("published", 17, 0),
+    ],
+)  # fmt: skip
+def test_zeros_lie_where_the_form_says(padding, length, expected):
+    """Of a signal of ones, a strided window of 3 of which is 2 where it begins on a zero."""
+    encoder = efficientnet.Encoder(padding=padding)
+    pads = encoder.pad(jnp.ones((1, length, 1)), 224, kernel=3, stride=2) or [(1, 1)]
+    padded = np.pad(np.ones(length), pads[0])
+    sums = np.convolve(padded, np.ones(3), "valid")[::2]
+    assert pads[0][0] == expected and len(sums) == -(-length // 2)
+    assert sums[0] == 3 - expected
+
+
 def test_every_published_name_is_used():
     encoder, rules = efficientnet.Encoder(), torchvision_names.efficientnet({})
     unused = r"(features\.8|classifier)\..*"
     published.check("torchvision-efficientnet_b0", encoder, rules, unused=unused)
     rules, unused = timm_names.mobile({}), r"(conv_head|bn2|classifier)\..*"
     published.check("timm-efficientnet_b0", encoder, rules, unused=unused)
+    rules, unused = smp_names.efficientnet({"variant": "lite0"}), r"(_conv_head|_bn1|_fc)\..*"
+    lite = efficientnet.Encoder(variant="lite0")
+    published.check("smp-efficientnet_lite0", lite, rules, unused=unused)
 
 
 @pytest.mark.parametrize("output_stride", [32, 16])

@@ -1,5 +1,7 @@
 """ResNet is the published one: shapes, parameter counts, torchvision's numbers."""
 
+import functools
+
 import jax
 import pytest
 
@@ -24,6 +26,13 @@ class TestDilatedBottleneck(contract.EncoderContract):
         return resnet.Encoder(**fields, **overrides)
 
 
+@pytest.mark.slow
+class TestResNeXtD(contract.EncoderContract):
+    def encoder(self, **overrides):
+        fields = {"depth": 50, "width": 4, "groups": 2, "group_width": 32, "deep_stem": True}
+        return resnet.Encoder(**fields, pooled_shortcut=True, output_stride=16, **overrides)
+
+
 # torchvision's documented counts less the classifier: 513,000 and 2,049,000.
 COUNTS = {18: 11_689_512 - 513_000, 34: 21_797_672 - 513_000}
 COUNTS |= {50: 25_557_032 - 2_049_000, 101: 44_549_160 - 2_049_000}
@@ -32,6 +41,40 @@ COUNTS |= {50: 25_557_032 - 2_049_000, 101: 44_549_160 - 2_049_000}
 @pytest.mark.parametrize(("depth", "expected"), COUNTS.items())
 def test_parameters_are_those_published(depth, expected):
     assert contract.count(resnet.Encoder(depth=depth)) == expected
+
+
+# torchvision's and timm's documented counts less the classifier.
+FORMS = {
+    "resnext50_32x4d": ({"groups": 32, "group_width": 4}, 25_028_904),
+    "wide_resnet50_2": ({"group_width": 128}, 68_883_240),
+    "resnet50d": ({"deep_stem": True, "pooled_shortcut": True}, 25_576_264),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_parameters_of_other_forms(name):
+    fields, expected = FORMS[name]
+    assert contract.count(resnet.Encoder(depth=50, **fields)) == expected - 2_049_000
+
+
+def test_groups_are_of_bottlenecks():
+    with pytest.raises(ConfigError, match="only bottlenecks"):
+        contract.count(resnet.Encoder(depth=18, groups=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "output_stride"), [("resnext50_32x4d", 32), ("resnet50d", 32), ("resnet50d", 8)]
+)
+def test_features_are_timms(name, output_stride, float64):
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    reference = parity.randomize(timm.create_model(name, output_stride=output_stride))
+    fields, _ = FORMS[name]
+    stride = {"output_stride": output_stride, "dilate_first": False}
+    encoder = resnet.Encoder(depth=50, **fields, **stride, **DOUBLE)
+    features = functools.partial(reference.forward_intermediates, intermediates_only=True)
+    contract.check_features(encoder, reference, names.resnet(fields), features)
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -18,8 +18,8 @@ import numpy as np
 
 FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "outside"
 FAMILIES = (
-    "torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance",
-    "cleanlab",
+    "torch", "torchvision", "detection", "timm", "smp", "huggingface", "surface_distance", "hdf5",
+    "weights", "cleanlab", "captum",
 )  # fmt: skip
 SAMPLES = 600
 """At most so many numbers of each output of a network are kept."""
@@ -135,6 +135,10 @@ def projections(gradients: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(pairs)
 
 
+QUICK = {"xla_backend_optimization_level": 0}
+"""Of a compilation without XLA's optimisations, which take longer than what is recorded runs."""
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without XLA's optimisations, which take longer than what is recorded runs."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    """Compile `QUICK`ly."""
+    return jax.jit(function, compiler_options=QUICK)

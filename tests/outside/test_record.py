@@ -8,7 +8,14 @@ import pytest
 
 from tests import parity
 from tests.golden.outside import record
-from tests.outside import recorded, test_detection, test_functions, test_networks
+from tests.outside import (
+    recorded,
+    test_detection,
+    test_explain,
+    test_functions,
+    test_networks,
+    test_weights,
+)
 
 REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements-parity.txt"
 
@@ -32,7 +39,10 @@ def test_cases_are_those_of_the_script(family):
 
 def test_every_case_is_compared_with_ours():
     networks = {*test_networks.NETWORKS, *test_networks.GRADIENTS, *test_networks.STATISTICS}
-    assert networks | test_functions.COMPARED | test_detection.COMPARED == {
+    others = test_functions.COMPARED | test_detection.COMPARED | test_weights.COMPARED
+    others |= test_explain.COMPARED
+    read = {"hdf5-earliest", "hdf5-v108"}  # by tests/pretrained/test_hdf5.py
+    assert networks | others | read == {
         f"{family}-{name}" for family in recorded.FAMILIES for name in recorded.load(family)[1]
     }
 

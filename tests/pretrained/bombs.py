@@ -131,3 +131,43 @@ def safetensors() -> dict[str, bytes]:
         "backwards": of(f'{{"a": {entry("[4]", 16, 0)}}}'),
         "deep": of("{" + '"a": [' * 5000),
     }
+
+
+def onnx() -> dict[str, bytes]:
+    """Return ONNX files."""
+    huge = b"\xff\xff\xff\xff\x0f"
+    return {
+        "a long field": b"\x08\x08\x3a" + huge,
+        "many fields": b"\x08\x01" * (1 << 21),
+        "a long array": b"\x08\x08\x3a\x0a\x2a\x08\x08" + huge + b"\x10\x01",
+        "fields in fields": b"\x08\x08" + b"\x3a\x02\x2a\x00" * (1 << 19),
+    }
+
+
+def hdf5() -> dict[str, tuple[bytes, str]]:
+    """Return HDF5 files made of one that h5py wrote, and what is to be said of each."""
+    from tests.outside import recorded
+
+    whole = recorded.load("hdf5")[1]["earliest"].arrays["file"].tobytes()
+    leaf, node = whole.index(b"SNOD"), whole.index(b"TREE")
+    entry = struct.unpack_from("<Q", whole, leaf + 16)[0]
+
+    def changed(at: int, form: str, value: int) -> bytes:
+        content = bytearray(whole)
+        struct.pack_into(f"<{form}", content, at, value)
+        return bytes(content)
+
+    twice = struct.unpack_from("<Q", whole, 64)[0]  # the root's header
+    tower = bytearray(whole)
+    struct.pack_into("<H", tower, node + 6, 65535)
+    return {
+        "no addresses": (changed(13, "B", 4), "addresses of 4 bytes"),
+        "another version": (changed(8, "B", 9), "HDF5 of version 9"),
+        "beyond the end": (changed(64, "Q", 2**63), "beyond its end"),
+        "in a circle": (changed(leaf + 16, "Q", twice), "stands twice"),
+        "no header": (changed(leaf + 16, "Q", node), "no header of an object"),
+        "many entries": (changed(leaf + 6, "H", 65535), "it"),
+        "many children": (bytes(tower), "it"),
+        "many messages": (changed(entry + 8, "I", 2**32 - 1), "it"),
+        "cut": (whole[: len(whole) // 2], "beyond its end"),
+    }

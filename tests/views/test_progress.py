@@ -123,3 +123,36 @@ def test_a_terminal_without_a_width_gets_lines():
 )
 def test_durations_read_like_speech(seconds, text):
     assert progress.duration(seconds) == text
+
+
+def test_what_is_soon_over_says_nothing_in_a_file(clock):
+    stream = io.StringIO()
+    with Progress(3, leave=False, stream=stream, interval=10, clock=clock) as bar:
+        bar.update(3)
+    assert stream.getvalue() == ""
+    with Progress(4, leave=False, stream=stream, interval=10, clock=clock) as bar:
+        for count in range(1, 5):
+            clock.now += 6
+            bar.update(count)
+    assert lines(stream) == ["step 2/4  12 s left", "step 4/4  done in 24 s"]
+
+
+def test_items_are_gone_through_as_they_come(capsys):
+    seen = list(progress.over(iter("abc"), total=3, unit="images", title="x"))
+    assert seen == ["a", "b", "c"] and capsys.readouterr().err == ""
+
+
+def test_a_stage_is_a_line_of_a_terminal_until_it_is_over():
+    stream = io.StringIO()
+    with progress.stage("compiling", stream=stream):
+        pass
+    assert stream.getvalue() == ""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(slave, "w") as terminal:
+        with pytest.raises(ValueError), progress.stage("compiling\x1b[2J", stream=terminal):
+            raise ValueError
+        text = os.read(master, 1000).decode()
+    os.close(master)
+    assert text.startswith("\rcompiling") and text.endswith(progress.CLEAR)
+    assert "\x1b[2J" not in text and "0 s" in text

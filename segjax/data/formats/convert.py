@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from segjax.config import lookup
 from segjax.data.formats import classes, images, kinds, maps, raster, splits
@@ -22,6 +22,7 @@ from segjax.data.formats.base import (
 from segjax.data.formats.classes import ClassMap
 from segjax.errors import ConfigError, DataError, UserError
 from segjax.runtime import files, reading
+from segjax.views import progress
 
 CHOICES = {
     "crowd": ("class", "void", "drop"),
@@ -47,6 +48,28 @@ class Wishes:
     split: str = ""
     background: str = ""
     components: bool = False
+
+
+@dataclasses.dataclass
+class Shown:
+    """Goes through the pictures of a data set, as `Annotations.pictures`, and shows how far it is.
+
+    Attributes:
+        pictures: Goes through them.
+        total: How many there are; 0: not known before the first time is over.
+    """
+
+    pictures: Callable[[], Iterator[Picture]]
+    total: int = 0
+
+    def __call__(self) -> Iterator[Picture]:
+        """Go through all of them."""
+        done = 0
+        pictures = progress.over(self.pictures(), total=self.total, unit="images", title="convert")
+        for picture in pictures:
+            yield picture
+            done += 1
+        self.total = done
 
 
 def convert(
@@ -76,6 +99,7 @@ def convert(
         raise DataError(f"--input={path}: no such folder or file. Name the data set.")
     check_output(output, path)
     annotations = prepare(source, path, options=options, wishes=wishes)
+    annotations = dataclasses.replace(annotations, pictures=Shown(annotations.pictures))
     lines = [*survey(annotations, source=source, path=path)]
     losses = Losses()
     with files.replacing_folder(output) as folder:

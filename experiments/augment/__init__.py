@@ -1,0 +1,1 @@
+"""What augmentation costs, by op, and nnU-Net's set beside its own library."""

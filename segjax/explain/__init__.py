@@ -1,0 +1,1 @@
+"""Why a network answers as it does, and how sure it is: maps on an image's own grid."""

@@ -1,0 +1,1 @@
+"""What a run is like, as a page: scores, mistakes, what it was trained on, what it cost."""
