@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.errors import ConfigError
-from segjax.kernels import resize as resize_lib
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.structs import Features
@@ -41,7 +40,7 @@ class Encoder(base.Dilated):
             32x4d, 128 in Wide ResNet-50-2, which has one group.
         deep_stem: Three 3x3 convolutions in place of the first, of half the channels but the last.
         pooled_shortcut: Take the mean of 2x2 pixels before a shortcut is projected, which has no
-            stride then. With `deep_stem` it is ResNet-D.
+            stride then. With `deep_stem` it is ResNet-D. Not dilated: `output_stride=32`.
         norm: A name in `norm.NORMS`.
     """
 
@@ -104,6 +103,11 @@ class Encoder(base.Dilated):
     def check(self) -> None:
         """Raise `ConfigError` for fields that make no ResNet."""
         super().check()
+        if self.pooled_shortcut and self.output_stride != 32:
+            raise ConfigError(
+                f"encoder.pooled_shortcut=True with output_stride={self.output_stride}: expected "
+                "32. Leave one of them out."
+            )
         if self.depth < 50 and (self.groups, self.group_width) != (1, 64):
             raise ConfigError(
                 f"encoder.groups={self.groups}, group_width={self.group_width}: only bottlenecks "
@@ -131,7 +135,7 @@ class Residual(style.Block):
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             stride = self.stride
             if self.pooled_shortcut:
-                x, stride = pooled(x, stride=stride, dilation=self.dilation), 1
+                x, stride = pooled(x) if stride == 2 else x, 1
             project = self.style.conv(
                 y.shape[-1], kernel=1, stride=stride, activation="none", name="shortcut"
             )
@@ -139,18 +143,9 @@ class Residual(style.Block):
         return nn.relu(y + x)
 
 
-def pooled(x: Features, *, stride: int, dilation: int) -> Features:
-    """Return the mean of each window of 2, sizes divided by `stride` and rounded up.
-
-    As timm has it: with stride 2 an odd last row or column counts alone; where dilation replaced
-    the stride windows overlap, with zeros behind the last; else nothing is done.
-    """
-    if stride == 1 and dilation == 1:
-        return x
+def pooled(x: Features) -> Features:
+    """Return the mean of each window of 2, at half the size; an odd last row counts alone."""
     for axis in range(1, x.ndim - 1):
-        if stride == 1:
-            x = (x + resize_lib.shift(x, -1, axis=axis)) / 2
-            continue
         sides = [(0, x.shape[axis] % 2 * (a == axis)) for a in range(x.ndim)]
         x = jnp.pad(x, sides, mode="edge")
         x = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).mean(axis + 1)

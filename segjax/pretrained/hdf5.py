@@ -125,11 +125,10 @@ class File:
                 place += step + length
                 if kind != MORE:
                     yield Message(kind, data)
-                elif newer:  # between a signature and a checksum
-                    where, size = struct.unpack_from("<QQ", data)
-                    spans.append((where + 4, size - 8))
-                else:
-                    spans.append(struct.unpack_from("<QQ", data))
+                    continue
+                where, size = struct.unpack_from("<QQ", data)
+                # In the newer form it lies between a signature and a checksum.
+                spans.append((where + 4, size - 8) if newer else (where, size))
 
     def members(self, messages: list[Message]) -> Iterator[tuple[str, int]]:
         """Yield the names and addresses of what is in a group; other links are left out.

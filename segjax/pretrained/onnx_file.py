@@ -7,7 +7,7 @@ is counted before it costs.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -26,7 +26,7 @@ DIMS, DATA_TYPE, NAME, RAW, EXTERNAL = 1, 2, 8, 9, 13
 FLOATS, DOUBLES = 4, 10
 WHOLE = (5, 7, 11)
 """The fields of an array: its whole numbers, where they are not raw, are in one of the last."""
-DTYPES = {
+DTYPES: dict[int, Any] = {
     1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64,
     9: np.bool_, 10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64,
     16: ml_dtypes.bfloat16,

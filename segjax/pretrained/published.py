@@ -95,7 +95,11 @@ def shown(mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 TENSORFLOW = {"padding": "published", "epsilon": 1e-3}
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "units": "0 to 1"}
+IMAGENET: dict[str, Any] = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "units": "0 to 1",
+}
 
 
 def _lite(variant: str, side: int) -> Published:

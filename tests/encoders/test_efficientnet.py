@@ -126,6 +126,18 @@ def test_features_are_timms(float64):
     contract.check_features(encoder, reference, rules, features)
 
 
+@pytest.mark.slow
+def test_features_of_tensorflows_form_are_timms(float64):
+    """At odd sizes too: what lies before and behind is as each image needs it."""
+    parity.torchvision()
+    timm = pytest.importorskip("timm", reason=parity.REASON)
+    reference = parity.randomize(timm.create_model("tf_efficientnet_lite0"))
+    form = {"variant": "lite0", "padding": "same", "epsilon": 1e-3}
+    encoder, rules = efficientnet.Encoder(**form, **DOUBLE), timm_names.mobile({})
+    features = functools.partial(reference.forward_intermediates, intermediates_only=True)
+    contract.check_features(encoder, reference, rules, features)
+
+
 @pytest.mark.parametrize("fields", [{"variant": "b9"}, {"output_stride": 4}])
 def test_what_cannot_be_built_says_why(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
