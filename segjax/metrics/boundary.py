@@ -5,7 +5,7 @@ both are there is none.
 """
 
 import dataclasses
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -96,7 +96,8 @@ class BoundaryF1(_Boundary):
 
 def border(mask: Bool[np.ndarray, "*s"]) -> Bool[np.ndarray, "*s"]:
     """Return the pixels of a mask that have a side in common with what is outside."""
-    return mask & ~ndimage.binary_erosion(mask)
+    eroded: Any = ndimage.binary_erosion(mask)
+    return mask & ~eroded
 
 
 def diagonal(shape: tuple[int, ...]) -> float:

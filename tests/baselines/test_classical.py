@@ -8,6 +8,7 @@ from skimage import draw, filters
 from sklearn.cluster import KMeans
 
 from configs import dsb2018, quickstart, zoo
+from experiments.classical import study
 from segjax.assemble import parts as parts_lib
 from segjax.baselines import base, classical
 from segjax.baselines.base import Seen
@@ -224,3 +225,10 @@ def test_samples_leave_void_out_and_shares_of_an_empty_group_are_those_of_all():
 def test_every_method_of_the_room_is_in_the_zoo():
     known = {lookup.snake_case(name) for name in lookup.symbols(classical)}
     assert known == set(zoo.CLASSICAL)
+
+
+def test_the_study_s_table_is_drawn_from_its_records():
+    records = study.load()
+    assert len(records) > 20
+    text = (study.HERE / "README.md").read_text()
+    assert study.redraw(text, records) == text
