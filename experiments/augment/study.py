@@ -19,7 +19,7 @@ import statistics
 import sys
 
 from experiments.augment.works import CALLS, EVERY, POLICY, STEP, WORKS
-from experiments.speed.study import Worker, processor
+from experiments.speed.study import Worker, processor, typed
 from segjax.studies import tables
 from segjax.views import progress
 
@@ -65,7 +65,7 @@ def measure(workers: list[Worker], work: str, turns: int) -> dict:
         "processor": processor(),
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.augment.study", *sys.argv[1:]]),
+        "command": typed("experiments.augment.study"),
     }
 
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 
 from experiments.data.works import AHEAD, BATCH, FILES, WORKS, write
-from experiments.speed.study import Worker, processor
+from experiments.speed.study import Worker, processor, typed
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
@@ -57,14 +57,8 @@ def measure(work: str, root: pathlib.Path, torch_python: str, repeats: int) -> d
         },
         "cores": len(os.sched_getaffinity(0)), "processor": processor(),
         "python": platform.python_version(), "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.data.study", *map(without_path, sys.argv[1:])]),
+        "command": typed("experiments.data.study"),
     }  # fmt: skip
-
-
-def without_path(argument: str) -> str:
-    """Return an argument as a record holds it: whose machine it was is nobody's business."""
-    name, equals, _ = argument.partition("=")
-    return f"{name}=…" if name == "--torch_python" and equals else argument
 
 
 def prepare(root: pathlib.Path, work: str, photos: list[pathlib.Path], repeats: int) -> None:

@@ -21,11 +21,11 @@ RECIPE = "the recipe"
 
 
 def get_study(arg: str = "") -> dict[str, Any]:
-    """Return the study; `short` has the two rows that are compared alone."""
+    """Return the study: the two rows that are compared, with `all` those of other losses too."""
     rows = [
         {"name": name, "overrides": [f"task.losses={losses!r}"]}
         for name, losses in ROWS.items()
-        if name == "cross-entropy" or arg != "short"
+        if name == "cross-entropy" or arg == "all"
     ]
     return {
         "title": "Threads that are 1 % of the pixels, the same steps",

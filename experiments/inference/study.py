@@ -19,7 +19,7 @@ import sys
 
 from experiments.inference import memory
 from experiments.inference.works import KINDS, VARIANTS, WORKS
-from experiments.speed.study import Worker, processor
+from experiments.speed.study import Worker, processor, typed
 from segjax.views import progress
 
 HERE = pathlib.Path(__file__).parent
@@ -62,7 +62,7 @@ def measure(work: str, variants: list[tuple[str, str, str]], repeats: int) -> di
         ],
         "cores": len(os.sched_getaffinity(0)), "processor": processor(),
         "python": platform.python_version(), "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.inference.study", *sys.argv[1:]]),
+        "command": typed("experiments.inference.study"),
     }  # fmt: skip
 
 

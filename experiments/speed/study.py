@@ -18,6 +18,7 @@ import os
 import pathlib
 import platform
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -133,8 +134,14 @@ def measure(
         "processor": processor(),
         "python": platform.python_version(), "load": os.getloadavg()[1],
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m experiments.speed.study", *sys.argv[1:]]),
+        "command": typed("experiments.speed.study"),
     }  # fmt: skip
+
+
+def typed(module: str) -> str:
+    """Return the command that was typed, as a record holds it: without paths of the machine."""
+    given = [re.sub(r"^(--\w+_python=).*", r"\1…", argument) for argument in sys.argv[1:]]
+    return " ".join([f"python -m {module}", *given])
 
 
 def processor() -> str:

