@@ -203,26 +203,30 @@ class Evaluator(base.Evaluator[Row]):
         rows: list[instances.Row] = []
         for title, place in picks:
             example = resample.with_spacing(self.source[place])
-            image = example["image"]
-            found = predictor(image)
-            kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
-            truth, step = self.known.objects(place), preview.step_of(found.size)
-            pairs, excused = pairs_of(overlap.compare(truth, kept, found.size))
-            rows.append(
-                instances.Row(
-                    title=title,
-                    name=example["name"],
-                    image=preview.thinned(image, step, dims=len(found.size)),
-                    truth=base.thinned(truth.masks, step),
-                    crowd=truth.crowd.tolist(),
-                    found=base.thinned(kept.masks, step),
-                    pairs=pairs,
-                    excused=excused,
-                    score=base.scored("AP", float(scores[place])),
-                    column=f"found, score ≥ {self.least_score:g}",
-                )
-            )
+            found = predictor(example["image"])
+            score = base.scored("AP", float(scores[place]))
+            rows.append(self.row_of(place, example, found, title=title, score=score))
         return functools.partial(instances.draw, rows=rows)
+
+    def row_of(
+        self, place: int, example: Any, found: Detection, *, title: str = "", score: str = ""
+    ) -> instances.Row:
+        """Return what a figure shows of an example: its objects and those found that are sure."""
+        truth, step = self.known.objects(place), preview.step_of(found.size)
+        kept = overlap.take(found.objects, found.objects.scores >= self.least_score)
+        pairs, excused = pairs_of(overlap.compare(truth, kept, found.size))
+        return instances.Row(
+            title=title,
+            name=str(example["name"]),
+            image=preview.thinned(example["image"], step, dims=len(found.size)),
+            truth=base.thinned(truth.masks, step),
+            crowd=truth.crowd.tolist(),
+            found=base.thinned(kept.masks, step),
+            pairs=pairs,
+            excused=excused,
+            score=score,
+            column=f"found, score ≥ {self.least_score:g}",
+        )
 
 
 def pairs_of(compared: overlap.Compared) -> tuple[list[tuple[int, int]], list[int]]:

@@ -54,29 +54,16 @@ class ObjectEye:
         row, truth = evaluator.row(place, found), evaluator.known.objects(place)
         scores = found.objects.scores
         kept = overlap.take(found.objects, scores >= evaluator.least_score)
-        pairs, excused = instance.pairs_of(overlap.compare(truth, kept, found.size))
+        shown = evaluator.row_of(place, example, found)
         every = overlap.compare(truth, found.objects, found.size)
         matched = np.isin(np.arange(len(scores)), [j for _, j in instance.pairs_of(every)[0]])
         sure = scores[scores >= UNSURE]
-        seen = {i for i, _ in pairs}
+        seen = {i for i, _ in shown.pairs}
         regions = [
             Region(int(mask.inside.sum()), float(i in seen))
             for i, mask in enumerate(truth.masks)
             if not truth.crowd[i]
         ]
-        step = preview.step_of(found.size)
-        shown = instances.Row(
-            title="",
-            name=str(example["name"]),
-            image=preview.thinned(image, step, dims=len(found.size)),
-            truth=base.thinned(truth.masks, step),
-            crowd=truth.crowd.tolist(),
-            found=base.thinned(kept.masks, step),
-            pairs=pairs,
-            excused=excused,
-            score="",
-            column=f"found, score ≥ {evaluator.least_score:g}",
-        )
         return Seen(
             place,
             shown.name,
