@@ -68,6 +68,18 @@ def sometimes(applied: Bool[Array, ""], change: Callable[[T], T], x: T, *, p: ki
     return jax.lax.cond(applied, change, lambda x: x, x)
 
 
+def changed(
+    key: Key,
+    sample: Sample,
+    change: Callable[[Float[Array, "*space c"]], Float[Array, "*space c"]],
+    *,
+    p: kinds.Real,
+) -> Sample:
+    """Return the sample with its image changed, with probability `p`; `key` is for that alone."""
+    applied = jax.random.uniform(key, (), jnp.float32) < p
+    return sample.replace(image=sometimes(applied, change, sample.image, p=p))
+
+
 class Link(NamedTuple):
     """Ops that are computed together: one, or several of a kind that follow each other.
 

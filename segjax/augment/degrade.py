@@ -56,9 +56,7 @@ def jpeg(
     check_images("jpeg", sample)
     chosen, each = jax.random.split(key)
     drawn = jax.random.uniform(each, (), sample.image.dtype, quality[0], quality[1])
-    applied = jax.random.uniform(chosen, (), jnp.float32) < p
-    change = functools.partial(as_jpeg, quality=drawn)
-    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+    return compose.changed(chosen, sample, functools.partial(as_jpeg, quality=drawn), p=p)
 
 
 def as_jpeg(image: Float[Array, "h w c"], quality: kinds.Real | Float[Array, ""]) -> Image:
@@ -117,8 +115,7 @@ def low_resolution(
         axes = range(image.ndim - 1)
         return functools.reduce(lambda x, axis: intensity.coarse(x, drawn, axis=axis), axes, image)
 
-    applied = jax.random.uniform(chosen, (), jnp.float32) < p
-    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+    return compose.changed(chosen, sample, change, p=p)
 
 
 @compose.branching
@@ -156,8 +153,7 @@ def fog(
         through = jnp.exp(-drawn * smooth.astype(image.dtype))
         return image * through + jnp.asarray(color, image.dtype) * (1 - through)
 
-    applied = jax.random.uniform(chosen, (), jnp.float32) < p
-    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+    return compose.changed(chosen, sample, change, p=p)
 
 
 @compose.branching
@@ -197,8 +193,7 @@ def shadow(
             jnp.abs(far)[..., None] < wide / 2, image * (1 - dark.astype(image.dtype)), image
         )
 
-    applied = jax.random.uniform(chosen, (), jnp.float32) < p
-    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+    return compose.changed(chosen, sample, change, p=p)
 
 
 def check_images(name: str, sample: Sample) -> None:

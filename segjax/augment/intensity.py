@@ -34,11 +34,11 @@ def noise(
     """Add white Gaussian noise of a deviation drawn from `std`, the same for all channels."""
     chosen, strength, seed = jax.random.split(key, 3)
     level = jax.random.uniform(strength, (), sample.image.dtype, std[0], std[1])
-    applied = jax.random.uniform(chosen, (), jnp.float32) < p
-    image = compose.sometimes(
-        applied, lambda x: x + level * photometric.white_noise(seed, x), sample.image, p=p
-    )
-    return sample.replace(image=image)
+
+    def change(image: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
+        return image + level * photometric.white_noise(seed, image)
+
+    return compose.changed(chosen, sample, change, p=p)
 
 
 @compose.branching

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 import jax
@@ -187,7 +187,7 @@ def posterize(
     compose.check_unit_range("posterize", sample)
     chosen, each = jax.random.split(key)
     count = jax.random.randint(each, (), bits[0], bits[1] + 1)
-    return _changed(chosen, sample, functools.partial(to_bits, bits=count), p=p)
+    return compose.changed(chosen, sample, functools.partial(to_bits, bits=count), p=p)
 
 
 @compose.branching
@@ -202,21 +202,21 @@ def solarize(
     compose.check_unit_range("solarize", sample)
     chosen, each = jax.random.split(key)
     limit = jax.random.uniform(each, (), sample.image.dtype, threshold[0], threshold[1])
-    return _changed(chosen, sample, functools.partial(above_inverted, threshold=limit), p=p)
+    return compose.changed(chosen, sample, functools.partial(above_inverted, threshold=limit), p=p)
 
 
 @compose.branching
 def equalize(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sample:
     """Spread each channel's values so that all grey levels are as frequent (Pillow's)."""
     compose.check_unit_range("equalize", sample)
-    return _changed(key, sample, equalized, p=p)
+    return compose.changed(key, sample, equalized, p=p)
 
 
 @compose.branching
 def autocontrast(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sample:
     """Stretch each channel's values to all of [0, 1] (Pillow's); one of a single value stays."""
     compose.check_unit_range("autocontrast", sample)
-    return _changed(key, sample, stretched, p=p)
+    return compose.changed(key, sample, stretched, p=p)
 
 
 @compose.branching
@@ -231,7 +231,7 @@ def sharpness(
     compose.check_unit_range("sharpness", sample)
     chosen, each = jax.random.split(key)
     drawn = jax.random.uniform(each, (), sample.image.dtype, factor[0], factor[1])
-    return _changed(chosen, sample, functools.partial(sharpened, factor=drawn), p=p)
+    return compose.changed(chosen, sample, functools.partial(sharpened, factor=drawn), p=p)
 
 
 @compose.branching
@@ -239,7 +239,7 @@ def channel_shuffle(key: Key, sample: Sample, *, p: kinds.Probability = 1) -> Sa
     """Put the channels in a random order."""
     chosen, each = jax.random.split(key)
     order = jax.random.permutation(each, sample.image.shape[-1])
-    return _changed(chosen, sample, lambda image: jnp.take(image, order, axis=-1), p=p)
+    return compose.changed(chosen, sample, lambda image: jnp.take(image, order, axis=-1), p=p)
 
 
 @compose.branching
@@ -273,19 +273,7 @@ def channel_dropout(
     def without(image: Float[Array, "*space c"]) -> Float[Array, "*space c"]:
         return jnp.where(rank < dropped, jnp.asarray(fill, image.dtype), image)
 
-    return _changed(chosen, sample, without, p=p)
-
-
-def _changed(
-    key: Key,
-    sample: Sample,
-    change: Callable[[Float[Array, "*space c"]], Float[Array, "*space c"]],
-    *,
-    p: kinds.Real,
-) -> Sample:
-    """Return the sample with its image changed, with probability `p`."""
-    applied = jax.random.uniform(key, (), jnp.float32) < p
-    return sample.replace(image=compose.sometimes(applied, change, sample.image, p=p))
+    return compose.changed(chosen, sample, without, p=p)
 
 
 def _color_matrix(saturation: Float[Array, ""], angle: Float[Array, ""]) -> Float[Array, "3 3"]:

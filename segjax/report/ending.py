@@ -19,7 +19,7 @@ def write(ended: Ended) -> list[str]:
     if not section["page"]:
         return []
     subject = Subject(
-        run.path, run.path.name, run.config, ended.step, ended.evaluators, ended.predictor
+        run.path, run.path.name, run.config, ended.step, ended.evaluators, ended.predictor()
     )
     path, first = run.path / workdir.REPORT, distributed.is_first()
     total = page.count(subject, section["examples"])

@@ -1,5 +1,6 @@
 """What is drawn of a training at its beginning and at its end."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -23,14 +24,14 @@ class Ended(NamedTuple):
         run: Its folder, config and log; its checkpoints are open.
         evaluators: Of `config.evals`.
         step: Of the checkpoint that it is known by.
-        predictor: Predicts with that.
+        predictor: Returns what predicts with that; the checkpoint is read then.
         heartbeat: To be called now and then.
     """
 
     run: Live
     evaluators: Sequence[Evaluator]
     step: int
-    predictor: Scored
+    predictor: Callable[[], Scored]
     heartbeat: Callable[[], None]
 
 
@@ -78,10 +79,14 @@ def finish(keeper: Keeper, parts: Parts, at_end: AtEnd | None) -> None:
         if at_end is None:
             continue
         step = run.saver.find("")
-        _, variables = run.saver.restore_variables(str(step), parts.variable_shapes())
         ended = Ended(
-            run, keeper.evaluators, step, parts.predictor(variables),
+            run, keeper.evaluators, step, functools.partial(_predictor, run, parts, step),
             lambda: watcher.now("report", keeper.final),
         )  # fmt: skip
         for line in at_end(ended):
             keeper.log.message(f"{run.title}: {line}" if run.title else line)
+
+
+def _predictor(run: Live, parts: Parts, step: int) -> Scored:
+    _, variables = run.saver.restore_variables(str(step), parts.variable_shapes())
+    return parts.predictor(variables)
