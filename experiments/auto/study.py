@@ -3,9 +3,10 @@
     export SEGJAX_DATA=<folder that holds camvid/, dsb2018/, hippocampus/ and isbi2012/>
     python -m experiments.auto.study --workdir=runs/auto --minutes=15
 
-Of each data set both configs are timed first, in turns, and are then trained with as many steps as
-take the same minutes. The same command goes on where it was ended; one line a data set goes to
-results.jsonl, and the table of README.md is drawn from them. For a machine that does nothing else.
+Of all data sets both configs are timed first, in turns, on a machine that does nothing else. Then
+each is trained with as many steps as take the same minutes; how long that takes in truth does not
+matter any more. The same command goes on where it was ended; one line a data set goes to
+results.jsonl, and the table of README.md is drawn from them.
 """
 
 import argparse
@@ -64,21 +65,29 @@ def scores(workdir: pathlib.Path, split: str) -> dict[str, float]:
     return {"miou": report["miou"], "dice_foreground": statistics.mean(dice)}
 
 
+def pace(name: str, root: pathlib.Path, minutes: float) -> dict[str, float]:
+    """Return the seconds of a step of both configs, kept in the folder once they are measured."""
+    path = root / "timed" / f"{name}.json"
+    if not path.exists():
+        both = configs(name, minutes)
+        times: dict[str, list[float]] = {kind: [] for kind in both}
+        for turn in range(2):
+            for kind, config in both.items():
+                timed = path.parent / f"{name}_{kind.replace(' ', '_')}_{turn}"
+                times[kind].append(step_seconds(config, timed))
+        path.write_text(json.dumps({kind: min(each) for kind, each in times.items()}))
+    return json.loads(path.read_text())
+
+
 def compare(name: str, root: pathlib.Path, minutes: float) -> dict[str, Any]:
     """Train both configs of a data set, and return a line of the results."""
-    both, split = configs(name, minutes), PAIRS[name][1]
-    folders = {kind: root / f"{name}_{kind.replace(' ', '_')}" for kind in both}
-    times: dict[str, list[float]] = {kind: [] for kind in both}
-    for turn in range(2):
-        for kind, config in both.items():
-            timed = root / "timed" / f"{folders[kind].name}_{turn}"
-            times[kind].append(step_seconds(config, timed))
+    split, times = PAIRS[name][1], pace(name, root, minutes)
     line: dict[str, Any] = {"data": name, "split": split, "minutes": minutes}
-    for kind, config in both.items():
-        each = min(times[kind])
+    for kind, config in configs(name, minutes).items():
+        folder, each = root / f"{name}_{kind.replace(' ', '_')}", times[kind]
         steps = max(10, round(60 * minutes / each))
-        train(config, folders[kind], steps)
-        found = scores(folders[kind], split)
+        train(config, folder, steps)
+        found = scores(folder, split)
         line[kind] = {"config": config, "steps": steps, "step_ms": round(1000 * each), **found}
     line["difference"] = line["auto"]["miou"] - line["by hand"]["miou"]
     return line
@@ -123,12 +132,15 @@ def main() -> None:
         "command": f"python -m experiments.auto.study --minutes={values.minutes:g}",
         "cores": len(os.sched_getaffinity(0)),
     }
-    for name in values.only:
-        if not any((r["data"], r["minutes"]) == (name, values.minutes) for r in load()):
-            line = compare(name, values.workdir.resolve(), values.minutes) | facts
-            print(json.dumps(line), flush=True)
-            with (HERE / "results.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+    root, have = values.workdir.resolve(), {(r["data"], r["minutes"]) for r in load()}
+    missing = [name for name in values.only if (name, values.minutes) not in have]
+    for name in missing:
+        pace(name, root, values.minutes)
+    for name in missing:
+        line = compare(name, root, values.minutes) | facts
+        print(json.dumps(line), flush=True)
+        with (HERE / "results.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
     page = HERE / "README.md"
     page.write_text(redraw(page.read_text(), load()))
 

@@ -261,7 +261,7 @@ def test_a_run_predicts_what_its_evaluation_counts_and_refuses_to_be_tuned(tmp_p
     opened = run_lib.open_run(tmp_path / "run")
     assert opened.parts.multilabel
     (report,) = opened.evaluate()
-    source = opened._evaluators("val")[0].source
+    source = opened.evaluators("val")[0].source
     total = np.zeros((len(source.class_names), 2, 2), int)
     for number in range(len(source)):
         pred, label = opened.predictor()(source[number]["image"]).classes, source[number]["label"]
