@@ -61,7 +61,8 @@ def step_seconds(config: str, workdir: pathlib.Path) -> float:
 def scores(workdir: pathlib.Path, split: str) -> dict[str, float]:
     """Return mIoU, and the mean Dice of all classes but the first."""
     report = json.loads((workdir / "eval" / f"{split}.json").read_text())
-    dice = [row["dice"] for row in report["per_class"][1:] if row["dice"] is not None]
+    rows = [*report["per_class"].values()][1:]
+    dice = [row["dice"] for row in rows if row["dice"] is not None]
     return {"miou": report["miou"], "dice_foreground": statistics.mean(dice)}
 
 

@@ -5,8 +5,9 @@
     python -m experiments.classical.study --workdir=runs/classical --sets=quickstart,dsb2018_objects
     python -m experiments.classical.study --draw
 
-Networks are trained for a few minutes each, see STEPS: the table says what a method gives at once,
-not what a network can reach. One line a row goes to results.jsonl; rows that are there are not made
+Networks are trained for a few minutes each, see SETS: the table says what a method gives at once,
+not what a network can reach. One that is trained already is taken with
+--trained=camvid=runs/camvid. One line a row goes to results.jsonl; rows that are there are not made
 again, and the table in README.md is drawn from all.
 """
 
@@ -56,7 +57,7 @@ class Set(NamedTuple):
 
 
 SETS = {
-    "quickstart": Set("quickstart:model={}", "unet", 200, "test", "miou", ANY),
+    "quickstart": Set("quickstart:model={}", "unet", 500, "test", "miou", ANY),
     "dsb2018_pixels": Set(
         "dsb2018:task=semantic,model={}", "unet,size=cpu", 100, "test", "miou", TWO
     ),
@@ -103,11 +104,17 @@ def milliseconds(run: "Run", split: str) -> float:
     return statistics.median(times[1:])
 
 
-def rows(name: str, root: pathlib.Path, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield what each row of a data set scores, those that are `done` left out."""
+def rows(
+    name: str, root: pathlib.Path, done: set[tuple[str, str]], trained: pathlib.Path | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what each row of a data set scores, those that are `done` left out.
+
+    The network is that of the run `trained`; None: it is trained.
+    """
     import segjax
 
     own = SETS[name]
+    few = f"evals.{own.split}.examples={EXAMPLES}"
     hybrids = {"network + CRF": CRF}
     if name == "dsb2018_objects":
         hybrids = {
@@ -124,11 +131,13 @@ def rows(name: str, root: pathlib.Path, done: set[tuple[str, str]]) -> Iterator[
         if (name, row) in done:
             continue
         folder = root / name / model.partition(",")[0]
+        if trained and family != "classical":
+            folder = trained
         begun = time.monotonic()
         if not (folder / "eval").exists():
             segjax.train(config_of(own, model), folder)
         minutes = (time.monotonic() - begun) / 60
-        run = segjax.open_run(folder, overrides=changes)
+        run = segjax.open_run(folder, overrides=(*changes, few))
         (report,) = run.evaluate(own.split, shown=True)
         yield {
             "set": name, "family": family, "row": row, "metric": own.metric,
@@ -167,6 +176,9 @@ def main() -> None:
     )
     parser.add_argument("--workdir", type=pathlib.Path, help="Where runs go.")
     parser.add_argument("--sets", default=",".join(SETS), help="With commas between.")
+    parser.add_argument(
+        "--trained", nargs="+", default=[], metavar="SET=RUN", help="Runs of networks to take."
+    )
     parser.add_argument("--draw", action="store_true", help="Draw the table alone.")
     values = parser.parse_args()
     if not values.draw:
@@ -174,7 +186,9 @@ def main() -> None:
             parser.error("needs --workdir, where runs go, or --draw")
         for name in values.sets.split(","):
             done = {(record["set"], record["row"]) for record in load()}
-            for row in rows(name, values.workdir, done):
+            trained = dict(each.split("=", 1) for each in values.trained).get(name)
+            there = pathlib.Path(trained) if trained else None
+            for row in rows(name, values.workdir, done, there):
                 print(row, flush=True)
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row) + "\n")

@@ -1,8 +1,6 @@
 """The page that a training writes at its end."""
 
 from segjax.errors import UserError
-from segjax.report import page
-from segjax.report.record import Subject
 from segjax.runs import workdir
 from segjax.runs.ending import Ended
 from segjax.runtime import distributed
@@ -18,6 +16,9 @@ def write(ended: Ended) -> list[str]:
     run, section = ended.run, ended.run.config["report"]
     if not section["page"]:
         return []
+    from segjax.report import page  # with all that a page may show: not for a run without one
+    from segjax.report.record import Subject
+
     subject = Subject(
         run.path, run.path.name, run.config, ended.step, ended.evaluators, ended.predictor()
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 
@@ -50,7 +50,7 @@ def mean(values: Sequence[float]) -> Mean:
     if n < 2:
         return Mean(n, middle, None, None)
     std = float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n**0.5
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * std / n**0.5
     return Mean(n, middle, std, (middle - half, middle + half))
 
 
@@ -70,7 +70,7 @@ def difference(row: Mapping[int, float], baseline: Mapping[int, float]) -> Diffe
         p_value = 1.0 if found.mean == 0 else 0.0
     else:
         t = abs(found.mean) / (found.std / found.n**0.5)
-        p_value = float(2 * stats.t.sf(t, found.n - 1))
+        p_value = float(2 * special.stdtr(found.n - 1, -t))
     return Difference(found.n, found.mean, found.interval, p_value)
 
 

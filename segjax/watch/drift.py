@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 from segjax.errors import DataError
 
@@ -124,7 +124,7 @@ def learn(
             f"watch: {len(names)} reference images in {len(set(groups))} groups. Expected at least "
             f"{window} (--window) in two: limits come from groups left out. Name more splits."
         )
-    deviation = float(stats.norm.isf(FALSE_ALARMS / max(1, len(table))))
+    deviation = -float(special.ndtri(FALSE_ALARMS / max(1, len(table))))
     return {
         name: _learn_one(values, names, window=window, deviation=deviation)
         for name, values in table.items()
@@ -197,6 +197,8 @@ def psi(values: Values, edges: Values, shares: Values) -> float:
 
 def ks(values: Values, others: Values) -> float:
     """Return the Kolmogorov-Smirnov distance of two samples."""
+    from scipy import stats  # takes half a second, and every training reads this file
+
     found: Any = stats.ks_2samp(values, others, method="asymp")
     return float(found.statistic)
 
