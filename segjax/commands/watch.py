@@ -114,7 +114,7 @@ def compare(values: flags.FlagValues, opened: "Run") -> int:
         raised += more
         print(printable(line))
     watched.write(output)
-    page.write(output / PAGE, watched, known)
+    page.write(output / PAGE, watched)
     alerts.write(output, known)
     problem = (
         alerts.post(values.webhook, raised, run=str(opened.path))
