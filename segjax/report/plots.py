@@ -17,7 +17,7 @@ from segjax.report.seen import Region
 from segjax.views import figures
 from segjax.views.page.plots import svg
 
-RUNS = (figures.BLUE, figures.ORANGE, "#2b8a5a", "#8a4fa3", "#b8433f", "#5a7d1e", "#3aa0a8")
+RUNS = (*figures.SPLIT_COLOURS.values(), *figures.SPARE_COLOURS)
 """Of several runs, in their order; also told apart by the style of their lines."""
 STYLES = ("-", "--", ":", "-.")
 BINS = 15

@@ -70,6 +70,7 @@ class Keeper:
         self.log, self.watchdog, self.preempted, self.on_score = log, watchdog, preempted, on_score
         self.about = about
         self.final = log.total_steps
+        self._filmed = report.most_often(evaluators, trained=runs[0].config["input"]["split"])
         self._largest = jax.jit(largest)
 
     def due(self, number: int) -> list[Evaluator]:
@@ -141,7 +142,7 @@ class Keeper:
                 predictor, last = self.predictor(state.variables()), number == self.log.total_steps
                 draw = last or run.config["report"]["figures"] == "every"
                 scalars |= self._report(run, evaluator, predictor, number, draw=draw).scalars
-                if evaluator is self.evaluators[0]:
+                if evaluator is self._filmed:
                     film.add(
                         run.path, evaluator, predictor, step=number,
                         examples=run.config["report"]["film"],
