@@ -11,6 +11,7 @@ import numpy as np
 
 from segjax.assemble import program as program_lib
 from segjax.assemble import setup as setup_lib
+from segjax.baselines import base as baselines
 from segjax.config import schedule, trials
 from segjax.errors import ConfigError
 from segjax.runs import transfer
@@ -89,6 +90,7 @@ def sweep(config: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
     setup, source = setup_lib.make_setup(config)
     init_key, step_key = jax.random.split(jax.random.key(setup.config["seed"]))
     parts = setup.parts
+    baselines.check_network(parts.model)
     weights = transfer.Weights(setup.config["model"], parts.model, parts.image_shape())
     weights.read()
     with progress.stage("compiling the train step"):
