@@ -106,6 +106,8 @@ def several(records: Mapping[str, Records], name: str, *, title: str, unit: str)
         ax = figure.subplots()
         looks = itertools.cycle(zip(itertools.cycle(STYLES), RUNS, strict=False))
         for (run, (step, value)), (style, shade) in zip(lines.items(), looks, strict=False):
+            if not step.size:  # its look stays its own in the other plots
+                continue
             shown = figures.smooth(value) if name == "train/loss" and value.size > 20 else value
             mark = "o" if step.size <= 40 else ""
             label = figures.shorten(run, width=28)
