@@ -12,6 +12,7 @@ import optax
 from segjax.assemble import batch_norms
 from segjax.assemble import parts as parts_lib
 from segjax.assemble.setup import Setup
+from segjax.baselines import base as baselines
 from segjax.config import trials as trials_config
 from segjax.costs import flops, timing
 from segjax.data import core, intensity, pipeline
@@ -81,8 +82,9 @@ def trace(setup: Setup, init_key: Key, step_key: Key) -> Traced:
         step_key: Of augmentation and dropout; of trials one each.
 
     Raises:
-        ConfigError: What a config says that shapes do not allow.
+        ConfigError: What a config says that shapes do not allow; or it has no network.
     """
+    baselines.check_network(setup.parts.model)
     begun = time.perf_counter()
     init, train_step, target = make_step(setup, init_key)
     key = trials.keys_like(step_key, setup.parts.mesh)

@@ -1,24 +1,21 @@
 """An audit as one HTML page that needs nothing else, on which a person accepts and rejects."""
 
-import base64
-import io
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
-from PIL import Image
 
+from segjax.audit.agreement import SCORES
 from segjax.audit.examples import plane_of
 from segjax.audit.findings import KINDS, Finding
-from segjax.runtime import files, reading
 from segjax.views import colour
+from segjax.views.page import pages
 
 SIDE = 240
 """Of the pictures, the longer one."""
-MOST, SAMPLES = 300, 4
-"""Findings that are shown, and random examples of each class."""
+MOST, SAMPLES, LEAST = 300, 4, 20
+"""Findings that are shown, random examples of each class, and images with the least agreement."""
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 Read = Callable[[str], tuple[Any, Any]]
 """Returns image and mask of an example by its id, None where one cannot be used."""
@@ -50,24 +47,45 @@ def write(
     Raises:
         UserError: The disk is full or cannot be written.
     """
-    cards, drawn = [], 0
+    cards, shown = [], []
     for number, finding in enumerate(found[:MOST]):
         rows = [{"id": name, "pictures": _pictures(name, read, palette)} for name in finding.images]
         cards.append({"finding": finding, "rows": rows})
         tell(number + 1)
-    classes = []
     for number, (name, ids) in enumerate(samples.items()):
         rows = [{"id": own, "pictures": _pictures(own, read, palette)} for own in ids]
-        shade = colour.code(palette[number])
-        classes.append({"name": name, "colour": shade, "rows": rows})
-        drawn += 1
-        tell(min(len(found), MOST) + drawn)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(reading.text(TEMPLATE))
-    text = template.render(title=title, audit=audit, cards=cards, classes=classes, kinds=KINDS)
-    with files.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        shown.append({"name": name, "colour": colour.code(palette[number]), "rows": rows})
+        tell(len(cards) + len(shown))
+    pages.write(
+        path, TEMPLATE, title=title, audit=audit, cards=cards, samples=shown, kinds=KINDS,
+        **_tables(audit),
+    )  # fmt: skip
     return max(0, len(found) - MOST)
+
+
+def _tables(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rows of the page's tables."""
+    agreed = audit.get("agreement") or {"pairs": [], "least": []}
+    return {
+        "splits": [
+            [split, own["examples"], own["unusable"], own["different_sizes"],
+             f"{100 * own['void_share']:.1f} %"]
+            for split, own in audit["splits"].items()
+        ],
+        "classes": {
+            split: [
+                [row["name"], (f"{100 * row['share']:.2f} %", row["share"]), row["images"],
+                 row["objects"]]
+                for row in rows
+            ]
+            for split, rows in audit["classes"].items()
+        },
+        "pairs": [
+            (pair, [[row["name"], *(row[score] for score in SCORES)] for row in pair["classes"]])
+            for pair in agreed["pairs"]
+        ],
+        "least": [[row["image"], row["dice"]] for row in agreed["least"][:LEAST]],
+    }  # fmt: skip
 
 
 def _pictures(name: str, read: Read, palette: Sequence[colour.Colour]) -> list[tuple[str, str]]:
@@ -76,17 +94,11 @@ def _pictures(name: str, read: Read, palette: Sequence[colour.Colour]) -> list[t
     if image is None:
         return []
     dims = len(image.shape) - 1
-    shown = [("image", colour.displayable(plane_of(image, dims)))]
+    picture = colour.displayable(plane_of(image, dims))
+    shown = [("image", pages.picture(picture, side=SIDE))]
     label = np.zeros(0) if mask is None else plane_of(mask, dims)
-    if label.ndim == 2 and label.shape == shown[0][1].shape[:2]:
-        shown.append(("mask", colour.colourise(label, palette)))
-        shown.append(("overlay", colour.overlay(shown[0][1], label, palette)))
-    return [(what, _encoded(picture, smooth=what != "mask")) for what, picture in shown]
-
-
-def _encoded(picture: np.ndarray, *, smooth: bool) -> str:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=80, method=2)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    if label.ndim == 2 and label.shape == picture.shape[:2]:
+        shown.append(("mask", pages.label_map(label, palette, side=SIDE, void=colour.BLACK)))
+        overlay = colour.overlay(picture, label, palette)
+        shown.append(("overlay", pages.picture(overlay, side=SIDE)))
+    return shown

@@ -160,6 +160,16 @@ def is_method(section: Mapping[str, Any]) -> bool:
     return str(section.get("type", "")).partition(":")[0] == "classical"
 
 
+def check_network(model: Any) -> None:
+    """Refuse a classical method where a network is trained on, looked into or written out.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if isinstance(model, Method):
+        model.apply()
+
+
 ALONE = (("flips", ()), ("scales", (1.0,)), ("short_side", 0))
 
 

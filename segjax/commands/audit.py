@@ -54,7 +54,7 @@ def run(values: flags.FlagValues) -> int:
     from segjax.config import schema
     from segjax.inference import paths
     from segjax.runtime import files
-    from segjax.views.progress import Progress
+    from segjax.views.progress import Progress, stage
 
     config = schema.fill(config)
     schema.check(config)
@@ -72,7 +72,8 @@ def run(values: flags.FlagValues) -> int:
                 seen.append(each)
                 bar.update(number)
     class_names = list(sources[inputs["split"]].class_names)
-    found = findings.collect(seen, class_names)
+    with stage(f"comparing {len(seen):,} examples"):
+        found = findings.collect(seen, class_names)
     shares: dict[str, float] = {}
     more: list[findings.Finding] = []
     if opened is not None:
@@ -229,12 +230,16 @@ def fingerprint_of(source: "Source", seen: Sequence["Seen"], split: str) -> dict
     """Return the fingerprint of what can be used of a split as plain data; empty: nothing can."""
     from segjax.audit import fingerprint
     from segjax.data import core
+    from segjax.views.progress import Progress
 
     errors = [each.error for each in seen if each.split == split]
     usable = [number for number, error in enumerate(errors) if not error]
     if not usable:
         return {}
-    return dataclasses.asdict(fingerprint.take(core.Subset(source, usable)))
+    total = min(len(usable), fingerprint.EXAMPLES)
+    with Progress(total, unit="examples", title="fingerprint", leave=False) as bar:
+        found = fingerprint.take(core.Subset(source, usable), tell=bar.update)
+    return dataclasses.asdict(found)
 
 
 def place_of(sources: Mapping[str, "Source"]) -> dict[str, tuple[str, int]]:

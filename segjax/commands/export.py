@@ -48,9 +48,11 @@ def run(values: flags.FlagValues) -> int:
     """Export the run."""
     form = format_of(values)
     xla.prepare()
+    from segjax.baselines import base as baselines
     from segjax.export import exported, quantize, weights
 
     opened = options.open_run(values)
+    baselines.check_network(opened.parts.model)
     if opened.others:
         raise ConfigError(
             f"--workdir={values.workdir} --checkpoint={values.checkpoint}: an ensemble, expected "

@@ -67,11 +67,13 @@ def run(values: flags.FlagValues) -> int:
         import uvicorn  # noqa: F401
     xla.prepare(keep_memory=True)
     from segjax.serve import server
+    from segjax.views import progress
 
     work = Work(values.flag_values_dict())
     if values.dry_run:
         service = work.make()
-        count = service.served.warm()
+        with progress.stage("compiling what requests need"):
+            count = service.served.warm()
         _tell(service)
         print(printable(f"{count} shapes compiled; nothing is served: this is a dry run"))
         return 0
@@ -163,9 +165,10 @@ def _tell(service: "Service") -> None:
     served, counts = service.served, service.counts
     if not counts:
         sides = "x".join(map(str, served.layout.canvas.size))
+        seen = f"windows of {sides}, up to {service.limits.batch} at once"
         line = (
             f"serving {served.name}, step {served.step}: {len(served.classes.class_names)} "
-            f"classes, windows of {sides}, up to {service.limits.batch} at once"
+            f"classes, {'each image whole' if served.whole else seen}"
         )
     else:
         good = sum(count for status, count in counts.items() if status < 400)

@@ -36,10 +36,12 @@ def run(values: flags.FlagValues) -> int:
     from rich.console import Console
 
     from segjax.assemble.setup import make_setup
+    from segjax.baselines import base as baselines
     from segjax.costs import summary
     from segjax.views import progress
 
     setup, _ = make_setup(options.published(values, options.read_config(values)))
+    baselines.check_network(setup.parts.model)
     size = setup.trained_shapes()["image"].shape[1:]
     image = jax.ShapeDtypeStruct((1, *size), "float32")
     with progress.stage("tracing the model and a train step"):

@@ -113,9 +113,10 @@ def compare(values: flags.FlagValues, opened: "Run") -> int:
         line, more = stream.quality(store, known)
         raised += more
         print(printable(line))
-    watched.write(output)
-    page.write(output / PAGE, watched, known)
-    alerts.write(output, known)
+    with progress.stage("drawing the page"):
+        watched.write(output)
+        page.write(output / PAGE, watched)
+        alerts.write(output, known)
     problem = (
         alerts.post(values.webhook, raised, run=str(opened.path))
         if values.webhook and raised

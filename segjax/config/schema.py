@@ -188,7 +188,7 @@ REPORT: Table = {
     "film": Knob(
         0,
         rules.whole(0, 16),
-        "Examples of the first evaluation that are drawn each time it is made, and become "
+        "Examples of the evaluation that is made most often that are drawn each time, and become "
         "figures/progress.gif at the end; 0: none.",
     ),
     "samples": Knob(

@@ -1,6 +1,7 @@
 """What an evaluation says, whatever it is of: shown, written and drawn by neutral code."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -103,6 +104,33 @@ class Drawing(Protocol):
     ) -> Callable[[pathlib.Path], None]:
         """Return what draws some examples as they are predicted, by titles and numbers."""
         ...
+
+
+def most_often(evaluators: Sequence[Evaluator], *, trained: str) -> Evaluator | None:
+    """Return the evaluation that a training makes most often; None: there are none.
+
+    Of several the first that is not of the split that is trained on.
+
+    Args:
+        evaluators: Of `config.evals`.
+        trained: That split.
+    """
+
+    def rarely(each: Evaluator) -> tuple[float, bool]:
+        return each.every_steps or math.inf, each.split == trained
+
+    return min(evaluators, key=rarely, default=None)
+
+
+def gap(evaluators: Sequence[Evaluator], *, trained: str) -> tuple[str, str]:
+    """Return an evaluation of the split `trained` and what it is compared with, or two empty names.
+
+    That is the one of another split that is made most often.
+    """
+    own = [each for each in evaluators if each.split == trained]
+    others = [each for each in evaluators if each.split != trained]
+    first, second = (most_often(each, trained=trained) for each in (own, others))
+    return (first.name, second.name) if first and second else ("", "")
 
 
 def run(

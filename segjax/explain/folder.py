@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image as PillowImage
 
-from segjax.baselines.base import Method
+from segjax.baselines import base as baselines
 from segjax.config import lookup
 from segjax.data import core
 from segjax.errors import ConfigError, DataError, UserError
@@ -68,9 +68,9 @@ def check_run(run: Run, names: Sequence[str]) -> None:
         ConfigError: It finds objects, or is a classical method; it is an ensemble where one network
             is looked into, or none where members are compared.
     """
-    task, model = run.parts.task, cast(Any, run.parts.model)
-    if isinstance(model, Method) and not {*names} <= {"tta"}:
-        model.apply()  # says that it has no network
+    task = run.parts.task
+    if not {*names} <= {"tta"}:
+        baselines.check_network(run.parts.model)
     if not isinstance(task, DenseTask) or isinstance(task, GroupingTask):
         raise ConfigError(
             f"--mode=explain: explains classes of pixels, and config.task.type="

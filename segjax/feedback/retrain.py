@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segjax.baselines import base as baselines
 from segjax.config import sections
 from segjax.data import decode, mixture
 from segjax.errors import ConfigError, DataError
@@ -125,8 +126,9 @@ def check(run: Run, wishes: Wishes) -> None:
     """Refuse a run that cannot be trained on, before anything is written.
 
     Raises:
-        ConfigError: It finds objects, or has no such hold-out.
+        ConfigError: It is a classical method, finds objects, or has no such hold-out.
     """
+    baselines.check_network(run.parts.model)
     if isinstance(run.parts.task, (ObjectTask, GroupingTask)) or run.parts.multilabel:
         raise ConfigError(
             "--mode=retrain learns from corrected class maps, and the task of this run is another."

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.evaluators import instance, multilabel, panoptic, semantic
+from segjax.evaluators import instance, multilabel, panoptic, report, semantic
 from segjax.evaluators.report import Evaluator
 from segjax.report import dense, objects, plots, record, seen, tables
 from segjax.report.record import Subject
@@ -117,7 +117,11 @@ def write(
         settings=record.settings(subject.config),
         data=record.data(facts),
         classes=tables.swatches(resolved["class_names"], resolved["palette"]),
-        curves=plots.curves(records, _headlines(subject.evaluators), _gap(subject)),
+        curves=plots.curves(
+            records,
+            _headlines(subject.evaluators),
+            report.gap(subject.evaluators, trained=subject.config["input"]["split"]),
+        ),
         splits=splits,
         costs=record.costs(facts, records),
         environment=record.environment(facts),
@@ -129,14 +133,6 @@ def write(
 
 def _headlines(evaluators: Sequence[Evaluator]) -> dict[str, str]:
     return dict(each.headline for each in evaluators)
-
-
-def _gap(subject: Subject) -> tuple[str, str]:
-    """Return the evaluation of the training split and the first other one, or nothing."""
-    trained = subject.config["input"]["split"]
-    own = [each.name for each in subject.evaluators if each.split == trained]
-    others = [each.name for each in subject.evaluators if each.split != trained]
-    return (own[0], others[0]) if own and others else ("", "")
 
 
 def _split(

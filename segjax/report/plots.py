@@ -17,7 +17,7 @@ from segjax.report.seen import Region
 from segjax.views import figures
 from segjax.views.page.plots import svg
 
-RUNS = (figures.BLUE, figures.ORANGE, "#2b8a5a", "#8a4fa3", "#b8433f", "#5a7d1e", "#3aa0a8")
+RUNS = (*figures.SPLIT_COLOURS.values(), *figures.SPARE_COLOURS)
 """Of several runs, in their order; also told apart by the style of their lines."""
 STYLES = ("-", "--", ":", "-.")
 BINS = 15
@@ -106,6 +106,8 @@ def several(records: Mapping[str, Records], name: str, *, title: str, unit: str)
         ax = figure.subplots()
         looks = itertools.cycle(zip(itertools.cycle(STYLES), RUNS, strict=False))
         for (run, (step, value)), (style, shade) in zip(lines.items(), looks, strict=False):
+            if not step.size:  # its look stays its own in the other plots
+                continue
             shown = figures.smooth(value) if name == "train/loss" and value.size > 20 else value
             mark = "o" if step.size <= 40 else ""
             label = figures.shorten(run, width=28)

@@ -9,6 +9,7 @@ from segjax.config import trials
 from segjax.costs import timing
 from segjax.errors import ConfigError
 from segjax.runs import live, train, transfer, workdir
+from segjax.views import progress
 
 
 def adopt(path: pathlib.Path, config: Mapping[str, Any]) -> list[str]:
@@ -48,7 +49,8 @@ def adopt(path: pathlib.Path, config: Mapping[str, Any]) -> list[str]:
     traced = ready.traced
     nothing = timing.Costs(0.0, {}, 0.0)
     program = Program(traced.init, None, traced.target, None, nothing)
-    with workdir.locked(path), run.open_checkpoints() as saver:
+    said = progress.stage("writing the run")
+    with workdir.locked(path), run.open_checkpoints() as saver, said:
         state = ready.weights.apply(traced.init(run.init_key))
         live.record(path, ready.resolved, ready.runs, train.facts(ready, program))
         live.record_files(path, ready.runs, ready.files)

@@ -10,6 +10,7 @@ from segjax.assemble import samples
 from segjax.assemble.parts import Parts
 from segjax.assemble.setup import Setup
 from segjax.data import core
+from segjax.evaluators import report
 from segjax.evaluators.report import Evaluator, Scored
 from segjax.runs import film, writer
 from segjax.runs.keeper import Keeper
@@ -55,8 +56,7 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: st
     """Draw the learning curves of each run, from the first process; `split` is trained on."""
     metric, title = next((e.headline for e in evaluators), ("", ""))
     alike = [e for e in evaluators if e.headline[0] == metric]
-    seen = [e.name for e in alike if e.split == split][:1]
-    gap = seen + [e.name for e in alike if e.split != split][: len(seen)]
+    gap = report.gap(alike, trained=split)
     for run in runs if jax.process_index() == 0 else ():
         path = run.path / "figures" / "learning_curves.png"
         figures.learning_curves(
@@ -64,7 +64,7 @@ def draw_curves(runs: Sequence[Live], evaluators: Sequence[Evaluator], split: st
             writer.read(run.path),
             metric=metric,
             title=title,
-            gap=(gap[0], gap[1]) if len(gap) == 2 else ("", ""),
+            gap=gap,
         )
         run.writer.figure("learning_curves", path)
 

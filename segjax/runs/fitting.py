@@ -55,12 +55,7 @@ def run(
     Raises:
         UserError: Bad config or data (before anything is written), or a full disk.
     """
-    if trials.count(config):
-        raise ConfigError(
-            f"config.trials: are of networks, and {config['model']['type']!r} has neither seed nor "
-            "learning rate of theirs. Leave them empty."
-        )
-    checked = checks.check(path, config, allow_config_change=allow_config_change)
+    checked = check(path, config, allow_config_change=allow_config_change)
     (own,) = live.open_runs(checked.setup.resolved(), path)
     with workdir.locked(path), watchdog.Watchdog() as watcher, contextlib.ExitStack() as stack:
         saver = stack.enter_context(own.open_checkpoints())
@@ -102,6 +97,22 @@ def run(
             return stop.code()
         ending.finish(keeper, checked.setup.parts, at_end)
     return 0
+
+
+def check(
+    path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: bool = False
+) -> Checked:
+    """Find everything that a method's config can get wrong.
+
+    Raises:
+        UserError: Bad config or data, or a folder of another config's run.
+    """
+    if trials.count(config):
+        raise ConfigError(
+            f"config.trials: are of networks, and {config['model']['type']!r} has neither seed nor "
+            "learning rate of theirs. Leave them empty."
+        )
+    return checks.check(path, config, allow_config_change=allow_config_change)
 
 
 class Examples:

@@ -136,12 +136,13 @@ class Keeper:
         """Return the scalars of the evaluators that are due, and whether a signal came."""
         self.watchdog.now("evaluation", number)
         scalars: Values = {}
+        filmed = report.most_often(self.evaluators, trained=run.config["input"]["split"])
         try:
             for evaluator in self.due(number):
                 predictor, last = self.predictor(state.variables()), number == self.log.total_steps
                 draw = last or run.config["report"]["figures"] == "every"
                 scalars |= self._report(run, evaluator, predictor, number, draw=draw).scalars
-                if evaluator is self.evaluators[0]:
+                if evaluator is filmed:
                     film.add(
                         run.path, evaluator, predictor, step=number,
                         examples=run.config["report"]["film"],

@@ -11,10 +11,12 @@ import numpy as np
 
 from segjax.assemble import program as program_lib
 from segjax.assemble import setup as setup_lib
+from segjax.baselines import base as baselines
 from segjax.config import schedule, trials
 from segjax.errors import ConfigError
 from segjax.runs import transfer
 from segjax.runtime import files
+from segjax.views import progress
 
 KEPT = 0.8
 """Share that the running mean by which the test ends keeps at a step."""
@@ -77,7 +79,7 @@ def config_of(config: Mapping[str, Any], *, start: float, end: float, steps: int
 
 
 def sweep(config: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    """Yield rate and loss of each step of a test; nothing is written.
+    """Compile the steps of a test; the iterator yields rate and loss of each. Nothing is written.
 
     Args:
         config: See `config_of`.
@@ -88,14 +90,20 @@ def sweep(config: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
     setup, source = setup_lib.make_setup(config)
     init_key, step_key = jax.random.split(jax.random.key(setup.config["seed"]))
     parts = setup.parts
+    baselines.check_network(parts.model)
     weights = transfer.Weights(setup.config["model"], parts.model, parts.image_shape())
     weights.read()
-    program = program_lib.trace(setup, init_key, step_key).compile()
-    state = weights.apply(program.init(init_key))
-    with contextlib.closing(program_lib.make_batches(setup, source, 0)) as batches:
-        for _ in range(setup.clock.total_steps):
-            state, scalars = program.step(state, next(batches), step_key)
-            yield float(scalars["lr"]), float(scalars["loss"])
+    with progress.stage("compiling the train step"):
+        program = program_lib.trace(setup, init_key, step_key).compile()
+
+    def steps() -> Iterator[tuple[float, float]]:
+        state = weights.apply(program.init(init_key))
+        with contextlib.closing(program_lib.make_batches(setup, source, 0)) as batches:
+            for _ in range(setup.clock.total_steps):
+                state, scalars = program.step(state, next(batches), step_key)
+                yield float(scalars["lr"]), float(scalars["loss"])
+
+    return steps()
 
 
 def find(points: Iterable[tuple[float, float]]) -> Found:

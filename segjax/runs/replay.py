@@ -23,6 +23,7 @@ from segjax.runs.live import Live, Values
 from segjax.runtime import sharding
 from segjax.structs import Batch
 from segjax.training.state import TrainState
+from segjax.views import progress
 
 
 class Step(NamedTuple):
@@ -116,8 +117,9 @@ def prepare(path: pathlib.Path, config: Mapping[str, Any], facts: Mapping[str, A
     setup, source = setup_lib.make_setup(config, mesh=make_mesh(config, facts))
     keys = jax.random.split(jax.random.key(config["seed"]))
     run = Live(path, dict(config), *keys)
-    traced = program_lib.trace(setup, run.init_key, run.step_key)
-    return Replay(path, setup, source, run, seed_of_batches(path, config), traced.compile())
+    with progress.stage("compiling the train step"):
+        program = program_lib.trace(setup, run.init_key, run.step_key).compile()
+    return Replay(path, setup, source, run, seed_of_batches(path, config), program)
 
 
 def make_mesh(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Mesh:

@@ -129,10 +129,21 @@ class Ready(NamedTuple):
         return transfer.resumes(first.path, first.config["checkpoint"])
 
 
+def check(path: pathlib.Path, config: Mapping[str, Any]) -> Setup:
+    """Return what a config describes, having found everything that it can get wrong.
+
+    Raises:
+        UserError: As `run`, and nothing was written.
+    """
+    if baselines.is_method(config["model"]):
+        return fitting.check(path, config).setup
+    return prepare(path, config).setup
+
+
 def prepare(
     path: pathlib.Path, config: Mapping[str, Any], *, allow_config_change: bool = False
 ) -> Ready:
-    """Find everything that a config can get wrong.
+    """Find everything that the config of a network can get wrong.
 
     Raises:
         UserError: Bad config or data, or a folder of another config's run.

@@ -72,6 +72,11 @@ def verify(
     config, found = records.config_that_made(path)
     run.check_config(config, path / "run.json", trust_code=trust_code)
     fitted = baselines.is_method(config["model"])
+    if fitted and (step or steps):
+        raise ConfigError(
+            f"--step={step}, --steps={steps}: {config['model']['type']!r} is fitted at once, and "
+            "has no steps to take again. Leave them out: the fit is made again."
+        )
     window = Window(0, 0) if fitted else choose(path, config, steps=steps, step=step)
     facts = workdir.load_facts(path)
     found += [*records.packages(facts), records.revision(facts)]

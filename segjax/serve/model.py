@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.baselines import base as baselines
 from segjax.data import opening, resample
 from segjax.data.decode import Reading
 from segjax.data.readers import arrays
@@ -34,6 +35,7 @@ class Served:
         multilabel: Whether a pixel may be of several classes, or of none.
         finds: What it finds beside classes of pixels.
         most: Windows that go through the network at once.
+        whole: Whether a classical method sees each image whole, and there is no network.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Served:
     multilabel: bool
     finds: kinds.Finds
     most: int
+    whole: bool = False
 
     def image_of(self, file: pathlib.Path, spacing: Sequence[float]) -> Any:
         """Return the image in a file [*space c] as the model's data set reads images.
@@ -70,6 +73,8 @@ class Served:
 
     def windows(self, image: Any) -> int:
         """Return as how many windows the network sees an image."""
+        if self.whole:
+            return 1
         spacing = resample.spacing_of(image) if self.layout.spacing else ()
         return len(Plan(image.shape[:-1], self.layout, spacing=spacing).pieces)
 
@@ -106,7 +111,7 @@ class Served:
         """
         count = 0
         for rows in several.shapes(rows=1, most=self.most):
-            for sides in shapes(self.layout):
+            for sides in () if self.whole else shapes(self.layout):
                 image = resample.spaced(
                     np.zeros((*sides, self.classes.channels), self.reading.dtype or "uint8"),
                     self.layout.spacing,
@@ -163,7 +168,7 @@ def of_run(run: Run, *, name: str, most: int) -> Served:
         reading = dataclasses.replace(reading, dtype=program.dtype_of(run))
     return Served(
         name, run.step, run.predictor(), parts.classes, reading, parts.layout, parts.multilabel,
-        kinds.finds_of(parts.task), most,
+        kinds.finds_of(parts.task), most, baselines.is_method(run.config["model"]),
     )  # fmt: skip
 
 

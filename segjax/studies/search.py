@@ -87,7 +87,7 @@ def prepare(root: pathlib.Path, search: Search) -> tuple[int, int]:
     if several := search.settings["side_by_side"]:
         config["trials"] = config["trials"] | {"seed": [*range(several)]}
     if new:
-        setup = train.prepare(root / "trial0", config).setup
+        setup = train.check(root / "trial0", config)
         for leaf, value in searches.probes(search):
             check_leaf(search, leaf, value)
     else:

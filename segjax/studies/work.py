@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from segjax.errors import DataError, LockedError, UserError
 from segjax.runtime import files, reading
+from segjax.views import progress
 
 CLAIM = ".claim"
 FAILURE = "failure.json"
@@ -95,7 +96,7 @@ def share(items: Sequence[Item], *, say: Callable[[str], None] = print) -> Tally
                 elif not mine:
                     waiting.append(item)
                 else:
-                    say(f"{item.name} ({items.index(item) + 1} of {len(items)})")
+                    say(f"{item.name} ({_place(item, items, tally, begun)})")
                     tally = _try(item, tally, say)
                     if tally.code:
                         return tally
@@ -103,6 +104,15 @@ def share(items: Sequence[Item], *, say: Callable[[str], None] = print) -> Tally
             time.sleep(WAIT)
         left = waiting
     return tally
+
+
+def _place(item: Item, items: Sequence[Item], tally: Tally, begun: float) -> str:
+    """Return which of all an item is, and how long they will take by those that are done."""
+    place = f"{items.index(item) + 1} of {len(items)}"
+    if not (done := tally.done + tally.elsewhere):
+        return place
+    left = sum(not each.finished() for each in items)
+    return f"{place}, {progress.duration(left * (time.time() - begun) / done)} left"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer, Num, UInt8
+from jaxtyping import Bool, Integer, Num, UInt8
 from PIL import Image
 
 from segjax.errors import DataError
@@ -117,11 +117,17 @@ def hatch(picture: UInt8[np.ndarray, "h w 3"], void: Colour) -> UInt8[np.ndarray
     A pattern cannot be taken for a class, whatever the palette. Apply it to the pixels that are
     looked at, after any change of size.
     """
+    return striped(picture, (picture == np.array(void)).all(axis=-1))
+
+
+def striped(
+    picture: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture with diagonal stripes at some of its pixels."""
     row, column = np.indices(picture.shape[:2])
     dark = (row + column) // STRIPE % 2 == 0
     stripes = np.where(dark[..., None], np.array(VOID_DARK), np.array(VOID_LIGHT))
-    is_void = (picture == np.array(void)).all(axis=-1, keepdims=True)
-    return np.where(is_void, stripes, picture).astype(np.uint8)
+    return np.where(where[..., None], stripes, picture).astype(np.uint8)
 
 
 def error_map(

@@ -25,7 +25,13 @@ DPI = 150
 INK, GREY, FAINT = "#22272e", "#6b7480", "#d9dde2"
 BLUE, ORANGE = "#2f6db5", "#e07b00"
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": "#2b8a5a"}
-SPARE_COLOURS = ("#8a4fa3", "#b8433f", "#5a7d1e", "#3aa0a8")
+SPARE_COLOURS = ("#955073", "#2fb3cf", "#c18b9d", "#93a36b")
+"""Of other splits. With those above they are told apart with any colour vision."""
+SPLIT_MARKS = {"train": "o", "val": "s", "test": "^"}
+SPARE_MARKS = ("D", "v", "P", "X")
+TALLEST = 2.0
+"""An evaluation's loss is drawn up to so many times the largest of training; the legend says what
+is above it, as in the first steps of a network with batch norms."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11,
@@ -109,23 +115,27 @@ def draw_losses(ax: Axes, records: Sequence[Mapping[str, Any]], names: Sequence[
     Each of `names` has the same colour in every plot.
     """
     ax.set_title("Loss")
-    tops = []
-    for split in splits(records, "loss"):
-        step, loss = series(records, f"{split}/loss")
-        shade = split_colour(split, names.index(split))
+    found = {split: series(records, f"{split}/loss") for split in splits(records, "loss")}
+    if not found:
+        note(ax, "no loss logged yet")
+        return
+    tops = {}
+    for split, (_, loss) in found.items():
         # A few points far above the rest would squash the part that matters.
-        usual = np.percentile(loss, 97)
-        tops.append(usual if loss.max() > 3 * usual else loss.max())
+        usual = float(np.percentile(loss, 97))
+        tops[split] = usual if loss.max() > 3 * usual else float(loss.max())
+    top = 1.1 * min(max(tops.values()), TALLEST * tops.get("train", math.inf)) or 1.0
+    for split, (step, loss) in found.items():
+        shade, mark = split_look(split, names.index(split))
         if split == "train" and loss.size > 20:
             ax.plot(step, loss, color=shade, alpha=0.25, linewidth=1)
             ax.plot(step, smooth(loss), color=shade, label="train (smoothed)")
-        else:
-            plot_points(ax, step, loss, shade, split)
-    if tops:
-        ax.set_ylim(0, max(tops) * 1.1 or 1)
-        ax.legend(loc="best")
-    else:
-        note(ax, "no loss logged yet")
+            continue
+        most = int(loss.argmax())
+        above = f", {loss[most]:.3g} at {step[most]:,}" if loss[most] > top else ""
+        plot_points(ax, step, loss, shade, split + above, mark=mark)
+    ax.set_ylim(0, top)
+    ax.legend(loc="best")
 
 
 def draw_scores(
@@ -146,9 +156,10 @@ def draw_scores(
         step, score = series(records, f"{split}/{metric}")
         best = int(score.argmax())
         top = max(top, float(score[best]))
-        shade = split_colour(split, names.index(split))
-        plot_points(ax, step, score, shade, f"{split}, best {score[best]:.3f} at {step[best]:,}")
-        ax.plot(step[best], score[best], "o", color=shade, markersize=9, clip_on=False)
+        shade, mark = split_look(split, names.index(split))
+        said = f"{split}, best {score[best]:.3f} at {step[best]:,}"
+        plot_points(ax, step, score, shade, said, mark=mark)
+        ax.plot(step[best], score[best], mark, color=shade, markersize=9, clip_on=False)
     if shown:
         ax.set_ylim(0, min(1.0, max(0.1, top * 1.15)))
         ax.legend(loc="best")
@@ -182,10 +193,12 @@ def draw_rate(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
 
 
-def plot_points(ax: Axes, step: np.ndarray, value: np.ndarray, shade: str, name: str) -> None:
+def plot_points(
+    ax: Axes, step: np.ndarray, value: np.ndarray, shade: str, name: str, *, mark: str = "o"
+) -> None:
     """Draw a line, with its points marked while they are few."""
     ax.plot(
-        step, value, color=shade, label=name, marker="o" if step.size <= 40 else "", markersize=4
+        step, value, color=shade, label=name, marker=mark if step.size <= 40 else "", markersize=4
     )
 
 
@@ -372,9 +385,13 @@ def splits(records: Sequence[Mapping[str, Any]], quantity: str) -> list[str]:
     return sorted(found, key=lambda split: split != "train")
 
 
-def split_colour(split: str, index: int) -> str:
-    """Return the colour a split has in every figure."""
-    return SPLIT_COLOURS.get(split, SPARE_COLOURS[index % len(SPARE_COLOURS)])
+def split_look(split: str, index: int) -> tuple[str, str]:
+    """Return the colour and the mark that a split has in every figure."""
+    spare = index % len(SPARE_COLOURS)
+    return (
+        SPLIT_COLOURS.get(split, SPARE_COLOURS[spare]),
+        SPLIT_MARKS.get(split, SPARE_MARKS[spare]),
+    )
 
 
 def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

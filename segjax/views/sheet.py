@@ -37,11 +37,10 @@ def draw(
     palette: Sequence[colour.Colour],
     class_names: Sequence[str],
 ) -> None:
-    """Draw each image, and below it the image in the colours of its classes.
+    """Draw each image, and below it the image in the colours of its classes, void hatched.
 
     Of a volume three sections are shown, where its labels hold most; a signal is a line over the
-    colours of its classes. Grey
-    values of more than 8 bits are stretched for each image by itself.
+    colours of its classes. Grey values of more than 8 bits are stretched for each image by itself.
 
     Raises:
         DataError: Image and label of one differ in size, or a label is neither a class nor 255.
@@ -74,11 +73,14 @@ def _pictures(one: Shown, palette: Sequence[colour.Colour]) -> list[np.ndarray]:
     """Return the image, and its overlay, as pictures; none of a signal."""
     if one.label.ndim == 1:
         return []
-    both = [
+    void = one.label == colour.VOID_LABEL
+    every = [
         colour.displayable(one.image, axes=one.label.ndim),
         colour.overlay(one.image, one.label, palette),
+        np.repeat(void[..., None].astype(np.uint8), 3, axis=-1),
     ]
-    if one.label.ndim == 2:
-        return both
-    at = planes.busiest(one.label)
-    return [planes.sections(each, at) for each in both]
+    if one.label.ndim == 3:
+        at = planes.busiest(one.label)
+        every = [planes.sections(each, at) for each in every]
+    image, overlay, hatched = every
+    return [image, colour.striped(overlay, hatched[..., 0] == 1)]

@@ -1,79 +1,56 @@
 """Draw the drift of a stream as one HTML page that needs nothing else."""
 
-import html
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from segjax.runtime import files
+from segjax.views import figures
+from segjax.views.page import pages, plots
 from segjax.watch.drift import Limits
-from segjax.watch.reference import Reference
 from segjax.watch.stream import Watched
 
-WIDTH, HEIGHT = 620, 90
-STYLE = """body{font:15px system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right}
-td:first-child,th:first-child{text-align:left}.bad{color:#d62728;font-weight:bold}
-svg{background:#fafafa;display:block}h3{margin-bottom:.2em}"""
+TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 
 
-def write(path: pathlib.Path, watched: Watched, reference: Reference) -> None:
-    """Write the page of a stream.
+def write(path: pathlib.Path, watched: Watched) -> int:
+    """Write the page of a stream, and return its size in bytes.
 
     Raises:
         UserError: The disk is full or cannot be written.
     """
     worst = watched.worst()
-    alerts = watched.alerts
-    lines = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Drift</title>",
-        f"<style>{STYLE}</style><h1>Drift</h1><p>{html.escape(watched.describe())}</p>",
-        f"<p class='bad'>{len(alerts)} alerts</p>" if alerts else "<p>No alert.</p>",
-        "<ul>" + "".join(f"<li>{html.escape(alert.message)}" for alert in alerts) + "</ul>",
-        "<h2>The farthest window of each statistic</h2>",
-        "<table><tr><th>statistic<th>PSI<th>limit<th>KS<th>limit<th>median<th>in training",
-    ]
-    for shift in worst:
-        bad = " class='bad'" if shift.passes else ""
-        numbers = (
+    rows = [
+        [shift.statistic, *((f"{number:.4g}", number) for number in (
             shift.psi, shift.limits.psi, shift.ks, shift.limits.ks, shift.median, shift.known,
-        )  # fmt: skip
-        cells = "".join(f"<td>{number:.4g}" for number in numbers)
-        lines.append(f"<tr{bad}><td>{html.escape(shift.statistic)}{cells}")
-    lines.append(
-        "</table><h2>Image by image</h2><p>Blue: the stream. Grey: the range of the training; the "
-        "line is its median.</p>"
-    )
-    for shift in worst:
-        values = [row.get(shift.statistic, np.nan) for row in watched.rows]
-        lines += [f"<h3>{html.escape(shift.statistic)}</h3>", _curve(values, shift.limits)]
-    with files.replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        ))]
+        for shift in worst
+    ]  # fmt: skip
+    curves = [
+        _curve(shift.statistic, [row.get(shift.statistic, np.nan) for row in watched.rows],
+               shift.limits)
+        for shift in worst
+    ]  # fmt: skip
+    return pages.write(
+        path, TEMPLATE, about=watched.describe(), alerts=watched.alerts, rows=rows, curves=curves,
+        bad=[place for place, shift in enumerate(worst) if shift.passes],
+    )  # fmt: skip
 
 
-def _curve(values: Sequence[float], limits: Limits) -> str:
-    """Return values as SVG, on the range of the reference."""
-    array = np.asarray(values, np.float64)
-    finite = array[np.isfinite(array)]
-    low = min(limits.sample[0], *finite) if len(finite) else limits.sample[0]
-    high = max(limits.sample[-1], *finite) if len(finite) else limits.sample[-1]
-    scale = (HEIGHT - 10) / max(high - low, 1e-12)
+def _curve(name: str, values: Sequence[float], limits: Limits) -> Markup:
+    """Return the values of a statistic image by image, on the range of the reference."""
 
-    def height(value: float) -> float:
-        return round(HEIGHT - 5 - (value - low) * scale, 1)
+    def draw(figure: Figure) -> None:
+        ax = figure.subplots()
+        ax.axhspan(limits.sample[0], limits.sample[-1], color=figures.FAINT, linewidth=0)
+        ax.axhline(float(np.median(limits.sample)), color=figures.GREY, linewidth=1)
+        ax.plot(np.arange(1, len(values) + 1), values, color=figures.BLUE, linewidth=1.2)
+        ax.set_title(figures.shorten(name, width=40))
+        ax.set_xlabel("image")
+        ax.set_xlim(1, max(2, len(values)))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
-    step = WIDTH / max(1, len(array) - 1)
-    points = " ".join(
-        f"{round(place * step, 1)},{height(value)}"
-        for place, value in enumerate(array)
-        if np.isfinite(value)
-    )
-    top, bottom = height(limits.sample[-1]), height(limits.sample[0])
-    middle = height(float(np.median(limits.sample)))
-    return (
-        f"<svg width='{WIDTH}' height='{HEIGHT}' role='img'>"
-        f"<rect width='{WIDTH}' y='{top}' height='{max(1, bottom - top):.1f}' fill='#ddd'/>"
-        f"<line x2='{WIDTH}' y1='{middle}' y2='{middle}' stroke='#999'/>"
-        f"<polyline points='{points}' fill='none' stroke='#1f77b4'/></svg>"
-    )
+    return plots.svg(draw, title=name, height=2.4)

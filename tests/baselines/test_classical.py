@@ -1,9 +1,12 @@
 """Classical methods: against scikit-image and scikit-learn called by hand, and as runs."""
 
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import draw, filters
 from sklearn.cluster import KMeans
 
@@ -16,10 +19,12 @@ from segjax.baselines.predictor import Fitted
 from segjax.commands import cli
 from segjax.config import lookup, sections
 from segjax.errors import ConfigError
+from segjax.feedback.store import Store
 from segjax.runs import run as run_lib
 from segjax.runs import train, verify, writer
 from segjax.studies import finished
 from tests import benchmark_files
+from tests.program import ROOT
 
 TWO_SIDED = ("otsu", "adaptive", "canny", "watershed", "random_walker", "chan_vese")
 
@@ -160,6 +165,30 @@ def test_otsu_s_masks_and_dice_are_those_of_scikit_image(nuclei):
     assert report["step"] == report["checkpoint"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("SEGJAX_DATA" not in os.environ, reason="SEGJAX_DATA is not set")
+def test_otsu_s_dice_on_the_real_data_science_bowl_is_that_of_numpy(tmp_path):
+    """Twelve of its test images, read by Pillow, thresholded by scikit-image, counted by NumPy."""
+    config = sections.plain(dsb2018.get_config("task=semantic,model=otsu"))
+    config["model"]["examples"] = 8
+    config["report"]["page"], config["checkpoint"]["keep_best"] = False, ""
+    config["evals"] = {"test": config["evals"]["test"] | {"examples": 12}}
+    assert train.run(tmp_path / "run", config) == 0
+    root = pathlib.Path(os.environ["SEGJAX_DATA"], "dsb2018", "test")
+    names = sorted(path.name for path in (root / "images").iterdir())
+    met, pixels = 0, 0
+    for name in (names[place * len(names) // 12] for place in range(12)):
+        image = np.asarray(Image.open(root / "images" / name))
+        nucleus = np.asarray(Image.open(root / "instances" / name)) > 0
+        bright = image > filters.threshold_otsu(image)
+        met += int((bright & nucleus).sum())
+        pixels += int(bright.sum() + nucleus.sum())
+    report = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())
+    assert report["num_examples"] == 12
+    assert report["per_class"]["nucleus"]["dice"] == pytest.approx(2 * met / pixels, abs=1e-6)
+    assert 2 * met / pixels > 0.5  # nuclei shine: the dark side would have next to nothing
+
+
 def test_a_fitted_run_is_a_run(nuclei, capsys):
     """It is not fitted again, scored anew to the same, recorded as studies need it."""
     before = {path: path.stat().st_mtime_ns for path in (nuclei / "checkpoints").rglob("*")}
@@ -178,18 +207,82 @@ def test_a_fitted_run_is_a_run(nuclei, capsys):
     assert "fitted to 3 of 3 examples" in (nuclei / "log.txt").read_text()
 
 
+RUN, KMEANS = "--workdir={run}", f"--config={ROOT}/configs/quickstart.py:model=kmeans,debug"
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        ["--mode=export", "--format=onnx", "--output=x.onnx"],
-        ["--mode=explain", "--input=.", "--output=out"],
+        ["--mode=export", "--format=onnx", "--output=x.onnx", RUN],
+        ["--mode=export", "--publisher=segjax", "--output=x.safetensors", RUN],
+        ["--mode=explain", "--input=.", "--output=out", RUN],
+        ["--mode=retrain", "--feedback=feedback", RUN],
+        ["--mode=adopt", "--workdir=adopted", KMEANS],
+        ["--mode=lr_range", "--output=rates", KMEANS],
+        ["--mode=summary", KMEANS],
     ],
+    ids=lambda command: " ".join(command[:2]),
 )
 def test_what_only_networks_can_do_is_one_line(nuclei, tmp_path, capsys, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["run.py", *command, f"--workdir={nuclei}"]) == 2
+    Store.open("feedback")
+    assert cli.main(["run.py", *(word.format(run=nuclei) for word in command)]) == 2
     said = capsys.readouterr().err
     assert "classical method" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["feedback"]
+    assert not (nuclei / "versions").exists()
+
+
+def test_a_fit_has_no_steps_to_take_again(nuclei):
+    with pytest.raises(ConfigError, match="'classical:otsu' is fitted at once"):
+        next(verify.verify(nuclei, step=3))
+
+
+SEARCH = """
+def get_search():
+    return {
+        "config": "configs/quickstart.py:model=kmeans,debug", "metric": "val/miou", "mode": "max",
+        "method": "random", "trials": 2, "space": {"model.clusters": {"choices": [2, 3]}},
+    }
+"""
+STUDY = """
+def get_study():
+    return dict(
+        title="Methods", config="configs/quickstart.py:model=kmeans,debug", metrics=["val/miou"],
+        seeds=[0], rows=[
+            dict(name="kmeans"),
+            dict(name="levels", config="configs/quickstart.py:model=multi_otsu,debug"),
+        ],
+    )
+"""
+
+
+@pytest.mark.slow
+def test_methods_enter_studies_folds_and_searches(tmp_path, monkeypatch):
+    """What each writes down is what its runs have in their own files."""
+    monkeypatch.chdir(ROOT)
+    for name, text in (("study", STUDY), ("search", SEARCH)):
+        (tmp_path / f"{name}.py").write_text(text)
+
+    def run(mode, *flags):
+        folder = tmp_path / mode / "runs"
+        assert cli.main(["run.py", f"--mode={mode}", f"--workdir={folder}", *flags]) == 0
+        found = sorted(each for each in folder.rglob("eval/val.json") if each.parents[1] != folder)
+        return folder, [json.loads(path.read_text()) for path in found]
+
+    _, reports = run("study", f"--study={tmp_path}/study.py")
+    records = finished.read(tmp_path / "results.jsonl")
+    assert {record["row"] for record in records} == {"kmeans", "levels"}
+    assert {r["scores"]["val/miou"] for r in records} == {each["miou"] for each in reports}
+
+    folder, reports = run("crossval", KMEANS, "--folds=2")
+    written = json.loads((folder / "crossval.json").read_text())
+    assert sum(each["num_examples"] for each in reports) == 16  # each example once
+    assert "miou" in str(written) and len(reports) == 2
+
+    folder, reports = run("search", f"--search={tmp_path}/search.py")
+    best = json.loads((folder / "search.json").read_text())
+    assert str(max(each["miou"] for each in reports)) in str(best)
 
 
 def test_the_fit_can_be_verified(nuclei):

@@ -1,9 +1,12 @@
 """The same examples at every evaluation, and a film of them at the end."""
 
+import copy
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.evaluators import report
 from segjax.runs import film
 from tests.report import subjects
 
@@ -20,6 +23,22 @@ def test_a_film_has_a_frame_for_each_evaluation(kind, tmp_path):
         assert shown.n_frames == 2 and shown.size[0] <= film.motion.WIDEST
     assert not (tmp_path / film.FRAMES).exists()
     assert film.finish(tmp_path, until=200) is None
+
+
+def test_the_evaluation_that_is_made_most_often_is_filmed():
+    known = {"test": 0, "train": 10, "val": 10, "rare": 20}
+    evaluators = []
+    for split, every in known.items():
+        evaluator = copy.copy(subjects.evaluator_and_predictor("classes", 0.1)[0])
+        evaluator.name = evaluator.split = split
+        evaluator.every_steps = every
+        evaluators.append(evaluator)
+    found = report.most_often(evaluators, trained="train")
+    assert found is not None and found.split == "val"
+    assert report.most_often(evaluators[:2], trained="train") is evaluators[1]
+    assert report.most_often([], trained="train") is None
+    assert report.gap(evaluators, trained="train") == ("train", "val")
+    assert report.gap(evaluators[:1], trained="train") == ("", "")
 
 
 def test_frames_of_different_sizes_become_one(tmp_path):

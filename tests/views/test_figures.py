@@ -8,6 +8,8 @@ import threading
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from skimage import color
 
 from segjax.views import figures
 from tests.views.png import near, read_png
@@ -65,6 +67,41 @@ def test_the_gap_between_the_training_split_and_another_is_shaded(tmp_path):
     left = read_png(paths[0])[:, : 1575 // 2]
     assert len(colours) == 1 and near(left, colours[0]) > 300
     figures.learning_curves(paths[1], lines[:60], gap=("trained", "val"))  # not scored yet
+
+
+DICHROMATS = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+"""Of linear RGB (Machado, Oliveira and Fernandes 2009), severity 1."""
+
+
+@pytest.mark.parametrize("vision", DICHROMATS)
+def test_splits_are_told_apart_with_any_colour_vision(vision):
+    """By CIEDE2000 of what a dichromat sees; 2 can just be noticed."""
+    colours = [*figures.SPLIT_COLOURS.values(), *figures.SPARE_COLOURS]
+    rgb = np.array([[int(each[i : i + 2], 16) / 255 for i in (1, 3, 5)] for each in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(DICHROMATS[vision]).T, 0, 1)
+    encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = color.rgb2lab(encoded)
+    apart = color.deltaE_ciede2000(lab[:, None], lab[None])
+    assert apart[~np.eye(len(colours), dtype=bool)].min() > 9
+
+
+def test_a_loss_far_above_that_of_training_is_said_and_does_not_squash_it():
+    """As of the first evaluation of a network with batch norms: 67 beside 3."""
+    lines = [{"step": step, "train/loss": 3.0, "val/loss": 67.0 / step**2} for step in range(1, 7)]
+    ax = Figure().subplots()
+    figures.draw_losses(ax, lines, ["train", "val"])
+    assert ax.get_ylim() == (0, pytest.approx(1.1 * figures.TALLEST * 3))
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["train", "val, 67 at 1"]
 
 
 def test_learning_rate_adds_a_panel(tmp_path):

@@ -160,7 +160,7 @@ def test_a_folder_is_watched_as_a_stream(reference, tmp_path):
     numbers = json.loads((tmp_path / "drift.json").read_text())
     assert numbers["alerts"][0]["image"] > 60
     assert len((tmp_path / "statistics.csv").read_text().splitlines()) == 131
-    page.write(tmp_path / "drift.html", watched, reference)
+    page.write(tmp_path / "drift.html", watched)
     text = (tmp_path / "drift.html").read_text()
     assert "light &amp; &lt;bright&gt;" in text and "<bright>" not in text
     assert text.count("<svg") == len(reference.limits)
@@ -170,7 +170,7 @@ def test_few_images_are_not_compared(reference, tmp_path):
     Image.fromarray(picture(np.random.default_rng(0))).save(tmp_path / "a.png")
     watched = watch(tmp_path, reference)
     assert "fewer images than a window (50), not compared" in watched.describe()
-    page.write(tmp_path / "drift.html", watched, reference)
+    page.write(tmp_path / "drift.html", watched)
 
 
 def test_rules_and_dashboard_name_gauges_that_there_are(reference, tmp_path):
