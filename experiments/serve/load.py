@@ -26,6 +26,7 @@ from PIL import Image
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 SIZES = ((64, 64), (128, 96), (200, 300), (256, 256), (333, 480), (512, 512))
+KIND = "multipart/form-data; boundary=XbX"
 WARM = 30.0
 """Seconds of load after which memory is compared."""
 BEGIN, END = "<!-- drawn by load.py -->\n", "<!-- until here -->\n"
@@ -106,8 +107,7 @@ def load(
         while not stop.is_set():
             begin = time.monotonic()
             status, _ = client.ask(
-                "POST", "/v1/predict?format=png", forms[at % len(forms)],
-                "multipart/form-data; boundary=XbX",
+                "POST", "/v1/predict?format=png", forms[at % len(forms)], KIND
             )  # fmt: skip
             notes.append((status, begin, time.monotonic() - begin))
             at += 1
@@ -162,23 +162,22 @@ def overload(
     workdir: str, *, seconds: float, clients: int, queue: int, pause: float = 0.0
 ) -> dict[str, Any]:
     """Return how fast too many clients are refused, and whether it is over when they are gone."""
-    server, stop = Server(workdir, f"--queue={queue}"), threading.Event()
-    threads, notes = load(server.port, clients, stop, pause=pause)
-    time.sleep(seconds)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    refused = [took for status, _, took in notes if status in (429, 503)]
+    server = Server(workdir, f"--queue={queue}")
+    arguments = map(str, (server.port, clients, seconds, pause))
+    command = [sys.executable, "-m", "experiments.serve.crowd", *arguments]
+    asked = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
+    crowd = json.loads(asked.stdout)
+    refused = [took for status, _, took in crowd["notes"] if status in (429, 503)]
     client, form = Client(server.port), bodies()[0]
-    kind = "multipart/form-data; boundary=XbX"
-    after = [client.ask("POST", "/v1/predict", form, kind)[0] for _ in range(20)]
+    after = [client.ask("POST", "/v1/predict", form, KIND)[0] for _ in range(20)]
     found = {
         "what": "overload", "of": f"clients that pause {pause:g} s", "clients": clients,
-        "queue": queue, "statuses": statuses(notes),
+        "queue": queue, "statuses": statuses(crowd["notes"]),
         "refused_median_ms": round(1000 * statistics.median(refused), 1),
         "refused_p99_ms": round(1000 * float(np.percentile(refused, 99)), 1),
         "refused_max_ms": round(1000 * max(refused), 1),
         "within_100_ms": round(float(np.mean(np.array(refused) <= 0.1)), 4),
+        "clients_busy": round(crowd["busy"], 3), "clients_waited": round(crowd["waited"], 3),
         "answered_after": after.count(200), "asked_after": len(after),
     }  # fmt: skip
     return found | {"exit": server.end()}

@@ -35,6 +35,8 @@ def define(values: flags.FlagValues) -> None:
         "largest_p": (0.05, 0.0, 1.0, "Of the paired permutation test of that gain."),
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
         "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
+        "most_moved": (0.5, 0.0, 1.0, "Share of masks that fit predictions better elsewhere."),
+        "most_renamed": (0.1, 0.0, 1.0, "Pixels that agree only under other names of classes."),
     }  # fmt: skip
     for name, (default, low, high, text) in numbers.items():
         flags.DEFINE_float(
@@ -42,6 +44,8 @@ def define(values: flags.FlagValues) -> None:
         )  # fmt: skip
     text = "Updates; 0: half of the run's, at least 50."
     flags.DEFINE_integer("steps", 0, text, lower_bound=0, flag_values=values)
+    text = "Classes that the corrections must show, all together."
+    flags.DEFINE_integer("least_classes", 2, text, lower_bound=1, flag_values=values)
     text = "The key of config.evals whose split is the frozen hold-out."
     flags.DEFINE_string("holdout", "val", text, flag_values=values)
     text = "What is compared, see --mode=compare."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from segjax.feedback.doubts import Doubts
 from segjax.metrics.intervals import Comparison, describe
 
 
@@ -22,6 +23,9 @@ class Bounds(NamedTuple):
     largest_p: float = 0.05
     most_loss: float = 0.01
     least_fit: float = 0.5
+    least_classes: int = 2
+    most_moved: float = 0.5
+    most_renamed: float = 0.1
 
 
 class Verdict(NamedTuple):
@@ -34,6 +38,7 @@ class Verdict(NamedTuple):
         holdout: Old against new on the frozen hold-out.
         feedback: Likewise on feedback that neither has seen.
         images: Likewise, the mean over its images of each one's score.
+        doubts: What the model in use says of all corrections.
     """
 
     promoted: bool
@@ -42,18 +47,19 @@ class Verdict(NamedTuple):
     holdout: Comparison
     feedback: Comparison
     images: Comparison
+    doubts: Doubts
 
     def as_json(self) -> Mapping[str, Any]:
         """Return it as plain data."""
         return {
             "promoted": self.promoted, "reasons": self.reasons, "bounds": self.bounds._asdict(),
             "holdout": self.holdout._asdict(), "feedback": self.feedback._asdict(),
-            "images": self.images._asdict(),
+            "images": self.images._asdict(), "doubts": self.doubts._asdict(),
         }  # fmt: skip
 
 
 def decide(
-    holdout: Comparison, feedback: Comparison, images: Comparison, bounds: Bounds
+    holdout: Comparison, feedback: Comparison, images: Comparison, doubts: Doubts, bounds: Bounds
 ) -> Verdict:
     """Return whether a candidate is promoted.
 
@@ -61,9 +67,10 @@ def decide(
         holdout: Of the model in use and the candidate, in this order, on the frozen hold-out.
         feedback: Likewise, on feedback that the candidate was not trained on.
         images: Likewise, of the mean over images.
+        doubts: What the model in use says of the corrections.
         bounds: What it must reach.
     """
-    against = []
+    against = suspected(doubts, bounds)
     if not feedback.difference >= bounds.least_gain:
         against.append(
             f"on feedback it gains {feedback.difference:+.4f}, at least {bounds.least_gain:g} is "
@@ -89,4 +96,29 @@ def decide(
         f"{where} {describe(each)}"
         for where, each in (("hold-out", holdout), ("feedback", feedback), ("feedback", images))
     ]
-    return Verdict(not against, against or grounds, bounds, holdout, feedback, images)
+    return Verdict(not against, against or grounds, bounds, holdout, feedback, images, doubts)
+
+
+def suspected(doubts: Doubts, bounds: Bounds) -> list[str]:
+    """Return why corrections should be looked at before anything is learned from them."""
+    found = []
+    if doubts.classes < bounds.least_classes:
+        found.append(
+            f"the corrections show {doubts.classes} of the classes, at least "
+            f"{bounds.least_classes} are asked for (--least_classes): the others would be unlearned"
+        )
+    if doubts.moved > bounds.most_moved:
+        down, right = doubts.move
+        found.append(
+            f"{doubts.moved:.0%} of the masks fit what is predicted better elsewhere, at most "
+            f"{bounds.most_moved:.0%} are allowed (--most_moved): look whether they lie on their "
+            f"images, or some {down:+d} pixels down and {right:+d} right of where they belong"
+        )
+    if doubts.renamed > bounds.most_renamed:
+        names = ", ".join(f"{own!r} where {other!r} is predicted" for own, other in doubts.names)
+        found.append(
+            f"{doubts.renamed:.0%} more of the pixels agree with what is predicted under other "
+            f"names of classes, at most {bounds.most_renamed:.0%} are allowed (--most_renamed): "
+            f"look whether names were exchanged: {names}"
+        )
+    return found

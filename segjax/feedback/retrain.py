@@ -3,14 +3,16 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from segjax.assemble import parts as parts_lib
 from segjax.config import sections
-from segjax.data import decode, mixture
+from segjax.data import core, decode, mixture
 from segjax.errors import ConfigError, DataError
+from segjax.feedback import doubts as doubts_lib
 from segjax.feedback import gate
 from segjax.feedback.store import Row, Store
 from segjax.metrics import confusion, intervals
@@ -28,6 +30,8 @@ LEAST_TRAINED, LEAST_HELD = 8, 5
 """Corrections to train on, and to test on, without which nothing is done."""
 RESAMPLES = 2000
 IMAGE_IOU = "image_iou"
+DOUBTED = 200
+"""Corrections of each split that the model in use is asked about."""
 Say = Callable[[str], None]
 
 
@@ -277,7 +281,19 @@ def judge(
     )
     for name, each in [*found.items(), (FEEDBACK, images)]:
         say(f"{name}: {intervals.describe(each)}")
-    return gate.decide(found[request["holdout"]], found[FEEDBACK], images, bounds)
+    doubts = doubts_lib.doubt(pairs_of(old, new), old.parts.classes.class_names)
+    return gate.decide(found[request["holdout"]], found[FEEDBACK], images, doubts, bounds)
+
+
+def pairs_of(old: Run, new: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield mask and prediction by the model in use of corrections, at most `DOUBTED` a split."""
+    predict: Any = old.predictor()
+    for split in ("train", "held"):
+        source = parts_lib.make_source(new.config, f"{mixture.MORE}{split}")
+        source = core.spread(source, DOUBTED)
+        for number in range(len(source)):
+            example = source[number]
+            yield np.asarray(example["label"]), predict(np.asarray(example["image"])).classes
 
 
 def by_image(result: Mapping[str, Any]) -> dict[str, Any]:
