@@ -52,6 +52,11 @@ class Server:
         text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
 
+    def waited(self) -> float:
+        """Return for how many seconds the thread that answers was ready and had no processor."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/schedstat").read_text()
+        return int(text.split()[1]) / 1e9
+
     def count(self, name: str) -> float:
         """Return what the server has counted under a name."""
         text = Client(self.port).ask("GET", "/metrics")[1].decode()
@@ -95,9 +100,7 @@ def bodies() -> list[bytes]:
     return found
 
 
-def load(
-    port: int, clients: int, stop: threading.Event, *, pause: float = 0.0
-) -> tuple[list[threading.Thread], list]:
+def load(port: int, clients: int, stop: threading.Event) -> tuple[list[threading.Thread], list]:
     """Start clients that ask again when they are answered; return them and the list of notes."""
     notes: list[tuple[int, float, float]] = []
     forms = bodies()
@@ -111,8 +114,8 @@ def load(
             )  # fmt: skip
             notes.append((status, begin, time.monotonic() - begin))
             at += 1
-            if status != 200:
-                time.sleep(pause or 0.05 * (status == 0))
+            if status == 0:
+                time.sleep(0.05)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(clients)]
     for thread in threads:
@@ -164,9 +167,9 @@ def overload(
     """Return how fast too many clients are refused, and whether it is over when they are gone."""
     server = Server(workdir, f"--queue={queue}")
     arguments = map(str, (server.port, clients, seconds, pause))
-    command = [sys.executable, "-m", "experiments.serve.crowd", *arguments]
+    command, waited = [sys.executable, "-m", "experiments.serve.crowd", *arguments], server.waited()
     asked = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
-    crowd = json.loads(asked.stdout)
+    crowd, waited = json.loads(asked.stdout), server.waited() - waited
     refused = [took for status, _, took in crowd["notes"] if status in (429, 503)]
     client, form = Client(server.port), bodies()[0]
     after = [client.ask("POST", "/v1/predict", form, KIND)[0] for _ in range(20)]
@@ -177,7 +180,7 @@ def overload(
         "refused_p99_ms": round(1000 * float(np.percentile(refused, 99)), 1),
         "refused_max_ms": round(1000 * max(refused), 1),
         "within_100_ms": round(float(np.mean(np.array(refused) <= 0.1)), 4),
-        "clients_busy": round(crowd["busy"], 3), "clients_waited": round(crowd["waited"], 3),
+        "server_waited": round(waited / seconds, 3), "clients_waited": round(crowd["waited"], 3),
         "answered_after": after.count(200), "asked_after": len(after),
     }  # fmt: skip
     return found | {"exit": server.end()}

@@ -32,7 +32,7 @@ def define(values: flags.FlagValues) -> None:
         "held": (0.25, 0.05, 0.9, "Share of corrections that only test; images decide which."),
         "lr_factor": (0.25, 1e-4, 10.0, "Of the run's learning rate."),
         "least_gain": (0.01, 0.0, 1.0, "Gain on tested corrections that a version must have."),
-        "largest_p": (0.05, 0.0, 1.0, "Of the paired permutation test of that gain."),
+        "largest_p": (0.05, 0.0, 1.0, "Of the signed-rank test that most images gain."),
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
         "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
         "most_moved": (0.5, 0.0, 1.0, "Share of masks that fit predictions better elsewhere."),

@@ -276,9 +276,9 @@ def judge(
         name: intervals.compare(*pair, metric=request["metric"], resamples=RESAMPLES)
         for name, pair in results.items()
     }
-    images = intervals.compare(
-        *map(by_image, results[FEEDBACK]), metric=IMAGE_IOU, resamples=RESAMPLES
-    )
+    scored = [*map(by_image, results[FEEDBACK])]
+    images = intervals.compare(*scored, metric=IMAGE_IOU, resamples=RESAMPLES)
+    images = images._replace(p_value=gate.better(*map(values_of, scored)))
     for name, each in [*found.items(), (FEEDBACK, images)]:
         say(f"{name}: {intervals.describe(each)}")
     doubts = doubts_lib.doubt(pairs_of(old, new), old.parts.classes.class_names)
@@ -294,6 +294,11 @@ def pairs_of(old: Run, new: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for number in range(len(source)):
             example = source[number]
             yield np.asarray(example["label"]), predict(np.asarray(example["image"])).classes
+
+
+def values_of(result: Mapping[str, Any]) -> np.ndarray:
+    """Return the IoU of each example [n] of what `by_image` gives."""
+    return np.asarray(result["per_example"]["values"][IMAGE_IOU], np.float64)[:, 0]
 
 
 def by_image(result: Mapping[str, Any]) -> dict[str, Any]:

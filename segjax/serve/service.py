@@ -130,8 +130,7 @@ class Service:
     async def _warm(self) -> None:
         try:
             await asyncio.to_thread(self.served.warm, lambda: self.admission.draining)
-            if not os.environ.get("NO_BELOW"):
-                print("below", quirks.compute_below(BELOW), flush=True)
+            quirks.compute_below(BELOW)
             self.ready = True
         except Exception as error:  # it is raised where the server was started
             self.trouble = error
