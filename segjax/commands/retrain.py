@@ -36,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
         "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
         "most_moved": (0.5, 0.0, 1.0, "Share of masks that fit predictions better elsewhere."),
-        "most_renamed": (0.1, 0.0, 1.0, "Pixels that agree only under other names of classes."),
+        "most_renamed": (0.25, 0.0, 1.0, "Share of classes that agree under other names alone."),
     }  # fmt: skip
     for name, (default, low, high, text) in numbers.items():
         flags.DEFINE_float(

@@ -30,10 +30,12 @@ class Doubts(NamedTuple):
 
     Attributes:
         classes: How many classes their masks have, all together.
-        moved: The share of masks that fit what is predicted better elsewhere; NaN: none can tell.
-        move: How far those lie from where they fit, in pixels down and right, in the middle.
-        renamed: By how much more of the pixels agree when classes change their names, 0 to 1.
-        names: Which ones, as (in the masks, as predicted).
+        moved: The share of masks that fit what is predicted better elsewhere, all of them about
+            `move` away; NaN: none can tell.
+        move: How far those lie from where they fit, in pixels down and right.
+        renamed: When classes change their names with each other so that most agrees: by how much
+            more of each one's pixels do then, in the mean over them, 0 to 1.
+        names: Which ones do, as (in the masks, as predicted).
     """
 
     classes: int
@@ -63,10 +65,11 @@ def doubt(pairs: Iterable[tuple[Map, Map]], class_names: Sequence[str]) -> Doubt
             moves.append(best_move(label, pred, k))
     far = [move for move, gain in moves if max(map(abs, move)) > NEAR and gain >= BETTER]
     middle = np.median(far, axis=0).round().astype(int) if far else np.zeros(2, int)
+    together = sum(int(np.abs(np.subtract(move, middle)).max()) <= NEAR for move in far)
     renamed, names = rename(counts)
     return Doubts(
         int(np.count_nonzero(counts.sum(1))),
-        len(far) / len(moves) if moves else float("nan"),
+        together / len(moves) if moves else float("nan"),
         (-int(middle[0]), -int(middle[1])),
         renamed,
         tuple((class_names[own], class_names[other]) for own, other in names),
@@ -74,22 +77,30 @@ def doubt(pairs: Iterable[tuple[Map, Map]], class_names: Sequence[str]) -> Doubt
 
 
 def rename(counts: Int64[np.ndarray, "k k"]) -> tuple[float, list[tuple[int, int]]]:
-    """Return how much better masks agree with predictions under other names, and which.
+    """Return by how much more of their pixels some classes agree under other names, and which.
+
+    Names go round among classes: where all is taken for ground, the ground itself would have to
+    be another class, and loses. Classes count alike, however large they are.
 
     Args:
         counts: Pixels by their class in the mask and the predicted one.
     """
-    total = max(1, counts.sum())
-    rows, columns = optimize.linear_sum_assignment(counts, maximize=True)
-    gain = float((counts[rows, columns].sum() - np.trace(counts)) / total)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    used = counts.sum(1) > 0
-    return gain, [(own, other) for own, other in pairs if own != other and used[own] and gain > 0]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows, columns = optimize.linear_sum_assignment(shares, maximize=True)
+    gains = shares[rows, columns] - np.diag(shares)
+    best, found, left = 0.0, [], {*range(len(counts))}
+    while left:
+        ring = [min(left)]
+        while (following := int(columns[ring[-1]])) != ring[0]:
+            ring.append(following)
+        left -= {*ring}
+        if (gain := float(gains[ring].mean())) > best:
+            best, found = gain, [(own, int(columns[own])) for own in ring]
+    return best, found
 
 
 def best_move(label: Map, pred: Map, k: int) -> tuple[tuple[int, int], float]:
     """Return by which move a mask agrees best with a prediction, and how much better than unmoved.
-
     Agreement is the share of the pixels that both have after the move, counted for all moves at
     once as products of Fourier transforms.
     """
@@ -111,4 +122,6 @@ def best_move(label: Map, pred: Map, k: int) -> tuple[tuple[int, int], float]:
     share = equal / np.maximum(met(known, np.ones(pred.shape)), 1.0)
     y, x = np.unravel_index(int(np.argmax(share)), share.shape)
     gain = float(share[y, x] - share[reach[0], reach[1]])
+    if y in (0, 2 * reach[0]) or x in (0, 2 * reach[1]):
+        gain = 0.0  # it grows on: less and less overlaps
     return (step * (int(y) - reach[0]), step * (int(x) - reach[1])), gain

@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
     least_fit: float = 0.5
     least_classes: int = 2
     most_moved: float = 0.5
-    most_renamed: float = 0.1
+    most_renamed: float = 0.25
 
 
 class Verdict(NamedTuple):
@@ -129,14 +129,14 @@ def suspected(doubts: Doubts, bounds: Bounds) -> list[str]:
         down, right = doubts.move
         found.append(
             f"{doubts.moved:.0%} of the masks fit what is predicted better elsewhere, at most "
-            f"{bounds.most_moved:.0%} are allowed (--most_moved): look whether they lie on their "
-            f"images, or some {down:+d} pixels down and {right:+d} right of where they belong"
+            f"{bounds.most_moved:.0%} are allowed (--most_moved): look whether they lie some "
+            f"{down:+d} pixels down and {right:+d} right of where they belong"
         )
     if doubts.renamed > bounds.most_renamed:
         names = ", ".join(f"{own!r} where {other!r} is predicted" for own, other in doubts.names)
         found.append(
-            f"{doubts.renamed:.0%} more of the pixels agree with what is predicted under other "
-            f"names of classes, at most {bounds.most_renamed:.0%} are allowed (--most_renamed): "
-            f"look whether names were exchanged: {names}"
+            f"{doubts.renamed:.0%} more of some classes agree with what is predicted under other "
+            f"names, at most {bounds.most_renamed:.0%} are allowed (--most_renamed): look whether "
+            f"names were exchanged: {names}"
         )
     return found

@@ -45,7 +45,7 @@ GOOD = (comparison(0.85, 0.845), comparison(0.5, 0.7), comparison(0.4, 0.6), NON
             "some +12 pixels down and -8 right of where",
         ),
         (
-            {3: NONE._replace(renamed=0.3, names=(("ring", "disc"), ("disc", "ring")))},
+            {3: NONE._replace(renamed=0.8, names=(("ring", "disc"), ("disc", "ring")))},
             "look whether names were exchanged: 'ring' where 'disc' is predicted, 'disc' where",
         ),
     ],
