@@ -48,7 +48,7 @@ class Wishes(NamedTuple):
     """
 
     share: float = 0.5
-    held: float = 0.25
+    held: float = 0.4
     steps: int = 0
     lr_factor: float = 0.25
     holdout: str = "val"

@@ -59,16 +59,23 @@ def test_the_gate(changed, why):
     json.dumps(verdict.as_json())
 
 
-def test_most_images_must_gain():
-    """As counted by hand: of ten that all gain, one sign in 1,024 is as good; a mean sees less."""
-    old = np.linspace(0.3, 0.9, 10)
-    gains = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.5, 0.6])
-    assert gate.better(old, old + gains) == pytest.approx(1 / 1024)
-    assert gate.better(old, old - gains) == 1
-    few = np.where(gains > 0.3, gains, -gains)
-    assert gate.better(old, old + few) > 0.05
-    assert gate.better(old, old) == 1
-    assert gate.better(np.append(old, np.nan), np.append(old + gains, 1)) < 0.01
+def test_images_must_gain_in_the_mean():
+    """Two of twelve that are mended, and others that hardly change, as 40 corrections brought it."""
+    gains = np.array(
+        [-0.03, 0.031, 0.716, 0, -0.007, 0.008, 0.61, -0.002, -0.004, 0.12, 0.045, -0.016]
+    )
+    old = np.full(12, 0.2)
+    assert gate.better(old, old + gains) < 0.05
+    assert gate.better(old, old - gains) > 0.9
+    assert gate.better(old, old + np.where(gains > 0.05, 0, gains)) > 0.2
+    assert gate.better(old, old) == 1 and gate.better(old * np.nan, old) == 1
+    assert gate.better(np.append(old, np.nan), np.append(old + gains, 1)) < 0.05
+
+
+def test_by_chance_few_seem_better():
+    """Of versions that are no better on ten images hardly more than one in twenty."""
+    gains = np.random.default_rng(0).normal(0, 0.1, (150, 10))
+    assert np.mean([gate.better(np.zeros(10), each) <= 0.05 for each in gains]) < 0.1
 
 
 def test_which_corrections_are_used(tmp_path):
