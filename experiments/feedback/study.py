@@ -158,7 +158,7 @@ def study(workdir: pathlib.Path, case: str, *, steps: int, seed: int) -> dict[st
         row = {
             "case": case, "seed": seed, "steps": steps, "trained": verdict["trained"],
             "tested": verdict["tested"], "promoted": verdict["promoted"],
-            "tested_by": "IoU of an image",
+            "tested_by": "IoU of an image, bootstrap",
         }  # fmt: skip
         for name in ("holdout", "feedback", "images"):
             found = verdict[name]

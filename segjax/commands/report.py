@@ -12,7 +12,7 @@ from absl import flags
 
 from segjax.commands import options
 from segjax.errors import ConfigError, printable
-from segjax.runs import workdir
+from segjax.runs import versions, workdir
 from segjax.runtime import distributed, xla
 
 NEEDS = options.TRAINED
@@ -67,9 +67,9 @@ def run(values: flags.FlagValues) -> int:
 
     first = distributed.is_first()
     same: dict[str, Any] = {"overrides": values.override, "trust_code": values.trust_code}
-    opened = [
-        run_lib.open_run(folder, checkpoint=values.checkpoint, **same) for folder in folders
-    ] + [exported.open_file(file, **same) for file in files]
+    used = [versions.current(folder) for folder in folders]
+    opened = [run_lib.open_run(each, checkpoint=values.checkpoint, **same) for each in used]
+    opened += [exported.open_file(file, **same) for file in files]
     subjects = [
         record.of_run(each, name)
         for each, name in zip(opened, record.names_of([*folders, *files]), strict=True)
@@ -84,6 +84,11 @@ def run(values: flags.FlagValues) -> int:
             found = page.write(output, subjects[0], **settings, first=first)
         else:
             found = beside.write(output, subjects, **settings, first=first)
-    for line in found.lines(output) if first else ():
+    remarks = [
+        f"{folder}: its version in use is {each.name}"
+        for folder, each in zip(folders, used, strict=True)
+        if each != folder
+    ]
+    for line in (*remarks, *found.lines(output)) if first else ():
         print(printable(line))
     return 0

@@ -60,7 +60,7 @@ def test_the_gate(changed, why):
 
 
 def test_images_must_gain_in_the_mean():
-    """Two of twelve that are mended, and others that hardly change, as 40 corrections brought it."""
+    """Two of twelve are mended and others hardly change, as 40 corrections brought it."""
     gains = np.array(
         [-0.03, 0.031, 0.716, 0, -0.007, 0.008, 0.61, -0.002, -0.004, 0.12, 0.045, -0.016]
     )
