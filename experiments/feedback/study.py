@@ -156,7 +156,7 @@ def study(workdir: pathlib.Path, case: str, *, steps: int, seed: int) -> dict[st
         verdict = reading.read_json(path / "versions" / "v0001" / versions.GATE)
         old, new = run.open_run(path), run.open_run(path / "versions" / "v0001")
         row = {
-            "case": case, "seed": seed, "steps": steps, "trained": verdict["trained"],
+            "case": case, "seed": seed, "steps": verdict["steps"], "trained": verdict["trained"],
             "tested": verdict["tested"], "promoted": verdict["promoted"],
             "tested_by": "IoU of an image, bootstrap",
         }  # fmt: skip

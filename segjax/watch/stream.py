@@ -128,7 +128,7 @@ def watch(
         names.append(str(file))
         monitor.add(row, seconds=time.monotonic() - begun, queue=0)
         past = len(rows) - reference.window
-        if past >= 0 and past % EVERY == 0:
+        if past >= 0 and past % min(EVERY, reference.window) == 0:
             windows.append(monitor.shifts())
             for alert in monitor.alerts():
                 if alert.name not in {known.name for known in alerts}:
