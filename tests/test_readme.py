@@ -24,7 +24,7 @@ NOT_RUN = {
     "scale.md": 2,
     "crossval.md": 1,
     "studies.md": 3,
-    "export.md": 6,
+    "export.md": 7,
     "feedback.md": 2,
     "serve.md": 1,
     "transfer.md": 3,

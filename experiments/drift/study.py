@@ -9,6 +9,7 @@ One line a stream goes to results.jsonl.
 """
 
 import argparse
+import io
 import json
 import pathlib
 import tempfile
@@ -68,6 +69,46 @@ def no_road(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([high, high[::-1]])
 
 
+def squeezed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Store as JPEG at quality 15."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=15)
+    return np.asarray(Image.open(buffer))
+
+
+def cast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Answer as a camera with a filter: a fifth more red, a fifth less blue."""
+    return np.clip(image * np.array([1.2, 1.0, 0.8]), 0, 255).astype(np.uint8)
+
+
+def overexposed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Let in twice the light."""
+    return np.clip(image * 2.0, 0, 255).astype(np.uint8)
+
+
+def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn the camera by 90 degrees."""
+    return np.ascontiguousarray(np.rot90(image))
+
+
+def turned_within(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn the camera by 90 degrees, and give the sides that are usual, scaled."""
+    size = (image.shape[1], image.shape[0])
+    return np.asarray(Image.fromarray(np.rot90(image)).resize(size, Image.Resampling.BILINEAR))
+
+
+def upside_down(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mount the camera the other way up."""
+    return np.ascontiguousarray(image[::-1, ::-1])
+
+
+def half_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give what a camera of half the resolution does, scaled up."""
+    whole = Image.fromarray(image)
+    small = whole.resize((whole.width // 2, whole.height // 2), Image.Resampling.BOX)
+    return np.asarray(small.resize(whole.size, Image.Resampling.BICUBIC))
+
+
 CHANGES: dict[str, Change] = {
     "clean": lambda image, rng: image,
     "darkened": lambda image, rng: (image * 0.4).astype(np.uint8),
@@ -79,6 +120,13 @@ CHANGES: dict[str, Change] = {
     "red and blue exchanged": exchanged,
     "shifted classes: no sky": no_sky,
     "shifted classes: no road": no_road,
+    "JPEG at quality 15": squeezed,
+    "colour cast": cast,
+    "overexposed": overexposed,
+    "turned by 90 degrees": turned,
+    "turned by 90 degrees, usual sides": turned_within,
+    "upside down": upside_down,
+    "half resolution, scaled up": half_resolution,
 }
 
 

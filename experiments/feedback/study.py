@@ -1,11 +1,10 @@
-"""What does retraining on feedback do: with 40 corrected scenes on a new ground, with poison?
+"""What does retraining on feedback do: with 40 corrected scenes of a new kind, with poison?
 
     python run.py --config=configs/quickstart.py --config.total_steps=300 --workdir=runs/quick300
     python -m experiments.feedback.study --workdir=runs/quick300
 
-The run is copied for each case, so it stays as it is. The scenes have the ground `weave`, which
-training has not. Poison: masks of noise, each mask of another image, masks of squares at random.
-One line a case goes to results.jsonl.
+The run is copied for each case, so it stays as it is. A case is a kind of scenes and what becomes
+of their masks; `poisoned` says what poison there is. One line a case goes to results.jsonl.
 """
 
 import argparse
@@ -19,22 +18,72 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).parent
 SCENES = 40
-CASES = ("corrected", "noise", "exchanged", "squares")
+SEED = 7
+"""Of the scenes, unless --seed says otherwise."""
+KINDS = ("weave", "usual", "night", "fog")
+"""`weave` is a ground that training has not; `night` and `fog` change usual scenes."""
+POISON = (
+    "noise", "exchanged", "squares", "moved", "moved apart", "classes exchanged",
+    "classes rotated", "one class", "one class each", "mirrored",
+)  # fmt: skip
+GOOD = ("weave", "weave, half judged", "night", "fog")
+CASES = (*GOOD, *(f"weave, {each}" for each in POISON))
+
+
+def seen(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return the image of a usual scene as it is at night or in fog."""
+    if kind == "night":
+        dark = 0.25 * image + rng.normal(0, 6, image.shape)
+        return np.clip(dark, 0, 255).astype(np.uint8)
+    if kind == "fog":
+        return (0.35 * image + 0.65 * 210).astype(np.uint8)
+    return image
+
+
+def masks(case: str, labels: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Return the masks of a case."""
+    if case == "half judged":
+        found = [label.copy() for label in labels]
+        for label in found:
+            label[:, rng.integers(0, 2) * 64 :][:, :64] = 255
+        return found
+    return poisoned(case, labels, rng) if case else labels
 
 
 def poisoned(case: str, labels: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """Return the masks of a case."""
+    """Return masks that are wrong.
+
+    Each pixel a class at random; each mask that of another image; squares of a class at random; all
+    moved by the same way, or each by its own; two classes exchanged, or each class called by the
+    next one's name; the ground everywhere, or one class everywhere, another in each image; each
+    mask turned round.
+    """
+    sides, classes = labels[0].shape, 8
     if case == "noise":
-        return [rng.integers(0, 8, label.shape) for label in labels]
+        return [rng.integers(0, classes, sides) for _ in labels]
     if case == "exchanged":
         return labels[1:] + labels[:1]
     if case == "squares":
-        blocks = [rng.integers(0, 8, (8, 8)) for _ in labels]
+        blocks = [rng.integers(0, classes, (8, 8)) for _ in labels]
         return [np.kron(block, np.ones((16, 16), int)) for block in blocks]
-    return labels
+    if case == "moved":
+        return [np.roll(label, (12, 16), (0, 1)) for label in labels]
+    if case == "moved apart":
+        return [np.roll(label, rng.integers(-24, 25, 2), (0, 1)) for label in labels]
+    if case in ("classes exchanged", "classes rotated"):
+        names = np.arange(256)
+        if case == "classes exchanged":
+            names[[1, 2]] = 2, 1
+        else:
+            names[:classes] = np.roll(np.arange(classes), 1)
+        return [names[label] for label in labels]
+    if case == "mirrored":
+        return [label[:, ::-1] for label in labels]
+    each = rng.integers(0, classes, len(labels)) if case == "one class each" else [0] * len(labels)
+    return [np.full(sides, number) for number in each]
 
 
-def fill(root: pathlib.Path, case: str) -> None:
+def fill(root: pathlib.Path, case: str, seed: int) -> None:
     """Add the scenes of a case to a folder of feedback."""
     import io
 
@@ -43,13 +92,16 @@ def fill(root: pathlib.Path, case: str) -> None:
     from segjax.data import synthetic
     from segjax.feedback.store import Store
 
-    source = synthetic.Source(split="train", num_examples=SCENES, ground="weave", seed=7)
+    kind, _, wrong = case.partition(", ")
+    ground = "weave" if kind == "weave" else ""
+    source = synthetic.Source(split="train", num_examples=SCENES, ground=ground, seed=seed)
     examples: list[Any] = [source[number] for number in range(SCENES)]
-    labels = poisoned(case, [each["label"] for each in examples], np.random.default_rng(0))
+    rng = np.random.default_rng(seed)
+    labels = masks(wrong, [np.asarray(each["label"]) for each in examples], rng)
     store = Store.open(root)
     for example, label in zip(examples, labels, strict=True):
         buffer = io.BytesIO()
-        Image.fromarray(example["image"]).save(buffer, "PNG")
+        Image.fromarray(seen(example["image"], kind, rng)).save(buffer, "PNG")
         store.add(
             buffer.getvalue(), suffix=".png", label=label, prediction=None, model="quickstart",
             flagged=False, note="", request=example["name"],
@@ -71,7 +123,25 @@ def scored(run: Any, ground: str) -> float:
     return dataclasses.replace(run, config=config).evaluate("test")[0].result["miou"]
 
 
-def study(workdir: pathlib.Path, case: str, steps: int) -> dict[str, Any]:
+def by_image(old: Any, new: Any) -> list[list[float]]:
+    """Return the IoU of both versions on each held correction."""
+    import dataclasses
+
+    from segjax.feedback import retrain
+
+    data = {"source": new.config["input"]["source"]}
+    config = {
+        **old.config, "input": {**old.config["input"], **data}, "evals": new.config["evals"],
+    }  # fmt: skip
+    scores = []
+    for run in (dataclasses.replace(old, config=config), new):
+        result = run.evaluate(retrain.FEEDBACK)[0].result
+        values = retrain.by_image(result)["per_example"]["values"][retrain.IMAGE_IOU]
+        scores.append([round(value, 4) for (value,) in values])
+    return [*map(list, zip(*scores, strict=True))]
+
+
+def study(workdir: pathlib.Path, case: str, *, steps: int, seed: int) -> dict[str, Any]:
     """Do a case, and return what came of it."""
     from segjax.feedback import gate, retrain
     from segjax.runs import run, versions
@@ -80,19 +150,20 @@ def study(workdir: pathlib.Path, case: str, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path, root = pathlib.Path(folder, "run"), pathlib.Path(folder, "feedback")
         shutil.copytree(workdir, path)
-        fill(root, case)
+        fill(root, case, seed)
         wishes = retrain.Wishes(steps=steps)
         retrain.retrain(path, root, wishes, gate.Bounds(), print)
         verdict = reading.read_json(path / "versions" / "v0001" / versions.GATE)
         old, new = run.open_run(path), run.open_run(path / "versions" / "v0001")
         row = {
-            "case": case, "steps": steps, "trained": verdict["trained"],
+            "case": case, "seed": seed, "steps": verdict["steps"], "trained": verdict["trained"],
             "tested": verdict["tested"], "promoted": verdict["promoted"],
-            "tested_by": "IoU of an image",
+            "tested_by": "IoU of an image, bootstrap",
         }  # fmt: skip
         for name in ("holdout", "feedback", "images"):
             found = verdict[name]
             row |= {f"{name}_{key}": round(found[key], 4) for key in ("first", "second", "p_value")}
+        row["by_image"] = by_image(old, new)
         for name, ground in (("usual", ""), ("weave", "weave")):
             row |= {f"{name}_old": round(scored(old, ground), 4)}
             row |= {f"{name}_new": round(scored(new, ground), 4)}
@@ -107,7 +178,8 @@ def main() -> None:
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="A quickstart run.")
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    parser.add_argument("--steps", type=int, default=100, help="Of each retraining.")
+    parser.add_argument("--steps", type=int, default=0, help="Of each retraining; 0: the usual.")
+    parser.add_argument("--seed", type=int, default=SEED, help="Of the scenes.")
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results.jsonl")
     values = parser.parse_args()
     from absl import logging
@@ -117,7 +189,7 @@ def main() -> None:
     logging.set_verbosity(logging.FATAL)
     xla.prepare(keep_memory=True)
     for case in values.cases:
-        row = study(values.workdir, case, values.steps)
+        row = study(values.workdir, case, steps=values.steps, seed=values.seed)
         print(row, flush=True)
         with values.results.open("a") as file:
             file.write(json.dumps(row) + "\n")

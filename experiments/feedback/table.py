@@ -13,6 +13,7 @@ from segjax.studies import tables
 
 HERE = pathlib.Path(__file__).parent
 BEGIN, END = "<!-- drawn from results.jsonl -->", "<!-- end -->"
+DOUBTED, DONE = "<!-- drawn from doubts.jsonl -->", "<!-- end of doubts -->"
 
 
 def redraw(text: str, records: list[dict]) -> str:
@@ -28,12 +29,33 @@ def redraw(text: str, records: list[dict]) -> str:
         lines.append(
             f"| {row['case']} | {row['steps']} | {' | '.join([*cells, tested, verdict])} |"
         )
-    return tables.redraw(text, "\n".join(lines), begin=BEGIN, end=END)
+    text = tables.redraw(text, "\n".join(lines), begin=BEGIN, end=END)
+    return tables.redraw(text, "\n".join(of_doubts(doubts())), begin=DOUBTED, end=DONE)
 
 
-def load() -> list[dict]:
+def of_doubts(records: list[dict]) -> list[str]:
+    """Return the lines of the table of doubts: of each case the range over seeds."""
+    lines = ["| masks | scenes | classes | moved alike | renamed | suspected |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for masks, scenes in dict.fromkeys((row["masks"], row["scenes"]) for row in records):
+        rows = [row for row in records if (row["masks"], row["scenes"]) == (masks, scenes)]
+        moved = [row["moved"] for row in rows if row["moved"] is not None]
+        renamed = [row["renamed"] for row in rows]
+        ends = [f"{min(each):.2f} to {max(each):.2f}" if each else "-" for each in (moved, renamed)]
+        count = sum(row["suspected"] for row in rows)
+        cells = (masks, scenes, str(rows[0]["classes"]), *ends, f"{count} of {len(rows)}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def load(name: str = "results") -> list[dict]:
     """Return the records."""
-    return [json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (HERE / f"{name}.jsonl").read_text().splitlines()]
+
+
+def doubts() -> list[dict]:
+    """Return what `doubting.py` wrote."""
+    return load("doubts")
 
 
 def main() -> None:

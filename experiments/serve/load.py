@@ -26,6 +26,7 @@ from PIL import Image
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 SIZES = ((64, 64), (128, 96), (200, 300), (256, 256), (333, 480), (512, 512))
+KIND = "multipart/form-data; boundary=XbX"
 WARM = 30.0
 """Seconds of load after which memory is compared."""
 BEGIN, END = "<!-- drawn by load.py -->\n", "<!-- until here -->\n"
@@ -50,6 +51,11 @@ class Server:
         """Return the resident memory in MiB."""
         text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
+
+    def waited(self) -> float:
+        """Return for how many seconds the thread that answers was ready and had no processor."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/schedstat").read_text()
+        return int(text.split()[1]) / 1e9
 
     def count(self, name: str) -> float:
         """Return what the server has counted under a name."""
@@ -94,9 +100,7 @@ def bodies() -> list[bytes]:
     return found
 
 
-def load(
-    port: int, clients: int, stop: threading.Event, *, pause: float = 0.0
-) -> tuple[list[threading.Thread], list]:
+def load(port: int, clients: int, stop: threading.Event) -> tuple[list[threading.Thread], list]:
     """Start clients that ask again when they are answered; return them and the list of notes."""
     notes: list[tuple[int, float, float]] = []
     forms = bodies()
@@ -106,13 +110,12 @@ def load(
         while not stop.is_set():
             begin = time.monotonic()
             status, _ = client.ask(
-                "POST", "/v1/predict?format=png", forms[at % len(forms)],
-                "multipart/form-data; boundary=XbX",
+                "POST", "/v1/predict?format=png", forms[at % len(forms)], KIND
             )  # fmt: skip
             notes.append((status, begin, time.monotonic() - begin))
             at += 1
-            if status != 200:
-                time.sleep(pause or 0.05 * (status == 0))
+            if status == 0:
+                time.sleep(0.05)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(clients)]
     for thread in threads:
@@ -162,23 +165,22 @@ def overload(
     workdir: str, *, seconds: float, clients: int, queue: int, pause: float = 0.0
 ) -> dict[str, Any]:
     """Return how fast too many clients are refused, and whether it is over when they are gone."""
-    server, stop = Server(workdir, f"--queue={queue}"), threading.Event()
-    threads, notes = load(server.port, clients, stop, pause=pause)
-    time.sleep(seconds)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    refused = [took for status, _, took in notes if status in (429, 503)]
+    server = Server(workdir, f"--queue={queue}")
+    arguments = map(str, (server.port, clients, seconds, pause))
+    command, waited = [sys.executable, "-m", "experiments.serve.crowd", *arguments], server.waited()
+    asked = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
+    crowd, waited = json.loads(asked.stdout), server.waited() - waited
+    refused = [took for status, _, took in crowd["notes"] if status in (429, 503)]
     client, form = Client(server.port), bodies()[0]
-    kind = "multipart/form-data; boundary=XbX"
-    after = [client.ask("POST", "/v1/predict", form, kind)[0] for _ in range(20)]
+    after = [client.ask("POST", "/v1/predict", form, KIND)[0] for _ in range(20)]
     found = {
         "what": "overload", "of": f"clients that pause {pause:g} s", "clients": clients,
-        "queue": queue, "statuses": statuses(notes),
+        "queue": queue, "statuses": statuses(crowd["notes"]),
         "refused_median_ms": round(1000 * statistics.median(refused), 1),
         "refused_p99_ms": round(1000 * float(np.percentile(refused, 99)), 1),
         "refused_max_ms": round(1000 * max(refused), 1),
         "within_100_ms": round(float(np.mean(np.array(refused) <= 0.1)), 4),
+        "server_waited": round(waited / seconds, 3), "clients_waited": round(crowd["waited"], 3),
         "answered_after": after.count(200), "asked_after": len(after),
     }  # fmt: skip
     return found | {"exit": server.end()}

@@ -2,17 +2,20 @@
 
 Scores of classes with intervals, what is taken for what, calibration, scores by size, the worst and
 the least sure examples, curves, time and memory, data, versions, command. The page needs no
-network. Training writes it at its end, of fewer examples (config.report).
+network. Training writes it at its end, of fewer examples (config.report). An exported file,
+--model, has one as well; with --workdir it is compared with a run.
 """
+
+from typing import Any
 
 from absl import flags
 
 from segjax.commands import options
 from segjax.errors import ConfigError, printable
-from segjax.runs import workdir
+from segjax.runs import versions, workdir
 from segjax.runtime import distributed, xla
 
-NEEDS = options.WORKDIR
+NEEDS = options.TRAINED
 SHARED = True
 
 
@@ -22,8 +25,10 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", "", text, flag_values=values)
     text = "'best', 'latest' or a step. Default: the best if the run keeps one, else the latest."
     flags.DEFINE_string("checkpoint", "", text, flag_values=values)
+    options.model(values)
     text = (
-        "The HTML file to write. Default: <workdir>/report.html; of several runs it must be given."
+        "The HTML file to write. Default: report.html in the run's folder, of an exported file in "
+        "that of its name; of several it must be given."
     )
     flags.DEFINE_string("output", "", text, flag_values=values)
     text = "Examples of each evaluation that are predicted once more, evenly spread. Default: all."
@@ -42,33 +47,32 @@ def run(values: flags.FlagValues) -> int:
     whole = options.path(values.workdir)
     folders = [whole] if whole.exists() else [options.path(t) for t in values.workdir.split(",")]
     folders = [each for each in folders if each.name]
-    if len(folders) > 1 and not values.output:
+    files = [options.path(values.model)] if values.model else []
+    number = len(folders) + len(files)
+    if number > 1 and not values.output:
         raise ConfigError(
-            f"--workdir={values.workdir}: {len(folders)} runs, and no --output. Say where the page "
+            f"--workdir={values.workdir}: {number} runs, and no --output. Say where the page "
             "goes, such as --output=report.html."
         )
-    output = options.path(values.output) if values.output else folders[0] / workdir.REPORT
+    homes = [*folders, *(file.with_suffix("") for file in files)]
+    output = options.path(values.output) if values.output else homes[0] / workdir.REPORT
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--output={values.output}: expected a file that ends with .html.")
     xla.prepare()
+    from segjax.export import exported
     from segjax.inference import paths
     from segjax.report import beside, page, record
     from segjax.runs import run as run_lib
     from segjax.views.progress import Progress
 
     first = distributed.is_first()
-    opened = [
-        run_lib.open_run(
-            folder,
-            checkpoint=values.checkpoint,
-            overrides=values.override,
-            trust_code=values.trust_code,
-        )
-        for folder in folders
-    ]
+    same: dict[str, Any] = {"overrides": values.override, "trust_code": values.trust_code}
+    used = [versions.current(folder) for folder in folders]
+    opened = [run_lib.open_run(each, checkpoint=values.checkpoint, **same) for each in used]
+    opened += [exported.open_file(file, **same) for file in files]
     subjects = [
         record.of_run(each, name)
-        for each, name in zip(opened, record.names_of(folders), strict=True)
+        for each, name in zip(opened, record.names_of([*folders, *files]), strict=True)
     ]
     paths.make_folder(output.parent)
     total = page.count(subjects[0], values.examples)
@@ -80,6 +84,11 @@ def run(values: flags.FlagValues) -> int:
             found = page.write(output, subjects[0], **settings, first=first)
         else:
             found = beside.write(output, subjects, **settings, first=first)
-    for line in found.lines(output) if first else ():
+    remarks = [
+        f"{folder}: its version in use is {each.name}"
+        for folder, each in zip(folders, used, strict=True)
+        if each != folder
+    ]
+    for line in (*remarks, *found.lines(output)) if first else ():
         print(printable(line))
     return 0

@@ -2,7 +2,7 @@
 
 A new version is trained from the one in use, on a mixture of the run's own data and corrections.
 Both are scored on the frozen hold-out and on corrections that no version is trained on. Only a
-version that passes a paired test takes over; all are kept, in <workdir>/versions, and other modes
+version that is better takes over; all are kept, in <workdir>/versions, and other modes
 use the one in use. --rollback=previous, or a name such as v0000, goes back. See docs/feedback.md.
 """
 
@@ -29,12 +29,14 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("rollback", "", text, flag_values=values)
     numbers = {
         "share": (0.5, 0.05, 0.95, "Share of corrections in what is trained on."),
-        "held": (0.25, 0.05, 0.9, "Share of corrections that only test; images decide which."),
+        "held": (0.4, 0.05, 0.9, "Share of corrections that only test; images decide which."),
         "lr_factor": (0.25, 1e-4, 10.0, "Of the run's learning rate."),
         "least_gain": (0.01, 0.0, 1.0, "Gain on tested corrections that a version must have."),
-        "largest_p": (0.05, 0.0, 1.0, "Of the paired permutation test of that gain."),
+        "largest_p": (0.05, 0.0, 1.0, "How likely other corrections may gain nothing."),
         "most_loss": (0.01, 0.0, 1.0, "Loss on the hold-out that a version may have."),
         "least_fit": (0.5, 0.0, 1.0, "Its score on corrections, as a share of its hold-out's."),
+        "most_moved": (0.5, 0.0, 1.0, "Share of masks that fit predictions better elsewhere."),
+        "most_renamed": (0.25, 0.0, 1.0, "Share of classes that agree under other names alone."),
     }  # fmt: skip
     for name, (default, low, high, text) in numbers.items():
         flags.DEFINE_float(
@@ -42,6 +44,8 @@ def define(values: flags.FlagValues) -> None:
         )  # fmt: skip
     text = "Updates; 0: half of the run's, at least 50."
     flags.DEFINE_integer("steps", 0, text, lower_bound=0, flag_values=values)
+    text = "Classes that the corrections must show, all together."
+    flags.DEFINE_integer("least_classes", 2, text, lower_bound=1, flag_values=values)
     text = "The key of config.evals whose split is the frozen hold-out."
     flags.DEFINE_string("holdout", "val", text, flag_values=values)
     text = "What is compared, see --mode=compare."

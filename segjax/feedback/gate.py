@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
+from segjax.feedback.doubts import Doubts
 from segjax.metrics.intervals import Comparison, describe
+
+RESAMPLES = 10_000
 
 
 class Bounds(NamedTuple):
@@ -11,7 +17,7 @@ class Bounds(NamedTuple):
 
     Attributes:
         least_gain: How much better it must be on feedback that it has not seen.
-        largest_p: Of the paired permutation test of the images' scores. That of a few images
+        largest_p: How likely other images may gain nothing, see `better`. The score of a few images
             together is decided by whichever holds a rare class, so it is not what is tested.
         most_loss: How much worse it may be on the frozen hold-out.
         least_fit: Its score on feedback as a share of that on the hold-out. Masks that are noise
@@ -22,6 +28,9 @@ class Bounds(NamedTuple):
     largest_p: float = 0.05
     most_loss: float = 0.01
     least_fit: float = 0.5
+    least_classes: int = 2
+    most_moved: float = 0.5
+    most_renamed: float = 0.25
 
 
 class Verdict(NamedTuple):
@@ -33,7 +42,9 @@ class Verdict(NamedTuple):
         bounds: What it had to reach.
         holdout: Old against new on the frozen hold-out.
         feedback: Likewise on feedback that neither has seen.
-        images: Likewise, the mean over its images of each one's score.
+        images: Likewise, the mean over its images of each one's score; `p_value` is that of
+            `better`.
+        doubts: What the model in use says of all corrections.
     """
 
     promoted: bool
@@ -42,18 +53,35 @@ class Verdict(NamedTuple):
     holdout: Comparison
     feedback: Comparison
     images: Comparison
+    doubts: Doubts
 
     def as_json(self) -> Mapping[str, Any]:
         """Return it as plain data."""
         return {
             "promoted": self.promoted, "reasons": self.reasons, "bounds": self.bounds._asdict(),
             "holdout": self.holdout._asdict(), "feedback": self.feedback._asdict(),
-            "images": self.images._asdict(),
+            "images": self.images._asdict(), "doubts": self.doubts._asdict(),
         }  # fmt: skip
 
 
+def better(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    """Return how likely other images of the same kind would not gain in the mean.
+
+    The share of bootstrap samples (Efron 1979) whose mean gain is not above 0. New versions often
+    mend a few images altogether and leave the others; tests that exchange versions take such gains
+    for the spread of chance, and see nothing in a dozen images. Images without a score say nothing;
+    without others it is 1.
+    """
+    gains = second - first
+    gains = gains[np.isfinite(gains)]
+    if not len(gains):
+        return 1.0
+    drawn = np.random.default_rng(0).integers(len(gains), size=(RESAMPLES, len(gains)))
+    return float(np.mean(gains[drawn].mean(axis=1) <= 0))
+
+
 def decide(
-    holdout: Comparison, feedback: Comparison, images: Comparison, bounds: Bounds
+    holdout: Comparison, feedback: Comparison, images: Comparison, doubts: Doubts, bounds: Bounds
 ) -> Verdict:
     """Return whether a candidate is promoted.
 
@@ -61,9 +89,10 @@ def decide(
         holdout: Of the model in use and the candidate, in this order, on the frozen hold-out.
         feedback: Likewise, on feedback that the candidate was not trained on.
         images: Likewise, of the mean over images.
+        doubts: What the model in use says of the corrections.
         bounds: What it must reach.
     """
-    against = []
+    against = suspected(doubts, bounds)
     if not feedback.difference >= bounds.least_gain:
         against.append(
             f"on feedback it gains {feedback.difference:+.4f}, at least {bounds.least_gain:g} is "
@@ -89,4 +118,29 @@ def decide(
         f"{where} {describe(each)}"
         for where, each in (("hold-out", holdout), ("feedback", feedback), ("feedback", images))
     ]
-    return Verdict(not against, against or grounds, bounds, holdout, feedback, images)
+    return Verdict(not against, against or grounds, bounds, holdout, feedback, images, doubts)
+
+
+def suspected(doubts: Doubts, bounds: Bounds) -> list[str]:
+    """Return why corrections should be looked at before anything is learned from them."""
+    found = []
+    if doubts.classes < bounds.least_classes:
+        found.append(
+            f"the corrections show {doubts.classes} of the classes, at least "
+            f"{bounds.least_classes} are asked for (--least_classes): the others would be unlearned"
+        )
+    if doubts.moved > bounds.most_moved:
+        down, right = doubts.move
+        found.append(
+            f"{doubts.moved:.0%} of the masks fit what is predicted better elsewhere, at most "
+            f"{bounds.most_moved:.0%} are allowed (--most_moved): look whether they lie some "
+            f"{down:+d} pixels down and {right:+d} right of where they belong"
+        )
+    if doubts.renamed > bounds.most_renamed:
+        names = ", ".join(f"{own!r} where {other!r} is predicted" for own, other in doubts.names)
+        found.append(
+            f"{doubts.renamed:.0%} more of some classes agree with what is predicted under other "
+            f"names, at most {bounds.most_renamed:.0%} are allowed (--most_renamed): look whether "
+            f"names were exchanged: {names}"
+        )
+    return found

@@ -3,15 +3,17 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from segjax.assemble import parts as parts_lib
 from segjax.baselines import base as baselines
 from segjax.config import sections
-from segjax.data import decode, mixture
+from segjax.data import core, decode, mixture
 from segjax.errors import ConfigError, DataError
+from segjax.feedback import doubts as doubts_lib
 from segjax.feedback import gate
 from segjax.feedback.store import Row, Store
 from segjax.metrics import confusion, intervals
@@ -29,6 +31,8 @@ LEAST_TRAINED, LEAST_HELD = 8, 5
 """Corrections to train on, and to test on, without which nothing is done."""
 RESAMPLES = 2000
 IMAGE_IOU = "image_iou"
+DOUBTED = 200
+"""Corrections of each split that the model in use is asked about."""
 Say = Callable[[str], None]
 
 
@@ -45,7 +49,7 @@ class Wishes(NamedTuple):
     """
 
     share: float = 0.5
-    held: float = 0.25
+    held: float = 0.4
     steps: int = 0
     lr_factor: float = 0.25
     holdout: str = "val"
@@ -274,12 +278,29 @@ def judge(
         name: intervals.compare(*pair, metric=request["metric"], resamples=RESAMPLES)
         for name, pair in results.items()
     }
-    images = intervals.compare(
-        *map(by_image, results[FEEDBACK]), metric=IMAGE_IOU, resamples=RESAMPLES
-    )
+    scored = [*map(by_image, results[FEEDBACK])]
+    images = intervals.compare(*scored, metric=IMAGE_IOU, resamples=RESAMPLES)
+    images = images._replace(p_value=gate.better(*map(values_of, scored)))
     for name, each in [*found.items(), (FEEDBACK, images)]:
         say(f"{name}: {intervals.describe(each)}")
-    return gate.decide(found[request["holdout"]], found[FEEDBACK], images, bounds)
+    doubts = doubts_lib.doubt(pairs_of(old, new), old.parts.classes.class_names)
+    return gate.decide(found[request["holdout"]], found[FEEDBACK], images, doubts, bounds)
+
+
+def pairs_of(old: Run, new: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield mask and prediction by the model in use of corrections, at most `DOUBTED` a split."""
+    predict: Any = old.predictor()
+    for split in ("train", "held"):
+        source = parts_lib.make_source(new.config, f"{mixture.MORE}{split}")
+        source = core.spread(source, DOUBTED)
+        for number in range(len(source)):
+            example = source[number]
+            yield np.asarray(example["label"]), predict(np.asarray(example["image"])).classes
+
+
+def values_of(result: Mapping[str, Any]) -> np.ndarray:
+    """Return the IoU of each example [n] of what `by_image` gives."""
+    return np.asarray(result["per_example"]["values"][IMAGE_IOU], np.float64)[:, 0]
 
 
 def by_image(result: Mapping[str, Any]) -> dict[str, Any]:

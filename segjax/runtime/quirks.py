@@ -9,8 +9,9 @@ import ctypes
 import logging
 import mmap
 import os
+import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -140,25 +141,54 @@ def set_field(module: object, name: str, value: object) -> None:
     object.__setattr__(module, name, value)
 
 
-def patient_protocol(seconds: float) -> type:
+def patient_protocol(seconds: float, early: Callable[[bytes], tuple[bytes, int] | None]) -> type:
     """Return uvicorn's HTTP protocol that waits so long, and no longer, for a request's headers.
 
     uvicorn 0.54 ends a connection that idles after an answer, and never one whose first request
     does not come or comes byte by byte. It has no setting for that; `cycle` (the request, with
-    `response_complete`), `loop` and `transport` are fields of its class.
+    `response_complete`), `conn` (h11's state), `loop` and `transport` are fields of its class.
+
+    Args:
+        seconds: For headers, and for a body that is dropped.
+        early: Told the head of each request that lies in the first bytes of it. It may return an
+            answer, and how many bytes of a body follow, which are dropped: nothing is parsed then.
     """
+    import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Patient(H11Protocol):
         timer: Any = None
+        dropped = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.timer = self.loop.call_later(seconds, self.transport.close)
+            self.wait(True)
 
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
+            begun, self.dropped = self.dropped, max(0, self.dropped - len(data))
+            data = data[begun:] if begun else data
+            while data and self.is_idle and (head := data.partition(b"\r\n\r\n"))[1]:
+                found = early(head[0])
+                if found is None:
+                    break
+                self.wait(False)
+                self.transport.write(found[0])
+                self.on_response_complete()
+                self.dropped = max(0, found[1] - len(head[2]))
+                data = head[2][found[1] :]
+            if data:
+                super().data_received(data)
             waits = self.cycle is None or self.cycle.response_complete
+            self.wait(self.dropped > 0 or (waits and bool(data)))
+
+        @property
+        def is_idle(self) -> bool:
+            """Whether what comes next begins a request."""
+            over = self.cycle is None or self.cycle.response_complete
+            return over and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+        def wait(self, waits: bool) -> None:
+            """Begin to wait for what is to come in time, go on with it, or end it."""
             if not waits and self.timer is not None:
                 self.timer.cancel()
                 self.timer = None
@@ -166,11 +196,29 @@ def patient_protocol(seconds: float) -> type:
                 self.timer = self.loop.call_later(seconds, self.transport.close)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.timer is not None:
-                self.timer.cancel()
+            self.wait(False)
             super().connection_lost(exc)
 
     return Patient
+
+
+def compute_below(by: int) -> int:
+    """Have XLA's own threads on the CPU run at a lower priority, and return how many there are.
+
+    They never hold Python's lock, and what answers need not wait for them. JAX 0.10 to 0.12 have
+    no setting for that; on Linux a thread's number stands for it, and the names of XLA's begin with
+    `tf_XLA`. Elsewhere, and for what has begun no threads yet, nothing is done.
+
+    Args:
+        by: Levels of nice, 1 to 19.
+    """
+    count = 0
+    for task in pathlib.Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if (task / "comm").read_bytes().startswith(b"tf_XLA"):
+                os.setpriority(os.PRIO_PROCESS, int(task.name), min(19, os.nice(0) + by))
+                count += 1
+    return count
 
 
 @contextlib.contextmanager

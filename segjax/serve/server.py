@@ -76,9 +76,9 @@ def serve(make: Make, listening: socket.socket, *, told: Callable[[Service], Non
         Exception: What ended the start.
     """
     service = make()
-    limits = service.limits
+    limits, refused_early = service.limits, app_lib.refused_early(service)
     config = uvicorn.Config(
-        app_lib.make_app(service), http=quirks.patient_protocol(HEADERS), ws="none",
+        app_lib.make_app(service), http=quirks.patient_protocol(HEADERS, refused_early), ws="none",
         loop="asyncio", lifespan="on", log_config=None, log_level="error", access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=4 * limits.queue + 64,
         timeout_keep_alive=int(HEADERS), timeout_graceful_shutdown=int(limits.seconds) + GRACE,

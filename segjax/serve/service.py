@@ -21,6 +21,7 @@ from segjax.data import opening, raster
 from segjax.errors import DataError
 from segjax.inference import folder
 from segjax.inference.outputs.found import Found
+from segjax.runtime import quirks
 from segjax.serve import uploads
 from segjax.serve.batching import Batcher, Job, too_late
 from segjax.serve.limits import Admission, Limits, Refused
@@ -29,6 +30,8 @@ from segjax.serve.model import Served
 from segjax.serve.uploads import Upload
 from segjax.structs import IGNORE_LABEL
 
+BELOW = 5
+"""Levels of nice by which the network yields to requests."""
 T = TypeVar("T")
 GONE = 499
 """The status of a request whose client has gone; nobody sees it but the counts."""
@@ -127,10 +130,17 @@ class Service:
     async def _warm(self) -> None:
         try:
             await asyncio.to_thread(self.served.warm, lambda: self.admission.draining)
+            quirks.compute_below(BELOW)
             self.ready = True
         except Exception as error:  # it is raised where the server was started
             self.trouble = error
             self.ended()
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self.counts[status] += 1
+        self.measures.requests.labels(route, status).inc()
+        self.measures.seconds.labels(route).observe(seconds)
 
     def check_ready(self) -> None:
         """Raise Refused (503) while shapes are compiled, and when the server is about to end."""

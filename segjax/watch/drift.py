@@ -185,6 +185,21 @@ def compare(table: Mapping[str, Values], reference: Mapping[str, Limits]) -> lis
     return sorted(found, key=lambda shift: -shift.psi / shift.limits.psi)
 
 
+def unseen(table: Mapping[str, Values], reference: Mapping[str, Limits]) -> list[Shift]:
+    """Return of fewer images than a window the statistics that lie beyond all that is known.
+
+    A few images of one clip are no fair sample; but where `UNSEEN` of them are of no size, colour
+    or detail that the reference has, more would not help.
+    """
+    found = []
+    for shift in compare(table, reference):
+        values = table[shift.statistic]
+        low, *_, high = shift.limits.edges
+        if np.mean((values < low) | (values > high)) >= UNSEEN:
+            found.append(shift)
+    return found
+
+
 def psi(values: Values, edges: Values, shares: Values) -> float:
     """Return the population stability index of values against the shares of a reference's bins.
 

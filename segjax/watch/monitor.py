@@ -19,7 +19,7 @@ from segjax.watch.reference import Reference
 RECENT_S = 60.0
 """Throughput and errors are those of the last so many seconds."""
 EVERY = 25
-"""Images after which a window is compared again."""
+"""Images after which a window is compared again; a shorter one after as many as it has."""
 
 
 class Alert(NamedTuple):
@@ -125,7 +125,7 @@ class Monitor:
             count, rows, (known, shifts) = self._images, list(self._rows), self._shifts
         if len(rows) < self.reference.window:
             return []
-        if not known or count >= known + EVERY:
+        if not known or count >= known + min(EVERY, self.reference.window):
             shifts = drift.compare(reference_lib.table(rows), self.reference.limits)
             with self._lock:
                 self._shifts = (count, shifts)

@@ -18,6 +18,9 @@ from segjax.watch import reference as reference_lib
 from segjax.watch.monitor import EVERY, Alert, Monitor
 from segjax.watch.reference import AGREEMENT, Reference
 
+FEWEST = 25
+"""Images from which on something is said of fewer than a window."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
@@ -51,7 +54,10 @@ class Watched:
     def describe(self) -> str:
         """Return in one line how much there was of what."""
         skipped = self.found - len(self.rows)
-        few = "" if self.windows else f": fewer images than a window ({self.window}), not compared"
+        few = (
+            f"fewer images than a window ({self.window}): looked only for what is beyond all known"
+        )
+        few = "" if self.windows else f"; {few}"
         return (
             f"{self.found} images found, {len(self.rows)} watched, {skipped} skipped; "
             f"{len(self.windows)} windows of {self.window}, {len(self.alerts)} alerts{few}"
@@ -122,13 +128,20 @@ def watch(
         names.append(str(file))
         monitor.add(row, seconds=time.monotonic() - begun, queue=0)
         past = len(rows) - reference.window
-        if past >= 0 and past % EVERY == 0:
+        if past >= 0 and past % min(EVERY, reference.window) == 0:
             windows.append(monitor.shifts())
             for alert in monitor.alerts():
                 if alert.name not in {known.name for known in alerts}:
                     alerts.append(alert)
                     tell(f"alert after {alert.image} images: {alert.message}")
         done(number)
+    if not windows and len(rows) >= FEWEST:
+        for shift in drift.unseen(reference_lib.table(rows), reference.limits):
+            message = f"beyond all that is known: {shift.describe()}"
+            alerts.append(
+                Alert(f"drift:{shift.statistic}", message, shift.psi, shift.limits.psi, len(rows))
+            )
+            tell(f"alert after {len(rows)} images: {message}")
     return Watched(len(files), names, rows, alerts, windows, reference.window)
 
 

@@ -1,6 +1,6 @@
 """What experiments/feedback says is what was found, and what issue 18 asks for."""
 
-from experiments.feedback import table
+from experiments.feedback import study, table
 
 
 def test_the_table_is_drawn_from_the_records():
@@ -9,11 +9,26 @@ def test_the_table_is_drawn_from_the_records():
 
 
 def test_corrections_help_and_poison_is_refused():
+    """The name of a case says `weave` or `corrected` where the masks are right."""
     rows = table.load()
-    for row in [row for row in rows if row["case"] == "corrected"]:
+    right = [row for row in rows if row["case"] in ("corrected", *study.GOOD)]
+    for row in right:
         assert row["weave_new"] - row["weave_old"] >= 0.1
         assert row["holdout_second"] - row["holdout_first"] >= -0.01
         assert row["usual_new"] - row["usual_old"] >= -0.01
-    poison = [row for row in rows if row["case"] != "corrected"]
-    assert {row["case"] for row in poison} == {"noise", "exchanged", "squares"}
-    assert not any(row["promoted"] for row in poison)
+    poison = [row for row in rows if row not in right]
+    kinds = {row["case"].removeprefix("weave, ") for row in poison}
+    assert kinds >= {"noise", "exchanged", "squares", "moved", "classes exchanged", "one class"}
+    assert kinds <= {*study.POISON} and not any(row["promoted"] for row in poison)
+
+
+def test_what_a_model_says_of_masks_tells_right_ones_from_others():
+    """Right masks are never suspected, moved and renamed ones are where it knows the scenes."""
+    rows = table.doubts()
+    assert len(rows) == 3 * len(study.KINDS) * (2 + len(study.POISON))
+    for row in rows:
+        if row["masks"] in ("right", "half judged"):
+            assert not row["suspected"], row
+        told = ("moved", "classes exchanged", "classes rotated", "one class")
+        if row["masks"] in told and row["scenes"] in ("weave", "usual"):
+            assert row["suspected"], row

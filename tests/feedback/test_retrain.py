@@ -9,6 +9,7 @@ from PIL import Image
 
 from segjax.errors import DataError
 from segjax.feedback import gate, retrain
+from segjax.feedback.doubts import Doubts
 from segjax.feedback.store import Store
 from segjax.metrics.intervals import Comparison
 from segjax.runs import versions
@@ -21,7 +22,8 @@ def comparison(first: float, second: float, p_value: float = 0.001) -> Compariso
     return Comparison("miou", first, second, second - first, ends, p_value, "example", 12)
 
 
-GOOD = (comparison(0.85, 0.845), comparison(0.5, 0.7), comparison(0.4, 0.6))
+NONE = Doubts(classes=3, moved=0.1, move=(0, 0), renamed=0.02, names=())
+GOOD = (comparison(0.85, 0.845), comparison(0.5, 0.7), comparison(0.4, 0.6), NONE)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,16 @@ GOOD = (comparison(0.85, 0.845), comparison(0.5, 0.7), comparison(0.4, 0.6))
         ({1: comparison(0.05, 0.1)}, "cannot be learned"),
         ({0: comparison(0.85, np.nan)}, "on the hold-out it loses"),
         ({1: comparison(0.5, np.nan)}, "it gains"),
+        ({3: NONE._replace(classes=1)}, "the corrections show 1 of the classes, at least 2"),
+        ({3: NONE._replace(moved=np.nan)}, ""),
+        (
+            {3: NONE._replace(moved=0.7, move=(12, -8))},
+            "some +12 pixels down and -8 right of where",
+        ),
+        (
+            {3: NONE._replace(renamed=0.8, names=(("ring", "disc"), ("disc", "ring")))},
+            "look whether names were exchanged: 'ring' where 'disc' is predicted, 'disc' where",
+        ),
     ],
 )
 def test_the_gate(changed, why):
@@ -45,6 +57,25 @@ def test_the_gate(changed, why):
         verdict.reasons
     )
     json.dumps(verdict.as_json())
+
+
+def test_images_must_gain_in_the_mean():
+    """Two of twelve are mended and others hardly change, as 40 corrections brought it."""
+    gains = np.array(
+        [-0.03, 0.031, 0.716, 0, -0.007, 0.008, 0.61, -0.002, -0.004, 0.12, 0.045, -0.016]
+    )
+    old = np.full(12, 0.2)
+    assert gate.better(old, old + gains) < 0.05
+    assert gate.better(old, old - gains) > 0.9
+    assert gate.better(old, old + np.where(gains > 0.05, 0, gains)) > 0.2
+    assert gate.better(old, old) == 1 and gate.better(old * np.nan, old) == 1
+    assert gate.better(np.append(old, np.nan), np.append(old + gains, 1)) < 0.05
+
+
+def test_by_chance_few_seem_better():
+    """Of versions that are no better on ten images hardly more than one in twenty."""
+    gains = np.random.default_rng(0).normal(0, 0.1, (150, 10))
+    assert np.mean([gate.better(np.zeros(10), each) <= 0.05 for each in gains]) < 0.1
 
 
 def test_which_corrections_are_used(tmp_path):

@@ -56,3 +56,21 @@ def test_the_report_is_made_anew_from_the_folder_alone(trained, tmp_path):
     assert code == 0, text
     assert np.isfinite((tmp_path / "both.html").stat().st_size)
     assert "0.0 % differ" in (tmp_path / "both.html").read_text()
+
+
+def test_an_exported_file_has_a_page_and_is_compared_with_its_run(trained, tmp_path):
+    path, _ = trained
+    file = tmp_path / "x.segjax"
+    code, text = program.run(
+        "--mode=export", f"--workdir={path}", f"--output={file}", "--platforms=cpu"
+    )
+    assert code == 0, text
+    code, text = program.run("--mode=report", f"--model={file}", "--pictures=1")
+    assert code == 0 and "no eval/val.json; run --mode=eval" in text, text
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "x.segjax" in page and "Traceback" not in text
+    both = tmp_path / "both.html"
+    code, text = program.run(
+        "--mode=report", f"--workdir={path}", f"--model={file}", f"--output={both}"
+    )
+    assert code == 0 and "0.0 % differ" in both.read_text(), text

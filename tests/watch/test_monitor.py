@@ -166,11 +166,17 @@ def test_a_folder_is_watched_as_a_stream(reference, tmp_path):
     assert text.count("<svg") == len(reference.limits)
 
 
-def test_few_images_are_not_compared(reference, tmp_path):
-    Image.fromarray(picture(np.random.default_rng(0))).save(tmp_path / "a.png")
-    watched = watch(tmp_path, reference)
-    assert "fewer images than a window (50), not compared" in watched.describe()
-    page.write(tmp_path / "drift.html", watched)
+def test_of_few_images_only_what_is_beyond_all_known_is_told(reference, tmp_path):
+    rng, told = np.random.default_rng(0), []
+    for name, mean in (("usual", 100), ("new", 240)):
+        (tmp_path / name).mkdir()
+        for number in range(stream.FEWEST):
+            Image.fromarray(picture(rng, mean=mean)).save(tmp_path / name / f"{number}.png")
+    usual, new = (watch(tmp_path / name, reference, told.append) for name in ("usual", "new"))
+    assert not usual.alerts and "window (50): looked only for what is beyond" in usual.describe()
+    assert "drift:input/brightness" in [alert.name for alert in new.alerts]
+    assert any("beyond all that is known: input/brightness" in line for line in told)
+    page.write(tmp_path / "drift.html", new)
 
 
 def test_rules_and_dashboard_name_gauges_that_there_are(reference, tmp_path):

@@ -32,6 +32,8 @@ def test_small_images_are_seen_whole():
         (lambda a: ndimage.gaussian_filter(a, (2, 2, 0)), "input/sharpness", -1),
         (lambda a: a + RNG.normal(0, 20, a.shape), "input/noise", 1),
         (lambda a: np.repeat(a.mean(-1, keepdims=True), 3, -1), "input/saturation", -1),
+        (lambda a: ndimage.gaussian_filter(a, (1, 1, 0)), "input/fineness", -1),
+        (lambda a: ndimage.zoom(a[::2, ::2], (2, 2, 1), order=1), "input/fineness", -1),
     ],
 )
 def test_a_change_moves_its_statistic(change, name, sign):
@@ -49,6 +51,23 @@ def test_any_image_has_finite_statistics(shape, dtype):
     found = of(image)
     assert np.isfinite([*found.values()]).all() and len(found) >= len(shape)
     assert ("input/saturation" in found) == (2 <= shape[-1] <= statistics.FEW_CHANNELS)
+
+
+def test_which_way_up_it_is():
+    """A ramp, light below, in pictures, volumes and signals; turned over its sign changes."""
+    for shape in ((60, 1), (60, 40, 3), (20, 30, 40, 1)):
+        ramp = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) * np.ones(shape)
+        name = f"input/tilt_{statistics.SIDES[len(shape) - 1][0]}"
+        assert of(ramp)[name] == pytest.approx(shape[0] / 2, rel=0.1)
+        assert of(ramp[::-1])[name] == pytest.approx(-shape[0] / 2, rel=0.1)
+    assert of(np.ones((40, 50, 3)) * np.arange(50)[:, None])["input/tilt_height"] == 0
+
+
+def test_fineness_knows_no_contrast():
+    """The same scene by half the light has it as before; other statistics of detail have not."""
+    full, half = (of(PICTURE.astype(np.float32) * factor) for factor in (1.0, 0.5))
+    assert half["input/fineness"] == pytest.approx(full["input/fineness"], abs=0.02)
+    assert half["input/sharpness"] < full["input/sharpness"] - 0.5
 
 
 def test_a_sample_stands_for_a_large_image():
