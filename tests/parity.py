@@ -19,13 +19,11 @@ REASON = "PyTorch is not installed: see requirements-parity.txt"
 
 
 def torchvision() -> Any:
-    """Return torchvision, which has no CPU build: the missing custom ops are defined by hand."""
-    torch = pytest.importorskip("torch", reason=REASON)
-    if not hasattr(torch.ops.torchvision, "nms"):
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        KEPT.append(library)  # it lasts as long as its object
+    """Return torchvision, which has no CPU build: the missing custom ops are declared by hand."""
+    pytest.importorskip("torch", reason=REASON)
+    from experiments.speed import torch_vision
+
+    torch_vision.declare()
     return pytest.importorskip("torchvision", reason=REASON)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments.speed import figure, study, works
 from segjax.config import lookup
-from tests import parity
+from tests import parity, test_house
 
 
 def record(**medians):
@@ -58,6 +58,21 @@ def test_both_sides_find_the_same_objects():
         np.testing.assert_array_equal(batch["object_classes"][i], classes)
         assert masks.shape == (works.OBJECTS, 64, 96) and masks.any((1, 2)).all()
     assert (works.objects(64, 0)[1] != works.objects(64, 1)[1]).any()
+
+
+def test_pytorchs_side_runs_without_ours():
+    """No file that its worker can import, late or not, imports jax, flax, segjax or our tests."""
+    waiting, seen = {"experiments.speed.worker"}, {"experiments.speed.segjax_side"}
+    while waiting - seen:
+        name = (waiting - seen).pop()
+        seen.add(name)
+        path = test_house.ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        for found in test_house.imports(path) if path.exists() else ():
+            top = found.partition(".")[0]
+            assert top not in ("jax", "flax", "segjax", "tests"), f"{name} imports {found}"
+            waiting |= {found, found.rpartition(".")[0]} if top == "experiments" else set()
+    assert {"experiments.speed.torch_side", "experiments.speed.torch_objects"} < seen
+    assert "experiments.speed.torch_vision" in seen and "experiments.speed.works" in seen
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.speed import torch_vision
 from experiments.speed.works import CLASSES, Size, Work, objects, shape_of
-from tests import parity
 
 SECONDS = {"roi_align": 0.0, "nms": 0.0}
 """What the operators took since they were last set to 0."""
@@ -32,7 +32,7 @@ def make_model(section: dict[str, Any], size: Size) -> nn.Module:
     """Return the network of a segjax `model` section, for images of `size`."""
     if section["type"] == "mask_rcnn":
         return mask_rcnn(shape_of(size))
-    parity.torchvision()  # transformers imports it
+    torch_vision.declare()
     from transformers import EomtConfig, EomtForUniversalSegmentation
 
     encoder = section["encoder"]
@@ -57,11 +57,13 @@ def widened(criterion: nn.Module, arguments: tuple, named: dict) -> tuple[tuple,
 
 def mask_rcnn(size: tuple[int, ...]) -> nn.Module:
     """Return torchvision's first Mask R-CNN, all of it trained, batch norm too."""
-    vision = parity.torchvision()
+    torch_vision.declare()
+    from torchvision.models import detection
+
     for name in ("torchvision.ops.poolers", "torchvision.models.detection.roi_heads"):
         sys.modules[name].roi_align = roi_align  # pyright: ignore
     sys.modules["torchvision.ops.boxes"].nms = nms  # pyright: ignore
-    return vision.models.detection.maskrcnn_resnet50_fpn(
+    return detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=CLASSES + 1,
         min_size=min(size), max_size=max(size), _skip_resize=True,
     )  # fmt: skip

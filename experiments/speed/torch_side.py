@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from experiments.speed import torch_objects
+from experiments.speed import torch_objects, torch_vision
 from experiments.speed.works import CLASSES, Size, Work, shape_of
 
 
@@ -79,15 +79,28 @@ def make_model(section: dict[str, Any], size: Size) -> nn.Module:
         return UNet(section.get("widths", (64, 128, 256, 512, 1024)), dims=dims)
     if section["type"] in torch_objects.COMPILED:
         return torch_objects.make_model(section, size)
-    from tests import parity
-
-    parity.torchvision()  # the libraries import it, and beside CPU wheels it lacks the operators
+    torch_vision.declare()  # the libraries import torchvision
     if section["type"] == "segformer":
         return Segformer(section["encoder"]["variant"])
+    if section["type"] == "linear":
+        return Linear(section["encoder"]["variant"])
     import segmentation_models_pytorch as smp
 
+    if section["type"] == "encoder_unet":
+        name, options = TIMM[section["encoder"]["type"]], {}
+        if section["encoder"]["type"] == "swin":
+            options["img_size"] = shape_of(size)
+        return smp.Unet(f"tu-{name}", encoder_weights=None, classes=CLASSES, **options)
     kind = {"deeplabv3plus": smp.DeepLabV3Plus, "pspnet": smp.PSPNet}[section["type"]]
     return kind("resnet50", encoder_weights=None, classes=CLASSES)
+
+
+TIMM = {
+    "efficientnet": "efficientnet_b0",
+    "convnext": "convnext_tiny",
+    "swin": "swin_tiny_patch4_window7_224",
+}
+"""What timm calls the encoders of U-Nets."""
 
 
 class UNet(nn.Module):
@@ -146,4 +159,24 @@ class Segformer(nn.Module):
 
     def forward(self, x):
         logits = self.model(x).logits
+        return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class Linear(nn.Module):
+    """A linear head on the last four blocks of timm's DINOv2, as its paper judges features."""
+
+    def __init__(self, variant: str, *, blocks: int = 4):
+        super().__init__()
+        import timm
+
+        name = {"s": "vit_small_patch14_dinov2", "b": "vit_base_patch14_dinov2"}[variant]
+        self.encoder: Any = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        self.blocks, width = blocks, blocks * self.encoder.embed_dim
+        self.norm, self.head = nn.BatchNorm2d(width), nn.Conv2d(width, CLASSES, 1)
+
+    def forward(self, x):
+        features = self.encoder.forward_intermediates(
+            x, indices=self.blocks, norm=True, intermediates_only=True
+        )
+        logits = self.head(self.norm(torch.cat(features, 1)))
         return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)

@@ -20,6 +20,8 @@ def main(side: str, variant: str, work: str, kind: str, size: str, batch: str) -
     once, facts = module.build(WORKS[work], kind, variant, json.loads(size), int(batch))
     for _ in range(2):
         once()
+    if side == "torch" and (ours := {"jax", "flax", "segjax"} & sys.modules.keys()):
+        raise SystemExit(f"PyTorch's side is to run alone, and has imported {sorted(ours)}.")
     print("READY " + json.dumps(facts), flush=True)
     for _ in sys.stdin:
         start, busy = time.perf_counter(), time.process_time()

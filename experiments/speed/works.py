@@ -31,6 +31,14 @@ class Work(NamedTuple):
 
 
 RESNET50 = {"type": "resnet", "depth": 50}
+
+
+def on(encoder: str, variant: str) -> dict[str, Any]:
+    """Return the section of a U-Net on an encoder; no branch is dropped, as in timm by default."""
+    section = {"type": encoder, "variant": variant, "drop_path": 0.0}
+    return {"type": "encoder_unet", "encoder": section}
+
+
 WORKS = {
     "unet": Work("U-Net", {"type": "unet"}, (572, 1), (572, 16)),
     "unet_small": Work(
@@ -44,6 +52,12 @@ WORKS = {
         {"type": "unet", "widths": (16, 32, 64, 128)},
         ((48, 64, 48), 4),
         ((96, 128, 96), 8),
+    ),
+    "unet_3d_64": Work(
+        "3D U-Net, widths 16 to 128",
+        {"type": "unet", "widths": (16, 32, 64, 128)},
+        ((64, 64, 64), 2),
+        ((128, 128, 128), 4),
     ),
     "deeplabv3plus": Work(
         "DeepLabv3+, ResNet-50",
@@ -74,6 +88,17 @@ WORKS = {
         {"type": "segformer", "encoder": {"type": "mit", "variant": "b2"}, "width": 768},
         (256, 2),
         (512, 8),
+    ),
+    "efficientnet_unet": Work(
+        "U-Net, EfficientNet-B0", on("efficientnet", "b0"), (256, 4), (512, 16)
+    ),
+    "convnext_unet": Work("U-Net, ConvNeXt-T", on("convnext", "tiny"), (256, 2), (512, 16)),
+    "swin_unet": Work("U-Net, Swin-T", on("swin", "t"), (224, 2), (448, 16)),
+    "dinov2_linear": Work(
+        "Linear head, DINOv2 ViT-S",
+        {"type": "linear", "encoder": {"type": "vit", "variant": "s", "layers": (-4, -3, -2, -1)}},
+        (224, 4),
+        (518, 16),
     ),
     "mask_rcnn": Work(
         "Mask R-CNN, ResNet-50 and FPN",
