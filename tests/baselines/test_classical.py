@@ -134,6 +134,9 @@ def test_a_config_that_asks_for_more_is_one_line_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+DATA = os.environ.get("SEGJAX_DATA", "")
+
+
 @pytest.fixture(scope="module")
 def nuclei(tmp_path_factory):
     """A fitted run of Otsu's method on files as the Data Science Bowl's, which is its folder."""
@@ -166,15 +169,16 @@ def test_otsu_s_masks_and_dice_are_those_of_scikit_image(nuclei):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SEGJAX_DATA" not in os.environ, reason="SEGJAX_DATA is not set")
-def test_otsu_s_dice_on_the_real_data_science_bowl_is_that_of_numpy(tmp_path):
+@pytest.mark.skipif(not DATA, reason="SEGJAX_DATA is not set")
+def test_otsu_s_dice_on_the_real_data_science_bowl_is_that_of_numpy(tmp_path, monkeypatch):
     """Twelve of its test images, read by Pillow, thresholded by scikit-image, counted by NumPy."""
+    monkeypatch.setenv("SEGJAX_DATA", DATA)  # where `nuclei` has its own
     config = sections.plain(dsb2018.get_config("task=semantic,model=otsu"))
     config["model"]["examples"] = 8
     config["report"]["page"], config["checkpoint"]["keep_best"] = False, ""
     config["evals"] = {"test": config["evals"]["test"] | {"examples": 12}}
     assert train.run(tmp_path / "run", config) == 0
-    root = pathlib.Path(os.environ["SEGJAX_DATA"], "dsb2018", "test")
+    root = pathlib.Path(DATA, "dsb2018", "test")
     names = sorted(path.name for path in (root / "images").iterdir())
     met, pixels = 0, 0
     for name in (names[place * len(names) // 12] for place in range(12)):
