@@ -1,7 +1,7 @@
 """Does a config that writes itself score as those by hand, in the same time on the same machine?
 
     export SEGJAX_DATA=<folder that holds camvid/, dsb2018/, hippocampus/ and isbi2012/>
-    python -m experiments.auto.study --workdir=runs/auto --minutes=15
+    python -m experiments.auto.study --workdir=runs/auto --minutes=6
 
 Of all data sets both configs are timed first, in turns, on a machine that does nothing else. Then
 each is trained with as many steps as take the same minutes; how long that takes in truth does not
@@ -125,7 +125,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/auto"))
-    parser.add_argument("--minutes", type=float, default=15.0, help="of each training")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of each training")
     parser.add_argument("--only", nargs="+", default=[*PAIRS], choices=[*PAIRS])
     values = parser.parse_args()
     facts = {
