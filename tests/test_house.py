@@ -172,6 +172,7 @@ READS_ELSEWHERE = {
     "segjax/runtime/reading.py": "the one place",
     "segjax/runtime/files.py": "the lock, which it makes itself, and what it writes",
     "segjax/runtime/xla.py": "/proc/cpuinfo",
+    "segjax/runtime/quirks.py": "/proc/self/task",
     "segjax/costs/timing.py": "/proc/self/stat",
     "segjax/feedback/store.py": "a method of that name",
     "segjax/runtime/console.py": "nowhere, to write to",

@@ -6,6 +6,7 @@ Each client keeps one connection, sends a form with a picture, and asks again wh
 `pause` seconds later if it was refused. What is measured goes to standard output as JSON.
 """
 
+import argparse
 import heapq
 import json
 import os
@@ -139,12 +140,17 @@ def crowd(port: int, *, clients: int, seconds: float, pause: float) -> dict[str,
 
 def main() -> None:
     """Ask as the command line says."""
-    port, clients, seconds, pause = sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, kind in (("port", int), ("clients", int), ("seconds", float), ("pause", float)):
+        parser.add_argument(name, type=kind)
+    values = parser.parse_args()
     try:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     except PermissionError:
         print("the clients have no priority", file=sys.stderr)
-    found = crowd(int(port), clients=int(clients), seconds=float(seconds), pause=float(pause))
+    found = crowd(values.port, clients=values.clients, seconds=values.seconds, pause=values.pause)
     json.dump(found, sys.stdout)
 
 
