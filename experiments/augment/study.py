@@ -1,4 +1,4 @@
-"""What augmentation costs, beside albumentations and batchgeneratorsv2, taking turns in one run.
+"""What augmentation costs, beside albumentations, torchvision and batchgeneratorsv2, in turns.
 
     python -m experiments.augment.study --torch_python=<an interpreter that has the others>
     python -m experiments.augment.study --only=nnU-Net --turns=9
@@ -85,14 +85,19 @@ def table_of_ops(records: list[dict]) -> str:
             continue
         own = run_of(last[work], "segjax", "float32")
         theirs = run_of(last[work], "others", "threads")
+        torchvision = run_of(last[work], "others", "torchvision")
         rows.append([
             work, f"`{WORKS[work].section['type'] or 'geometry:*'}`",
             shown(own), f"{own['median'] / step['median']:.1%}" if step else "",
             shown(theirs) if theirs else "", WORKS[work].theirs[0] if theirs else "",
             f"{own['median'] / theirs['median']:.2f}" if theirs else "",
+            shown(torchvision) if torchvision else "",
+            WORKS[work].torchvision[0] if torchvision else "",
+            f"{own['median'] / torchvision['median']:.2f}" if torchvision else "",
             f"{last[work]['load']:.1f}",
         ])  # fmt: skip
-    head = ["op", "type", "segjax", "of a step", "albumentations", "class", "ratio", "load"]
+    head = ["op", "type", "segjax", "of a step", "albumentations", "class", "ratio"]
+    head += ["torchvision", "class", "ratio", "load"]
     return tables.markdown(head, rows)
 
 
@@ -143,7 +148,7 @@ def main() -> None:
         if unknown := {*names} - {*EVERY}:
             raise SystemExit(f"--only: no {', '.join(sorted(unknown))}. Known: {', '.join(EVERY)}.")
         workers = [Worker(sys.executable, "segjax", "float32", program=PROGRAM)]
-        for variant in ("threads", "processes") if arguments.torch_python else ():
+        for variant in ("threads", "processes", "torchvision") if arguments.torch_python else ():
             workers.append(Worker(arguments.torch_python, "others", variant, program=PROGRAM))
         with RESULTS.open("a") as file, progress.Progress(len(names), unit="works") as bar:
             for number, name in enumerate(names, start=1):

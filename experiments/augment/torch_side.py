@@ -1,6 +1,6 @@
-"""The others' side: albumentations on photographs, batchgeneratorsv2 on volumes.
+"""The others' side: albumentations and torchvision on photographs, batchgeneratorsv2 on volumes.
 
-As their users run them: an image at a time, in uint8 with a mask, OpenCV on all cores; volumes by
+As their users run them: an image at a time, in uint8 with a mask, on all cores; volumes by
 the classes of `nnUNetTrainer.get_training_transforms` with its numbers.
 """
 
@@ -25,18 +25,27 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 
 from experiments.augment import works
+from experiments.speed import torch_vision
 
 
 def facts() -> str:
     """Return the versions."""
     from importlib.metadata import version
 
-    names = ("torch", "batchgeneratorsv2", "albumentations", "opencv-python-headless")
+    names = (
+        "torch",
+        "torchvision",
+        "batchgeneratorsv2",
+        "albumentations",
+        "opencv-python-headless",
+    )
     return json.dumps({"versions": {name: version(name) for name in names}})
 
 
 def build(work: str, variant: str) -> tuple[Callable[[], None], int] | None:
     """Return a function that computes one batch, and how many batches a turn has."""
+    if variant == "torchvision":
+        return by_torchvision(work)
     if work == works.POLICY:
         return (one_process if variant == "threads" else two_processes)(), works.CALLS
     if work not in works.WORKS or not works.WORKS[work].theirs or variant != "threads":
@@ -51,6 +60,27 @@ def build(work: str, variant: str) -> tuple[Callable[[], None], int] | None:
     def once() -> None:
         for image in images:
             change(image=image, mask=mask)
+
+    return once, works.CALLS
+
+
+def by_torchvision(work: str) -> tuple[Callable[[], None], int] | None:
+    """Return the same for torchvision's transforms, on tensors [c h w]."""
+    if work not in works.WORKS or not works.WORKS[work].torchvision:
+        return None
+    torch_vision.declare()
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    name, arguments = works.WORKS[work].torchvision
+    change, shape = getattr(v2, name)(**arguments), [works.SIDE] * 2
+    images = torch.randint(0, 256, (works.ROWS, 3, *shape), dtype=torch.uint8)
+    mask = tv_tensors.Mask(torch.from_numpy(label_of(shape).astype(np.uint8)))
+    pictures = [tv_tensors.Image(image) for image in images]
+
+    def once() -> None:
+        for picture in pictures:
+            change(picture, mask)
 
     return once, works.CALLS
 
