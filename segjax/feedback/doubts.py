@@ -101,6 +101,7 @@ def rename(counts: Int64[np.ndarray, "k k"]) -> tuple[float, list[tuple[int, int
 
 def best_move(label: Map, pred: Map, k: int) -> tuple[tuple[int, int], float]:
     """Return by which move a mask agrees best with a prediction, and how much better than unmoved.
+
     Agreement is the share of the pixels that both have after the move, counted for all moves at
     once as products of Fourier transforms.
     """

@@ -22,6 +22,9 @@ class Bounds(NamedTuple):
         most_loss: How much worse it may be on the frozen hold-out.
         least_fit: Its score on feedback as a share of that on the hold-out. Masks that are noise
             cannot be learned: what is trained on them stays far below.
+        least_classes: How many classes the masks must show, see `suspected` for this and the next.
+        most_moved: The share of masks that may fit predictions better elsewhere.
+        most_renamed: By how much more classes may agree with predictions under other names.
     """
 
     least_gain: float = 0.01
