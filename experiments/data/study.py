@@ -7,7 +7,7 @@ python -m experiments.data.study --table                            # only write
 Both sides decode, cut and stack batches of 8 to the same bits, which is checked: images in their
 own type, labels int32. PyTorch has two worker processes, segjax two threads; nothing is cached but
 by the system. Each side reads on ahead as it is made to; what may be ready when its turn begins is
-not timed.
+not timed, and the next turn waits as long as a side takes to read on after its own.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from experiments.data.works import AHEAD, BATCH, FILES, WORKS, write
 from experiments.speed.study import Worker, processor, typed
@@ -42,6 +43,7 @@ def measure(work: str, root: pathlib.Path, torch_python: str, repeats: int) -> d
         for _ in range(repeats):
             for worker in chance.sample(workers, len(workers)):
                 worker.work()
+                time.sleep(worker.seconds[-1] * AHEAD / WORKS[work].batches)
     finally:
         for worker in workers:
             worker.close()

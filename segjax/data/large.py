@@ -1,4 +1,4 @@
-"""Images and masks too large to be read whole, where their files have parts; others as ever."""
+"""Images and masks of which parts are read: large ones, and PNG images where one is wanted."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segjax.data import decode, lazy, raster, tiff, tiff_parts, values
+from segjax.data import decode, lazy, png, raster, tiff, tiff_parts, values
 from segjax.data.lazy import Lazy
 from segjax.data.raster import File, Header
 
@@ -15,12 +15,14 @@ def open_image(file: File, *, name: str, reading: decode.Reading) -> np.ndarray 
     """Return an image as `read_image` does; a large TIFF file as one whose parts are read.
 
     Its strips or tiles must be small, its pixels lie upright, and its values be such that no other
-    decides what one means: of the type that is asked for, or any in 'float32'.
+    decides what one means: of the type that is asked for, or any in 'float32'. Within
+    `lazy.one_part` so is an upright PNG of eight bits and up to `lazy.LARGE` bytes. Of such a file
+    the first part is read alone, see `png.decode` for what is not noticed then.
 
     Raises:
-        DataError: As `read_image`; of a large file some of it when a part is read.
+        DataError: As `read_image`; of what is read in parts some of it when a part is read.
     """
-    parts = _parts(file, name=name, exif=reading.exif)
+    parts = _parts(file, name=name, exif=reading.exif) or _once(file, name=name, reading=reading)
     if parts and _is_plain(parts.header, reading.dtype):
 
         def bring(pixels: np.ndarray) -> np.ndarray:
@@ -117,8 +119,65 @@ def _parts(file: File, *, name: str, exif: bool) -> tiff_parts.Parts | None:
         return parts
 
 
+class Once:
+    """The pixels [h w bands] of a PNG file, of which one part is wanted.
+
+    For a second one the whole file is read, and stays.
+
+    Args:
+        file: The file.
+        header: What it says of itself.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, file: File, header: Header):
+        self.file, self.header = file, header
+        self.asked, self.whole = False, np.empty(0, np.uint8)
+
+    def read(self, region: lazy.Region) -> np.ndarray:
+        """Return a part of the pixels; the region's first two axes count."""
+        found = None if self.asked else self._part(region)
+        self.asked = True
+        if found is not None:
+            return found
+        if not self.whole.size:
+            with raster.stream_of(self.file) as stream:
+                self.whole = raster.open_image(stream).pixels()
+            if self.whole.shape[:2] != (self.header.height, self.header.width):
+                raise ValueError("it was changed while it was read")
+        return self.whole[region[:2]]
+
+    def _part(self, region: lazy.Region) -> np.ndarray | None:
+        with raster.stream_of(self.file) as stream:
+            content = stream.read()
+        try:
+            return png.decode(content, *region[:2])
+        except MemoryError:
+            raise
+        except Exception:  # the whole file, or why not
+            return None
+
+
+def _once(file: File, *, name: str, reading: decode.Reading) -> Once | None:
+    """Return what reads a part of a PNG file, where one is wanted; None if it is read whole."""
+    if not lazy.one_part_wanted() or not name.lower().endswith(".png"):
+        return None
+    with decode.explained(name), raster.stream_of(file) as stream:
+        if not png.begins(stream.read(png.START)):
+            return None
+        stream.seek(0)
+        header = raster.open_image(stream).header
+        turned = reading.exif and header.orientation != 1
+        if turned or header.height * header.width * header.bands > lazy.LARGE:
+            return None
+        least = reading.channels * np.dtype(reading.dtype).itemsize
+        raster.check(header, name=name, least=least)
+        return Once(file, header)
+
+
 def _lazy(
-    parts: tiff_parts.Parts,
+    parts: tiff_parts.Parts | Once,
     bring: Callable[[np.ndarray], np.ndarray],
     channels: int,
     *,

@@ -1,5 +1,7 @@
 """Arrays in files, read a part at a time: what is larger than a machine's memory has parts."""
 
+import contextlib
+import contextvars
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,6 +18,25 @@ LARGEST = 64 << 30
 """Bytes of the largest array that is read so."""
 BAND = 4 << 20
 """Bytes that are looked at together where all of an array is gone through."""
+_ONE_PART = contextvars.ContextVar("one_part", default=False)
+
+
+@contextlib.contextmanager
+def one_part() -> Iterator[None]:
+    """Ask, of what is opened within, for images of which most likely one part is read.
+
+    It may then be a `Lazy` array although its file is small, see `large.open_image`.
+    """
+    token = _ONE_PART.set(True)
+    try:
+        yield
+    finally:
+        _ONE_PART.reset(token)
+
+
+def one_part_wanted() -> bool:
+    """Say whether that was asked for, in this thread."""
+    return _ONE_PART.get()
 
 
 class Lazy:

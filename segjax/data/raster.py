@@ -1,10 +1,10 @@
 """What an image file says of itself and what it stores, before anyone decides what that means.
 
-Pillow opens PNG, JPEG, BMP and GIF; pixels of eight bits in PNG and JPEG come from decoders that
-give the same in less time, and are Pillow's where these fail. All release the GIL. What Pillow
-would round off, pixels of a PNG that have not eight bits, comes from the file. TIFF and WebP have
-files of their own. Whatever a file claims, its size is known and checked (`check`) before anything
-of that size is made.
+Pillow opens PNG, JPEG, BMP and GIF; pixels of eight bits in PNG (see `png`) and JPEG come from
+decoders that give the same in less time, and are Pillow's where these fail. All release the GIL.
+What Pillow would round off, pixels of a PNG that have not eight bits, comes from the file. TIFF and
+WebP have files of their own. Whatever a file claims, its size is known and checked (`check`) before
+anything of that size is made.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from PIL import (
     PngImagePlugin,
 )
 
-from segjax.data import gif
+from segjax.data import gif, png
 from segjax.errors import DataError
 from segjax.runtime import memory, reading
 
@@ -44,9 +44,8 @@ _SCAN = b"\xff\xda"
 MAX_NOTE_BYTES = 1 << 20
 """Of a part of a file that describes the pixels, such as EXIF."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GIF = b"GIF8"
-PNG_GREY, PNG_RGB, PNG_PALETTE, PNG_GREY_ALPHA = 0, 2, 3, 4
+PNG_GREY_ALPHA = 4
 ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them comes as an exception
 
@@ -137,9 +136,9 @@ def open_image(stream: IO[bytes]) -> Opened:
     Raises:
         ValueError: Another format; and whatever Pillow raises on a broken file.
     """
-    start = stream.read(len(PNG_SIGNATURE))
+    start = stream.read(len(png.SIGNATURE))
     stream.seek(0)
-    if start == PNG_SIGNATURE:
+    if start == png.SIGNATURE:
         return _open_png(stream)
     images = 1
     if start.startswith(GIF):
@@ -192,23 +191,26 @@ def _open_png(stream: IO[bytes]) -> Opened:
         bits=bits,
         **_significant(chunks, bits),
     )
-    if bits == 16 and kind != PNG_GREY:  # Pillow has no such mode, and drops the lower byte
+    if bits == 16 and kind != png.GREY:  # Pillow has no such mode, and drops the lower byte
 
         def decode() -> np.ndarray:
             image.load()  # checks the sums, which the other decoder does not
             stream.seek(0)
             return imagecodecs.png_decode(stream.read())
 
-        alpha = kind != PNG_RGB
+        alpha = kind != png.RGB
         bands = 2 if kind == PNG_GREY_ALPHA else 3 + alpha
         colour: Colour = "grey" if kind == PNG_GREY_ALPHA else "rgb"
         header = dataclasses.replace(
             header, dtype="uint16", bands=bands, colour=colour, alpha=alpha, palette=None
         )
-        return Opened(header, lambda: decode().reshape(header.height, header.width, bands))
-    if kind == PNG_GREY and bits in (2, 4):  # Pillow spreads these to 0..255
+        shape = header.height, header.width, -1  # libpng makes a band of a chosen colour (tRNS)
+        return Opened(header, lambda: decode().reshape(shape)[..., :bands])
+    if kind == png.GREY and bits in (2, 4):  # Pillow spreads these to 0..255
         return Opened(header, lambda: _pixels(image) // (255 // (2**bits - 1)))
-    if bits == 8 and kind in (PNG_GREY, PNG_RGB):
+    if png.decodes(chunks["IHDR"]) and png.BANDS[kind] > 1:  # of one band it takes as long
+        return Opened(header, lambda: _decode(png.decode, stream, header, image))
+    if bits == 8 and kind in (png.GREY, png.RGB):
         return Opened(header, lambda: _decode(imagecodecs.spng_decode, stream, header, image))
     return Opened(header, lambda: _pixels(image))
 
@@ -239,7 +241,7 @@ def _png_chunks(stream: IO[bytes]) -> dict[str, bytes]:
     """Return the chunks that describe the pixels, those IHDR, sBIT and eXIf that there are."""
     found: dict[str, bytes] = {}
     count, size = 0, stream.seek(0, os.SEEK_END)
-    stream.seek(len(PNG_SIGNATURE))
+    stream.seek(len(png.SIGNATURE))
     while len(start := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         count += 1

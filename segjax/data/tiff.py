@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 import tifffile
 
-from segjax.data import raster, webp
+from segjax.data import png, raster, webp
 from segjax.data.raster import Colour, Header, Opened
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -188,7 +188,7 @@ def _declared(content: bytes) -> tuple[int, int] | None:
     """Return the width and height that an image says it has; None: it cannot be told."""
     if content.startswith(b"\xff\xd8"):
         return _of_jpeg(content)
-    if content.startswith(raster.PNG_SIGNATURE):
+    if content.startswith(png.SIGNATURE):
         return struct.unpack(">II", content[16:24])
     if content.startswith(webp.MAGIC):
         return webp.size_of(content)

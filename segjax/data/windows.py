@@ -2,10 +2,11 @@
 
 Where the window of a row lies is a function of the seed and of the row's position in the stream
 alone, so it is the same for any number of processes, threads and workers. Of files that are read
-in parts nothing but the window is read.
+in parts nothing but the window is read, and of PNG images what it depends on.
 """
 
 import collections
+import contextlib
 import functools
 import threading
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,8 @@ class Windows:
         self.pad_value, self.seed, self.sampling, self.cache = pad_value, seed, sampling, cache
         self.resampling, self.plain = resampling, 0
         needed = {**schema, **_spacing(source, resampling)}
-        self._opened = Opened(source, needed, cache=cache, packed=bool(resampling.spacing))
+        whole = bool(resampling.spacing)
+        self._opened = Opened(source, needed, cache=cache, packed=whole, parts=not (cache or whole))
         self._places: dict[int, Places] = {}
         self._used, self._lock = 0, threading.Lock()
         self._busy: dict[int, threading.Lock] = {}
@@ -216,11 +218,20 @@ class Opened:
     """The chosen fields of examples; those of large files stay open, others may stay in memory.
 
     Each thread has open files of its own, as a `Lazy` array is read by one at a time. Of examples
-    that give their objects by themselves their packed masks are kept only with `packed`.
+    that give their objects by themselves their packed masks are kept only with `packed`. With
+    `parts` one part of an example is wanted, see `lazy.one_part`.
     """
 
-    def __init__(self, source: core.Source, schema: Schema, *, cache: bool, packed: bool = True):
-        self.source, self.schema, self.packed = source, schema, packed
+    def __init__(
+        self,
+        source: core.Source,
+        schema: Schema,
+        *,
+        cache: bool,
+        packed: bool = True,
+        parts: bool = False,
+    ):
+        self.source, self.schema, self.packed, self.parts = source, schema, packed, parts
         self.room = core.CACHE_BYTES if cache else 0
         self._whole: dict[int, Mapping[str, Any]] = {}
         self._lock, self._own = threading.Lock(), threading.local()
@@ -233,7 +244,8 @@ class Opened:
         if number in files:
             files.move_to_end(number)
             return files[number]
-        given: Mapping[str, Any] = self.source[number]
+        with lazy.one_part() if self.parts else contextlib.nullcontext():
+            given: Mapping[str, Any] = self.source[number]
         example = {name: given[name] for name in ("name", *self.schema)}
         if masks.WHOLE in given and not self.packed and "object_masks" in example:
             example[masks.WHOLE] = given[masks.WHOLE]

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from segjax.data import decode, raster, tiff, webp
+from segjax.data import decode, png, raster, tiff, webp
 from segjax.runtime import reading
 from segjax.serve import model
 from segjax.serve.limits import Limits, Refused, too_long
@@ -20,7 +20,7 @@ from segjax.serve.limits import Limits, Refused, too_long
 TEXT = 4096
 """Bytes of a field that is no file."""
 MAGIC = {
-    raster.PNG_SIGNATURE: ".png", b"\xff\xd8\xff": ".jpg", raster.GIF: ".gif", b"BM": ".bmp",
+    png.SIGNATURE: ".png", b"\xff\xd8\xff": ".jpg", raster.GIF: ".gif", b"BM": ".bmp",
     webp.MAGIC: ".webp", **dict.fromkeys(tiff.MAGIC, ".tif"),
 }  # fmt: skip
 """How pictures begin, and how the names of their files end."""

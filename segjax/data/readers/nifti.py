@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
+from isal import isal_zlib
 
 from segjax.data import raster
 from segjax.data.geometry import Geometry, spacing_of
@@ -20,11 +21,6 @@ from segjax.data.lazy import Lazy, Region
 from segjax.data.readers.base import Stored, check_size
 from segjax.errors import extra
 from segjax.runtime import files, reading
-
-try:  # unpacks in half the time of Python's own
-    from isal import isal_zlib as zlib
-except ModuleNotFoundError:
-    import zlib
 
 ENDINGS = (".nii.gz", ".nii")
 GZIP = b"\x1f\x8b"
@@ -163,7 +159,7 @@ class Unzipped:
             self.packed = stream.read()
         self.size, self.done = size, 0
         self.unpacked = np.empty(size, np.uint8)
-        self.unpacker = zlib.decompressobj(31)
+        self.unpacker = isal_zlib.decompressobj(31)
         self.lock = threading.Lock()
 
     def __call__(self, end: int) -> np.ndarray:
@@ -179,7 +175,7 @@ class Unzipped:
 
     def _unpack(self, count: int) -> None:
         if self.unpacker.eof:  # the next of several members
-            self.packed, self.unpacker = self.unpacker.unused_data, zlib.decompressobj(31)
+            self.packed, self.unpacker = self.unpacker.unused_data, isal_zlib.decompressobj(31)
         found = self.unpacker.decompress(self.packed, count)
         self.packed = self.unpacker.unconsumed_tail
         if not found and not (self.unpacker.eof and self.unpacker.unused_data):
