@@ -153,7 +153,7 @@ def _pieces(parts: Sequence[memoryview]) -> Iterator[memoryview]:
 
 def _unfilter(band: np.ndarray, width: int, kind: int) -> np.ndarray:
     """Return the pixels of filtered rows [h 1+bytes], the first of which is the image's first."""
-    flat = memoryview(band).cast("B", (band.size,))
+    flat = band.ravel().data
     stored: list[bytes | memoryview] = [b"\x78\x01"]
     for at in range(0, len(flat), STORED):
         part = flat[at : at + STORED]
