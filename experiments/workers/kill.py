@@ -96,7 +96,8 @@ def recorded(root: pathlib.Path) -> list[pathlib.Path]:
     return [
         path
         for path in root.glob("runs/*/seed*")
-        if (rate_of(path), int(path.name.removeprefix("seed"))) in known
+        if (path / "config.json").exists()
+        and (rate_of(path), int(path.name.removeprefix("seed"))) in known
     ]
 
 
