@@ -56,9 +56,9 @@ class Forward:
         scores: `(outputs of each member) → their mean [b *space k]`, each row whole on a device.
         scores_of_all: Likewise, and each row on every process.
         add: `(scores of a tile | None, group of windows) → scores [*tile k]`.
-        compare: `(scores | None, group, label of the tile) → counts, as the task compares them`.
-        classes: `(scores | None, group) → uint8 [*tile]`, of a multi-label task `[*tile k]`.
-        probabilities: `(scores | None, group) → float32 [*tile k]`.
+        compare: `(scores of a tile, label of the tile) → counts, as the task compares them`.
+        classes: `(scores of a tile) → uint8 [*tile]`, of a multi-label task `[*tile k]`.
+        probabilities: `(scores of a tile) → float32 [*tile k]`.
     """
 
     def __init__(
@@ -89,14 +89,11 @@ class Forward:
         def scores(members: Sequence[Outputs]) -> Float[Array, "b *space k"]:
             return functools.reduce(jnp.add, map(task.scores, members)) / len(members)
 
-        def compare(scores: Any, group: Group, label: jax.Array) -> jax.Array:
-            return task.compare(task.decide(blend.blend(scores, group)[None]), label[None])[0]
+        def compare(scores: jax.Array, label: jax.Array) -> jax.Array:
+            return task.compare(task.decide(scores[None]), label[None])[0]
 
-        def classes(scores: Any, group: Group) -> jax.Array:
-            return task.decide(blend.blend(scores, group)[None])[0].astype(jnp.uint8)
-
-        def probabilities(scores: Any, group: Group) -> jax.Array:
-            return task.probabilities(blend.blend(scores, group))
+        def classes(scores: jax.Array) -> jax.Array:
+            return task.decide(scores[None])[0].astype(jnp.uint8)
 
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
@@ -105,12 +102,14 @@ class Forward:
         self.scores_of_all = jit(scores, out_shardings=everywhere)
         self.add = jit(blend.blend, donate_argnums=0)
         self.compare, self.classes = jit(compare), jit(classes)
-        self.probabilities = jit(probabilities)
+        self.probabilities = jit(task.probabilities)
 
-    def read(self, what: Callable[..., jax.Array], groups: Sequence[Group], *more: Any) -> Any:
-        """Return `what` of a tile, all windows of which are in `groups`."""
-        *before, last = blend.together(groups)
-        return what(functools.reduce(self.add, before, None), last, *more)
+    def blended(self, groups: Sequence[Group]) -> jax.Array:
+        """Return the scores of a tile, all windows of which are in `groups`.
+
+        They are in memory before anything looks at them: XLA would gather them anew for each look.
+        """
+        return functools.reduce(self.add, blend.together(groups), None)
 
 
 class Network:
@@ -247,9 +246,10 @@ class Network:
             for (number, piece), row in zip(chunk, found, strict=False):
                 windows[number].add(piece, row)
             launched = [
-                (number, tile, [forward.read(what, groups) for what in whats(number)])
+                (number, tile, [what(scores) for what in whats(number)])
                 for number in dict.fromkeys(number for number, _ in chunk)
                 for tile, groups in windows[number].ready()
+                for scores in [forward.blended(groups)]
             ]
             yield from fetched(previous)
             previous = launched  # one late: the devices work on the next meanwhile
@@ -327,7 +327,7 @@ class Network:
             label = row.cut.example["label"]
             for tile, groups in row.windows.ready():
                 part = cut_label(label, tile, row.cut.plan.side)
-                counts.append((row.number, forward.read(forward.compare, groups, part)))
+                counts.append((row.number, forward.compare(forward.blended(groups), part)))
             if row.windows.is_done:
                 counts.append((row.number, None))
         return counts, loss

@@ -7,7 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from segjax.kernels.dispatch import Kernel
+
 Numbers = Float[Array, " n"] | Int[Array, " n"]
+UNROLLED = 24
+"""Up to so many numbers LLVM compares by straight code."""
 
 
 def keys_of(x: Numbers) -> UInt[Array, " n"]:
@@ -51,3 +55,25 @@ def top(x: Numbers, count: int) -> tuple[Array, Int[Array, " {count}"]]:
     found = x[places]
     _, places = lax.sort((~keys_of(found), places), num_keys=1, is_stable=True)
     return x[places], places
+
+
+@Kernel
+def place_of_largest(x: Float[Array, "... n"]) -> Int[Array, "..."]:
+    """Return where along the last axis the largest number stands, int32; of equal ones the first.
+
+    NaN counts as larger than all, as `jnp.argmax` has it.
+    """
+    return jnp.argmax(x, axis=-1).astype(jnp.int32)
+
+
+@place_of_largest.on_cpu
+def _largest_then_first(x: Float[Array, "... n"]) -> Int[Array, "..."]:
+    """Look for the largest, then for its first place, each on many numbers at once.
+
+    Number and place together LLVM follows one by one, unless it unrolls the loop.
+    """
+    if x.shape[-1] <= UNROLLED:
+        return place_of_largest.reference(x)
+    largest = jnp.max(x, axis=-1, keepdims=True)
+    places = jnp.arange(x.shape[-1], dtype=jnp.int32)
+    return jnp.min(jnp.where((x == largest) | jnp.isnan(x), places, x.shape[-1]), axis=-1)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
+from segjax.kernels import ranking
 from segjax.layers import resample
 from segjax.layers.queries import Outputs
 from segjax.losses import points
@@ -49,7 +50,7 @@ class Task(Queries):
 
     def decide(self, scores: Float[Array, "b *space k"]) -> Int[Array, "b *space"]:
         """Return the class of the highest score of every pixel."""
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        return ranking.place_of_largest(scores)
 
     def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
         """Return the confusion matrix of each class map."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
 from segjax.config import kinds
+from segjax.kernels import ranking
 from segjax.metrics import confusion
 from segjax.structs import Amounts, Kind, Label, Outputs
 from segjax.tasks.base import DeepWeights, LossSections, Supervised
@@ -52,7 +53,7 @@ class Task(Supervised):
 
     def decide(self, scores: Float[Array, "b *space k"]) -> Int[Array, "b *space"]:
         """Return the most probable class of every pixel."""
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        return ranking.place_of_largest(scores)
 
     def compare(self, pred: Int[Array, "b *space"], label: Label) -> Int32[Array, "b k k"]:
         """Return the confusion matrix of each class map."""

@@ -39,3 +39,16 @@ def test_exactly_so_many_are_chosen(count):
     """How many may be known only at run time, and be none."""
     chosen = jax.jit(ranking.best)(numbers("float32"), jnp.asarray(count))
     assert chosen.sum() == count
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [1, 24, 25, 150])
+def test_the_largest_of_equal_ones_is_the_first(kind, count):
+    """Of many numbers as of few, with zeros of either sign, infinities and NaN, as `jnp.argmax`."""
+    made = np.random.default_rng(0).integers(-3, 4, (50, 7, count)) / 4.0
+    made[0], made[1], made[2] = -np.inf, np.inf, np.nan
+    made[3, :, count // 2], made[4, :, :1], made[5, :, -1:] = np.nan, -0.0, np.inf
+    x = jnp.asarray(made, kind)
+    found = jax.jit(ranking.place_of_largest)(x)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, jnp.argmax(x, axis=-1))
