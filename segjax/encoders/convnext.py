@@ -8,6 +8,7 @@ import flax.linen as nn
 
 from segjax.config import kinds, rules
 from segjax.encoders import base
+from segjax.kernels import activations
 from segjax.layers import conv, style
 from segjax.structs import Features
 
@@ -102,7 +103,7 @@ class Block(style.Block):
         )
         y = spread(x, train=train)
         y = self.style.layer_norm(epsilon=EPSILON, name="norm")(y)
-        y = nn.gelu(dense(4 * width, name="expand")(y), approximate=False)
+        y = activations.gelu(dense(4 * width, name="expand")(y))
         y = dense(width, name="contract")(y)
         init = nn.initializers.constant(self.layer_scale)
         gamma = self.param("gamma", init, (width,), self.param_dtype)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from segjax.config import kinds, rules
 from segjax.encoders import base
 from segjax.errors import ConfigError
+from segjax.kernels import sums
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample, style
 from segjax.structs import Features
@@ -140,7 +141,7 @@ class Residual(style.Block):
                 y.shape[-1], kernel=1, stride=stride, activation="none", name="shortcut"
             )
             x = project(x, train=train)
-        return nn.relu(y + x)
+        return nn.relu((y + x).astype(sums.widen(y.dtype))).astype(y.dtype)
 
 
 def pooled(x: Features) -> Features:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from segjax.config import kinds, rules
 from segjax.encoders import base
+from segjax.kernels import activations
 from segjax.layers import attention, conv, style
 from segjax.structs import Features
 
@@ -139,7 +140,7 @@ class Block(style.Block):
         channels = x.shape[-1]
         x = x + drop(self.attend(norm(name="norm1")(x)))
         y = dense(EXPANSION * channels, name="expand")(norm(name="norm2")(x))
-        return x + drop(dense(channels, name="contract")(nn.gelu(y, approximate=False)))
+        return x + drop(dense(channels, name="contract")(activations.gelu(y)))
 
     def attend(self, x: Features) -> Features:
         """Return what the places of a window tell each other, those of the padding too."""

@@ -28,6 +28,7 @@ from segjax.inference.blend import Group, Windows
 from segjax.inference.layout import Layout, Tile
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Image, Measured, Prediction
+from segjax.layers import norm
 from segjax.runtime import quirks, sharding, xla
 from segjax.structs import IGNORE_LABEL, Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
@@ -79,7 +80,7 @@ class Forward:
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
         def outputs(variables: Any, image: jax.Array) -> Outputs:
-            with sharding.over(mesh):
+            with sharding.over(mesh), norm.merging():
                 variables = sharding.replicate(variables, mesh)
                 return model.apply(variables, normalize(image), train=False)
 

@@ -17,6 +17,7 @@ from segjax.inference.batches import Row
 from segjax.inference.layout import Layout
 from segjax.inference.pieces import Cut
 from segjax.inference.predictor import Detected, Detection, Image, Segments
+from segjax.layers import norm
 from segjax.runtime import quirks, sharding, xla
 from segjax.structs import Schema
 from segjax.tasks.base import ObjectTask, PanopticTask
@@ -56,7 +57,7 @@ class Finding:
         options: Any = {"compiler_options": xla.xla_options(getattr(model, "compute_dtype", ""))}
 
         def find(variables: Any, image: jax.Array) -> Any:
-            with sharding.over(mesh):
+            with sharding.over(mesh), norm.merging():
                 variables = sharding.replicate(variables, mesh)
                 return task.find(model.apply(variables, normalize(image), train=False))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.kernels import depth, depthwise, fusion, products, sums
+from segjax.kernels import depth, depthwise, fusion, products, scaling, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import NUMBERS, Window, slide
 from segjax.runtime import sharding, xla
@@ -52,6 +52,38 @@ def convolve(
         form = depthwise.convolve
     y = form(sharding.keep_rows(x, partner=window.length[0]), kernel, window=window)
     return sharding.keep_rows(y, partner=x.shape[1])
+
+
+@Kernel
+def normalized(
+    x: Features,
+    kernel: Float[Array, "... i o"],
+    slope: sums.Channels,
+    offset: sums.Channels,
+    *,
+    strides: Sequence[int],
+    padding: Pads,
+    dilation: Sequence[int],
+) -> Float[Array, "b ... o"]:
+    """Return `convolve(x, kernel) * slope + offset` per channel, float32 at least.
+
+    `kernel` is as wide as it is kept, and rounded to the dtype of `x` here.
+    """
+    kernel = kernel.astype(x.dtype)
+    y = convolve(x, kernel, strides=strides, padding=padding, dilation=dilation)
+    return scaling.affine(y, slope, offset)
+
+
+@normalized.on_cpu
+def _in_one_call(
+    x: Array, kernel: Array, slope: Array, offset: Array, **window: Any
+) -> Float[Array, "b ... o"]:
+    """Put the slope into the kernel: oneDNN adds, and activates, what it has just computed."""
+    if not xla.through_onednn(x.dtype) or x.shape[-1] != kernel.shape[-2]:
+        return normalized.reference(x, kernel, slope, offset, **window)
+    wide = sums.widen(x.dtype)
+    kernel = kernel.astype(wide) * slope.astype(wide)
+    return convolve(x, kernel.astype(x.dtype), **window).astype(wide) + offset.astype(wide)
 
 
 @Kernel

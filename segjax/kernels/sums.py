@@ -30,11 +30,11 @@ def _in_one_pass(*xs: Features) -> tuple[Channels, ...]:
     """Sum all arrays along the rows in one pass, in which they are computed and never stored.
 
     Eight neighbours come first: LLVM unrolls a loop that short, and then works on many channels at
-    once.
+    once. Tokens and signals may be sharded along, and come in any number: they are multiplied.
     """
     *rows, along = range(xs[0].ndim - 1)
-    if len(rows) < 2:  # tokens and signals may be sharded along, which only single sums take
-        return channel_sums.reference(*xs)
+    if len(rows) < 2:
+        return tuple(map(_times_ones, xs))
     shape, near = xs[0].shape, math.gcd(xs[0].shape[along], 8)
 
     def add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -49,6 +49,11 @@ def _in_one_pass(*xs: Features) -> tuple[Channels, ...]:
     # XLA would make one sum of both again.
     sums = add_along(along, *fusion.barrier(add_along(along + 1, *eights)))
     return tuple(x.sum(rows) for x in sums)
+
+
+def _times_ones(x: Features) -> Channels:
+    every = tuple(range(x.ndim - 1))
+    return lax.dot_general(jnp.ones(x.shape[:-1], x.dtype), x, ((every, every), ((), ())))
 
 
 @Kernel

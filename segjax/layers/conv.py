@@ -1,6 +1,5 @@
 """Convolve, normalise, activate: what nearly every network here is made of."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import lookup, rules
+from segjax.kernels import activations, sums
 from segjax.kernels import conv as conv_lib
 from segjax.layers import norm as norm_lib
 from segjax.structs import Features
@@ -20,8 +20,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "relu6": nn.relu6,
     "leaky_relu": nn.leaky_relu,
-    "gelu": functools.partial(nn.gelu, approximate=False),
-    "silu": nn.silu,
+    "gelu": activations.gelu,
+    "silu": activations.silu,
     "sigmoid": nn.sigmoid,
     "hard_swish": nn.hard_swish,
     "hard_sigmoid": nn.hard_sigmoid,
@@ -56,24 +56,38 @@ class Conv(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Features) -> Float[Array, "b ... {self.features}"]:
-        """Return the features in `compute_dtype`."""
+    def __call__(
+        self, x: Features, *, affine: tuple[sums.Channels, sums.Channels] | None = None
+    ) -> Float[Array, "b ... {self.features}"]:
+        """Return the features in `compute_dtype`.
+
+        Args:
+            x: Features.
+            affine: Slope and offset of each channel that the features are to go through, in
+                float32 at least, which is then their dtype.
+        """
         spatial, channels = x.ndim - 2, x.shape[-1]
         window = (self.kernel,) * spatial if isinstance(self.kernel, int) else tuple(self.kernel)
         sides = [self.dilation * (n - 1) // 2 for n in window]
         groups = channels if self.groups == -1 else self.groups
         shape = (*window, channels // groups, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, self.param_dtype)
-        x = conv_lib.convolve(
-            jnp.asarray(x, self.compute_dtype),
-            jnp.asarray(kernel, self.compute_dtype),
-            strides=(self.stride,) * spatial,
-            padding=[(side, side) for side in sides] if self.padding is None else self.padding,
-            dilation=(self.dilation,) * spatial,
-        )
-        if not self.bias:
+        x = jnp.asarray(x, self.compute_dtype)
+        window: dict[str, Any] = {
+            "strides": (self.stride,) * spatial,
+            "padding": [(side, side) for side in sides] if self.padding is None else self.padding,
+            "dilation": (self.dilation,) * spatial,
+        }
+        bias = None
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        if affine is not None:
+            slope, offset = affine
+            offset = offset if bias is None else offset + bias * slope
+            return conv_lib.normalized(x, kernel, slope, offset, **window)
+        x = conv_lib.convolve(x, jnp.asarray(kernel, self.compute_dtype), **window)
+        if bias is None:
             return x
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         bias = jnp.asarray(bias, self.compute_dtype)
         return x + bias.reshape(*[1] * (x.ndim - 1), self.features)
 
@@ -109,14 +123,18 @@ class ConvNormAct(nn.Module):
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Float[Array, "b ... {self.features}"]:
         """Return the features in `compute_dtype`."""
-        x = Conv(
+        layer = Conv(
             self.features, self.kernel, self.stride, self.dilation, self.groups, self.padding,
             bias=self.bias or self.norm == "none", **dtypes_of(self), name="conv",
-        )(x)  # fmt: skip
-        return norm_lib.make_norm(
+        )  # fmt: skip
+        norm = norm_lib.make_norm(
             self.norm, train=train, epsilon=self.epsilon, momentum=self.momentum,
             param_dtype=self.param_dtype, activation=activation(self.activation), name="norm",
-        )(x)  # fmt: skip
+        )  # fmt: skip
+        if norm_lib.merges(norm):
+            y = layer(x, affine=norm.known())
+            return norm.activation(y).astype(self.compute_dtype)
+        return norm(layer(x))
 
 
 class SeparableConv(nn.Module):

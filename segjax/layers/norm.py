@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, TypeAlias, TypeGuard
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -23,6 +25,18 @@ def same(x: Array) -> Array:
 
 NORMS = ("batch", "group", "layer", "none")
 Norm: TypeAlias = Annotated[str, rules.one_of(*NORMS)]
+
+
+_merging = jax.make_user_context(False)
+
+
+def merging() -> AbstractContextManager[None]:
+    """Return a context in which convolutions take the normalisation behind them into themselves.
+
+    For programs that infer, where its statistics are known beforehand. The modules of both are then
+    none that anyone could listen to: the convolution's returns what is normalised.
+    """
+    return _merging(True)
 
 
 def make_norm(
@@ -79,9 +93,22 @@ class BatchNorm(nn.Module):
                 mean.value = keep * mean.value + take * new_mean.astype(wide)
                 var.value = keep * var.value + take * new_var.astype(wide)
         else:
-            slope = scale.astype(wide) * lax.rsqrt(var.value + self.epsilon)
-            y = scaling.affine(x, slope, bias.astype(wide) - mean.value * slope)
+            y = scaling.affine(x, *self.known())
         return self.activation(y).astype(x.dtype)
+
+    def known(self) -> tuple[sums.Channels, sums.Channels]:
+        """Return slope and offset of the running statistics, float32 at least."""
+        scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
+        mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
+        slope = scale.astype(var.dtype) * lax.rsqrt(var + self.epsilon)
+        return slope, bias.astype(var.dtype) - mean * slope
+
+
+def merges(norm: Activation) -> TypeGuard[BatchNorm]:
+    """Return whether a convolution before `norm` is to do its work, see `merging`."""
+    if not _merging.value or not isinstance(norm, BatchNorm):
+        return False
+    return not norm.train and not norm.is_initializing()
 
 
 class GroupNorm(nn.Module):

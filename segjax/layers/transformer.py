@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float
 
+from segjax.kernels import activations
 from segjax.layers import attention, conv, style
 
 
@@ -56,9 +57,9 @@ class Block(style.Block):
         dense = functools.partial(attention.dense, **self.style.dtypes)
         y = dense(self.hidden, name="expand")(x)
         if self.gated:
-            y = nn.silu(dense(self.hidden, name="gate")(x)) * y
+            y = activations.silu(dense(self.hidden, name="gate")(x)) * y
         else:
-            y = nn.gelu(y, approximate=False)
+            y = activations.gelu(y)
         return dense(x.shape[-1], name="contract")(y)
 
     def scale(self, name: str, channels: int) -> jax.Array:

@@ -12,6 +12,7 @@ from segjax import encoders
 from segjax.config import kinds, rules
 from segjax.encoders.base import Plain
 from segjax.errors import ConfigError
+from segjax.kernels import activations
 from segjax.layers import resample, style
 from segjax.layers.queries import Answers, Outputs
 from segjax.models import base
@@ -151,7 +152,7 @@ class Head(style.Block):
         width, dense = patches.shape[-1], self.style.dense
         classes = dense(self.num_classes + 1, name="classes")(queries)
         for i in range(2):
-            queries = nn.gelu(dense(width, name=f"mask{i}")(queries), approximate=False)
+            queries = activations.gelu(dense(width, name=f"mask{i}")(queries))
         queries = dense(width, name="mask2")(queries)
         for i in range(self.upscales):
             patches = Upscale(style=self.style, name=f"upscale{i}")(patches)
@@ -166,6 +167,6 @@ class Upscale(style.Block):
         """Return the enlarged features."""
         channels = x.shape[-1]
         x = resample.UpConv(channels, **self.style.dtypes, name="up")(x)
-        x = nn.gelu(x, approximate=False)
+        x = activations.gelu(x)
         x = self.style.plain_conv(channels, groups=-1, bias=False, name="depthwise")(x)
         return self.style.layer_norm(epsilon=1e-6, name="norm")(x)

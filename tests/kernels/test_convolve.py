@@ -13,6 +13,7 @@ from segjax import kernels
 from segjax.kernels import conv
 from segjax.kernels.window import NUMBERS
 from segjax.runtime import xla
+from tests.kernels import forms
 
 ODD = (11, 8, 5)
 CASES = [
@@ -54,6 +55,14 @@ def test_values_and_gradients_are_those_of_xla(case, float64):
     for tuned, reference, expected in zip(*results, strict=True):
         np.testing.assert_allclose(tuned, expected, rtol=1e-10, atol=1e-10)
         np.testing.assert_array_equal(reference, expected)
+
+
+def test_a_norm_within_the_kernel_is_one_behind_it(float64, monkeypatch):
+    """What oneDNN is given, in float64: values and gradients by all that goes in."""
+    monkeypatch.setattr(xla, "through_onednn", lambda dtype: True)
+    window = {"strides": (2, 1), "padding": [(1, 1), (0, 2)], "dilation": (1, 1)}
+    arrays = noise(2, 7, 5, 3), noise(3, 3, 3, 4, seed=1), noise(4, seed=2), noise(4, seed=3)
+    forms.assert_agree(functools.partial(conv.normalized, **window), *arrays)
 
 
 @pytest.mark.parametrize("case", [*CASES, {"spatial": 2, "taps": 3, "groups": 3}], ids=str)

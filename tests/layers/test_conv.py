@@ -11,6 +11,7 @@ import pytest
 from segjax.errors import ConfigError
 from segjax.layers import conv, remat
 from segjax.layers import norm as norm_lib
+from segjax.runtime import xla
 
 
 def noise(*shape, seed=0):
@@ -40,6 +41,22 @@ def test_bias_only_without_norm(norm, bias):
     )
     assert ("bias" in shapes["params"]["conv"]) == bias
     assert ("norm" in shapes["params"]) != bias
+
+
+@pytest.mark.parametrize(
+    "options", [{"activation": "silu"}, {"bias": True, "stride": 2}, {"groups": -1}, {"groups": 2}]
+)
+def test_a_norm_merged_into_its_convolution_is_the_norm_behind_it(options, float64, monkeypatch):
+    monkeypatch.setattr(xla, "through_onednn", lambda dtype: True)
+    layer = conv.ConvNormAct(4, **options, compute_dtype="float64", param_dtype="float64")
+    x = noise(2, 6, 5, 4)
+    shapes = jax.eval_shape(functools.partial(layer.init, train=False), jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: 0.5 + noise(*leaf.shape, seed=1) ** 2, shapes)
+    with norm_lib.merging():
+        merged, heard = layer.apply(variables, x, train=False, capture_intermediates=True)
+        assert not norm_lib.merges(norm_lib.BatchNorm(train=True))
+    assert "norm" not in heard["intermediates"]
+    close(merged, layer.apply(variables, x, train=False))
 
 
 def test_unknown_names_are_config_errors():
