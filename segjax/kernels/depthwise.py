@@ -2,17 +2,21 @@
 
 import functools
 import itertools
+import math
 import operator
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.kernels import sums
+from segjax.kernels import fusion, sums
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.window import Ints, Window, slide
+from segjax.runtime import sharding
 from segjax.structs import Features
 
 Taps = Float[Array, "... 1 c"]
+MANY = 25
+"""Taps from above which a sum of them is worth a pass of its own."""
 
 
 @Kernel
@@ -54,11 +58,18 @@ def _stencil_forward(
         low: Zeros before the first sample of each axis; as many behind it as keep the size.
         dilation: Distance of taps, by axis.
     """
-    wide = sums.widen(x.dtype)
-    taps = kernel.astype(wide).reshape(-1, kernel.shape[-1])
-    copies = shifted(x.astype(wide), kernel.shape[:-2], low, dilation)
-    total = functools.reduce(operator.add, (a * tap for a, tap in zip(copies, taps, strict=True)))
-    return total.astype(x.dtype), (x, kernel)
+
+    def add_up(kernel: Taps, x: Features) -> Features:
+        wide = sums.widen(x.dtype)
+        taps = kernel.astype(wide).reshape(-1, kernel.shape[-1])
+        copies = shifted(x.astype(wide), kernel.shape[:-2], low, dilation)
+        terms = (a * tap for a, tap in zip(copies, taps, strict=True))
+        return functools.reduce(operator.add, terms).astype(x.dtype)
+
+    # XLA would add up anew for each use, such as a layer norm's mean, variance and result.
+    many = math.prod(kernel.shape[:-2]) > MANY and not sharding.splits_rows()
+    total = fusion.apart(kernel, x, function=add_up) if many else add_up(kernel, x)
+    return total, (x, kernel)
 
 
 def _stencil_backward(

@@ -12,6 +12,8 @@ from segjax.kernels.dispatch import Kernel
 from segjax.structs import Features
 
 Channels = Float[Array, " c"]
+AT_ONCE = 9
+"""Arrays in one pass at most."""
 
 
 def widen(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:
@@ -30,8 +32,11 @@ def _in_one_pass(*xs: Features) -> tuple[Channels, ...]:
     """Sum all arrays along the rows in one pass, in which they are computed and never stored.
 
     Eight neighbours come first: LLVM unrolls a loop that short, and then works on many channels at
-    once. Tokens and signals may be sharded along, and come in any number: they are multiplied.
+    once, as long as registers hold their sums. Tokens and signals may be sharded along, and come in
+    any number: they are multiplied.
     """
+    if len(xs) > AT_ONCE:
+        return _in_one_pass(*xs[:AT_ONCE]) + _in_one_pass(*xs[AT_ONCE:])
     *rows, along = range(xs[0].ndim - 1)
     if len(rows) < 2:
         return tuple(map(_times_ones, xs))
