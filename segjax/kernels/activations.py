@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from segjax.kernels import fusion
 from segjax.kernels.dispatch import Kernel, with_gradient
 from segjax.kernels.sums import widen
 
@@ -22,9 +23,14 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.gelu(x, approximate=False)
 
 
-def _gelu_forward(x: Array) -> tuple[Array, Array]:
+def _gelu(x: Array) -> Array:
     wide = x.astype(widen(x.dtype))
-    return (0.5 * wide * (1 + lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype), x
+    return (0.5 * wide * (1 + lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    x = fusion.barrier(x)
+    return _gelu(x), x
 
 
 def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
@@ -34,7 +40,7 @@ def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
     return ((g.astype(wide.dtype) * (share + wide * density)).astype(x.dtype),)
 
 
-gelu.everywhere(with_gradient(_gelu_forward, _gelu_backward))
+gelu.everywhere(with_gradient(_gelu_forward, _gelu_backward, primal=_gelu))
 
 
 @Kernel
@@ -43,8 +49,13 @@ def silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.silu(x)
 
 
+def _silu(x: Array) -> Array:
+    return jax.nn.silu(x.astype(widen(x.dtype))).astype(x.dtype)
+
+
 def _silu_forward(x: Array) -> tuple[Array, Array]:
-    return jax.nn.silu(x.astype(widen(x.dtype))).astype(x.dtype), x
+    x = fusion.barrier(x)
+    return _silu(x), x
 
 
 def _silu_backward(x: Array, g: Array) -> tuple[Array]:
@@ -53,4 +64,4 @@ def _silu_backward(x: Array, g: Array) -> tuple[Array]:
     return ((g.astype(wide.dtype) * share * (1 + wide * (1 - share))).astype(x.dtype),)
 
 
-silu.everywhere(with_gradient(_silu_forward, _silu_backward))
+silu.everywhere(with_gradient(_silu_forward, _silu_backward, primal=_silu))

@@ -1,5 +1,6 @@
 """Products over channels, biases, and the similarity of attention."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -61,7 +62,7 @@ def add_bias(x: Float[Array, "*b c"], bias: Float[Array, " c"]) -> Float[Array, 
 
 def _add_bias_backward(_: None, g: Array) -> tuple[Array, Array]:
     """Sum the gradient by the bias in one pass, in float32 at least."""
-    (total,) = sums.channel_sums(g.astype(sums.widen(g.dtype)))
+    (total,) = sums.channel_sums(g)
     return g, total.astype(g.dtype)
 
 
@@ -95,3 +96,27 @@ def _similarity_backward(saved: Saved, g: Array) -> tuple[Array, Array]:
 
 
 similarity.everywhere(with_gradient(_similarity_forward, _similarity_backward))
+
+
+@Kernel
+def softmax(scores: Float[Array, "*b m"], *, dtype: str) -> Float[Array, "*b m"]:
+    """Return the softmax over the last axis, rounded to `dtype`.
+
+    The scores are in that dtype, or float32 where it is narrower.
+    """
+    return jax.nn.softmax(scores).astype(dtype)
+
+
+def _softmax_forward(scores: Array, *, dtype: str) -> tuple[Array, Array]:
+    shares = softmax.reference(scores, dtype=dtype)
+    return shares, shares
+
+
+def _softmax_backward(shares: Array, g: Array, *, dtype: str) -> tuple[Array]:
+    """Take the slope from the rounded shares: autodiff keeps them in float32 beside those."""
+    wide = sums.widen(dtype)
+    shares, g = shares.astype(wide), g.astype(wide)
+    return (shares * (g - (shares * g).sum(-1, keepdims=True)),)
+
+
+softmax.everywhere(with_gradient(_softmax_forward, _softmax_backward))

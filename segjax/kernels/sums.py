@@ -23,8 +23,8 @@ def widen(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:
 
 @Kernel
 def channel_sums(*xs: Features) -> tuple[Channels, ...]:
-    """Return the sums of arrays of one shape over all axes but the last."""
-    return tuple(x.sum(range(x.ndim - 1)) for x in xs)
+    """Return the sums of arrays of one shape over all axes but the last, in float32 at least."""
+    return tuple(x.astype(widen(x.dtype)).sum(range(x.ndim - 1)) for x in xs)
 
 
 @channel_sums.on_cpu
@@ -40,6 +40,7 @@ def _in_one_pass(*xs: Features) -> tuple[Channels, ...]:
     *rows, along = range(xs[0].ndim - 1)
     if len(rows) < 2:
         return tuple(map(_times_ones, xs))
+    xs = tuple(x.astype(widen(x.dtype)) for x in xs)
     shape, near = xs[0].shape, math.gcd(xs[0].shape[along], 8)
 
     def add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -57,8 +58,9 @@ def _in_one_pass(*xs: Features) -> tuple[Channels, ...]:
 
 
 def _times_ones(x: Features) -> Channels:
-    every = tuple(range(x.ndim - 1))
-    return lax.dot_general(jnp.ones(x.shape[:-1], x.dtype), x, ((every, every), ((), ())))
+    every, ones = tuple(range(x.ndim - 1)), jnp.ones(x.shape[:-1], x.dtype)
+    axes = (every, every), ((), ())
+    return lax.dot_general(ones, x, axes, preferred_element_type=widen(x.dtype))
 
 
 @Kernel

@@ -90,7 +90,8 @@ def attend(
         scores = scores + bias.astype(scores.dtype)
     if sees is not None:
         scores = jnp.where(sees[:, None], scores, UNSEEN)
-    return jnp.einsum("bhnm,bhmd->bhnd", nn.softmax(scores).astype(value.dtype), value)
+    shares = products.softmax(scores, dtype=str(value.dtype))
+    return jnp.einsum("bhnm,bhmd->bhnd", shares, value)
 
 
 def rotate(x: Float[Array, "b h n d"], turns: Turns) -> Float[Array, "b h n d"]:

@@ -1,5 +1,7 @@
 """Products and biases have autodiff's gradients, by sums and products that a CPU is good at."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +72,8 @@ def test_the_form_for_onednn_is_the_reference(shape, monkeypatch, float64):
     monkeypatch.setattr(xla, "through_onednn", lambda _: True)
     assert_agree(products.by_kernel, noise(*shape), noise(*shape[:-1], 4, seed=1))
     assert_agree(products.product, noise(*shape), noise(5, 4, seed=1))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4, 6)])
+def test_softmax_has_autodiffs_gradient(shape, float64):
+    assert_agree(functools.partial(products.softmax, dtype="float64"), 3 * noise(*shape))
