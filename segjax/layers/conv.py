@@ -73,7 +73,7 @@ class Conv(nn.Module):
         shape = (*window, channels // groups, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, self.param_dtype)
         x = jnp.asarray(x, self.compute_dtype)
-        window: dict[str, Any] = {
+        slides: dict[str, Any] = {
             "strides": (self.stride,) * spatial,
             "padding": [(side, side) for side in sides] if self.padding is None else self.padding,
             "dilation": (self.dilation,) * spatial,
@@ -84,8 +84,8 @@ class Conv(nn.Module):
         if affine is not None:
             slope, offset = affine
             offset = offset if bias is None else offset + bias * slope
-            return conv_lib.normalized(x, kernel, slope, offset, **window)
-        x = conv_lib.convolve(x, jnp.asarray(kernel, self.compute_dtype), **window)
+            return conv_lib.normalized(x, kernel, slope, offset, **slides)
+        x = conv_lib.convolve(x, jnp.asarray(kernel, self.compute_dtype), **slides)
         if bias is None:
             return x
         bias = jnp.asarray(bias, self.compute_dtype)
