@@ -83,7 +83,7 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         if affine is not None:
             slope, offset = affine
-            offset = offset if bias is None else offset + bias * slope
+            offset = offset if bias is None else offset + bias.astype(slope.dtype) * slope
             return conv_lib.normalized(x, kernel, slope, offset, **slides)
         x = conv_lib.convolve(x, jnp.asarray(kernel, self.compute_dtype), **slides)
         if bias is None:
