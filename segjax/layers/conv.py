@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu6": nn.relu6,
     "leaky_relu": nn.leaky_relu,
     "gelu": activations.gelu,
-    "silu": activations.silu,
+    "silu": nn.silu,
     "sigmoid": nn.sigmoid,
     "hard_swish": nn.hard_swish,
     "hard_sigmoid": nn.hard_sigmoid,

@@ -57,7 +57,7 @@ class Block(style.Block):
         dense = functools.partial(attention.dense, **self.style.dtypes)
         y = dense(self.hidden, name="expand")(x)
         if self.gated:
-            y = activations.silu(dense(self.hidden, name="gate")(x)) * y
+            y = nn.silu(dense(self.hidden, name="gate")(x)) * y
         else:
             y = activations.gelu(y)
         return dense(x.shape[-1], name="contract")(y)
