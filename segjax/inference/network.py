@@ -110,7 +110,8 @@ class Forward:
 
         They are in memory before anything looks at them: XLA would gather them anew for each look.
         """
-        return functools.reduce(self.add, blend.together(groups), None)
+        first, *others = blend.together(groups)
+        return functools.reduce(self.add, others, self.add(None, first))
 
 
 class Network:
