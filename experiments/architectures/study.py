@@ -15,8 +15,8 @@ from typing import Any
 from segjax.config.sections import parse_arg
 
 HERE = pathlib.Path(__file__).parent
-STEPS = 400
-MINUTES = 4.0
+STEPS = 200
+MINUTES = 2.0
 ROWS = {
     "U-Net": "unet", "FCN-8s": "fcn", "SegNet": "segnet", "PSPNet": "pspnet",
     "DeepLabv3+": "deeplabv3plus", "FC-DenseNet": "fc_densenet", "BiSeNetV2": "bisenetv2",
@@ -27,13 +27,14 @@ ROWS = {
 
 def get_study(arg: str = "") -> dict[str, Any]:
     """Return the study: `equal` is 'steps' or 'time', `dtype` what is computed in."""
-    found = parse_arg(arg, equal="steps", dtype="float32")
+    found = parse_arg(arg, equal="steps", dtype="bfloat16")
     of = dict.fromkeys(ROWS, STEPS) if found.equal == "steps" else steps_in_time()
     what = f"{STEPS} steps" if found.equal == "steps" else f"{MINUTES:g} minutes of steps"
     return {
         "title": f"Networks from scratch on CamVid, {what}",
         "overrides": [
-            "evals.val.every_percent=100", f"model.compute_dtype={found.dtype}",
+            "evals.val.every_percent=100", "report.page=False",
+            f"model.compute_dtype={found.dtype}",
             # the rates of SegFormer's and the convolutional papers lie on both sides of it
             "optimizer.lr=0.001",
         ],

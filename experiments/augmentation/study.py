@@ -25,9 +25,14 @@ ROWS = {
 def get_study(arg: str = "") -> dict[str, Any]:
     """Return the study; `arg` is that of configs/camvid.py."""
     return {
-        "title": "Augmentation of a small U-Net on CamVid, 500 steps",
+        "title": "Augmentation of a small U-Net on CamVid, 400 steps",
         "config": f"configs/camvid.py:{arg or 'model=unet,size=cpu'}",
-        "overrides": ["total_steps=500", "evals.val.every_percent=100"],
+        "overrides": [
+            "total_steps=400",
+            "evals.val.every_percent=100",
+            "report.page=False",
+            "model.compute_dtype=bfloat16",
+        ],
         "metrics": ["test/miou", "val/miou", "test/pixel_accuracy"],
         "baseline": "crops alone",
         "rows": [

@@ -2,7 +2,7 @@
 
 python -m experiments.search.study --workdir=runs/search_study
 
-The quickstart at a small size is trained with each of twelve learning rates, in an order drawn from
+The quickstart is trained for 200 steps with each of eleven learning rates, in an order drawn from
 the seed, twice: to the end, and with the median pruner. The seed is also that of the runs. With
 --replay the second search is given the scores that the first one logged, as a run repeats to the
 bit. One line a seed goes to results.jsonl; the same command goes on where it was ended.
@@ -20,9 +20,9 @@ import tempfile
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
-RATES = [float(f"{10 ** (-5 + i * 5 / 11):.3g}") for i in range(12)]
-"""From 1e-5 to 1, at equal factors."""
-STEPS = 120
+RATES = [float(f"{10 ** (-5 + i / 2):.3g}") for i in range(11)]
+"""From 1e-5 to 1, at half decades."""
+STEPS = 200
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"type": "none"},
     "median": {"type": "median", "startup": 1, "warmup_percent": 30},
@@ -34,11 +34,11 @@ def settings(seed: int, pruner: str) -> dict[str, Any]:
     rates = [*RATES]
     random.Random(seed).shuffle(rates)
     return {
-        "config": "configs/quickstart.py:debug",
+        "config": "configs/quickstart.py",
         "overrides": [
             f"seed={seed}", f"total_steps={STEPS}", "evals.val.every_percent=10",
-            "input.source.num_examples=64", "input.cache=True", "log_steps=60",
-            "checkpoint.save_percent=100",
+            "log_steps=50", "checkpoint.save_percent=100", "report.page=False",
+            "model.compute_dtype=bfloat16",
         ],
         "method": "grid",
         "pruner": PRUNERS[pruner],
