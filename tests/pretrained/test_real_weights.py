@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from segjax.config import lookup
+from segjax.encoders import efficientnet
 from segjax.pretrained import files
 from segjax.runs import transfer
 from tests import parity
@@ -19,10 +20,10 @@ from tests.pretrained import real
 
 pytestmark = pytest.mark.slow
 FORM = {"padding": "published", "epsilon": 1e-3}
-LITE0 = {"type": "efficientnet", "variant": "lite0", **FORM}
 UNET = {
     "type": "encoder_unet", "encoder": {"type": "efficientnet", "variant": "b4", "stem_skip": True}
 }  # fmt: skip
+HONEYCOMB = 599
 HED = {"type": "hed", "encoder": {"type": "vgg", "depth": 16, "norm": "none"}}
 
 
@@ -65,8 +66,8 @@ def test_a_unet_of_segmentation_models_pytorch_out_of_onnx(name):
     assert relative(logits, theirs) < 1e-4
 
 
-def picture(name):
-    """Return a picture of scikit-image or scikit-learn as published: 224 pixels, scaled."""
+def picture(name, side):
+    """Return a picture of scikit-image or scikit-learn as published: square, of `side`, scaled."""
     from PIL import Image
 
     if name in ("china", "flower"):
@@ -76,39 +77,47 @@ def picture(name):
         data = pytest.importorskip("skimage.data", reason=real.REASON)
         pixels = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
     image = Image.fromarray(pixels).convert("RGB")
-    side = min(image.size)
-    left, top = ((n - side) // 2 for n in image.size)
-    square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.BICUBIC)
+    least = min(image.size)
+    left, top = ((n - least) // 2 for n in image.size)
+    square = image.crop((left, top, left + least, top + least)).resize((side, side), Image.BICUBIC)
     return (np.asarray(square, np.float32) - 127) / 128
 
 
-def test_efficientnet_lite0_knows_five_pictures():
+@pytest.mark.parametrize("variant", real.LITE)
+def test_efficientnet_lite_knows_five_pictures(variant):
     """The classifier's last layers are in the file, not in our encoder: they are applied here."""
-    pictures = np.stack([picture(name) for name in real.CLASSES])
-    section = {"type": "encoder_unet", "encoder": LITE0}
+    side = efficientnet.VARIANTS[variant].size
+    pictures = np.stack([picture(name, side) for name in real.CLASSES])
+    form = {"type": "efficientnet", "variant": variant, **FORM}
     model, variables, loaded = build(
-        section, real.LITE0, pictures.shape, num_classes=2, publisher="smp", part="encoder"
-    )
+        {"type": "encoder_unet", "encoder": form}, real.LITE[variant], pictures.shape,
+        num_classes=2, publisher="smp", part="encoder",
+    )  # fmt: skip
     assert {name.split(".")[0] for name in loaded.card.left} == {"_conv_head", "_bn1", "_fc"}
-    encoder = lookup.build("encoders", LITE0, where="config.model.encoder")
+    encoder = lookup.build("encoders", form, where="config.model.encoder")
     own = {kind: tree["encoder"] for kind, tree in variables.items()}
     features = jax.jit(functools.partial(encoder.apply, train=False))(own, jnp.asarray(pictures))
-    state = files.read(real.file(real.LITE0))
+    state = files.read(real.file(real.LITE[variant]))
     x = np.asarray(features[-1]) @ state["_conv_head.weight"][:, :, 0, 0].T
     x = (x - state["_bn1.running_mean"]) / np.sqrt(state["_bn1.running_var"] + 1e-3)
     x = np.clip(x * state["_bn1.weight"] + state["_bn1.bias"], 0, 6).mean((1, 2))
     logits = x @ state["_fc.weight"].T + state["_fc.bias"]
-    assert logits.argmax(1).tolist() == list(real.CLASSES.values())
+    found = dict(zip(real.CLASSES, logits.argmax(1).tolist(), strict=True))
+    taken = {"flower": HONEYCOMB} if variant == "lite2" else {}  # by the published code too
+    assert found == real.CLASSES | taken
 
     torch = pytest.importorskip("torch", reason=parity.REASON)
     theirs = pytest.importorskip("efficientnet_lite_pytorch", reason=real.REASON)
-    network = theirs.EfficientNet.from_name("efficientnet-lite0").eval()
+    network = theirs.EfficientNet.from_name(f"efficientnet-{variant}").eval()
     network.load_state_dict({name: torch.from_numpy(x.copy()) for name, x in state.items()})
     with torch.no_grad():
-        x = network._swish(network._bn0(network._conv_stem(parity.to_torch(pictures))))
-        found = [x := block(x) for block in network._blocks]
-    for ours, block in zip(features, (0, 2, 4, 10, 15), strict=True):
-        parity.assert_close(ours, found[block], 1e-4)
+        given = parity.to_torch(pictures)
+        assert network(given).argmax(1).tolist() == list(found.values())
+        x = network._swish(network._bn0(network._conv_stem(given)))
+        outputs = [x := block(x) for block in network._blocks]
+    ends = np.cumsum(efficientnet.block_counts(variant))[[0, 1, 2, 4, 6]] - 1
+    for ours, block in zip(features, ends, strict=True):
+        parity.assert_close(ours, outputs[block], 1e-4)
 
 
 def test_hed_out_of_keras():

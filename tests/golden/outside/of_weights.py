@@ -38,7 +38,7 @@ def lite0() -> recorded.Case:
     from efficientnet_lite_pytorch import EfficientNet
 
     network: Any = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(real.file(real.LITE0), weights_only=True))
+    network.load_state_dict(torch.load(real.file(real.LITE["lite0"]), weights_only=True))
     state = {name: x.numpy() for name, x in network.state_dict().items()}
     network.double().eval()
     with torch.no_grad():
