@@ -1,5 +1,6 @@
 """segjax's side: what `--mode=predict` and an evaluator call."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -76,9 +77,9 @@ def build(work: Work, kind: str, variant: str) -> tuple[Callable, dict]:
 
     def bare() -> None:
         """Send as many windows through the network, and do nothing else."""
-        jax.block_until_ready(
-            [forward.outputs(network.variables, window) for _ in range(count)][-1]
-        )
+        (ready,) = network.ready
+        run = ready or functools.partial(forward.outputs, network.variables)
+        jax.block_until_ready([run(window) for _ in range(count)][-1])
 
     once = {"predict": predict, "score": score, "bare": bare}[kind]
     once()

@@ -34,8 +34,7 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
         arguments: tuple[Any, ...] = (placed, key)
     else:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        compiled, jaxpr, costs = compile_inference(parts, variables, placed["image"])
-        arguments = (variables, placed["image"])
+        compiled, jaxpr, costs, arguments = compile_inference(parts, variables, placed["image"])
     facts = {
         "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
         "device": jax.devices()[0].device_kind,
@@ -61,15 +60,21 @@ def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[
 
 def compile_inference(
     parts: parts_lib.Parts, variables: dict, image: jax.Array
-) -> tuple[Any, Any, timing.Costs]:
-    """Return the compiled function from variables and images to logits, its jaxpr and costs."""
+) -> tuple[Any, Any, timing.Costs, tuple[Any, ...]]:
+    """Return the compiled network, its jaxpr, its costs and what it takes, as a predictor has it.
 
+    What is made of the variables alone is among what it takes.
+    """
     begun = time.perf_counter()
-    traced = parts.forward.outputs.trace(variables, image)
+    function, arguments = parts.forward.outputs, (variables, image)
+    if parts.forward.ahead:
+        ready = parts.forward.ahead.of(variables)
+        function, arguments = ready.late(image), ready.arguments(image)
+    traced: Any = function.trace(*arguments)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - begun
     costs = timing.Costs(flops.total(traced.jaxpr), timing.memory_of(compiled), seconds)
-    return compiled, traced.jaxpr, costs
+    return compiled, traced.jaxpr, costs, arguments
 
 
 def make_setup(config: dict[str, Any], batch: int, *, mesh: Mesh | None = None) -> Setup:

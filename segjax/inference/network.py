@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from segjax.data import core, resample
 from segjax.data.lazy import Region
-from segjax.inference import batches, blend
+from segjax.inference import ahead, batches, blend
 from segjax.inference import several as several_lib
 from segjax.inference.blend import Group, Windows
 from segjax.inference.layout import Layout, Tile
@@ -33,6 +33,7 @@ from segjax.runtime import quirks, sharding, xla
 from segjax.structs import IGNORE_LABEL, Batch, Schema
 from segjax.tasks.base import DenseTask, Outputs
 
+NARROW = ("bfloat16", "float16")
 Counts = list[tuple[int, jax.Array | None]]
 """Of a batch: an example's number with the counts of a tile, or with None where it is complete."""
 
@@ -53,6 +54,8 @@ class Forward:
 
     Attributes:
         outputs: `(variables, image [b *space c]) → outputs`.
+        ahead: The same in two programs, of variables alone and of the rest, where weights are
+            rounded to be used; None where they are not, or no device holds them all.
         losses: `(outputs, batch) → terms of the loss`.
         scores: `(outputs of each member) → their mean [b *space k]`, each row whole on a device.
         scores_of_all: Likewise, and each row on every process.
@@ -98,6 +101,11 @@ class Forward:
 
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
+        narrow = getattr(model, "compute_dtype", "") in NARROW
+        self.ahead = None
+        if narrow and mesh.shape["fsdp"] == 1:
+            once: Any = {"options_early": xla.options_of_one_run()}
+            self.ahead = ahead.Passes(outputs, options=options["compiler_options"], **once)
         self.losses = jit(losses, out_shardings=everywhere)
         self.scores = jit(scores, out_shardings=self.by_row)
         self.scores_of_all = jit(scores, out_shardings=everywhere)
@@ -134,6 +142,7 @@ class Network:
     ):
         self.forward, self.variables, self.batch_size = forward, variables, batch_size
         self.members = [(forward, variables), *others]
+        self.ready = [each.ahead and each.ahead.of(given) for each, given in self.members]
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of one image.
@@ -259,8 +268,8 @@ class Network:
 
     def _outputs(self, images: jax.Array) -> list[Outputs]:
         found = []
-        for forward, variables in self.members:
-            found.append(forward.outputs(variables, images))
+        for (forward, variables), ready in zip(self.members, self.ready, strict=True):
+            found.append(ready(images) if ready else forward.outputs(variables, images))
             quirks.one_at_a_time(found[-1])
         return found
 

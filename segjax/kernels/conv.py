@@ -54,36 +54,49 @@ def convolve(
     return sharding.keep_rows(y, partner=x.shape[1])
 
 
-@Kernel
 def normalized(
     x: Features,
     kernel: Float[Array, "... i o"],
     slope: sums.Channels,
     offset: sums.Channels,
-    *,
-    strides: Sequence[int],
-    padding: Pads,
-    dilation: Sequence[int],
+    **window: Any,
 ) -> Float[Array, "b ... o"]:
-    """Return `convolve(x, kernel) * slope + offset` per channel, float32 at least.
+    """Return `convolve(x, kernel, **window) * slope + offset` per channel, float32 at least.
 
     `kernel` is as wide as it is kept, and rounded to the dtype of `x` here.
     """
-    kernel = kernel.astype(x.dtype)
-    y = convolve(x, kernel, strides=strides, padding=padding, dilation=dilation)
-    return scaling.affine(y, slope, offset)
+    if x.shape[-1] != kernel.shape[-2]:
+        return scaling.affine(convolve(x, kernel.astype(x.dtype), **window), slope, offset)
+    # Of variables alone, and so an operation by itself, see `inference.ahead`.
+    kernel = _with_slope(kernel, slope, dtype=x.dtype)
+    return _with_offset(x, kernel, slope, offset, **window)
 
 
-@normalized.on_cpu
-def _in_one_call(
-    x: Array, kernel: Array, slope: Array, offset: Array, **window: Any
-) -> Float[Array, "b ... o"]:
+@Kernel
+def _with_slope(kernel: Array, slope: Array, *, dtype: Any) -> Array:
+    return kernel.astype(dtype)
+
+
+@_with_slope.on_cpu
+def _in_the_kernel(kernel: Array, slope: Array, *, dtype: Any) -> Array:
     """Put the slope into the kernel: oneDNN adds, and activates, what it has just computed."""
-    if not xla.through_onednn(x.dtype) or x.shape[-1] != kernel.shape[-2]:
-        return normalized.reference(x, kernel, slope, offset, **window)
+    if not xla.through_onednn(dtype):
+        return _with_slope.reference(kernel, slope, dtype=dtype)
+    wide = sums.widen(dtype)
+    return (kernel.astype(wide) * slope.astype(wide)).astype(dtype)
+
+
+@Kernel
+def _with_offset(x: Array, kernel: Array, slope: Array, offset: Array, **window: Any) -> Array:
+    return scaling.affine(convolve(x, kernel, **window), slope, offset)
+
+
+@_with_offset.on_cpu
+def _in_one_call(x: Array, kernel: Array, slope: Array, offset: Array, **window: Any) -> Array:
+    if not xla.through_onednn(x.dtype):
+        return _with_offset.reference(x, kernel, slope, offset, **window)
     wide = sums.widen(x.dtype)
-    kernel = kernel.astype(wide) * slope.astype(wide)
-    return convolve(x, kernel.astype(x.dtype), **window).astype(wide) + offset.astype(wide)
+    return convolve(x, kernel, **window).astype(wide) + offset.astype(wide)
 
 
 @Kernel

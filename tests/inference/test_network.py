@@ -90,9 +90,12 @@ class Others(Many):
 class Conv(nn.Module):
     """A convolution: what it says of a pixel depends on the pixels around."""
 
+    compute_dtype: str = "float32"
+
     @nn.compact
     def __call__(self, image, *, train):
-        return Outputs(nn.Conv(K, (5, 5))(image.astype(jnp.float32) / 100))
+        logits = nn.Conv(K, (5, 5), dtype=self.compute_dtype)(image.astype(jnp.float32) / 100)
+        return Outputs(logits.astype(jnp.float32))
 
 
 def one_device():
