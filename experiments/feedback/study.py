@@ -1,7 +1,7 @@
 """What does retraining on feedback do: with 40 corrected scenes of a new kind, with poison?
 
-    python run.py --config=configs/quickstart.py --config.total_steps=300 --workdir=runs/quick300
-    python -m experiments.feedback.study --workdir=runs/quick300
+    python run.py --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m experiments.feedback.study --workdir=runs/quickstart
 
 The run is copied for each case, so it stays as it is. A case is a kind of scenes and what becomes
 of their masks; `poisoned` says what poison there is. One line a case goes to results.jsonl.
@@ -22,12 +22,23 @@ SEED = 7
 """Of the scenes, unless --seed says otherwise."""
 KINDS = ("weave", "usual", "night", "fog")
 """`weave` is a ground that training has not; `night` and `fog` change usual scenes."""
+CHANGED = ("night", "fog")
+TESTED, UNSEEN = 128, 11
+"""Scenes that neither training nor gate sees, and their seed."""
 POISON = (
     "noise", "exchanged", "squares", "moved", "moved apart", "classes exchanged",
     "classes rotated", "one class", "one class each", "mirrored",
 )  # fmt: skip
+TESTED_BY = "IoU of an image, bootstrap"
+"""What the gate asks of single images now; earlier records say what it asked then."""
 GOOD = ("weave", "weave, half judged", "night", "fog")
 CASES = (*GOOD, *(f"weave, {each}" for each in POISON))
+
+
+def kind_of(case: str) -> str:
+    """Return the kind of a case's scenes."""
+    kind = case.partition(", ")[0]
+    return kind if kind in KINDS else "weave"
 
 
 def seen(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -83,7 +94,9 @@ def poisoned(case: str, labels: list[np.ndarray], rng: np.random.Generator) -> l
     return [np.full(sides, number) for number in each]
 
 
-def fill(root: pathlib.Path, case: str, seed: int) -> None:
+def fill(
+    root: pathlib.Path, case: str, seed: int, *, split: str = "train", count: int = SCENES
+) -> None:
     """Add the scenes of a case to a folder of feedback."""
     import io
 
@@ -94,8 +107,8 @@ def fill(root: pathlib.Path, case: str, seed: int) -> None:
 
     kind, _, wrong = case.partition(", ")
     ground = "weave" if kind == "weave" else ""
-    source = synthetic.Source(split="train", num_examples=SCENES, ground=ground, seed=seed)
-    examples: list[Any] = [source[number] for number in range(SCENES)]
+    source = synthetic.Source(split=split, num_examples=count, ground=ground, seed=seed)
+    examples: list[Any] = [source[number] for number in range(count)]
     rng = np.random.default_rng(seed)
     labels = masks(wrong, [np.asarray(each["label"]) for each in examples], rng)
     store = Store.open(root)
@@ -108,19 +121,28 @@ def fill(root: pathlib.Path, case: str, seed: int) -> None:
         )  # fmt: skip
 
 
-def scored(run: Any, ground: str) -> float:
-    """Return the mIoU of a run on 128 new scenes of a ground, in no way of the training's."""
+def scored(run: Any, kind: str) -> float:
+    """Return the mIoU of a run on 128 new scenes of a kind, in no way of the training's."""
     import dataclasses
 
-    source = {
-        "type": "synthetic",
-        "num_examples": 128,
-        "ground": ground,
-        "seed": 11 if ground else 0,
-    }
-    evals = {"test": {**next(iter(run.config["evals"].values())), "split": "test"}}
-    config = {**run.config, "input": {**run.config["input"], "source": source}, "evals": evals}
-    return dataclasses.replace(run, config=config).evaluate("test")[0].result["miou"]
+    with tempfile.TemporaryDirectory() as folder:
+        ground = "weave" if kind == "weave" else ""
+        source = {
+            "type": "synthetic", "num_examples": TESTED, "ground": ground,
+            "seed": UNSEEN if ground else 0,
+        }  # fmt: skip
+        if kind in CHANGED:
+            root = pathlib.Path(folder)
+            fill(root, kind, UNSEEN, split="test", count=TESTED)
+            known = run.config["resolved"]
+            source = {
+                "type": "folder", "root": str(root), "images": "images", "labels": "labels",
+                "split_file": "*", "ignore_index": 255, "class_names": known["class_names"],
+                "palette": known["palette"],
+            }  # fmt: skip
+        evals = {"test": {**next(iter(run.config["evals"].values())), "split": "test"}}
+        config = {**run.config, "input": {**run.config["input"], "source": source}, "evals": evals}
+        return dataclasses.replace(run, config=config).evaluate("test")[0].result["miou"]
 
 
 def by_image(old: Any, new: Any) -> list[list[float]]:
@@ -156,17 +178,17 @@ def study(workdir: pathlib.Path, case: str, *, steps: int, seed: int) -> dict[st
         verdict = reading.read_json(path / "versions" / "v0001" / versions.GATE)
         old, new = run.open_run(path), run.open_run(path / "versions" / "v0001")
         row = {
-            "case": case, "seed": seed, "steps": verdict["steps"], "trained": verdict["trained"],
-            "tested": verdict["tested"], "promoted": verdict["promoted"],
-            "tested_by": "IoU of an image, bootstrap",
+            "case": case, "seed": seed, "run": old.config["resolved"]["total_steps"],
+            "steps": verdict["steps"], "trained": verdict["trained"], "tested": verdict["tested"],
+            "promoted": verdict["promoted"], "tested_by": TESTED_BY, "doubts": verdict["doubts"],
         }  # fmt: skip
         for name in ("holdout", "feedback", "images"):
             found = verdict[name]
             row |= {f"{name}_{key}": round(found[key], 4) for key in ("first", "second", "p_value")}
         row["by_image"] = by_image(old, new)
-        for name, ground in (("usual", ""), ("weave", "weave")):
-            row |= {f"{name}_old": round(scored(old, ground), 4)}
-            row |= {f"{name}_new": round(scored(new, ground), 4)}
+        for kind in dict.fromkeys(("usual", "weave", kind_of(case))):
+            row |= {f"{kind}_old": round(scored(old, kind), 4)}
+            row |= {f"{kind}_new": round(scored(new, kind), 4)}
         reasons = [] if verdict["promoted"] else verdict["reasons"]
         return row | {"refused_because": reasons}
 

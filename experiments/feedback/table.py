@@ -9,6 +9,7 @@ import argparse
 import json
 import pathlib
 
+from experiments.feedback import study
 from segjax.studies import tables
 
 HERE = pathlib.Path(__file__).parent
@@ -18,17 +19,18 @@ DOUBTED, DONE = "<!-- drawn from doubts.jsonl -->", "<!-- end of doubts -->"
 
 def redraw(text: str, records: list[dict]) -> str:
     """Return the page with the table of the records."""
-    lines = ["| masks | steps | usual | weave | hold-out | tested by, p | gate |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines = ["| masks | scenes | run, steps | usual | its kind | hold-out | tested by, p | gate |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in records:
-        pairs = (("usual_old", "usual_new"), ("weave_old", "weave_new"))
+        kind = study.kind_of(row["case"])
+        pairs = (("usual_old", "usual_new"), (f"{kind}_old", f"{kind}_new"))
         pairs += (("holdout_first", "holdout_second"),)
         cells = [f"{row[old]:.3f} → {row[new]:.3f}" for old, new in pairs]
         verdict = "promoted" if row["promoted"] else "refused"
         tested = f"{row['tested_by']}, {row['images_p_value']:.3f}"
-        lines.append(
-            f"| {row['case']} | {row['steps']} | {' | '.join([*cells, tested, verdict])} |"
-        )
+        seed, run = row.get("seed", study.SEED), row.get("run", 300)
+        steps = f"{run}, {row['steps']}"
+        lines.append(f"| {' | '.join([row['case'], str(seed), steps, *cells, tested, verdict])} |")
     text = tables.redraw(text, "\n".join(lines), begin=BEGIN, end=END)
     return tables.redraw(text, "\n".join(of_doubts(doubts())), begin=DOUBTED, end=DONE)
 

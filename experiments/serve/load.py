@@ -247,19 +247,36 @@ def record(found: dict[str, Any]) -> None:
     readme.write_text(redraw(readme.read_text(), read()))
 
 
+def rate(port: int, *, seconds: float, clients: int) -> float:
+    """Return answers a second, while so many clients ask again as soon as they are answered."""
+    command = [sys.executable, "-m", "experiments.serve.crowd", *map(str, (port, clients, seconds))]
+    asked = subprocess.run([*command, "0"], cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
+    notes = json.loads(asked.stdout)["notes"]
+    first, last = min(begin for _, begin, _ in notes), max(begin + took for _, begin, took in notes)
+    return sum(status == 200 for status, *_ in notes) / (last - first)
+
+
 def rounds(workdir: str, *, seconds: float, clients: int, count: int) -> dict[str, Any]:
-    """Return the throughput of batches over that of one by one, in turns."""
-    rates: dict[int, list[float]] = {1: [], 8: []}
-    for _ in range(count):
-        for batch, found in rates.items():
-            one = steady(workdir, batch=batch, seconds=seconds, clients=clients)
-            found.append(one["images_per_s"])
-            print(json.dumps(one), flush=True)
+    """Return the throughput of batches over that of one by one, in many short turns.
+
+    Both servers run all the time, and the one that is not asked does nothing; of each pair the
+    first is once this one, once that one.
+    """
+    servers = {batch: Server(workdir, f"--batch={batch}") for batch in (1, 8)}
+    rates: dict[int, list[float]] = {batch: [] for batch in servers}
+    for turn in range(-1, count):  # the first is not counted: what is begun on demand is begun
+        for batch in sorted(servers, reverse=turn % 2 == 1):
+            found = rate(servers[batch].port, seconds=seconds, clients=clients)
+            rates[batch] += [round(found, 2)] * (turn >= 0)
+            print(f"--batch={batch}: {found:.1f} images a second", flush=True)
+    ended = [server.end() for server in servers.values()]
     ratios = [many / one for one, many in zip(rates[1], rates[8], strict=True)]
     return {
         "what": "rounds", "of": pathlib.Path(workdir).resolve().name, "clients": clients,
         "one_by_one": rates[1], "batches_of_8": rates[8],
         "ratio_median": round(statistics.median(ratios), 2),
+        "ratio_quartiles": [round(each, 2) for each in statistics.quantiles(ratios, n=4)[::2]],
+        "load": round(os.getloadavg()[0], 1), "exit": max(ended),
     }  # fmt: skip
 
 
@@ -281,7 +298,7 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     workdir, clients = options.workdir, options.clients
     measures = {
-        "rounds": lambda: rounds(workdir, seconds=15.0, clients=clients, count=2),
+        "rounds": lambda: rounds(workdir, seconds=4.0, clients=clients, count=10),
         "overload": lambda: overload(workdir, seconds=10.0, clients=64, queue=8),
         "pausing": lambda: overload(workdir, seconds=10.0, clients=64, queue=8, pause=0.2),
         "ending": lambda: ending(workdir, clients=clients),
