@@ -47,7 +47,7 @@ DATA_SETS = {
         "", "debug", "dims=1", "dims=1,debug", "dims=3", "dims=3,debug",
         "multilabel", "multilabel,dims=3,debug", "task=instance", "task=instance,debug",
     ),
-    "camvid": ("", "size=cpu", "model=segnet,size=cpu", "size=debug"),
+    "camvid": ("", "size=cpu", "model=unet,size=cpu,best", "model=segnet,size=cpu", "size=debug"),
     "own_data": (
         "", "classes=ground+thing,mask=binary,side=96", "size=debug",
         "classes=cell+nucleus,mask=multilabel", "mask=bands,size=debug",
