@@ -25,7 +25,7 @@ RATES = [float(f"{10 ** (-5 + i / 2):.3g}") for i in range(11)]
 STEPS = 200
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"type": "none"},
-    "median": {"type": "median", "startup": 1, "warmup_percent": 30},
+    "median": {"type": "median", "startup": 2, "warmup_percent": 20},
 }
 
 
