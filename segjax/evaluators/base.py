@@ -88,6 +88,8 @@ class Evaluator(Generic[R]):
         every_steps: How often training calls it; 0: only at the end.
         threads: Threads that read and decode.
         least_score: From which score on an object counts as found, where scores have no other use.
+        metrics: What is scored beside the headline, each by name ('boundary_AP') or as a section
+            with arguments (`dict(type='ap_at', thresholds=(0.5, 0.7))`); 'all': all there is.
         intervals: Resamples of the 95 % bootstrap intervals; 0: none.
         name: Its key in `config.evals`: prefix of its scalars and name of its file.
         source: The opened split.
@@ -95,12 +97,17 @@ class Evaluator(Generic[R]):
 
     Attributes:
         known: The split, which knows its objects.
+        chosen: What is scored, by what it is called.
 
     Raises:
         ConfigError: The split has no objects.
     """
 
     headline: ClassVar[tuple[str, str]]
+    sort: ClassVar[chosen.Sort]
+    """Of the metrics that it takes."""
+    always: ClassVar[Mapping[str, Any]] = {}
+    """The metrics that it has in any case."""
 
     def __init__(
         self,
@@ -110,6 +117,7 @@ class Evaluator(Generic[R]):
         every_steps: kinds.Count = 0,
         threads: kinds.Threads = 2,
         least_score: kinds.Probability = 0.5,
+        metrics: Annotated[Sequence[str | kinds.Section], rules.length(0, 100)] = (chosen.ALL,),
         intervals: Annotated[int, rules.whole(0, 100_000)] = 0,
         name: str,
         source: core.Source,
@@ -127,6 +135,9 @@ class Evaluator(Generic[R]):
         self.known: core.ObjectSource = source
         self.things = tuple(classes.things)
         self.log_names = log_names(classes.class_names)
+        self.chosen = chosen.built_once(
+            metrics, where=f"config.evals.{name}.metrics", sort=self.sort, always=self.always
+        )
 
     def __len__(self) -> int:
         return len(self.source)

@@ -3,7 +3,7 @@
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +13,42 @@ from segjax.config import lookup, rules
 from segjax.data import core, resample
 from segjax.errors import ConfigError
 from segjax.inference.predictor import Predictor
-from segjax.metrics import base, confusion, intervals, matrix
+from segjax.metrics import base, confusion, intervals, matrix, objects, segments
 from segjax.metrics.base import Metric, PerExample, Seen
 
-TAKES = ("seen",)
+
+class Sort(NamedTuple):
+    """A sort of metrics: those that one kind of evaluator takes.
+
+    Attributes:
+        takes: The positional arguments that one is called with.
+        has: What each has beside that.
+        file: Which says what one is.
+        every: The names that `ALL` stands for; empty: it stands for none.
+    """
+
+    takes: tuple[str, ...]
+    has: tuple[str, ...]
+    file: str
+    every: tuple[str, ...] = ()
+
+
+ALL = "all"
+MAPS = Sort(("seen",), ("added", "summarize"), "segjax/metrics/base.py")
+OBJECTS = Sort(
+    ("scene", "number"), ("called", "names", "summarize", "resampled"),
+    "segjax/metrics/objects.py", objects.EVERY,
+)  # fmt: skip
+SEGMENTS = Sort(
+    ("maps",), ("called", "names", "of_class", "summarize", "resampled"),
+    "segjax/metrics/segments.py", segments.EVERY,
+)  # fmt: skip
 
 
 def build(
     chosen: Sequence[str | Mapping[str, Any]], *, where: str, source: core.Source
 ) -> dict[str, Metric]:
-    """Return the metrics of a list of names and sections, by the names of their results.
+    """Return the metrics of class maps of a list, by the names of their results.
 
     Two of one type are called `surface_dice` and `surface_dice-2`.
 
@@ -42,23 +68,13 @@ def build(
             "metrics empty."
         )
     found: dict[str, Metric] = {}
-    seen: list[dict[str, Any]] = []
-    for i, item in enumerate(chosen):
-        place = f"{where}[{i}]"
-        section = section_of(item, where=place)
-        if section in seen:
-            raise ConfigError(f"{place}: {section['type']!r} stands twice. Leave one out.")
-        seen.append(section)
-        metric = lookup.build("metrics", section, where=place, takes=TAKES)
-        if not isinstance(metric, Metric):
-            raise ConfigError(
-                f"{place}.type={section['type']!r}: has no 'added' or 'summarize'. Name a metric: "
-                "segjax/metrics/base.py says what one is."
-            )
-        name = lookup.snake_case(section["type"].rpartition(":")[2])
+    seen: list[str] = []
+    for place, type_, metric in built(chosen, where=where, sort=MAPS):
+        seen.append(type_)
+        name = lookup.snake_case(type_.rpartition(":")[2])
         if name in reserved():
             raise ConfigError(f"{place}: {name!r} is in every report. Name the metric otherwise.")
-        same = sum(other["type"] == section["type"] for other in seen)
+        same = seen.count(type_)
         name = f"{name}-{same}" if same > 1 else name
         if name in found:
             raise ConfigError(f"{place}: two metrics are called {name!r}. Rename one.")
@@ -67,11 +83,69 @@ def build(
     return found
 
 
-def section_of(item: str | Mapping[str, Any], *, where: str) -> dict[str, Any]:
+def built_once(
+    chosen: Sequence[str | Mapping[str, Any]],
+    *,
+    where: str,
+    sort: Sort,
+    always: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the metrics of objects or segments of a list, by what they are called.
+
+    Args:
+        chosen: See `build`; `ALL` stands for all that segjax has of the sort.
+        where: The list's place in the config.
+        sort: That of the evaluator.
+        always: Those that are there in any case, first.
+
+    Raises:
+        ConfigError: One that cannot be built, stands twice, or logs what another one logs.
+    """
+    found: dict[str, Any] = {}
+    for place, _, metric in built(chosen, where=where, sort=sort):
+        if metric.called in found:
+            raise ConfigError(f"{place}: {metric.called!r} stands twice. Leave one out.")
+        for name, other in (always | found).items():
+            if name != metric.called and (same := sorted({*other.names} & {*metric.names})):
+                raise ConfigError(f"{place}: {same[0]!r} is what {name!r} logs. Rename one.")
+        found[metric.called] = metric
+    return {**always, **found}
+
+
+def built(
+    chosen: Sequence[str | Mapping[str, Any]], *, where: str, sort: Sort
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place, the type and what is built of each item of a list of metrics of a sort.
+
+    Raises:
+        ConfigError: One cannot be built, is of another sort, or stands twice.
+    """
+    seen: list[dict[str, Any]] = []
+    items = [
+        (f"{where}[{i}]", each)
+        for i, item in enumerate(chosen)
+        for each in (sort.every if item == ALL and sort.every else [item])
+    ]
+    for place, item in items:
+        section = section_of(item, where=place, sort=sort)
+        if section in seen:
+            raise ConfigError(f"{place}: {section['type']!r} stands twice. Leave one out.")
+        seen.append(section)
+        metric = lookup.build("metrics", section, where=place, takes=sort.takes)
+        if not all(hasattr(metric, name) for name in sort.has):
+            *names, last = map(repr, sort.has)
+            raise ConfigError(
+                f"{place}.type={section['type']!r}: has no {', '.join(names)} or {last}. Name a "
+                f"metric: {sort.file} says what one is."
+            )
+        yield place, section["type"], metric
+
+
+def section_of(item: str | Mapping[str, Any], *, where: str, sort: Sort = MAPS) -> dict[str, Any]:
     """Return the section that a name, or a section with a short `type`, stands for.
 
     Raises:
-        ConfigError: A name that stands for no metric.
+        ConfigError: A name that stands for no metric of the sort.
     """
     section = {"type": item} if isinstance(item, str) else dict(item)
     type_ = section.get("type")
@@ -80,31 +154,34 @@ def section_of(item: str | Mapping[str, Any], *, where: str) -> dict[str, Any]:
             f"{where}={rules.shown(item)}: code of your own. Write dict(type={rules.shown(item)})."
         )
     if isinstance(type_, str) and ":" not in type_:
-        known = short_names()
+        known = short_names(sort)
         if type_ not in known:
-            raise ConfigError(
-                f"{where}={rules.shown(type_)}: no such metric.{lookup.suggest(type_, [*known])}"
-            )
+            listed = lookup.suggest(type_, [*known, *[ALL] * bool(sort.every)])
+            raise ConfigError(f"{where}={rules.shown(type_)}: no such metric.{listed}")
         section["type"] = known[type_]
     return section
 
 
 @functools.cache
-def short_names() -> dict[str, str]:
-    """Return the type of each metric of segjax by its short name: `hd95` is `surface:hd95`."""
+def short_names(sort: Sort = MAPS) -> dict[str, str]:
+    """Return the type of each metric of segjax by its short name: `hd95` is `surface:hd95`.
+
+    That of objects or segments is what it is `called`: `boundary_AP` is `objects:boundary_ap`.
+    """
     found = {}
     for module in lookup.modules("metrics"):
         here = importlib.import_module(f"segjax.metrics.{module}")
         for symbol in lookup.symbols(here):
-            type_ = f"{module}:{lookup.snake_case(symbol)}"
-            if inspect.isclass(getattr(here, symbol)) and _is_metric(type_):
-                found[lookup.snake_case(symbol)] = type_
+            name = lookup.snake_case(symbol)
+            type_, own = f"{module}:{name}", getattr(here, symbol)
+            if inspect.isclass(own) and _is_metric(type_, sort):
+                found[getattr(own, "called", name)] = type_
     return found
 
 
-def _is_metric(type_: str) -> bool:
+def _is_metric(type_: str, sort: Sort) -> bool:
     try:
-        symbol = lookup.check("metrics", {"type": type_}, where="", takes=TAKES)
+        symbol = lookup.check("metrics", {"type": type_}, where="", takes=sort.takes)
     except ConfigError:
         return False
     return hasattr(symbol, "summarize")

@@ -10,16 +10,15 @@ from jaxtyping import Float, Int64
 
 from segjax.data import resample
 from segjax.errors import DataError
-from segjax.evaluators import base
-from segjax.evaluators.semantic import HEADLINES
+from segjax.evaluators import base, chosen
 from segjax.inference import preview
 from segjax.inference.predictor import Detection, ObjectPredictor, Segments
-from segjax.metrics import confusion, intervals, panoptic
+from segjax.metrics import panoptic, segments
 from segjax.metrics.intervals import Score
 from segjax.structs import IGNORE_LABEL
-from segjax.views import figures, object_figures, segments
+from segjax.views import figures, object_figures
+from segjax.views import segments as drawing
 
-QUALITIES = ("PQ", "SQ", "RQ")
 GROUPS = ("", "_things", "_stuff")
 
 
@@ -28,15 +27,12 @@ class Row(NamedTuple):
 
     Attributes:
         quality: The sum of IoUs, TP, FP and FN of each class, see `panoptic.sums`.
-        cells: Where the counts of its confusion matrix [k k + 1] are not 0, flat; the last column
-            is of pixels in no found segment.
-        counts: What they are there.
+        kept: By each metric, by what it is called.
         segments: True ones, crowds and found ones of each class.
     """
 
     quality: Float[np.ndarray, "k 4"]
-    cells: Int64[np.ndarray, " c"]
-    counts: Int64[np.ndarray, " c"]
+    kept: dict[str, Any]
     segments: Int64[np.ndarray, "k 3"]
 
 
@@ -46,7 +42,8 @@ class Evaluator(base.Evaluator[Row]):
     The truth is the objects of the things and, in the label, one segment for each class of stuff;
     what is of neither is void. Means of PQ, SQ and RQ are over the classes that occur, those of
     things and of stuff besides. The semantic scores are those of the found segments' classes; a
-    pixel of no segment is missed, and wrong in no class's stead.
+    pixel of no segment is missed, and wrong in no class's stead. What there is to choose is in
+    `metrics.segments`.
 
     The PQ of one image, by which the best and the worst are chosen and which `image_PQ` is, is that
     of a split of this image alone.
@@ -54,14 +51,18 @@ class Evaluator(base.Evaluator[Row]):
 
     headline = ("PQ", "Panoptic quality")
 
+    sort = chosen.SEGMENTS
+
     def logged(self) -> list[str]:
         """Return the names of what it logs, without its own and the loss."""
-        own = [f"{name}{group}" for group in GROUPS for name in QUALITIES]
-        return [
-            *own,
-            *HEADLINES,
-            *(f"{name}/{end}" for name in ("PQ", "iou") for end in self.log_names),
-        ]
+        own = [f"{name}{group}" for group in GROUPS for name in panoptic.NAMES]
+        own += [name for metric in self.chosen.values() for name in metric.names]
+        return [*own, *(f"{name}/{end}" for name in self._of_class() for end in self.log_names)]
+
+    def _of_class(self) -> list[str]:
+        """Return what is logged of each class."""
+        own = [name for metric in self.chosen.values() for name in metric.of_class]
+        return ["PQ", *own] if "per_class" in self.chosen else []
 
     def row(self, place: int, found: Detection) -> Row:
         """Return what is kept of one example.
@@ -75,16 +76,13 @@ class Evaluator(base.Evaluator[Row]):
         quality = panoptic.sums(
             truth.numbers, truth.classes, crowd, own.numbers, own.classes, num_classes=names
         )
-        pred = class_map(own, none=names)
-        valid = (label != IGNORE_LABEL) & (label < names)
-        flat = label[valid].astype(np.int64) * (names + 1) + pred[valid]
-        counts = np.bincount(flat, minlength=names * (names + 1))
-        cells = np.flatnonzero(counts)
+        maps = segments.Maps(label, class_map(own, none=names), names)
+        kept = {name: metric(maps) for name, metric in self.chosen.items()}
         seen = np.bincount(truth.numbers.ravel(), minlength=len(crowd) + 1)[1:] > 0
         used = np.bincount(own.numbers.ravel(), minlength=len(own.classes) + 1)[1:] > 0
         parts = truth.classes[seen & ~crowd], truth.classes[seen & crowd], own.classes[used]
         totals = np.stack([np.bincount(each, minlength=names) for each in parts], axis=1)
-        return Row(quality, cells, counts[cells], totals)
+        return Row(quality, kept, totals)
 
     def truth(self, place: int) -> tuple[np.ndarray, Segments, np.ndarray]:
         """Return an example's label, its true segments, and which of those are crowds."""
@@ -97,59 +95,65 @@ class Evaluator(base.Evaluator[Row]):
         return label, Segments(numbers, classes), crowd
 
     def summarize(self, rows: Sequence[Row]) -> base.Found:
-        """Return the scores of a split, see `panoptic.means` and `confusion.summarize`."""
+        """Return the scores of a split, see `panoptic.means` and `metrics.segments`."""
         names, k = self.classes.class_names, len(self.classes.class_names)
         quality = np.sum([row.quality for row in rows], axis=0).reshape(k, 4)
         totals = np.sum([row.segments for row in rows], axis=0).reshape(k, 3)
-        margins = np.stack([_margins(row, k) for row in rows], axis=1)
-        matrix = np.zeros(k * (k + 1), np.int64)
-        for row in rows:
-            matrix[row.cells] += row.counts
-        matrix = matrix.reshape(k, k + 1)
-        result = confusion.summarize(matrix[:, :k], class_names=names, unanswered=matrix[:, k])
-        result |= confusion.image_means(margins)
-        stuff = [i for i in range(k) if i not in self.things]
-        for group, own in zip(GROUPS, (range(k), self.things, stuff), strict=True):
+        said = [
+            metric.summarize([row.kept[name] for row in rows], class_names=names)
+            for name, metric in self.chosen.items()
+        ]
+        absent = [name for name, own in zip(names, totals, strict=True) if not own.any()]
+        result: dict[str, Any] = {"absent_classes": absent}
+        for each in said:
+            result |= each.whole
+        for group, own in self._groups().items():
             means = panoptic.means(quality[[*own]])
             result |= {f"{name}{group}": value for name, value in means.items()}
         parts = ("truth", "crowds", "found")
         result["segments"] = dict(zip(parts, totals.sum(axis=0).tolist(), strict=True))
-        result["num_pixels"] = int(matrix.sum())
-        result["unanswered_pixels"] = int(matrix[:, k].sum())
-        for i, name in enumerate(names):
-            own = dict(zip(parts, totals[i].tolist(), strict=True))
-            result["per_class"][name] |= panoptic.scores(quality[i]) | {"segments": own}
         scalars = {name: result[name] for name in self.logged() if "/" not in name}
-        for end, name in zip(self.log_names, names, strict=True):
-            scalars[f"PQ/{end}"] = result["per_class"][name]["PQ"]
-            scalars[f"iou/{end}"] = result["per_class"][name]["iou"]
+        if "per_class" in self.chosen:
+            result["per_class"] = {}
+            for i, (name, end) in enumerate(zip(names, self.log_names, strict=True)):
+                found = {key: value for each in said for key, value in each.per_class[i].items()}
+                found |= panoptic.scores(quality[i])
+                found["segments"] = dict(zip(parts, totals[i].tolist(), strict=True))
+                result["per_class"][name] = found
+                scalars |= {f"{score}/{end}": found[score] for score in self._of_class()}
+        else:
+            result.pop("confusion_matrix", None)
         shown = {"PQ": result["PQ"], "things": result["PQ_things"], "stuff": result["PQ_stuff"]}
-        shown["mIoU"] = result["miou"]
+        shown |= {"mIoU": result["miou"]} if "semantic" in self.chosen else {}
         scores = np.array([base.nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
-        drawn = {
-            "class_pq": object_figures.class_pq,
-            "class_iou": figures.class_iou,
-            "confusion_matrix": figures.confusion_matrix,
-        }
-        return base.Found(result, scalars, shown, scores, drawn)
+        return base.Found(result, scalars, shown, scores, self._figures())
+
+    def _groups(self) -> dict[str, list[int]]:
+        """Return the classes of each group: all, things, stuff."""
+        every = range(len(self.classes.class_names))
+        stuff = [i for i in every if i not in self.things]
+        return dict(zip(GROUPS, ([*every], [*self.things], stuff), strict=True))
+
+    def _figures(self) -> dict[str, Callable[[pathlib.Path, Mapping[str, Any]], None]]:
+        if "per_class" not in self.chosen:
+            return {}
+        maps = {"class_iou": figures.class_iou, "confusion_matrix": figures.confusion_matrix}
+        return {"class_pq": object_figures.class_pq, **(maps if "semantic" in self.chosen else {})}
 
     def resampled(self, rows: Sequence[Row]) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
-        """Return PQ and mean IoU as functions of weights, and the PQ of each example and class."""
+        """Return the scores as functions of weights, and the PQ of each example and class."""
         k = len(self.classes.class_names)
         quality = np.stack([row.quality for row in rows])
-        margins = np.stack([_margins(row, k) for row in rows], axis=1)
 
         def pq(weights: np.ndarray, *, of: Sequence[int]) -> float:
             total = np.tensordot(weights.astype(np.float64), quality[:, [*of]], 1)
             return base.nan_of(panoptic.means(total)["PQ"])
 
-        stuff = [i for i in range(k) if i not in self.things]
         found: dict[str, Score] = {
-            f"PQ{group}": functools.partial(pq, of=own)
-            for group, own in zip(GROUPS, (range(k), self.things, stuff), strict=True)
+            f"PQ{group}": functools.partial(pq, of=own) for group, own in self._groups().items()
         }
-        miou = intervals.scores_of_margins()["miou"]
-        found["miou"] = intervals.of_margins(margins, score=miou)
+        for name, metric in self.chosen.items():
+            found |= metric.resampled([row.kept[name] for row in rows], num_classes=k)
         values = [[panoptic.scores(own)["PQ"] for own in each] for each in quality]
         return found, {"image_PQ": np.array(values, np.float64).reshape(-1, k)}
 
@@ -160,7 +164,7 @@ class Evaluator(base.Evaluator[Row]):
         scores: Float[np.ndarray, " n"],
     ) -> Callable[[pathlib.Path], None]:
         """Return what draws some examples, predicted once more."""
-        rows: list[segments.Row] = []
+        rows: list[drawing.Row] = []
         for title, place in picks:
             example: Mapping[str, Any] = resample.with_spacing(self.source[place])
             label, truth, _ = self.truth(place)
@@ -174,17 +178,17 @@ class Evaluator(base.Evaluator[Row]):
                 )
             )  # fmt: skip
             rows.append(
-                segments.Row(
+                drawing.Row(
                     title,
                     example["name"],
                     preview.thinned(example["image"], step, dims=dims),
-                    segments.Map(*(next(maps) for _ in range(2))),
-                    segments.Map(*(next(maps) for _ in range(2))),
+                    drawing.Map(*(next(maps) for _ in range(2))),
+                    drawing.Map(*(next(maps) for _ in range(2))),
                     base.scored("PQ", float(scores[place])),
                 )
             )
         return functools.partial(
-            segments.draw,
+            drawing.draw,
             rows=rows,
             palette=self.classes.palette,
             class_names=self.classes.class_names,
@@ -210,11 +214,3 @@ def segments_of(found: Detection, *, name: str, size: tuple[int, ...]) -> Segmen
 def class_map(own: Segments, *, none: int) -> np.ndarray:
     """Return the class of every pixel's segment, `none` where it is of none."""
     return np.concatenate([[none], own.classes]).astype(np.int32)[own.numbers]
-
-
-def _margins(row: Row, k: int) -> Int64[np.ndarray, "3 k"]:
-    """Return the pixels of each class that are found, in the label, and predicted as it."""
-    matrix = np.zeros(k * (k + 1), np.int64)
-    matrix[row.cells] = row.counts
-    matrix = matrix.reshape(k, k + 1)
-    return np.stack([np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[:k]])

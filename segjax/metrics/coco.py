@@ -6,7 +6,7 @@ taken again and again, and what took it, or what has another size than is asked 
 Precision is made falling and read at 101 recalls, over ten IoUs from 0.5 to 0.95.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,32 +92,29 @@ def match(
     return Matches(scores[order].astype(np.float64), matched, ignored, (~left_out).sum(axis=-1))
 
 
-def match_all(compared: overlap.Compared) -> dict[str, dict[int, Matches]]:
-    """Return the matches of one image by kind ('', 'box_', 'boundary_') and number of class.
+def match_class(compared: overlap.Compared, number: int, kind: str) -> Matches:
+    """Return the matches of class `number` in one image by a kind of IoU.
 
-    Classes that are neither there nor found are left out. A true box has the area of its mask, as
-    COCO has it; a found box has its own.
+    That of masks (''), of boxes ('box_') or of borders ('boundary_'). A true box has the area of
+    its mask, as COCO has it; a found box has its own.
     """
     truth, found = compared.truth, compared.found
-    matches: dict[str, dict[int, Matches]] = {"": {}, "box_": {}, "boundary_": {}}
-    for number in np.union1d(truth.classes, found.classes).tolist():
-        own, true = found.classes == number, truth.classes == number
+    own, true = found.classes == number, truth.classes == number
+    areas: Num[np.ndarray, " m"] = compared.areas[1][own]
+    if kind == "box_":
+        ious = overlap.box_ious(compared, number)
         low, high = np.split(found.boxes[own].astype(np.float64), 2, axis=1)
-        areas = compared.areas[1][own]
-        tables = {
-            "": (overlap.table(compared, number, compared.pairs.iou), areas),
-            "box_": (overlap.box_ious(compared, number), np.prod(high - low, axis=1)),
-            "boundary_": (overlap.table(compared, number, compared.pairs.boundary), areas),
-        }
-        for kind, (ious, own_areas) in tables.items():
-            matches[kind][number] = match(
-                ious,
-                scores=found.scores[own],
-                areas=own_areas,
-                true_areas=compared.areas[0][true],
-                crowd=truth.crowd[true],
-            )
-    return matches
+        areas = np.prod(high - low, axis=1)
+    else:
+        pairs = compared.pairs
+        ious = overlap.table(compared, number, pairs.boundary if kind == "boundary_" else pairs.iou)
+    return match(
+        ious,
+        scores=found.scores[own],
+        areas=areas,
+        true_areas=compared.areas[0][true],
+        crowd=truth.crowd[true],
+    )
 
 
 class Ranked(NamedTuple):
@@ -196,20 +193,31 @@ def curves(
     return Curves(np.take_along_axis(falling, places, axis=-1), most)
 
 
-def scores(ranked: Ranked, *, weights: np.ndarray | None = None) -> dict[str, float | None]:
-    """Return `NAMES` and `MORE` of one class; None where no true object counts."""
-    found = {area: curves(ranked, area=area, weights=weights) for area in RANGES}
-    few = {n: curves(ranked, limit=n, weights=weights) for n in LIMITS[:-1]}
-    every = found[""]
-    values = {
-        "AP": _mean(every, "precision"),
-        "AP50": _mean(every, "precision", 0),
-        "AP75": _mean(every, "precision", 5),
-    }
-    values |= {f"AP{area}": _mean(found[area], "precision") for area in "sml"}
-    values |= {f"AR{n}": _mean(few.get(n, every), "recall") for n in LIMITS}
-    values |= {f"AR{area}": _mean(found[area], "recall") for area in "sml"}
-    return values | {f"AP50{area}": _mean(found[area], "precision", 0) for area in "sml"}
+def scores(
+    ranked: Ranked, *, areas: Collection[str] = tuple(RANGES), weights: np.ndarray | None = None
+) -> dict[str, float | None]:
+    """Return those of `NAMES` and `MORE` of one class that are of `areas`, keys of `RANGES`.
+
+    None where no true object counts.
+    """
+    found = {area: curves(ranked, area=area, weights=weights) for area in areas}
+    values: dict[str, float | None] = {}
+    if "" in areas:
+        every = found[""]
+        few = {n: curves(ranked, limit=n, weights=weights) for n in LIMITS[:-1]}
+        values |= {
+            "AP": _mean(every, "precision"),
+            "AP50": _mean(every, "precision", 0),
+            "AP75": _mean(every, "precision", 5),
+        }
+        values |= {f"AR{n}": _mean(few.get(n, every), "recall") for n in LIMITS}
+    for area in (each for each in areas if each):
+        values |= {
+            f"AP{area}": _mean(found[area], "precision"),
+            f"AR{area}": _mean(found[area], "recall"),
+            f"AP50{area}": _mean(found[area], "precision", 0),
+        }
+    return {name: values[name] for name in (*NAMES, *MORE) if name in values}
 
 
 def average_precision(ranked: Ranked, weights: np.ndarray | None = None) -> float | None:
@@ -229,7 +237,8 @@ def means(per_class: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
 
     All classes have as many IoUs and recalls, so it is COCO's mean over everything at once.
     """
-    return {name: mean([each[name] for each in per_class]) for name in (*NAMES, *MORE)}
+    names = per_class[0] if per_class else ()
+    return {name: mean([each[name] for each in per_class]) for name in names}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -5,6 +5,7 @@ Of each class as many pairs as possible are made of true and found objects whose
 threshold, and of all ways to do so that of the largest sum of IoUs, as `stardist.matching` does.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,10 +71,10 @@ def match(
     return np.stack([rows[first], columns[second]], axis=1)
 
 
-def counts(table: Table) -> Int64[np.ndarray, "t 3"]:
-    """Count what is right, wrongly found and missed (TP, FP, FN) at each of `THRESHOLDS`."""
+def counts(table: Table, thresholds: Sequence[float] = THRESHOLDS) -> Int64[np.ndarray, "t 3"]:
+    """Count what is right, wrongly found and missed (TP, FP, FN) at each threshold."""
     rows = []
-    for least in THRESHOLDS:
+    for least in thresholds:
         pairs = match(table.ious, table.ious >= least)
         rows.append(_counts(table, pairs))
     return np.array(rows, np.int64)
@@ -94,9 +95,11 @@ def _counts(table: Table, pairs: np.ndarray) -> Int64[np.ndarray, " 3"]:
     return np.array([len(pairs), alone.sum(), table.ious.shape[1] - len(pairs)], np.int64)
 
 
-def ap_at(counts: Int64[np.ndarray, "t 3"]) -> dict[str, float | None]:
-    """Return TP / (TP + FP + FN) at each of `THRESHOLDS`; None where there is nothing."""
+def ap_at(
+    counts: Int64[np.ndarray, "t 3"], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float | None]:
+    """Return TP / (TP + FP + FN) at each threshold; None where there is nothing."""
     return {
         f"{least:g}": int(own[0]) / total if (total := int(own.sum())) else None
-        for least, own in zip(THRESHOLDS, counts, strict=True)
+        for least, own in zip(thresholds, counts, strict=True)
     }

@@ -29,7 +29,7 @@ class Pairs(NamedTuple):
         iou: Of their masks; with a crowd the share of the found one that lies in it, as COCO has
             it.
         boundary: The lesser of that and of the IoU of their borders; where `iou` is below `LEAST`
-            it is `iou` itself.
+            it is `iou` itself, and where borders were not compared NaN.
     """
 
     truth: Int64[np.ndarray, " p"]
@@ -55,8 +55,10 @@ class Compared(NamedTuple):
     pairs: Pairs
 
 
-def compare(truth: Objects, found: Objects, size: Sequence[int]) -> Compared:
-    """Compare the objects of an image of the sides `size`."""
+def compare(
+    truth: Objects, found: Objects, size: Sequence[int], *, borders: bool = True
+) -> Compared:
+    """Compare the objects of an image of the sides `size`; their `borders` as well, or not."""
     areas = areas_of(truth.masks), areas_of(found.masks)
     second, first = np.nonzero(_may_overlap(truth, found))
     pixels = np.array(
@@ -66,8 +68,9 @@ def compare(truth: Objects, found: Objects, size: Sequence[int]) -> Compared:
     first, second, pixels = (each[pixels > 0] for each in (first, second, pixels))
     union = areas[1][second] + np.where(truth.crowd[first], 0, areas[0][first] - pixels)
     iou = pixels / union
-    pairs = Pairs(first, second, pixels, iou, iou.copy())
-    _compare_borders(truth, found, pairs, size)
+    pairs = Pairs(first, second, pixels, iou, iou.copy() if borders else np.full_like(iou, np.nan))
+    if borders:
+        _compare_borders(truth, found, pairs, size)
     return Compared(truth, found, areas, pairs)
 
 

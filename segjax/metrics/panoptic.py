@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Int32
 
 from segjax.metrics import coco
 
+NAMES = ("PQ", "SQ", "RQ")
 Sums = Float[np.ndarray, "k 4"]
 """Of each class the sum of the IoUs of matches, their number, and how many segments were wrongly
 found and missed: the IoUs, TP, FP and FN."""
@@ -68,14 +69,14 @@ def scores(total: Float[np.ndarray, " 4"]) -> dict[str, float | None]:
     iou, right, wrong, missed = total.tolist()
     every = right + wrong / 2 + missed / 2
     if not every:
-        return {"PQ": None, "SQ": None, "RQ": None}
+        return dict.fromkeys(NAMES)
     return {"PQ": iou / every, "SQ": iou / right if right else 0.0, "RQ": right / every}
 
 
 def means(total: Sums) -> dict[str, float | None]:
     """Return the means of PQ, SQ and RQ over the classes that occur, in truth or found."""
     rows = [scores(own) for own in total]
-    return {name: coco.mean([row[name] for row in rows]) for name in ("PQ", "SQ", "RQ")}
+    return {name: coco.mean([row[name] for row in rows]) for name in NAMES}
 
 
 def segments_of(

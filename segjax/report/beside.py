@@ -173,7 +173,7 @@ def _classes(
         return None
     rows = []
     for name in known[0].get("per_class", {}):
-        values = [each["per_class"].get(name, {}).get(key) for each in known]
+        values = [each.get("per_class", {}).get(name, {}).get(key) for each in known]
         cells = [float(value) if is_real(value) else None for value in values]
         there = [value for value in cells if value is not None]
         rows.append([name, *cells, max(there) - min(there) if there else None])

@@ -55,7 +55,7 @@ class ObjectEye:
         scores = found.objects.scores
         kept = overlap.take(found.objects, scores >= evaluator.least_score)
         shown = evaluator.row_of(place, example, found)
-        every = overlap.compare(truth, found.objects, found.size)
+        every = overlap.compare(truth, found.objects, found.size, borders=False)
         matched = np.isin(np.arange(len(scores)), [j for _, j in instance.pairs_of(every)[0]])
         sure = scores[scores >= UNSURE]
         seen = {i for i, _ in shown.pairs}
@@ -95,7 +95,7 @@ class ObjectEye:
             return {}
         ranked = [
             coco.rank([
-                own.matches[""] if (own := one.kept.classes.get(k)) else None for one in seen
+                own.matches if (own := one.kept.classes.get(k)) else None for one in seen
             ])
             for k in self.evaluator.things
         ]  # fmt: skip

@@ -214,7 +214,7 @@ def is_real(value: Any) -> TypeGuard[float]:
 
 def is_result(found: Any) -> bool:
     """Return whether what a file holds is what an evaluation writes, as far as a page shows it."""
-    per_class = found.get("per_class") if isinstance(found, dict) else None
+    per_class = found.get("per_class", {}) if isinstance(found, dict) else None
     if not isinstance(per_class, dict) or not all(isinstance(x, dict) for x in per_class.values()):
         return False
     matrix, k = found.get("confusion_matrix"), len(per_class)

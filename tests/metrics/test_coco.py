@@ -14,9 +14,16 @@ from tests.metrics import object_scenes as scenes_of
 KINDS = {"": "segm", "box_": "bbox"}
 
 
+def match_all(scene, kind, size):
+    """Return the matches of one image by number of class."""
+    compared = overlap.compare(*scene, size)
+    numbers = np.union1d(compared.truth.classes, compared.found.classes).tolist()
+    return {number: coco.match_class(compared, number, kind) for number in numbers}
+
+
 def scored(scenes, kind, *, size=scenes_of.SIZE, classes=3):
     """Return our numbers, the ranked matches and those of each image."""
-    matches = [coco.match_all(overlap.compare(*scene, size))[kind] for scene in scenes]
+    matches = [match_all(scene, kind, size) for scene in scenes]
     ranked = [coco.rank([own.get(k) for own in matches]) for k in range(classes)]
     return coco.means([coco.scores(each) for each in ranked]), ranked
 
@@ -191,7 +198,7 @@ def test_volumes_and_signals_are_scored_as_pictures_of_one_row_are():
 def test_the_ap_of_an_image_is_that_of_a_split_of_it():
     for seed in range(8):
         scene = scenes_of.scene(seed)
-        matches = coco.match_all(overlap.compare(*scene, scenes_of.SIZE))[""]
+        matches = match_all(scene, "", scenes_of.SIZE)
         values = coco.image_values(matches, range(3), least_score=0.5)
         _, ranked = scored([scene], "")
         truth, found = scene
