@@ -105,7 +105,7 @@ def built_once(
     for place, _, metric in built(chosen, where=where, sort=sort):
         if metric.called in found:
             raise ConfigError(f"{place}: {metric.called!r} stands twice. Leave one out.")
-        for name, other in (always | found).items():
+        for name, other in {**always, **found}.items():
             if name != metric.called and (same := sorted({*other.names} & {*metric.names})):
                 raise ConfigError(f"{place}: {same[0]!r} is what {name!r} logs. Rename one.")
         found[metric.called] = metric
