@@ -8,9 +8,8 @@ python run.py --config=configs/camvid.py:model=unet,size=cpu,best --workdir=runs
 Models and arguments: configs/zoo.py. `model=unet,size=cpu`: two cores, float32, under 25 minutes;
 with `best` half the resolution instead of a quarter, 142 epochs and bfloat16, under 40 minutes
 where oneDNN computes it (jax 0.12, Python 3.12). Both scores are in experiments/results.jsonl.
-`size=full`: one accelerator of 80 GB, bfloat16; written
-from the literature, not run yet. Target of the U-Net: test mIoU 0.66 from scratch; 0.70 is the
-goal. No other model has been measured yet.
+`size=full`: one accelerator of 80 GB, bfloat16; written from the literature, not run yet. Target of
+the U-Net: test mIoU 0.66 from scratch; 0.70 is the goal. No other model has been measured yet.
 
 Published on this test split from scratch, void ignored (Jégou et al. 2017, table 3): a plain up-
 sampling network 0.552, FC-DenseNet56 0.589, FC-DenseNet67 0.658, FC-DenseNet103 0.669. The recipe

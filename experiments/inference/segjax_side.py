@@ -1,6 +1,5 @@
 """segjax's side: what `--mode=predict` and an evaluator call."""
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -77,8 +76,7 @@ def build(work: Work, kind: str, variant: str) -> tuple[Callable, dict]:
 
     def bare() -> None:
         """Send as many windows through the network, and do nothing else."""
-        (ready,) = network.ready
-        run = ready or functools.partial(forward.outputs, network.variables)
+        (run,) = network.members
         jax.block_until_ready([run(window) for _ in range(count)][-1])
 
     once = {"predict": predict, "score": score, "bare": bare}[kind]

@@ -161,15 +161,22 @@ def steady(workdir: str, *, batch: int, seconds: float, clients: int) -> dict[st
     }  # fmt: skip
 
 
+def crowd_of(port: int, *, clients: int, seconds: float, pause: float) -> dict[str, Any]:
+    """Return what clients note in a process of their own, see `experiments.serve.crowd`."""
+    command = [sys.executable, "-m", "experiments.serve.crowd"]
+    command += map(str, (port, clients, seconds, pause))
+    asked = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
+    return json.loads(asked.stdout)
+
+
 def overload(
     workdir: str, *, seconds: float, clients: int, queue: int, pause: float = 0.0
 ) -> dict[str, Any]:
     """Return how fast too many clients are refused, and whether it is over when they are gone."""
     server = Server(workdir, f"--queue={queue}")
-    arguments = map(str, (server.port, clients, seconds, pause))
-    command, waited = [sys.executable, "-m", "experiments.serve.crowd", *arguments], server.waited()
-    asked = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
-    crowd, waited = json.loads(asked.stdout), server.waited() - waited
+    waited = server.waited()
+    crowd = crowd_of(server.port, clients=clients, seconds=seconds, pause=pause)
+    waited = server.waited() - waited
     refused = [took for status, _, took in crowd["notes"] if status in (429, 503)]
     client, form = Client(server.port), bodies()[0]
     after = [client.ask("POST", "/v1/predict", form, KIND)[0] for _ in range(20)]
@@ -249,9 +256,7 @@ def record(found: dict[str, Any]) -> None:
 
 def rate(port: int, *, seconds: float, clients: int) -> float:
     """Return answers a second, while so many clients ask again as soon as they are answered."""
-    command = [sys.executable, "-m", "experiments.serve.crowd", *map(str, (port, clients, seconds))]
-    asked = subprocess.run([*command, "0"], cwd=HERE.parents[1], stdout=subprocess.PIPE, check=True)
-    notes = json.loads(asked.stdout)["notes"]
+    notes = crowd_of(port, clients=clients, seconds=seconds, pause=0.0)["notes"]
     first, last = min(begin for _, begin, _ in notes), max(begin + took for _, begin, took in notes)
     return sum(status == 200 for status, *_ in notes) / (last - first)
 

@@ -72,26 +72,13 @@ def by_xla(size: str, kind: str, shape: tuple[int, ...]) -> Pass:
 def by_graph(size: str, kind: str, shape: tuple[int, ...]) -> Pass:
     """Return a pass of the graph that is exported, in float32 or int8, by ONNX Runtime."""
     import jax
-    import jax.extend
-    import jax2onnx
     import numpy as np
 
-    from segjax import kernels
-    from segjax.export import onnx_graph, onnx_simpler, quantize
-    from segjax.runtime import quirks
+    from segjax.export import onnx_graph, quantize
 
     classes, variables = network(size, "float32", shape)
-    names: Any = {"input_names": [onnx_graph.IMAGE], "output_names": ["classes"]}
-    with kernels.use("reference"), quirks.onnx_pads():
-        given = jax.ShapeDtypeStruct(shape, np.float32)
-        # Traced before, as jax2onnx puts functions of its own in the place of some of Flax's.
-        traced = jax.make_jaxpr(lambda image: classes(variables, image))(given)
-        graph = jax2onnx.to_onnx(
-            lambda image: jax.extend.core.jaxpr_as_fun(traced)(image)[0],
-            [given], opset=onnx_graph.OPSET, **names,
-        )  # fmt: skip
-    onnx_simpler.rectify(graph)
-    onnx_simpler.spell_sigmoids(graph)
+    given = jax.ShapeDtypeStruct(shape, np.float32)
+    graph = onnx_graph.convert(lambda image: (classes(variables, image),), given, ["classes"])
     draw = np.random.default_rng(1)
     images = [draw.uniform(size=shape).astype(np.float32) for _ in range(CALIBRATED)]
     if kind == "onnx int8":

@@ -286,8 +286,3 @@ def mean_of(values: Float[np.ndarray, " k"]) -> float:
     """Return the mean of what is not NaN; NaN of nothing."""
     finite = values[~np.isnan(values)]
     return float(finite.mean()) if finite.size else math.nan
-
-
-def nan_of(value: float | None) -> float:
-    """Return a number, NaN for None."""
-    return math.nan if value is None else value

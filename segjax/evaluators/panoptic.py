@@ -14,6 +14,7 @@ from segjax.evaluators import base, chosen
 from segjax.inference import preview
 from segjax.inference.predictor import Detection, ObjectPredictor, Segments
 from segjax.metrics import panoptic, segments
+from segjax.metrics.base import nan_of
 from segjax.metrics.intervals import Score
 from segjax.structs import IGNORE_LABEL
 from segjax.views import figures, object_figures
@@ -125,7 +126,7 @@ class Evaluator(base.Evaluator[Row]):
             result.pop("confusion_matrix", None)
         shown = {"PQ": result["PQ"], "things": result["PQ_things"], "stuff": result["PQ_stuff"]}
         shown |= {"mIoU": result["miou"]} if "semantic" in self.chosen else {}
-        scores = np.array([base.nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
+        scores = np.array([nan_of(panoptic.means(row.quality)["PQ"]) for row in rows])
         return base.Found(result, scalars, shown, scores, self._figures())
 
     def _groups(self) -> dict[str, list[int]]:
@@ -147,7 +148,7 @@ class Evaluator(base.Evaluator[Row]):
 
         def pq(weights: np.ndarray, *, of: Sequence[int]) -> float:
             total = np.tensordot(weights.astype(np.float64), quality[:, [*of]], 1)
-            return base.nan_of(panoptic.means(total)["PQ"])
+            return nan_of(panoptic.means(total)["PQ"])
 
         found: dict[str, Score] = {
             f"PQ{group}": functools.partial(pq, of=own) for group, own in self._groups().items()

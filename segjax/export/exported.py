@@ -82,6 +82,7 @@ class Hosted(Forward):
             return jax.device_put(found, self.by_row)
 
         self.outputs: Any = outputs
+        self.ahead = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,15 +64,33 @@ def make(run: Run, *, bare: bool = False) -> Any:
             f"{MOST_BYTES:,}. Use --format=stablehlo, or a smaller encoder."
         )
     image = program.images_of(run, *export.symbolic_shape("b"), bare=bare)
+    answers = functools.partial(
+        program.answers_of(run, bare=bare), jax.tree.map(jnp.asarray, weights)
+    )
+    names = [program.SCORES, *(() if bare else (program.PROBABILITIES, program.CLASSES))]
+    model = convert(lambda x: tuple(answers(x)[name] for name in names), image, names)
+    model.producer_name, model.graph.name = "segjax", run.config["model"]["type"]
+    return model
+
+
+def convert(function: Any, image: jax.ShapeDtypeStruct, names: Sequence[str]) -> Any:
+    """Return a function from an image to a tuple of arrays as an `onnx.ModelProto`.
+
+    It is traced beforehand, as jax2onnx puts functions of its own in the place of some of Flax's.
+
+    Args:
+        function: Traceable.
+        image: What it takes, `image` of the graph.
+        names: Of what it gives.
+
+    Raises:
+        ConfigError: An operation that ONNX has not, or a module that is not installed.
+    """
     with kernels.use("reference"):
-        arrays = jax.tree.map(jnp.asarray, weights)
-        answers = functools.partial(program.answers_of(run, bare=bare), arrays)
-        names = [program.SCORES, *(() if bare else (program.PROBABILITIES, program.CLASSES))]
-        traced = jax.make_jaxpr(lambda x: tuple(answers(x)[name] for name in names))(image)
+        traced = jax.make_jaxpr(function)(image)
     model = _convert(lambda x: tuple(jax.extend.core.jaxpr_as_fun(traced)(x)), image, names)
     onnx_simpler.rectify(model)
     onnx_simpler.spell_sigmoids(model)
-    model.producer_name, model.graph.name = "segjax", run.config["model"]["type"]
     return model
 
 

@@ -49,11 +49,10 @@ class Passes:
         """Return the two programs for images of this shape."""
         kind = (images.shape, images.dtype)
         if kind not in self.parts:
-            early, late, key = split(self.function, variables, images)
-            self.parts[kind] = Parts(
-                jax.jit(early, compiler_options=self.options_early),
-                jax.jit(late, compiler_options=self.options),
-                key,
+            parts = split(self.function, variables, images)
+            self.parts[kind] = parts._replace(
+                early=jax.jit(parts.early, compiler_options=self.options_early),
+                late=jax.jit(parts.late, compiler_options=self.options),
             )
         return self.parts[kind]
 

@@ -101,17 +101,24 @@ class Forward:
 
         jit = functools.partial(jax.jit, **options)
         self.outputs = jit(outputs)
-        narrow = getattr(model, "compute_dtype", "") in NARROW
         self.ahead = None
-        if narrow and mesh.shape["fsdp"] == 1:
-            once: Any = {"options_early": xla.options_of_one_run()}
-            self.ahead = ahead.Passes(outputs, options=options["compiler_options"], **once)
+        if getattr(model, "compute_dtype", "") in NARROW and mesh.shape["fsdp"] == 1:
+            self.ahead = ahead.Passes(
+                outputs, options=options["compiler_options"],
+                options_early=xla.options_of_one_run(),
+            )  # fmt: skip
         self.losses = jit(losses, out_shardings=everywhere)
         self.scores = jit(scores, out_shardings=self.by_row)
         self.scores_of_all = jit(scores, out_shardings=everywhere)
         self.add = jit(blend.blend, donate_argnums=0)
         self.compare, self.classes = jit(compare), jit(classes)
         self.probabilities = jit(task.probabilities)
+
+    def of(self, variables: Any) -> Callable[[jax.Array], Outputs]:
+        """Return `outputs` with its variables: from images to outputs."""
+        if self.ahead:
+            return self.ahead.of(variables)
+        return lambda image: self.outputs(variables, image)
 
     def blended(self, groups: Sequence[Group]) -> jax.Array:
         """Return the scores of a tile, all windows of which are in `groups`.
@@ -141,8 +148,7 @@ class Network:
         batch_size: int = 1,
     ):
         self.forward, self.variables, self.batch_size = forward, variables, batch_size
-        self.members = [(forward, variables), *others]
-        self.ready = [each.ahead and each.ahead.of(given) for each, given in self.members]
+        self.members = [each.of(given) for each, given in ((forward, variables), *others)]
 
     def __call__(self, image: Image, /) -> Prediction:
         """Return the prediction of one image.
@@ -268,8 +274,8 @@ class Network:
 
     def _outputs(self, images: jax.Array) -> list[Outputs]:
         found = []
-        for (forward, variables), ready in zip(self.members, self.ready, strict=True):
-            found.append(ready(images) if ready else forward.outputs(variables, images))
+        for member in self.members:
+            found.append(member(images))
             quirks.one_at_a_time(found[-1])
         return found
 

@@ -66,7 +66,7 @@ def normalized(
     `kernel` is as wide as it is kept, and rounded to the dtype of `x` here.
     """
     if x.shape[-1] != kernel.shape[-2]:
-        return scaling.affine(convolve(x, kernel.astype(x.dtype), **window), slope, offset)
+        return _with_offset.reference(x, kernel.astype(x.dtype), slope, offset, **window)
     # Of variables alone, and so an operation by itself, see `inference.ahead`.
     kernel = _with_slope(kernel, slope, dtype=x.dtype)
     return _with_offset(x, kernel, slope, offset, **window)

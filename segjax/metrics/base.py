@@ -6,6 +6,7 @@ for: a metric of margins costs nothing, one of class maps an additional predicti
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -262,6 +263,23 @@ def _mean(values: np.ndarray) -> float:
 def _rows(values: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
     """Return the mean of each example over the classes that have a value there."""
     return np.array([_mean(row) for row in values], np.float64)
+
+
+class Said(NamedTuple):
+    """What a score of objects or segments says of a split.
+
+    Attributes:
+        whole: Of all classes, for the JSON.
+        per_class: Of each class, likewise.
+    """
+
+    whole: Mapping[str, Any]
+    per_class: Sequence[Mapping[str, Any]]
+
+
+def nan_of(value: float | None) -> float:
+    """Return a number, NaN for None."""
+    return math.nan if value is None else value
 
 
 def number(value: float) -> float | None:

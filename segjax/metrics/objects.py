@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from segjax.config import kinds, rules
 from segjax.metrics import aji as index_lib
 from segjax.metrics import coco, matching, overlap, panoptic
+from segjax.metrics.base import Said, nan_of
 from segjax.metrics.base import number as number_of
 from segjax.metrics.intervals import Score
 
@@ -80,18 +81,6 @@ class Split:
         if name not in self.memo:
             self.memo[name] = [coco.rank(own) for own in self.of(name)]
         return self.memo[name]
-
-
-class Said(NamedTuple):
-    """What a score says of a split.
-
-    Attributes:
-        whole: Of all things, for the JSON.
-        per_class: Of each thing, likewise.
-    """
-
-    whole: Mapping[str, Any]
-    per_class: Sequence[Mapping[str, Any]]
 
 
 class OfObjects(abc.ABC):
@@ -319,8 +308,8 @@ class Pq(OfObjects):
         quality = split.single(self.called, np.zeros(4))
 
         def score(weights: np.ndarray) -> float:
-            value = panoptic.means(np.tensordot(weights.astype(np.float64), quality, 1))["PQ"]
-            return float("nan") if value is None else value
+            total = np.tensordot(weights.astype(np.float64), quality, 1)
+            return nan_of(panoptic.means(total)["PQ"])
 
         return {"PQ": score}, {}
 
@@ -359,8 +348,7 @@ def _precisions(split: Split, name: str, kind: str, *, areas: Sequence[str]) -> 
 
 def _average(ranked: Sequence[coco.Ranked], weights: np.ndarray) -> float:
     """Return the AP of a split whose examples count so often; NaN where it has none."""
-    value = coco.mean([coco.average_precision(each, weights) for each in ranked])
-    return float("nan") if value is None else value
+    return nan_of(coco.mean([coco.average_precision(each, weights) for each in ranked]))
 
 
 def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ A score keeps something of each example, and makes its numbers of what was kept 
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, Integer
 
 from segjax.metrics import confusion, intervals
+from segjax.metrics.base import Said
 from segjax.metrics.intervals import Score
 from segjax.structs import IGNORE_LABEL
 
@@ -32,18 +33,6 @@ class Maps:
     label: Integer[np.ndarray, "*space"]
     pred: Integer[np.ndarray, "*space"]
     num_classes: int
-
-
-class Said(NamedTuple):
-    """What a score says of a split.
-
-    Attributes:
-        whole: Of all classes, for the JSON.
-        per_class: Of each class, likewise.
-    """
-
-    whole: Mapping[str, Any]
-    per_class: Sequence[Mapping[str, Any]]
 
 
 class OfSegments(abc.ABC):

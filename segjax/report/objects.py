@@ -12,7 +12,7 @@ from segjax.evaluators.report import Scored
 from segjax.inference import preview
 from segjax.metrics import coco, intervals, overlap
 from segjax.metrics import panoptic as quality_lib
-from segjax.metrics.base import number
+from segjax.metrics.base import nan_of, number
 from segjax.report import show
 from segjax.report.dense import counted, thinned
 from segjax.report.seen import Region, Seen, about, case_of, groups, no_levels
@@ -148,7 +148,7 @@ class SegmentEye:
         void = colour.spare(self.palette)
         pictures = segments.panels(shown, self.palette, void)
         per_class = np.array(
-            [base.nan_of(quality_lib.scores(own)["PQ"]) for own in row.quality], np.float64
+            [nan_of(quality_lib.scores(own)["PQ"]) for own in row.quality], np.float64
         )
         true = panoptic.class_map(truth, none=IGNORE_LABEL)
         sizes = np.bincount(truth.numbers.ravel(), minlength=len(crowd) + 1)[1:]
@@ -161,7 +161,7 @@ class SegmentEye:
         return Seen(
             place,
             shown.name,
-            base.nan_of(quality_lib.means(row.quality)["PQ"]),
+            nan_of(quality_lib.means(row.quality)["PQ"]),
             per_class,
             math.nan,
             row,
@@ -263,7 +263,7 @@ def _iou(one: outlines.Region, other: outlines.Region) -> float:
 
 
 def _precision(ranked: coco.Ranked) -> intervals.Score:
-    return lambda weights: base.nan_of(coco.average_precision(ranked, weights))
+    return lambda weights: nan_of(coco.average_precision(ranked, weights))
 
 
 def _whole(evaluator: base.Evaluator[Any], seen: Sequence[Seen], name: str) -> list[float | None]:
