@@ -11,7 +11,8 @@
     segjax.compare("a/eval/val.json", "b/eval/val.json")  # do two runs differ?
     run = segjax.search("my_search.py", "runs/search")  # the best of many trials
 
-jax is imported by the first call, not by `import segjax`.
+jax is imported by the first call, not by `import segjax`. Where the CPU computes, the process then
+keeps the memory that it frees, see `runtime.quirks.keep_memory`.
 """
 
 import pathlib
@@ -37,8 +38,6 @@ def train(
 ) -> "Run":
     """Train what `config` describes in `workdir`, continuing what is there, and open it.
 
-    On a CPU the process keeps the memory that a step frees, see `runtime.quirks.keep_memory`.
-
     Args:
         config: A `ConfigDict` or plain data, as `get_config` of a config file returns it.
         workdir: The run's folder.
@@ -55,7 +54,7 @@ def train(
     """
     from segjax.runtime import files, xla
 
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.report import ending
     from segjax.runs import run, train
     from segjax.watch import reference
@@ -151,7 +150,7 @@ def search(search: str | pathlib.Path | Mapping[str, Any], workdir: str | pathli
 
     given = isinstance(search, Mapping)
     found = searches.make(search) if given else searches.read(str(search))
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.runs import run
     from segjax.studies import outcome
     from segjax.studies import search as search_lib

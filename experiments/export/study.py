@@ -127,7 +127,7 @@ def main() -> None:
     if names:
         from segjax.runtime import xla
 
-        xla.prepare(keep_memory=True)
+        xla.prepare()
     with progress.Progress(len(names), unit="models") as bar, RESULTS.open("a") as log:
         for number, name in enumerate(names, 1):
             lookup.choose(name, list(zoo.ZOO), what="model")

@@ -209,7 +209,7 @@ def main() -> None:
     from segjax.runtime import xla
 
     logging.set_verbosity(logging.FATAL)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     for case in values.cases:
         row = study(values.workdir, case, steps=values.steps, seed=values.seed)
         print(row, flush=True)

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     names = [] if arguments.table else arguments.models or list(MODELS)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     with progress.Progress(len(names), unit="models") as bar, RESULTS.open("a") as log:
         for number, name in enumerate(names, 1):
             lookup.choose(name, list(MODELS), what="model")

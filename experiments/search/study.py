@@ -121,7 +121,7 @@ def main() -> None:
 
     from segjax.runtime import xla
 
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     names = ("jax", "optuna")
     facts = {
         "date": datetime.date.today().isoformat(),

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    xla.prepare(virtual_devices=arguments.devices, keep_memory=True)
+    xla.prepare(virtual_devices=arguments.devices)
     runs = {n: build(arguments.work, n, arguments.devices) for n in (0, arguments.shards)}
     seconds = {n: [] for n in runs}
     with progress.Progress(arguments.repeats, unit="rounds") as bar:

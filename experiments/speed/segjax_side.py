@@ -21,7 +21,7 @@ from segjax.structs import Classes
 
 def build(work: Work, kind: str, variant: str, size: Size, batch: int) -> tuple[Callable, dict]:
     """Return a function that does the work once and waits for its end, and facts about it."""
-    xla.prepare(keep_memory=kind == "train")
+    xla.prepare()
     config = make_config(work, variant, size, batch)
     setup = make_setup(config, batch)
     parts = setup.parts

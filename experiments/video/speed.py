@@ -151,7 +151,7 @@ def main() -> None:
     if not arguments.table:
         from segjax.runtime import xla
 
-        xla.prepare(keep_memory=True)
+        xla.prepare()
         cases = [
             (model, tuple(map(int, sides.split("x"))), kind, int(batch))
             for model in arguments.models.split(",")

@@ -63,7 +63,7 @@ def run(values: flags.FlagValues) -> int:
     search = None
     if values.search:
         search = searches.read(values.search, trust_code=values.trust_code)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.studies import crossval
 
     wishes = crossval.Wishes(

@@ -31,7 +31,7 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> int:
     """Take the steps, print the rates, write the table and the figure."""
     config, folder = options.read_config(values), options.path(values.output)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.runs import lr_range
     from segjax.views import progress, rates
 

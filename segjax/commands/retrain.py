@@ -61,7 +61,7 @@ def run(values: flags.FlagValues) -> int:
             used = versions.roll_back(path, values.rollback)
         print(printable(f"in use: {used}, of {', '.join(versions.known(path))}"))
         return 0
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.feedback import gate, retrain
 
     given: dict[str, Any] = {name: values[name].value for name in values}

@@ -40,7 +40,7 @@ def run(values: flags.FlagValues) -> int:
         example = "experiments/search/quickstart.py"
         raise ConfigError(f"--mode=search needs --search, e.g. --search={example}, or --report.")
     search = searches.read(values.search, trust_code=values.trust_code)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.studies import search as search_lib
 
     return search_lib.run(root, search, say=lambda line: print(printable(line), flush=True))

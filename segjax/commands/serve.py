@@ -65,7 +65,7 @@ def run(values: flags.FlagValues) -> int:
         import multipart  # noqa: F401  # python-multipart, by which FastAPI reads forms
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.serve import server
     from segjax.views import progress
 
@@ -100,7 +100,7 @@ class Work:
 
     def __call__(self, listening: socket.socket) -> int:
         """Serve in a process of its own, and return the exit code."""
-        xla.prepare(keep_memory=True)
+        xla.prepare()
         try:
             return self.serve(listening)
         except UserError as error:

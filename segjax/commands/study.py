@@ -38,7 +38,7 @@ def run(values: flags.FlagValues) -> int:
     from segjax.studies import definition
 
     found = definition.read(values.study)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     from segjax.studies import study
 
     output = options.path(values.output) if values.output else found.path.parent

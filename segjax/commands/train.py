@@ -28,7 +28,7 @@ def run(values: flags.FlagValues) -> int:
     path = options.path(values.workdir)
     workdir.check_free(path)  # before the seconds that importing jax takes
     config = options.read_config(values)
-    xla.prepare(keep_memory=True)
+    xla.prepare()
     config = options.published(values, config)
     from segjax.report import ending
     from segjax.runs import train

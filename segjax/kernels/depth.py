@@ -1,6 +1,7 @@
 """Convolution of volumes by convolutions of images, which XLA's CPU backend has a fast one for."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -87,16 +88,18 @@ def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
     images, (rows, columns), reach = x.shape[1], g.shape[2:4], taps[0] - 1
     g = _pad(g, reach - low[0], images + low[0] - g.shape[1])
     near = [lax.slice_in_dim(g, i, i + images, axis=1) for i in range(reach, -1, -1)]
-    right = jnp.concatenate(near, -1).reshape(-1, taps[0] * g.shape[-1])
+    right = jnp.stack(near, -2).reshape(-1, taps[0] * g.shape[-1])
     x = x.transpose(4, 0, 1, 2, 3)
-    x = _pad(x, low[1], rows + taps[1] - 1 - low[1] - x.shape[3], axis=3)
-    x = _pad(x, low[2], columns + taps[2] - 1 - low[2] - x.shape[4], axis=4)
-    products = []
-    for i in range(taps[1]):
-        seen = jnp.stack([x[..., i : i + rows, j : j + columns] for j in range(taps[2])])
-        products.append(seen.reshape(taps[2] * x.shape[0], -1) @ right)
+    behind = rows + taps[1] - 1 - low[1] - x.shape[3], columns + taps[2] - 1 - low[2] - x.shape[4]
+    around = [(0, 0, 0)] * 3 + [
+        (before, after, 0) for before, after in zip(low[1:], behind, strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), around)
+    shifts = itertools.product(range(taps[1]), range(taps[2]))
+    seen = jnp.stack([x[..., i : i + rows, j : j + columns] for i, j in shifts])
+    product = seen.reshape(len(seen) * x.shape[0], -1) @ right
     shape = (taps[1], taps[2], x.shape[0], taps[0], g.shape[-1])
-    return jnp.stack(products).reshape(shape).transpose(3, 0, 1, 2, 4)
+    return product.reshape(shape).transpose(3, 0, 1, 2, 4)
 
 
 def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:

@@ -6,6 +6,7 @@ may have to change, or can go.
 
 import contextlib
 import ctypes
+import functools
 import logging
 import mmap
 import os
@@ -52,11 +53,12 @@ def one_at_a_time(results: Any) -> None:
         jax.block_until_ready(results)
 
 
+@functools.cache
 def keep_memory() -> None:
-    """Let glibc keep what the process frees: a train step's buffers come back every step.
+    """Let glibc keep what the process frees: a program's buffers come back with each run.
 
     jaxlib 0.10.2 and 0.12.0 allocate them by malloc on a CPU. As glibc (2.36) is set up, they go
-    back to the kernel after each step, and a page fault for every 4 kB brings them back. A quarter
+    back to the kernel after each run, and a page fault for every 4 kB brings them back. A quarter
     of the machine's memory is set aside for huge pages; it is not used until something is in it.
     Call it before JAX starts its threads, which have heaps of their own otherwise. Other C
     libraries are left as they are.

@@ -61,13 +61,13 @@ def writable_cache() -> str | None:
     return None
 
 
-def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
-    """Set JAX up: flags, compilation cache, and the self-check where the CPU computes.
+def prepare(*, virtual_devices: int = 0) -> None:
+    """Set JAX up: flags, compilation cache; where the CPU computes, also memory and a self-check.
+
+    Freed memory stays with the process there, see `quirks.keep_memory`.
 
     Args:
         virtual_devices: If not 0, use so many CPU devices, which stand in for real ones.
-        keep_memory: Where the CPU computes, keep memory that is freed for the next step, see
-            `quirks.keep_memory`. For programs that train.
 
     Raises:
         UserError: JAX cannot start with the environment's variables, or this jaxlib computes
@@ -75,7 +75,7 @@ def prepare(*, virtual_devices: int = 0, keep_memory: bool = False) -> None:
     """
     set_xla_flags()
     check_flags()
-    if keep_memory and (virtual_devices or cpu_computes()):
+    if virtual_devices or cpu_computes():
         quirks.keep_memory()
     with starting():
         import jax
