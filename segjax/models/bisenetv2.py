@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.config import kinds, rules
+from segjax.kernels import joining
 from segjax.layers import resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -101,7 +102,7 @@ class Stem(style.Block):
         x = conv(self.features, stride=2, name="conv")(x, train=train)
         left = conv(self.features // 2, kernel=1, name="squeeze")(x, train=train)
         left = conv(self.features, stride=2, name="left")(left, train=train)
-        both = jnp.concatenate([left, resample.max_pool(x, window=3)], axis=-1)
+        both = joining.join(left, resample.max_pool(x, window=3))
         return conv(self.features, name="fuse")(both, train=train)
 
 

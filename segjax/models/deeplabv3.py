@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
+from segjax.kernels import joining
 from segjax.layers import style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -83,6 +84,6 @@ class Aspp(style.Block):
         mean = x.mean(range(1, x.ndim - 1), keepdims=True)
         mean = plain(self.features, kernel=1, name="pool")(mean, train=train)
         branches.append(jnp.broadcast_to(mean, branches[0].shape))
-        x = jnp.concatenate(branches, axis=-1)
+        x = joining.join(*branches)
         x = plain(self.features, kernel=1, name="project")(x, train=train)
         return nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-import jax.numpy as jnp
-
 from segjax.config import kinds, rules
+from segjax.kernels import joining
 from segjax.layers import resample
 from segjax.models import base, deeplabv3
 from segjax.structs import Outputs
@@ -55,7 +54,7 @@ class Model(base.EncoderDecoder):
             x = conv3x3(self.width, name=f"pyramid_conv{i}")(x, train=train)
         low = conv(self.low_width, kernel=1, name="low")(low, train=train)
         x = resample.resize(x, low.shape[1:-1], align_corners=self.align_corners)
-        x = jnp.concatenate([x, low], axis=-1)
+        x = joining.join(x, low)
         for i in range(self.fuse_convs):
             x = conv3x3(self.width, name=f"fuse{i}")(x, train=train)
         return Outputs(self.style.dense(self.num_classes, name="head")(x))

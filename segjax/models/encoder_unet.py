@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
+from segjax.kernels import joining
 from segjax.layers import resample, style
 from segjax.models import base, unet
 from segjax.structs import Features, Outputs
@@ -71,7 +71,7 @@ class Join(style.Block):
     ) -> Float[Array, "b ... {self.features}"]:
         """Return the features at the size of the finer ones."""
         coarse = resample.crop(resample.upsample(coarse, factor=2, method="nearest"), self.size)
-        x = jnp.concatenate([coarse, *finer], axis=-1)
+        x = joining.join(coarse, *finer)
         for name in ("conv1", "conv2"):
             x = self.style.conv(self.features, name=name)(x, train=train)
         return x

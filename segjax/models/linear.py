@@ -1,9 +1,9 @@
 """A linear classifier on an encoder's features, as DINOv2 is judged by (arXiv:2304.07193, 7.4)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from segjax.config import kinds
+from segjax.kernels import joining
 from segjax.layers import resample
 from segjax.models import base
 from segjax.structs import Outputs
@@ -24,7 +24,7 @@ class Model(base.EncoderDecoder):
     def decode(self, encoded: base.Encoded, *, train: bool) -> Outputs:
         """Return logits at the stride of the encoder's finest features."""
         finest = encoded.features[0].shape[1:-1]
-        x = jnp.concatenate([resample.resize(y, finest) for y in encoded.features], axis=-1)
+        x = joining.join(*(resample.resize(y, finest) for y in encoded.features))
         x = self.style.normalization(train=train, name="norm")(x)
         space = tuple(range(1, x.ndim - 1))
         x = nn.Dropout(self.dropout, broadcast_dims=space, deterministic=not train)(x)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from segjax.config import kinds, rules
 from segjax.errors import ConfigError
-from segjax.kernels import resize
+from segjax.kernels import joining, resize
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample
 from segjax.models import base
@@ -67,7 +66,7 @@ class Model(base.EncoderDecoder):
             norm = self.norm_of_mean if bins == 1 else self.norm
             reduce = self.style.conv(width, kernel=1, norm=norm, name=f"level{i}")
             levels.append(level(x, bins, reduce, train=train, align_corners=self.align_corners))
-        return jnp.concatenate([*levels, x], axis=-1)
+        return joining.join(*levels, x)
 
 
 def level(

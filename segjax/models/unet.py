@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Annotated, TypedDict
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.config import kinds, rules
+from segjax.kernels import joining
 from segjax.layers import conv, resample, style
 from segjax.models import base
 from segjax.structs import Features, Outputs
@@ -64,7 +64,7 @@ class Model(base.Segmenter):
         for i, features in reversed(list(enumerate(widths))):
             skip = self.gate_skip(skips[i], x, level=i)
             x = Enlarge(features, self.up, style=self.style, name=f"enlarge{i}")(x)
-            x = jnp.concatenate([skip, resample.crop(x, skip.shape[1:-1])], axis=-1)
+            x = joining.join(skip, resample.crop(x, skip.shape[1:-1]))
             x = level(features, name=f"up{i}")(x, train=train)
             coarser.insert(0, x)
         logits = self.style.dense(self.num_classes, name="head")(x)

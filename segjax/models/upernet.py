@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
 from segjax.config import kinds
 from segjax.errors import ConfigError
+from segjax.kernels import joining
 from segjax.layers import norm as norm_lib
 from segjax.layers import resample
 from segjax.models import base, pspnet
@@ -67,7 +66,7 @@ class Model(base.EncoderDecoder):
         for i in range(len(finer)):
             levels[i] = conv(self.width, name=f"smooth{i}")(levels[i], train=train)
         levels = [resample.resize(x, levels[0].shape[1:-1]) for x in levels]
-        return conv(self.width, name="fuse")(jnp.concatenate(levels, axis=-1), train=train)
+        return conv(self.width, name="fuse")(joining.join(*levels), train=train)
 
     def pyramid(self, x: Features, *, train: bool) -> Features:
         """Return `x` fused with its means over grids of several sizes (PSPNet's module)."""
@@ -75,5 +74,5 @@ class Model(base.EncoderDecoder):
         for i, bins in enumerate(self.bins):
             reduce = conv(self.width, kernel=1, name=f"level{i}")
             levels.append(pspnet.level(x, bins, reduce, train=train))
-        x = jnp.concatenate(levels, axis=-1)
+        x = joining.join(*levels)
         return conv(self.width, name="bottleneck")(x, train=train)
