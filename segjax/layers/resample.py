@@ -31,7 +31,7 @@ def max_pool(x: Features, *, window: int = 2) -> Features:
         x = pooling.larger(fusion.gradient_barrier(pairs), axis=axis + 1)
         if window == 3:
             odd = lax.index_in_dim(pairs, 1, axis + 1, keepdims=False)
-            x = jnp.maximum(x, resize_lib.shift(odd, 1, axis=axis, fill=-jnp.inf))
+            x = pooling.maximum(x, resize_lib.shift(odd, 1, axis=axis, fill=-jnp.inf))
     return x
 
 
