@@ -161,7 +161,8 @@ def main() -> None:
             record = measure(work, variants, options.repeats)
             log.write(json.dumps(record) + "\n")
             log.flush()
-            bar.message("\n".join(table([record]).splitlines()[2:]))
+            for row in table([record]).splitlines()[2:]:
+                bar.message(row)
             bar.update(number)
     text = README.read_text()
     for name, content in (("speed", table(latest())), ("memory", memory_table())):

@@ -19,7 +19,7 @@ Pads = Sequence[tuple[int, int]]
 LANES = 16
 """Channels from which they are worth an axis of their own."""
 FEW = 4
-"""Images in a batch below which they are too few for channels."""
+"""Images in a batch below which they are too few for channels; channels too few for products."""
 
 
 def convolve(
@@ -197,27 +197,36 @@ def by_kernel(g: Array, x: Array, *, window: Window) -> Array:
 def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
     """Convolve the input by `g`, with channels for the batch and the batch for channels.
 
-    The gradient by a 1x1 kernel is a product. oneDNN takes channels better as an axis of the image.
+    The gradient by a 1x1 kernel is a product. oneDNN takes channels better as an axis of the image,
+    and few images better as a product.
     """
     if window.sees_one():
         product = products.by_kernel(x[:, *(slice(None, None, n) for n in window.strides)], g)
         return product.reshape(*window.taps, *product.shape)
     padding = [(low, reach + length - size - low) for low, reach, size, length in _spans(window, g)]
     if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
-        few = len(x) < FEW and {*window.strides, *window.dilation} == {1}
-        return _of_few_images(window, g, x) if few else _of_channels(window, padding, g, x)
+        if len(x) < FEW and {*window.strides, *window.dilation} == {1}:
+            return _of_products(window, g[:, :, None], x[:, :, None])[:, 0]
+        return _of_channels(window, padding, g, x)
     if x.ndim == 5 and xla.through_onednn(x.dtype) and _takes_products(window, g, x):
-        low = tuple(low for low, _ in window.padding)
-        if x.shape[-1] <= g.shape[-1]:
-            return depth.by_kernel(x, g, taps=window.taps, low=low)
-        behind = tuple(reach - n for reach, n in zip(window.reach, low, strict=True))
-        swapped = depth.by_kernel(g, x, taps=window.taps, low=behind)
-        return jnp.flip(swapped, (0, 1, 2)).swapaxes(-1, -2)
+        return _of_products(window, g, x)
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
     )  # fmt: skip
     return jnp.moveaxis(summed, 0, -2)
+
+
+def _of_products(window: Window, g: Array, x: Array) -> Array:
+    """Return the same as products, see `depth.by_kernel`; images are volumes of height 1."""
+    taps, low = window.taps, tuple(low for low, _ in window.padding)
+    if len(taps) == 2:
+        taps, low = (taps[0], 1, taps[1]), (low[0], 0, low[1])
+    if x.shape[-1] <= g.shape[-1]:
+        return depth.by_kernel(x, g, taps=taps, low=low)
+    behind = tuple(tap - 1 - n for tap, n in zip(taps, low, strict=True))
+    swapped = depth.by_kernel(g, x, taps=taps, low=behind)
+    return jnp.flip(swapped, (0, 1, 2)).swapaxes(-1, -2)
 
 
 def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
@@ -274,26 +283,3 @@ def _of_channels(window: Window, padding: Pads, g: Array, x: Array) -> Array:
         (*window.dilation, 1), [*padding, (0, 0)], rhs_dilation=(*window.strides, 1),
         dimension_numbers=NUMBERS[3],
     )[0]  # fmt: skip
-
-
-def _of_few_images(window: Window, g: Array, x: Array) -> Array:
-    """Return the same where a batch is too few channels: neighbours along a row are channels too.
-
-    What each column of taps sees is then an image of its own. Without strides and dilation only.
-    """
-    images, rows, columns, features = g.shape
-    near = LANES // images
-    blocks = -(-columns // near)
-    more = blocks * near - columns
-    low, high = window.padding[1]
-    g = jnp.pad(g, ((0, 0), (0, 0), (0, more), (0, 0)))
-    g = g.reshape(images, rows, blocks, near, features).transpose(1, 2, 0, 3, 4)  # [h w' b near k]
-    x = jnp.pad(x, ((0, 0), (0, 0), (low, high + more), (0, 0)))
-    seen = jnp.stack([x[:, :, tap : tap + blocks * near] for tap in range(window.taps[1])])
-    seen = seen.reshape(*seen.shape[:3], blocks, near, -1)  # [tap b h w' near c]
-    seen = seen.transpose(0, 2, 3, 5, 1, 4)  # [tap h w' c b near]
-    summed = lax.conv_general_dilated(
-        seen.reshape(*seen.shape[:4], -1), g.reshape(rows, blocks, 1, -1, features),
-        (1, 1, 1), [window.padding[0], (0, 0), (0, 0)], dimension_numbers=NUMBERS[3],
-    )  # fmt: skip
-    return summed[:, :, 0].swapaxes(0, 1)  # [tap rows c k] to [rows tap c k]
