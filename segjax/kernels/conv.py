@@ -204,12 +204,11 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
         product = products.by_kernel(x[:, *(slice(None, None, n) for n in window.strides)], g)
         return product.reshape(*window.taps, *product.shape)
     padding = [(low, reach + length - size - low) for low, reach, size, length in _spans(window, g)]
-    if x.ndim == 4 and x.shape[-1] >= LANES and xla.through_onednn(x.dtype):
-        if len(x) < FEW and {*window.strides, *window.dilation} == {1}:
-            return _of_products(window, g[:, :, None], x[:, :, None])[:, 0]
-        return _of_channels(window, padding, g, x)
-    if x.ndim == 5 and xla.through_onednn(x.dtype) and _takes_products(window, g, x):
-        return _of_products(window, g, x)
+    if xla.through_onednn(x.dtype):
+        if _takes_products(window, g, x):
+            return _of_products(window, g, x)
+        if x.ndim == 4 and x.shape[-1] >= LANES:
+            return _of_channels(window, padding, g, x)
     summed = lax.conv_general_dilated(
         x.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window.dilation, padding,
         rhs_dilation=window.strides, dimension_numbers=NUMBERS[x.ndim - 2],
@@ -220,13 +219,16 @@ def _by_kernel_on_cpu(g: Array, x: Array, *, window: Window) -> Array:
 def _of_products(window: Window, g: Array, x: Array) -> Array:
     """Return the same as products, see `depth.by_kernel`; images are volumes of height 1."""
     taps, low = window.taps, tuple(low for low, _ in window.padding)
-    if len(taps) == 2:
+    if x.ndim == 4:
+        x, g = x[:, :, None], g[:, :, None]
         taps, low = (taps[0], 1, taps[1]), (low[0], 0, low[1])
     if x.shape[-1] <= g.shape[-1]:
-        return depth.by_kernel(x, g, taps=taps, low=low)
-    behind = tuple(tap - 1 - n for tap, n in zip(taps, low, strict=True))
-    swapped = depth.by_kernel(g, x, taps=taps, low=behind)
-    return jnp.flip(swapped, (0, 1, 2)).swapaxes(-1, -2)
+        found = depth.by_kernel(x, g, taps=taps, low=low)
+    else:
+        behind = tuple(tap - 1 - n for tap, n in zip(taps, low, strict=True))
+        swapped = depth.by_kernel(g, x, taps=taps, low=behind)
+        found = jnp.flip(swapped, (0, 1, 2)).swapaxes(-1, -2)
+    return found.reshape(*window.taps, *found.shape[-2:])
 
 
 def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
@@ -260,9 +262,15 @@ def _of_slices(g: Array, x: Array, *, window: Window) -> Array:
 
 
 def _takes_products(window: Window, g: Array, x: Array) -> bool:
-    """Return whether `depth.by_kernel` is faster: for few channels, but not for an image's own."""
-    few = min(x.shape[-1], g.shape[-1])
-    return {*window.strides, *window.dilation} == {1} and FEW < few <= LANES
+    """Return whether `depth.by_kernel` is faster.
+
+    It is for few images of many channels, and for volumes of few, but not for an image's own.
+    """
+    if x.ndim == 3 or {*window.strides, *window.dilation} != {1}:
+        return False
+    if x.ndim == 4:
+        return len(x) < FEW and x.shape[-1] >= LANES
+    return FEW < min(x.shape[-1], g.shape[-1]) <= LANES
 
 
 def _spans(window: Window, g: Array) -> Iterator[tuple[int, int, int, int]]:

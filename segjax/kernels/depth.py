@@ -76,8 +76,8 @@ def tile_of(window: Window) -> int | None:
 def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
     """Return the gradient by the kernel [*taps c k] as products over all places.
 
-    Neighbours along depth and along the row are channels as well: oneDNN is fast at products that
-    have many. The side with fewer channels belongs in `x`, which is copied more often.
+    Neighbours are channels as well, those along depth of `g` and all others of `x`: oneDNN is fast
+    at products that have many. The side with fewer channels belongs in `x`, which is copied more.
 
     Args:
         x: The input [b d h w c].
@@ -86,15 +86,12 @@ def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
         low: Zeros before the input, by axis.
     """
     images, (rows, columns), reach = x.shape[1], g.shape[2:4], taps[0] - 1
-    g = _pad(g, reach - low[0], images + low[0] - g.shape[1])
+    g = _pad(g, (reach - low[0], images + low[0] - g.shape[1]))
     near = [lax.slice_in_dim(g, i, i + images, axis=1) for i in range(reach, -1, -1)]
     right = jnp.stack(near, -2).reshape(-1, taps[0] * g.shape[-1])
     x = x.transpose(4, 0, 1, 2, 3)
     behind = rows + taps[1] - 1 - low[1] - x.shape[3], columns + taps[2] - 1 - low[2] - x.shape[4]
-    around = [(0, 0, 0)] * 3 + [
-        (before, after, 0) for before, after in zip(low[1:], behind, strict=True)
-    ]
-    x = lax.pad(x, jnp.zeros((), x.dtype), around)
+    x = _pad(x, *zip(low[1:], behind, strict=True), axis=3)
     shifts = itertools.product(range(taps[1]), range(taps[2]))
     seen = jnp.stack([x[..., i : i + rows, j : j + columns] for i, j in shifts])
     product = seen.reshape(len(seen) * x.shape[0], -1) @ right
@@ -105,7 +102,7 @@ def by_kernel(x: Array, g: Array, *, taps: Ints, low: Ints) -> Array:
 def _by_taps(x: Array, kernel: Array, window: Window, images: Images) -> Array:
     """Add up what each image of the kernel sees."""
     stride, dilation, depth = window.strides[0], window.dilation[0], window.length[0]
-    x = _pad(x, *window.padding[0])
+    x = _pad(x, window.padding[0])
     terms = []
     for tap, weights in enumerate(kernel):
         start = tap * dilation
@@ -119,7 +116,7 @@ def _by_tiles(x: Array, kernel: Array, window: Window, images: Images, tile: int
     """Add up by Winograd's rule."""
     rule, (low, high), depth = RULES[tile], window.padding[0], window.length[0]
     count = -(-depth // tile)
-    x = _pad(x, low, high + count * tile - depth)
+    x = _pad(x, (low, high + count * tile - depth))
     seen = _see(x, tile=tile, depth=depth)
     terms = [
         images(_flat(part), _combine(taps, kernel))
@@ -145,9 +142,9 @@ def _see_backward(_: None, gs: tuple[Array, ...], *, tile: int, depth: int) -> t
     Two neighbouring tiles see the first two images of the second.
     """
     columns = RULES[tile].inputs.T
-    images = [_pad(_combine(columns[i], gs), 0, 1) for i in range(tile)]
+    images = [_pad(_combine(columns[i], gs), (0, 1)) for i in range(tile)]
     for i in range(2):
-        images[i] = images[i] + _pad(_combine(columns[tile + i], gs), 1, 0)
+        images[i] = images[i] + _pad(_combine(columns[tile + i], gs), (1, 0))
     g = jnp.stack(images, 2)
     g = g.reshape(len(g), -1, *g.shape[3:])
     return (g[:, : g.shape[1] - tile + 2],)
@@ -156,10 +153,11 @@ def _see_backward(_: None, gs: tuple[Array, ...], *, tile: int, depth: int) -> t
 _see = with_gradient(_see_forward, _see_backward)
 
 
-def _pad(x: Array, low: int, high: int, *, axis: int = 1) -> Array:
-    """Return `x` with zeros before and behind, along depth unless said; without what is below 0."""
-    widths = [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
-    return lax.pad(x, jnp.zeros((), x.dtype), widths)
+def _pad(x: Array, *ends: tuple[int, int], axis: int = 1) -> Array:
+    """Return `x` with zeros before and behind, along axes from `axis` on; below 0 it is cut."""
+    around = [(0, 0, 0)] * x.ndim
+    around[axis : axis + len(ends)] = [(low, high, 0) for low, high in ends]
+    return lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
 def _flat(x: Array) -> Array:
